@@ -1,0 +1,162 @@
+/* graph.h -- the engine: graphs of operators, named parameter sets, gradients as more graph, compiled programs.
+ *
+ *     rt_params *student = rt_params_new("student", RT_F32);
+ *     rt_graph *g = rt_graph_new(RT_F32);
+ *     rt_node *x = rt_input(g, "x", RT_F32, 2, (int64_t[]){RT_BATCH, 3});
+ *     rt_node *w = rt_param(g, student, "w", 2, (int64_t[]){5, 3}, RT_INIT_UNIFORM(0.5));
+ *     rt_node *loss = rt_expect(rt_norm2(rt_linear(x, w, NULL)));
+ *     rt_node *gw; rt_grad(loss, &w, 1, &gw);
+ *
+ * Builders never return NULL. The first failure sticks to the graph with the layer path and the shapes in its text; later builders are
+ * inert, so mathematics is written without a check per line and rt_graph_status is asked once, at the end (rt_compile asks it too).
+ *
+ * The batch. Dimension 0 of a value may be a symbol: RT_BATCH is B, the number of samples, and -k means k B (two batches joined).
+ * Its value is chosen when a program is compiled. Only rt_expect and its relatives join samples, so a batch may run in slices.
+ *
+ * Lifetimes. A graph owns its nodes. Parameter sets and contexts outlive the graphs and programs that name them; a graph outlives the
+ * programs compiled from it. */
+#ifndef RETORT_GRAPH_H
+#define RETORT_GRAPH_H
+
+#include "retort/base.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct rt_graph rt_graph;
+typedef struct rt_node rt_node;
+typedef struct rt_params rt_params;
+typedef struct rt_program rt_program;
+
+#define RT_BATCH ((int64_t)-1)
+
+/* ---- parameter sets ------------------------------------------------------------------------------------------------------------------
+ * A set (teacher, student, fake, ...) is a list of named entries over one contiguous array per role, so that the optimiser, clipping,
+ * the average, a copy or a checkpoint is one sweep. Entries are added by the networks that are built on the set. */
+
+typedef enum rt_role { RT_VALUE, RT_GRADIENT, RT_MOMENT1, RT_MOMENT2, RT_AVERAGE, RT_ROLES } rt_role;
+
+/* How an entry starts: draws are keyed by its name, so adding a layer leaves the others' draws as they were. */
+typedef struct rt_init {
+    enum { RT_INIT_KIND_CONST, RT_INIT_KIND_UNIFORM, RT_INIT_KIND_NORMAL } kind;
+    double a; /* the constant, the half width of the uniform interval, or the standard deviation */
+} rt_init;
+#define RT_INIT_CONST(v) ((rt_init){RT_INIT_KIND_CONST, (v)})
+#define RT_INIT_UNIFORM(half) ((rt_init){RT_INIT_KIND_UNIFORM, (half)})
+#define RT_INIT_NORMAL(std) ((rt_init){RT_INIT_KIND_NORMAL, (std)})
+
+/* dtype is RT_F32 (training state) or RT_F64 (tests). Copies the name. NULL only when memory is out. */
+rt_params *rt_params_new(const char *name, rt_dtype dtype);
+void rt_params_free(rt_params *set);
+const char *rt_params_name(const rt_params *set);
+rt_dtype rt_params_dtype(const rt_params *set);
+int rt_params_entries(const rt_params *set);
+int64_t rt_params_count(const rt_params *set); /* numbers in all entries together */
+
+typedef struct rt_entry {
+    const char *name; /* the checkpoint's key */
+    int rank;
+    int64_t shape[RT_MAX_RANK];
+    int64_t offset, count; /* position in each role's array, in numbers */
+    rt_init init;
+    bool frozen; /* a buffer, not a weight: never trained (fixed frequencies) */
+} rt_entry;
+
+const rt_entry *rt_params_entry(const rt_params *set, int index); /* borrowed; NULL if out of range */
+int rt_params_find(const rt_params *set, const char *name);       /* index, or -1 */
+
+/* Adds an entry, or finds the one of that name; a different shape is an error. Fails once the set is allocated and lacks the name. */
+rt_status rt_params_add(rt_params *set, const char *name, int rank, const int64_t *shape, rt_init init, int *index, rt_error *err);
+
+/* The array of a role (rt_params_count numbers of rt_params_dtype), allocated and zeroed on first use; NULL when memory is out. Allocating any
+ * role closes the list of entries. Writers call rt_params_touch afterwards. */
+void *rt_params_data(rt_params *set, rt_role role);
+bool rt_params_has(const rt_params *set, rt_role role); /* has that array been allocated? */
+rt_status rt_params_init(rt_params *set, uint64_t seed, rt_error *err); /* the values, as each entry says */
+/* Copies values between sets of equal entries (names, shapes, order): "the student becomes the teacher". */
+rt_status rt_params_copy(rt_params *to, rt_role to_role, const rt_params *from, rt_role from_role, rt_error *err);
+/* Counts changes of the values; programs recompute what they derive from a set when it moves. */
+void rt_params_touch(rt_params *set);
+uint64_t rt_params_version(const rt_params *set);
+
+/* ---- graphs ------------------------------------------------------------------------------------------------------------------------ */
+
+rt_graph *rt_graph_new(rt_dtype real); /* the type of constants, draws and real inputs: RT_F32 or RT_F64 */
+void rt_graph_free(rt_graph *g);
+rt_dtype rt_graph_real(const rt_graph *g);
+rt_status rt_graph_status(const rt_graph *g, rt_error *err); /* the first failure, or RT_OK */
+/* The layer path in front of names of parameters and messages: push "down_blocks.0", push "conv1", ... pop. Parts are joined by '.'. */
+void rt_push(rt_graph *g, const char *format, ...) __attribute__((format(printf, 2, 3)));
+void rt_pop(rt_graph *g);
+/* Makes the graph fail, as the builders do: the text is prefixed by the layer path. Returns the inert node. */
+rt_node *rt_fail(rt_graph *g, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+/* Turns passes off, for tests that compare. All are on in a new graph. Sharing acts while the graph is built. */
+typedef enum rt_pass { RT_PASS_SHARE = 1, RT_PASS_FOLD = 2, RT_PASS_HOIST = 4, RT_PASS_REUSE = 8 } rt_pass;
+void rt_graph_passes(rt_graph *g, unsigned passes);
+
+rt_graph *rt_node_graph(const rt_node *n);
+rt_dtype rt_node_dtype(const rt_node *n);
+int rt_node_rank(const rt_node *n);
+const int64_t *rt_node_shape(const rt_node *n); /* rank extents; extent 0 may be the symbol */
+int64_t rt_dim(const rt_node *n, int axis);     /* negative axes count from the end */
+
+/* Gradients of a scalar `loss` with respect to n nodes, as nodes of their shapes; a node the loss does not depend on gives zeros.
+ * Follows only paths from wrt to loss. Being nodes, gradients can be differentiated again. */
+void rt_grad(rt_node *loss, rt_node *const *wrt, int n, rt_node **out);
+
+/* ---- programs ----------------------------------------------------------------------------------------------------------------------
+ * A program is a compiled list of outputs and updates with its own memory plan. It runs many times and allocates nothing per run. */
+
+typedef struct rt_backend rt_backend;
+const rt_backend *rt_backend_find(const char *name); /* "reference", "onednn" when built in; NULL selects the fastest; unknown: NULL */
+const char *rt_backend_name(const rt_backend *b);
+const char *const *rt_backend_names(void); /* NULL-terminated */
+
+typedef struct rt_program_spec {
+    rt_node *const *outputs; /* values wanted (borrowed during the call) */
+    int n_outputs;
+    rt_node *const *updates; /* rt_update_* nodes to perform */
+    int n_updates;
+    int64_t batch;             /* B: samples per slice; 1 if the graph has no symbol */
+    const rt_backend *backend; /* NULL: the fastest */
+    int threads;               /* 0: all cores */
+} rt_program_spec;
+
+rt_status rt_compile(rt_program **program, rt_graph *g, const rt_program_spec *spec, rt_error *err);
+void rt_program_free(rt_program *p);
+
+/* What identifies one run. A batch of `total` samples may be run in slices: the same step, samples `first`.., `more` on all but the last.
+ * Sums over the batch (gradients, expectations) add up over the slices in order, and updates are performed with the last. */
+typedef struct rt_clock {
+    uint64_t seed;
+    uint32_t step;   /* the clock of draws */
+    uint32_t first;  /* global index of the first sample of this slice */
+    int64_t total;   /* samples in the whole batch, B_global of rt_expect; 0: the program's batch */
+    bool resumed;    /* not the first slice: add to what the earlier ones left */
+    bool more;       /* further slices follow: no update yet */
+} rt_clock;
+
+rt_status rt_run(rt_program *p, const rt_clock *clock, rt_error *err);
+
+/* The buffer of an input (to be written before a run; keeps its content between runs) or of an output (valid until the next run). NULL if the
+ * node is neither, or an input that nothing in the program reads. */
+void *rt_program_data(rt_program *p, const rt_node *node);
+int64_t rt_program_count(const rt_program *p, const rt_node *node); /* its number of elements with B put in */
+size_t rt_program_bytes(const rt_program *p);                       /* planned memory: buffers and scratch */
+
+/* Time per operator of the runs so far, when switched on: rows sorted by seconds. Borrowed until the next call. */
+typedef struct rt_profile_row {
+    const char *op;
+    int64_t calls;
+    double seconds, flop, bytes;
+} rt_profile_row;
+void rt_program_profile(rt_program *p, bool on);
+int rt_program_profile_rows(rt_program *p, const rt_profile_row **rows);
+double rt_program_flop(const rt_program *p); /* operations of one run, multiply and add counted as two, convolutions as direct */
+
+#ifdef __cplusplus
+}
+#endif
+#endif

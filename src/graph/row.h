@@ -1,0 +1,160 @@
+/* row.h -- what a node and an operator's row are; for the engine, the rows in ops/ and the backends. Users see graph.h and ops.h. */
+#ifndef RT_GRAPH_ROW_H
+#define RT_GRAPH_ROW_H
+
+#include "base/internal.h"
+#include "retort/graph.h"
+#include "retort/ops.h"
+
+/* Rows are compiled twice, for float and for double; kernels say `real`. Rules (shape, grad, ...) are the same in both and are taken from the
+ * float table. */
+#ifndef RT_REAL
+#define RT_REAL float
+#endif
+typedef RT_REAL real;
+
+typedef struct rt_op rt_op;
+
+struct rt_node {
+    rt_graph *graph;
+    const rt_op *op;
+    const void *attr; /* the row's attribute struct (attr_size bytes, zeroed before it is filled so that it can be compared) */
+    const char *path; /* layer path where it was built, for messages */
+    int id;           /* position in the graph: inputs have smaller ids */
+    int n_in;
+    rt_node **in;
+    rt_dtype dtype;
+    int rank;
+    int64_t shape[RT_MAX_RANK]; /* extent 0 may be -k: k times the batch */
+};
+
+/* How a row treats the batch symbol on axis 0. */
+typedef enum rt_batch_rule {
+    RT_MAPS, /* sample by sample */
+    RT_SUMS, /* adds samples up: slices of a batch are added */
+    RT_MIXES /* needs all samples at once */
+} rt_batch_rule;
+
+/* A value with its memory: extents are numbers here. Buffers are dense, row-major and 64-byte aligned; nothing overlaps. */
+typedef struct rt_view {
+    void *data;
+    rt_dtype dtype;
+    int rank;
+    int64_t dim[RT_MAX_RANK], count;
+} rt_view;
+
+/* One execution of a node. */
+typedef struct rt_call {
+    const rt_node *node;
+    int n_in;
+    const rt_view *in;
+    rt_view out;
+    void *scratch;         /* as many bytes as the row's scratch asked for */
+    const rt_clock *clock; /* of the run; draws read it. clock->total is never 0 here */
+    void *state;           /* what a backend's prepare returned */
+} rt_call;
+
+struct rt_op {
+    const char *name;    /* "conv2d": one word per concept, unique */
+    const char *formula; /* for the documents: "y[n,o,q] = sum_c,k w[o,c,k] x[n,c,s q + d k - p] + b[o]" */
+    int min_in, max_in;  /* arity; max_in -1: any number */
+    size_t attr_size;
+    rt_batch_rule batch;
+    enum { RT_ROW_SOURCE = 1, RT_ROW_RANDOM = 2, RT_ROW_INPLACE = 4, RT_ROW_VIEW = 8, RT_ROW_UPDATE = 16 } flags;
+    /* SOURCE: no kernel, the plan supplies the memory (input, parameter, constant). RANDOM: depends on the clock, never folded or hoisted.
+     * INPLACE: the kernel reads element i of an input before it writes element i, so out may be in[0]'s (or, if of the same shape, any input's)
+     * buffer. VIEW: out is in[0]'s memory with other extents; no kernel. UPDATE: writes parameter sets; runs after all readers of the old version. */
+
+    /* Fills y->dtype, rank and shape from the inputs and attributes, or fails with rt__bad and returns false. */
+    bool (*shape)(rt_node *y);
+    /* gx[i] = gradient for input i, as nodes; gx starts as NULLs (no gradient: indices, conditions). Broadcasting is undone by the caller. */
+    void (*grad)(rt_node *y, rt_node *gy, rt_node **gx);
+    /* The same value in simpler rows: a row without `grad` is differentiated through it. Never reads y itself. */
+    rt_node *(*expand)(rt_node *y);
+    /* The reference kernel, in `real`. Parallel loops are `#pragma omp parallel for`; results do not depend on the number of threads. */
+    void (*run)(const rt_call *c);
+    /* Bytes of scratch for these extents; NULL: none. */
+    size_t (*scratch)(const rt_call *c);
+    /* Floating point operations for these extents, NULL: one per element of the output. */
+    double (*flop)(const rt_call *c);
+    /* Sample k = 0, 1, .. for the tests, NULL after the last one: builds inputs with rt_input (names "a", "b", ..; the walk fills real ones with
+     * normal numbers and integer ones with 0 and 1 in turn) and returns the node to check. Sample -1 builds one bad shape. */
+    rt_node *(*sample)(rt_graph *g, int k);
+};
+
+/* ---- the table: ops.def lists the rows, one RT_OP(name) per line */
+typedef enum rt__op_id {
+#define RT_OP(name) RT_OP_##name,
+#include "graph/ops.def"
+#undef RT_OP
+    RT_OPS
+} rt__op_id;
+
+extern const rt_op *const rt__ops_f32[RT_OPS];
+extern const rt_op *const rt__ops_f64[RT_OPS];
+#define RT_JOIN_(a, b) a##b
+#define RT_JOIN(a, b) RT_JOIN_(a, b)
+/* The name of a row's symbol in the instantiation being compiled: rt__op_conv2d_float, rt__op_conv2d_double. */
+#define RT_ROW(name) RT_JOIN(rt__op_##name##_, RT_REAL)
+#define RT_OP(name) extern const rt_op rt__op_##name##_float, rt__op_##name##_double;
+#include "graph/ops.def"
+#undef RT_OP
+
+/* ---- building nodes: for rows and their builders */
+
+/* Appends the node op(in...; attr), or returns an equal one that exists (same row, attributes and inputs), or the inert node if the graph or an
+ * input has failed, the arity is wrong or the shape rule refuses. attr NULL: zeros. Inputs must belong to one graph. */
+rt_node *rt__emit(rt_graph *g, rt__op_id op, rt_node *const *in, int n_in, const void *attr);
+static inline rt_node *rt__emit1(rt__op_id op, rt_node *a, const void *attr) { return rt__emit(a->graph, op, (rt_node *[]){a}, 1, attr); }
+static inline rt_node *rt__emit2(rt__op_id op, rt_node *a, rt_node *b, const void *attr)
+{
+    return rt__emit(a->graph, op, (rt_node *[]){a, b}, 2, attr);
+}
+/* From a shape rule: fails with "path: op <shapes of the inputs>: text" and returns false. */
+bool rt__bad(rt_node *y, const char *format, ...) __attribute__((format(printf, 2, 3)));
+bool rt__failed(const rt_node *n); /* inert? Builders that look at shapes must ask first and return the node itself. */
+void *rt__graph_alloc(rt_graph *g, size_t size); /* from the graph's arena, for attributes; on exhaustion the graph fails and NULL is returned */
+
+/* Numpy's rule for two shapes with a symbolic axis 0; false if they do not fit. */
+bool rt__broadcast_shape(const rt_node *a, const rt_node *b, int *rank, int64_t *shape);
+/* Sums a gradient down to the shape of `like`, which was broadcast to get g's. */
+rt_node *rt__sum_to(rt_node *g, const rt_node *like);
+static inline bool rt__is_real(const rt_node *n) { return n->dtype == RT_F32 || n->dtype == RT_F64; }
+
+/* ---- attributes that the engine itself reads */
+typedef struct rt__param_attr {
+    rt_params *set;
+    int entry;
+    int version; /* counts the updates of the set in this graph before this read; in[0] is the update if > 0 */
+} rt__param_attr;
+typedef struct rt__input_attr {
+    const char *name;
+    rt_dtype dtype;
+    int rank;
+    int64_t shape[RT_MAX_RANK];
+} rt__input_attr;
+typedef struct rt__const_attr {
+    rt_dtype dtype;
+    int rank;
+    int64_t shape[RT_MAX_RANK];
+    const void *data;
+} rt__const_attr;
+typedef struct rt__update_attr {
+    rt_params *set;
+    rt_optimiser opt; /* in: lr, t, decay, norm2, then the gradients of the entries that are not frozen, in order */
+    int version;
+} rt__update_attr;
+
+/* ---- backends */
+/* A backend claims rows that it does better than the reference. prepare returns its state for a node with fixed extents (NULL: not mine, use the
+ * reference), and *scratch, the bytes it needs during run; run only computes. */
+struct rt_backend {
+    const char *name;
+    const char *(*version)(void);
+    void *(*prepare)(const rt_call *c, int threads, size_t *scratch);
+    void (*run)(const rt_call *c);
+    void (*release)(void *state);
+};
+extern const rt_backend rt__backend_reference;
+
+#endif
