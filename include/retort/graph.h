@@ -42,9 +42,9 @@ typedef struct rt_init {
     enum { RT_INIT_KIND_CONST, RT_INIT_KIND_UNIFORM, RT_INIT_KIND_NORMAL } kind;
     double a; /* the constant, the half width of the uniform interval, or the standard deviation */
 } rt_init;
-#define RT_INIT_CONST(v) ((rt_init){RT_INIT_KIND_CONST, (v)})
+#define RT_INIT_CONST(v)      ((rt_init){RT_INIT_KIND_CONST, (v)})
 #define RT_INIT_UNIFORM(half) ((rt_init){RT_INIT_KIND_UNIFORM, (half)})
-#define RT_INIT_NORMAL(std) ((rt_init){RT_INIT_KIND_NORMAL, (std)})
+#define RT_INIT_NORMAL(std)   ((rt_init){RT_INIT_KIND_NORMAL, (std)})
 
 /* dtype is RT_F32 (training state) or RT_F64 (tests). Copies the name. NULL only when memory is out. */
 rt_params *rt_params_new(const char *name, rt_dtype dtype);
@@ -52,7 +52,8 @@ void rt_params_free(rt_params *set);
 const char *rt_params_name(const rt_params *set);
 rt_dtype rt_params_dtype(const rt_params *set);
 int rt_params_entries(const rt_params *set);
-int64_t rt_params_count(const rt_params *set); /* numbers in all entries together */
+int64_t rt_params_count(const rt_params *set);  /* numbers in all entries together */
+int64_t rt_params_extent(const rt_params *set); /* length of each role's array: entries start at multiples of 16 numbers, gaps hold 0 */
 
 typedef struct rt_entry {
     const char *name; /* the checkpoint's key */
@@ -69,10 +70,10 @@ int rt_params_find(const rt_params *set, const char *name);       /* index, or -
 /* Adds an entry, or finds the one of that name; a different shape is an error. Fails once the set is allocated and lacks the name. */
 rt_status rt_params_add(rt_params *set, const char *name, int rank, const int64_t *shape, rt_init init, int *index, rt_error *err);
 
-/* The array of a role (rt_params_count numbers of rt_params_dtype), allocated and zeroed on first use; NULL when memory is out. Allocating any
- * role closes the list of entries. Writers call rt_params_touch afterwards. */
+/* The array of a role (rt_params_extent numbers of rt_params_dtype), allocated and zeroed on first use; NULL when memory is out. Allocating
+ * any role closes the list of entries. Writers call rt_params_touch afterwards. */
 void *rt_params_data(rt_params *set, rt_role role);
-bool rt_params_has(const rt_params *set, rt_role role); /* has that array been allocated? */
+bool rt_params_has(const rt_params *set, rt_role role);                 /* has that array been allocated? */
 rt_status rt_params_init(rt_params *set, uint64_t seed, rt_error *err); /* the values, as each entry says */
 /* Copies values between sets of equal entries (names, shapes, order): "the student becomes the teacher". */
 rt_status rt_params_copy(rt_params *to, rt_role to_role, const rt_params *from, rt_role from_role, rt_error *err);
@@ -131,17 +132,17 @@ void rt_program_free(rt_program *p);
  * Sums over the batch (gradients, expectations) add up over the slices in order, and updates are performed with the last. */
 typedef struct rt_clock {
     uint64_t seed;
-    uint32_t step;   /* the clock of draws */
-    uint32_t first;  /* global index of the first sample of this slice */
-    int64_t total;   /* samples in the whole batch, B_global of rt_expect; 0: the program's batch */
-    bool resumed;    /* not the first slice: add to what the earlier ones left */
-    bool more;       /* further slices follow: no update yet */
+    uint32_t step;  /* the clock of draws */
+    uint32_t first; /* global index of the first sample of this slice */
+    int64_t total;  /* samples in the whole batch, B_global of rt_expect; 0: the program's batch */
+    bool resumed;   /* not the first slice: add to what the earlier ones left */
+    bool more;      /* further slices follow: no update yet */
 } rt_clock;
 
 rt_status rt_run(rt_program *p, const rt_clock *clock, rt_error *err);
 
-/* The buffer of an input (to be written before a run; keeps its content between runs) or of an output (valid until the next run). NULL if the
- * node is neither, or an input that nothing in the program reads. */
+/* The buffer of an input (to be written before a run; keeps its content between runs) or of an output (valid until the next run). NULL if
+ * the node is neither, or an input that nothing in the program reads. */
 void *rt_program_data(rt_program *p, const rt_node *node);
 int64_t rt_program_count(const rt_program *p, const rt_node *node); /* its number of elements with B put in */
 size_t rt_program_bytes(const rt_program *p);                       /* planned memory: buffers and scratch */

@@ -156,5 +156,8 @@ struct rt_backend {
     void (*release)(void *state);
 };
 extern const rt_backend rt__backend_reference;
+#ifdef RETORT_ONEDNN
+extern const rt_backend rt__backend_onednn;
+#endif
 
 #endif

@@ -1,0 +1,167 @@
+/* params.c -- named parameter sets: entries over one array per role.
+ *
+ *     entries   conv_in.weight   conv_in.bias   ...
+ *     VALUE     [ .............. | ..... 0 0 .. | ... ]      each entry starts at a multiple of 16 numbers
+ *     MOMENT1   [ .............. | ..... 0 0 .. | ... ]      same offsets in every role
+ */
+#include "base/internal.h"
+#include "retort/graph.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { ALIGN = 16 };
+
+struct rt_params {
+    char *name;
+    rt_dtype dtype;
+    rt__arena arena; /* names of entries */
+    rt_entry *entries;
+    int n, room;
+    int64_t count, extent;
+    void *data[RT_ROLES];
+    uint64_t version;
+};
+
+rt_params *rt_params_new(const char *name, rt_dtype dtype)
+{
+    rt_params *set = calloc(1, sizeof *set);
+    if (!set) return NULL;
+    set->name = strdup(name);
+    set->dtype = dtype;
+    if (!set->name) {
+        free(set);
+        return NULL;
+    }
+    return set;
+}
+
+void rt_params_free(rt_params *set)
+{
+    if (!set) return;
+    for (int i = 0; i < RT_ROLES; i++) free(set->data[i]);
+    rt__arena_free(&set->arena);
+    free(set->entries);
+    free(set->name);
+    free(set);
+}
+
+const char *rt_params_name(const rt_params *set) { return set->name; }
+rt_dtype rt_params_dtype(const rt_params *set) { return set->dtype; }
+int rt_params_entries(const rt_params *set) { return set->n; }
+int64_t rt_params_count(const rt_params *set) { return set->count; }
+int64_t rt_params_extent(const rt_params *set) { return set->extent; }
+bool rt_params_has(const rt_params *set, rt_role role) { return set->data[role] != NULL; }
+void rt_params_touch(rt_params *set) { set->version++; }
+uint64_t rt_params_version(const rt_params *set) { return set->version; }
+const rt_entry *rt_params_entry(const rt_params *set, int index) { return index >= 0 && index < set->n ? &set->entries[index] : NULL; }
+
+int rt_params_find(const rt_params *set, const char *name)
+{
+    for (int i = 0; i < set->n; i++)
+        if (!strcmp(set->entries[i].name, name)) return i;
+    return -1;
+}
+
+rt_status rt_params_add(rt_params *set, const char *name, int rank, const int64_t *shape, rt_init init, int *index, rt_error *err)
+{
+    char want[96], have[96];
+    int at = rt_params_find(set, name);
+    if (at >= 0) {
+        const rt_entry *e = &set->entries[at];
+        if (e->rank != rank || memcmp(e->shape, shape, (size_t)rank * sizeof *shape))
+            RT_RAISE(RT_E_INVALID, "%s: parameter '%s' is (%s) in the set and (%s) in the network; they must agree", set->name, name,
+                     rt_shape_text(have, sizeof have, e->rank, e->shape), rt_shape_text(want, sizeof want, rank, shape));
+        *index = at;
+        return RT_OK;
+    }
+    for (int i = 0; i < RT_ROLES; i++)
+        if (set->data[i])
+            RT_RAISE(RT_E_INVALID, "%s: parameter '%s' is not in the set, which is complete; build all networks on it first", set->name,
+                     name);
+    int64_t count = 1;
+    if (rank < 0 || rank > RT_MAX_RANK)
+        RT_RAISE(RT_E_INVALID, "%s: parameter '%s' has rank %d, at most %d are supported", set->name, name, rank, RT_MAX_RANK);
+    for (int i = 0; i < rank; i++)
+        if (shape[i] < 1 || __builtin_mul_overflow(count, shape[i], &count) || count > INT64_MAX / 64)
+            RT_RAISE(RT_E_INVALID, "%s: parameter '%s' has the impossible shape (%s)", set->name, name,
+                     rt_shape_text(want, sizeof want, rank, shape));
+    if (set->n == set->room) {
+        int room = set->room ? 2 * set->room : 64;
+        rt_entry *entries = realloc(set->entries, (size_t)room * sizeof *entries);
+        if (!entries) RT_RAISE(RT_E_MEMORY, "%s: out of memory for %d parameters", set->name, room);
+        set->entries = entries;
+        set->room = room;
+    }
+    rt_entry *e = &set->entries[set->n];
+    *e = (rt_entry){.name = rt__arena_strdup(&set->arena, name), .rank = rank, .offset = set->extent, .count = count, .init = init};
+    if (!e->name) RT_RAISE(RT_E_MEMORY, "%s: out of memory for the name of a parameter", set->name);
+    if (rank) memcpy(e->shape, shape, (size_t)rank * sizeof *shape);
+    set->extent += (count + ALIGN - 1) / ALIGN * ALIGN;
+    set->count += count;
+    *index = set->n++;
+    return RT_OK;
+}
+
+void *rt_params_data(rt_params *set, rt_role role)
+{
+    if (!set->data[role]) {
+        size_t bytes = (size_t)set->extent * rt_dtype_size(set->dtype);
+        bytes = (bytes + 63) / 64 * 64 + 64;
+        void *p = aligned_alloc(64, bytes);
+        if (!p) return NULL;
+        set->data[role] = memset(p, 0, bytes);
+    }
+    return set->data[role];
+}
+
+static void store(void *data, rt_dtype dtype, int64_t i, double v)
+{
+    if (dtype == RT_F32)
+        ((float *)data)[i] = (float)v;
+    else
+        ((double *)data)[i] = v;
+}
+
+rt_status rt_params_init(rt_params *set, uint64_t seed, rt_error *err)
+{
+    void *values = rt_params_data(set, RT_VALUE);
+    if (!values) RT_RAISE(RT_E_MEMORY, "%s: out of memory for %lld parameters", set->name, (long long)set->count);
+    for (int k = 0; k < set->n; k++) {
+        const rt_entry *e = &set->entries[k];
+        rt__draw draw = {.seed = seed, .name = rt__draw_name(e->name)};
+        for (int64_t i = 0; i < e->count; i += 4) {
+            double v[4];
+            uint32_t w[4];
+            if (e->init.kind == RT_INIT_KIND_NORMAL)
+                rt__draw_normal(&draw, 0, (uint32_t)(i / 4), v);
+            else
+                rt__draw_words(&draw, 0, (uint32_t)(i / 4), w);
+            for (int j = 0; j < 4 && i + j < e->count; j++) {
+                double x = e->init.kind == RT_INIT_KIND_CONST     ? e->init.a
+                           : e->init.kind == RT_INIT_KIND_UNIFORM ? e->init.a * (2 * rt__unit(w[j]) - 1)
+                                                                  : e->init.a * v[j];
+                store(values, set->dtype, e->offset + i + j, x);
+            }
+        }
+    }
+    rt_params_touch(set);
+    return RT_OK;
+}
+
+rt_status rt_params_copy(rt_params *to, rt_role to_role, const rt_params *from, rt_role from_role, rt_error *err)
+{
+    if (!from->data[from_role]) RT_RAISE(RT_E_INTERNAL, "%s: the role %d to copy from is empty", from->name, (int)from_role);
+    bool same = to->dtype == from->dtype && to->n == from->n && to->extent == from->extent;
+    for (int i = 0; same && i < to->n; i++) {
+        const rt_entry *a = &to->entries[i], *b = &from->entries[i];
+        same = a->offset == b->offset && a->rank == b->rank && !strcmp(a->name, b->name) &&
+               !memcmp(a->shape, b->shape, (size_t)a->rank * sizeof *a->shape);
+    }
+    if (!same) RT_RAISE(RT_E_INVALID, "sets '%s' and '%s' differ in their parameters; both must be the same network", to->name, from->name);
+    void *out = rt_params_data(to, to_role);
+    if (!out) RT_RAISE(RT_E_MEMORY, "%s: out of memory for %lld parameters", to->name, (long long)to->count);
+    memcpy(out, from->data[from_role], (size_t)from->extent * rt_dtype_size(from->dtype));
+    rt_params_touch(to);
+    return RT_OK;
+}

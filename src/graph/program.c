@@ -1,0 +1,277 @@
+/* program.c -- compiling and running: buffers and kernels are bound once, a run is a walk over the steps. */
+#include "graph/program.h"
+
+#include <omp.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+/* ---- backends: each falls back on the rows' own kernels */
+
+static const char *no_version(void) { return "1"; }
+const rt_backend rt__backend_reference = {.name = "reference", .version = no_version};
+
+static const rt_backend *const backends[] = {
+#ifdef RETORT_ONEDNN
+    &rt__backend_onednn,
+#endif
+    &rt__backend_reference,
+};
+
+const rt_backend *rt_backend_find(const char *name)
+{
+    for (size_t i = 0; i < RT_COUNT(backends); i++)
+        if (!name || !strcmp(backends[i]->name, name)) return backends[i];
+    return NULL;
+}
+
+const char *rt_backend_name(const rt_backend *b) { return b->name; }
+
+const char *const *rt_backend_names(void)
+{
+    static const char *const names[] = {
+#ifdef RETORT_ONEDNN
+        "onednn",
+#endif
+        "reference", NULL};
+    return names;
+}
+
+/* ---- compiling */
+
+static rt_status check_spec(const rt_graph *g, const rt_program_spec *spec, rt_error *err)
+{
+    RT_TRY(rt_graph_status(g, err));
+    if (spec->batch < 1 || spec->batch > INT32_MAX)
+        RT_RAISE(RT_E_USAGE, "a batch of %lld samples; give 1 to %d", (long long)spec->batch, INT32_MAX);
+    if (spec->n_outputs + spec->n_updates < 1) RT_RAISE(RT_E_INTERNAL, "a program without outputs and updates");
+    for (int i = 0; i < spec->n_updates; i++)
+        if (!(spec->updates[i]->op->flags & RT_ROW_UPDATE)) RT_RAISE(RT_E_INTERNAL, "%s is not an update", spec->updates[i]->op->name);
+    return RT_OK;
+}
+
+/* Roles that the updates need must exist before buffers are bound. */
+static rt_status allocate_roles(const rt_program_spec *spec, rt_error *err)
+{
+    for (int i = 0; i < spec->n_updates; i++) {
+        const rt__update_attr *a = spec->updates[i]->attr;
+        bool moments = a->opt.kind != RT_SGD, ok = rt_params_data(a->set, RT_VALUE) && rt_params_data(a->set, RT_MOMENT1);
+        if (moments) ok = ok && rt_params_data(a->set, RT_MOMENT2);
+        if (a->opt.average) ok = ok && rt_params_data(a->set, RT_AVERAGE);
+        if (!ok) RT_RAISE(RT_E_MEMORY, "out of memory for the optimiser state of '%s'", rt_params_name(a->set));
+    }
+    return RT_OK;
+}
+
+static rt_status bind(rt_program *p, rt_error *err)
+{
+    for (int i = 0; i < p->n_storages; i++)
+        if (p->storages[i].offset >= 0) p->storages[i].data = (char *)p->block + p->storages[i].offset;
+    size_t scratch = 0, partial = 0;
+    for (int i = 0; i < p->n_steps; i++) {
+        rt__step *s = &p->steps[i];
+        rt_call *c = &s->call;
+        rt_view *in = rt__arena_alloc(&p->arena, (size_t)s->node->n_in * sizeof *in);
+        if (!in) RT_RAISE(RT_E_MEMORY, "out of memory for a program");
+        *c = (rt_call){.node = s->node, .n_in = s->node->n_in, .in = in};
+        for (int j = 0; j < c->n_in; j++) {
+            rt__program_view(p, s->node->in[j], &in[j]);
+            in[j].data = p->storages[p->storage_of[s->node->in[j]->id]].data;
+            s->bytes += (double)in[j].count * (double)rt_dtype_size(in[j].dtype);
+        }
+        rt__program_view(p, s->node, &c->out);
+        c->out.data = p->storages[p->storage_of[s->node->id]].data;
+        s->bytes += (double)c->out.count * (double)rt_dtype_size(c->out.dtype);
+        s->flop = s->op->flop ? s->op->flop(c) : (double)c->out.count;
+        size_t need = 0;
+        if (p->backend->prepare && p->graph->real == RT_F32) c->state = p->backend->prepare(c, p->threads, &need);
+        if (c->state)
+            s->backend = p->backend;
+        else
+            need = s->op->scratch ? s->op->scratch(c) : 0;
+        if (need > scratch) scratch = need;
+        size_t bytes = (size_t)c->out.count * rt_dtype_size(c->out.dtype);
+        if (s->join && bytes > partial) partial = bytes;
+    }
+    /* scratch of the largest user, shared by all; behind it a join's partial sum */
+    partial = p->mixed ? 0 : (partial + 63) / 64 * 64;
+    scratch = (scratch + 63) / 64 * 64;
+    if (scratch + partial > 0) {
+        char *extra = rt__arena_alloc(&p->arena, scratch + partial);
+        if (!extra) RT_RAISE(RT_E_MEMORY, "out of memory for %zu bytes of scratch", scratch + partial);
+        p->partial = extra + scratch;
+        for (int i = 0; i < p->n_steps; i++) p->steps[i].call.scratch = extra;
+        p->block_bytes += scratch + partial;
+    }
+    return RT_OK;
+}
+
+/* Only sets that the program does not update can feed the prologue. */
+static bool updates_set(const rt_program *p, const rt_params *set)
+{
+    for (int i = 0; i < p->n_steps; i++)
+        if (p->steps[i].op->flags & RT_ROW_UPDATE && ((const rt__update_attr *)p->steps[i].node->attr)->set == set) return true;
+    return false;
+}
+
+static rt_status watch_sets(rt_program *p, rt_error *err)
+{
+    for (int i = 0; i < p->n_nodes; i++) {
+        const rt_node *v = p->graph->nodes[i];
+        if (p->storage_of[i] < 0 || v->op != rt__ops_f32[RT_OP_param]) continue;
+        rt_params *set = ((const rt__param_attr *)v->attr)->set;
+        bool known = updates_set(p, set);
+        for (int j = 0; j < p->n_watch; j++) known |= p->watch[j].set == set;
+        if (known) continue;
+        struct rt__watch *watch = realloc(p->watch, (size_t)(p->n_watch + 1) * sizeof *watch);
+        if (!watch) RT_RAISE(RT_E_MEMORY, "out of memory for a program");
+        p->watch = watch;
+        p->watch[p->n_watch++] = (struct rt__watch){.set = set};
+    }
+    return RT_OK;
+}
+
+rt_status rt_compile(rt_program **program, rt_graph *g, const rt_program_spec *spec, rt_error *err)
+{
+    *program = NULL;
+    RT_TRY(check_spec(g, spec, err));
+    rt_program *p = calloc(1, sizeof *p);
+    if (!p) RT_RAISE(RT_E_MEMORY, "out of memory for a program");
+    p->graph = g;
+    p->batch = spec->batch;
+    p->backend = spec->backend ? spec->backend : rt_backend_find(NULL);
+    p->threads = spec->threads > 0 ? spec->threads : omp_get_num_procs();
+    rt_status status = allocate_roles(spec, err);
+    if (status == RT_OK) status = rt__plan(p, spec, err);
+    if (status == RT_OK) {
+        p->block = aligned_alloc(64, p->block_bytes + 64);
+        if (!p->block)
+            status = rt_error_set(err, RT_E_MEMORY, "out of memory: the program needs %zu MiB; use a smaller batch", p->block_bytes >> 20);
+    }
+    if (status == RT_OK) memset(p->block, 0, p->block_bytes + 64);
+    omp_set_num_threads(p->threads);
+    if (status == RT_OK) status = bind(p, err);
+    if (status == RT_OK) status = watch_sets(p, err);
+    if (status != RT_OK) {
+        rt_program_free(p);
+        return status;
+    }
+    *program = p;
+    return RT_OK;
+}
+
+void rt_program_free(rt_program *p)
+{
+    if (!p) return;
+    for (int i = 0; i < p->n_steps; i++)
+        if (p->steps[i].backend && p->steps[i].backend->release) p->steps[i].backend->release(p->steps[i].call.state);
+    free(p->block);
+    free(p->watch);
+    free(p->rows);
+    rt__arena_free(&p->arena);
+    free(p);
+}
+
+/* ---- running */
+
+static double now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+static void add_into(void *sum, const void *part, const rt_view *v)
+{
+    if (v->dtype == RT_F32)
+        for (int64_t i = 0; i < v->count; i++) ((float *)sum)[i] += ((const float *)part)[i];
+    else if (v->dtype == RT_F64)
+        for (int64_t i = 0; i < v->count; i++) ((double *)sum)[i] += ((const double *)part)[i];
+    else
+        for (int64_t i = 0; i < v->count; i++) ((int64_t *)sum)[i] += ((const int64_t *)part)[i];
+}
+
+static void run_step(rt_program *p, rt__step *s, const rt_clock *clock)
+{
+    rt_call *c = &s->call;
+    c->clock = clock;
+    void *sum = c->out.data;
+    bool add = s->join && clock->resumed;
+    if (add) c->out.data = p->partial;
+    double t0 = p->profile ? now() : 0;
+    (s->backend ? s->backend->run : s->op->run)(c);
+    if (add) {
+        c->out.data = sum;
+        add_into(sum, p->partial, &c->out);
+    }
+    if (p->profile) s->seconds += now() - t0, s->calls++;
+    if (s->op->flags & RT_ROW_UPDATE) rt_params_touch(((const rt__update_attr *)s->node->attr)->set);
+}
+
+rt_status rt_run(rt_program *p, const rt_clock *clock, rt_error *err)
+{
+    rt_clock at = *clock;
+    if (at.total == 0) at.total = p->batch;
+    if ((at.more || at.resumed) && p->mixed)
+        RT_RAISE(RT_E_USAGE, "%s: %s needs all samples of a batch at once; run without slices", p->mixed->path, p->mixed->op->name);
+    omp_set_num_threads(p->threads);
+    bool stale = !p->prologue_done;
+    for (int i = 0; i < p->n_watch; i++) stale |= p->watch[i].version != rt_params_version(p->watch[i].set);
+    if (stale) {
+        for (int i = 0; i < p->n_prologue; i++) run_step(p, &p->steps[i], &at);
+        for (int i = 0; i < p->n_watch; i++) p->watch[i].version = rt_params_version(p->watch[i].set);
+        p->prologue_done = true;
+    }
+    for (int i = p->n_prologue; i < p->n_steps; i++)
+        if (!(at.more && p->steps[i].stage == RT_STAGE_JOINED)) run_step(p, &p->steps[i], &at);
+    return RT_OK;
+}
+
+void *rt_program_data(rt_program *p, const rt_node *node)
+{
+    if (node->graph != p->graph || node->id < 0 || node->id >= p->n_nodes || p->storage_of[node->id] < 0) return NULL;
+    return p->is_output[node->id] || node->op == rt__ops_f32[RT_OP_input] ? p->storages[p->storage_of[node->id]].data : NULL;
+}
+
+int64_t rt_program_count(const rt_program *p, const rt_node *node)
+{
+    rt_view v;
+    rt__program_view(p, node, &v);
+    return v.count;
+}
+
+size_t rt_program_bytes(const rt_program *p) { return p->block_bytes; }
+void rt_program_profile(rt_program *p, bool on) { p->profile = on; }
+
+double rt_program_flop(const rt_program *p)
+{
+    double flop = 0;
+    for (int i = p->n_prologue; i < p->n_steps; i++) flop += p->steps[i].flop;
+    return flop;
+}
+
+static int by_seconds(const void *a, const void *b)
+{
+    double x = ((const rt_profile_row *)a)->seconds, y = ((const rt_profile_row *)b)->seconds;
+    return (x < y) - (x > y);
+}
+
+int rt_program_profile_rows(rt_program *p, const rt_profile_row **rows)
+{
+    free(p->rows);
+    p->rows = calloc(RT_OPS, sizeof *p->rows);
+    int n = 0;
+    for (int i = 0; i < p->n_steps && p->rows; i++) {
+        const rt__step *s = &p->steps[i];
+        int k = 0;
+        while (k < n && p->rows[k].op != s->op->name) k++;
+        if (k == n) p->rows[n++].op = s->op->name;
+        p->rows[k].calls += s->calls;
+        p->rows[k].seconds += s->seconds;
+        p->rows[k].flop += s->flop * (double)s->calls;
+        p->rows[k].bytes += s->bytes * (double)s->calls;
+    }
+    if (p->rows) qsort(p->rows, (size_t)n, sizeof *p->rows, by_seconds);
+    *rows = p->rows;
+    return n;
+}

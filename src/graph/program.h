@@ -1,0 +1,66 @@
+/* program.h -- a compiled program: the schedule, the storage plan and the steps. Made by plan.c, run by program.c. */
+#ifndef RT_GRAPH_PROGRAM_H
+#define RT_GRAPH_PROGRAM_H
+
+#include "graph/internal_graph.h"
+
+/* Where a value lives. Views and in-place results share the storage of the value they are made from. */
+typedef struct rt__storage {
+    int64_t bytes, offset; /* within the block; offset -1: outside it (parameters, constants) */
+    int first, last;       /* steps between which the content matters; last INT_MAX: kept */
+    void *data;            /* after placement */
+} rt__storage;
+
+/* When a step runs. */
+typedef enum rt__stage {
+    RT_STAGE_PROLOGUE, /* depends on constants and on sets the program does not update: once per version of those sets */
+    RT_STAGE_SAMPLES,  /* per slice of the batch */
+    RT_STAGE_JOINED    /* after the last slice: what depends on sums over the batch */
+} rt__stage;
+
+typedef struct rt__step {
+    const rt_node *node;
+    const rt_op *op;           /* the row of the dtype in use */
+    const rt_backend *backend; /* NULL: the row's own kernel */
+    rt__stage stage;
+    bool join; /* a sum over the batch: added up over slices */
+    rt_call call;
+    double flop, bytes;
+    int64_t calls;
+    double seconds;
+} rt__step;
+
+struct rt_program {
+    rt_graph *graph;
+    const rt_backend *backend;
+    int threads;
+    int64_t batch;
+    rt__arena arena;
+    rt__step *steps; /* in order of execution; the prologue first */
+    int n_steps, n_prologue;
+    const rt_node *mixed; /* the node that forbids slices, if any */
+
+    int n_nodes;     /* of the graph when compiled */
+    int *storage_of; /* node id -> storage, -1: not in the program */
+    rt__storage *storages;
+    int n_storages;
+    bool *is_output; /* by node id */
+
+    void *block;
+    size_t block_bytes;
+    void *partial; /* a join's result before it is added to what earlier slices left */
+    rt_view *views;
+
+    struct rt__watch {
+        rt_params *set;
+        uint64_t version;
+    } * watch; /* sets that the prologue reads */
+    int n_watch;
+    bool prologue_done, profile;
+    rt_profile_row *rows;
+};
+
+rt_status rt__plan(rt_program *p, const rt_program_spec *spec, rt_error *err);
+void rt__program_view(const rt_program *p, const rt_node *n, rt_view *view);
+
+#endif
