@@ -1,0 +1,46 @@
+# A thin front for CMake: `make help` lists what there is.
+JOBS   ?= $(shell nproc)
+PREFIX ?= /usr/local
+export JOBS
+
+all: ## build the program: build/release/retort
+	@scripts/install-packages --check
+	@scripts/build release
+
+dev: ## build with sanitizers: build/dev/retort
+	@scripts/install-packages --check
+	@scripts/build dev
+
+demo: packages ## train nothing, download nothing: distil a small image model in about five minutes
+	@scripts/build release
+	@scripts/demo
+
+test: packages ## build, then run every test
+	@scripts/test
+
+bench: packages ## speed of this machine on this work
+	@scripts/build release
+	@scripts/bench
+
+mutants: packages ## plant errors one at a time: each must turn the tests red
+	@scripts/mutants
+
+fuzz: packages ## run the fuzz targets (SECONDS_EACH=600)
+	@scripts/fuzz
+
+docs: all ## write the generated documents again
+	@scripts/generate-docs
+
+install: all ## install under PREFIX (default /usr/local; DESTDIR is obeyed)
+	@cmake --install build/release --prefix "$(PREFIX)"
+
+packages: ## install the Debian or Ubuntu packages that are missing
+	@scripts/install-packages
+
+clean: ## remove everything that was built
+	rm -rf build
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
+
+.PHONY: all dev demo test bench mutants fuzz docs install packages clean help

@@ -1,0 +1,10 @@
+# find_package(retort) gives the target retort::retort. What it links to is said once, in retort.pc beside the library.
+get_filename_component(_retort_libdir "${CMAKE_CURRENT_LIST_DIR}/../.." ABSOLUTE)
+find_package(PkgConfig REQUIRED)
+set(_retort_path "$ENV{PKG_CONFIG_PATH}")
+set(ENV{PKG_CONFIG_PATH} "${_retort_libdir}/pkgconfig:${_retort_path}")
+pkg_check_modules(RETORT REQUIRED QUIET IMPORTED_TARGET GLOBAL retort)
+set(ENV{PKG_CONFIG_PATH} "${_retort_path}")
+if(NOT TARGET retort::retort)
+  add_library(retort::retort ALIAS PkgConfig::RETORT)
+endif()
