@@ -72,6 +72,9 @@ int64_t rt_tensor_count(const rt_tensor *t);   /* number of elements */
 /* A new tensor with the values of `t` in another type (rounded to nearest even; I64 from floats truncates). */
 rt_status rt_tensor_cast(rt_tensor *out, const rt_tensor *t, rt_dtype dtype, rt_error *err);
 
+/* The name in `names` (n of them) that is closest to `word` by edit distance, or NULL if none is close: "did you mean". */
+const char *rt_closest(const char *word, const char *const *names, size_t n);
+
 /* One line of "2x3x4" for messages; returns buf. */
 const char *rt_shape_text(char *buf, size_t size, int rank, const int64_t *shape);
 

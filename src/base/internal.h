@@ -30,8 +30,7 @@ char *rt__arena_strdup(rt__arena *a, const char *s);
 char *rt__arena_printf(rt__arena *a, const char *format, ...) __attribute__((format(printf, 2, 3)));
 void rt__arena_free(rt__arena *a);
 
-/* The name in `names` (n of them) that is closest to `word` by edit distance, or NULL if none is close: "did you mean". */
-const char *rt__closest(const char *word, const char *const *names, size_t n);
+static inline const char *rt__closest(const char *word, const char *const *names, size_t n) { return rt_closest(word, names, n); }
 
 /* Philox4x32-10 (Salmon et al. 2011): out = the block at `counter` under `key`. */
 void rt__philox(const uint32_t counter[4], const uint32_t key[2], uint32_t out[4]);
