@@ -38,7 +38,7 @@ const char *rt_closest(const char *word, const char *const *names, size_t n)
         if (other > LONGEST) continue;
         size_t d = distance(word, length, names[i], other), limit = (length > other ? length : other) / 3 + 1;
         /* a beginning is a good guess, too: "exp" for "exponential" */
-        if (d > limit && length >= 3 && strncmp(word, names[i], length) == 0) d = limit;
+        if (d > 2 && length >= 3 && strncmp(word, names[i], length) == 0) d = 2;
         if (d <= limit && d < least(length, other) && d < best) {
             best = d;
             closest = names[i];
