@@ -1,0 +1,64 @@
+/* train.h -- runs: a configuration, one loop for every method, a run directory that can always be resumed.
+ *
+ * A run directory holds (cli.md):
+ *     config.yaml            the resolved configuration; repeating it repeats the run, bit for bit
+ *     metrics.jsonl          one object per logged update; metrics.csv the same as a table
+ *     checkpoints/update-N/  manifest.json + state.safetensors, complete or absent
+ *     samples/               pictures from the same noise through the run
+ *     student/, student-N/ or model/   results: diffusers folders that carry their own recipe */
+#ifndef RETORT_TRAIN_H
+#define RETORT_TRAIN_H
+
+#include "retort/config.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* ---- running */
+
+/* What a run reports while it goes on; each function may be NULL. */
+typedef struct rt_observer {
+    void *self;
+    /* progress of the current activity ("round 1/4: 8 steps", "teacher rollouts"): done of total units, and the latest loss (NaN: none) */
+    void (*progress)(void *self, const char *what, int64_t done, int64_t total, const char *unit, double loss);
+    void (*note)(void *self, const char *line); /* a line for the log */
+    /* asked between updates: true finishes the update, writes a checkpoint and returns RT_E_INTERRUPTED */
+    bool (*stop)(void *self);
+} rt_observer;
+
+/* One row of the table that a progressive run prints, per round, on held-out noise; RMS per feature in data units. */
+typedef struct rt_round_report {
+    int steps, teacher_steps;
+    int64_t updates, examples;
+    double seconds;
+    double residual;          /* (1.37): one student step against the teacher's steps, at states of the first teacher's rollout */
+    double residual_relative; /* the same over the length of the step */
+    double own_teacher;       /* student's rollout against its own teacher's */
+    double drift;             /* student's rollout against the first teacher's (1.38) */
+    double loss;              /* mean over the last tenth of the round */
+} rt_round_report;
+
+typedef struct rt_run_summary {
+    int n_rounds;
+    rt_round_report rounds[RT_CONFIG_LIST];
+    int64_t updates, images;
+    double seconds, loss, accuracy; /* accuracy: classifiers, on the held-out data; else NaN */
+    char result[RT_CONFIG_TEXT];    /* the folder of the (last) result */
+} rt_run_summary;
+
+/* What a run would need, without doing it: for --dry-run. */
+typedef struct rt_run_plan {
+    int64_t parameters, updates;
+    double flop_per_update;
+    size_t bytes, disk;
+} rt_run_plan;
+
+/* Runs `c` in its directory c->out, which must not exist (or be empty). With `resume` the newest checkpoint that verifies is continued. */
+rt_status rt_run_train(const rt_config *c, bool resume, const rt_observer *observer, rt_run_summary *summary, rt_error *err);
+rt_status rt_run_plan_only(const rt_config *c, rt_run_plan *plan, rt_error *err);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
