@@ -1,0 +1,15 @@
+/* commands.c -- the commands, in the order in which help lists them. */
+#include "cli.h"
+
+#include <string.h>
+
+extern const cli_command cli_list_command, cli_generate_command;
+
+const cli_command *const cli_commands[] = {&cli_list_command, &cli_generate_command, NULL};
+
+const cli_command *cli_command_find(const char *name)
+{
+    for (const cli_command *const *c = cli_commands; *c; c++)
+        if (strcmp((*c)->name, name) == 0) return *c;
+    return NULL;
+}

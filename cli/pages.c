@@ -1,0 +1,162 @@
+/* pages.c -- man pages and bash completion, written from the tables that parsing uses. Run by the build: `retort generate share FOLDER`. */
+#include "cli.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/stat.h>
+
+/* roff reads a leading dot, backslashes and hyphens in its own way */
+static void roff(FILE *f, const char *text)
+{
+    if (*text == '.' || *text == '\'') fputs("\\&", f);
+    for (; *text; text++) {
+        if (*text == '\\') fputs("\\e", f);
+        else if (*text == '-') fputs("\\-", f);
+        else fputc(*text, f);
+    }
+}
+
+static void roff_option(const cli_option *o, void *user)
+{
+    FILE *f = user;
+    fputs(".TP\n", f);
+    if (o->letter) fprintf(f, "\\fB\\-%c\\fR, ", o->letter);
+    fputs("\\fB\\-\\-", f);
+    roff(f, o->name);
+    fputs("\\fR", f);
+    if (o->arg) fprintf(f, " \\fI%s\\fR", o->arg);
+    fputc('\n', f);
+    roff(f, o->help);
+    if (o->fallback) {
+        fputs(" (default ", f);
+        roff(f, o->fallback);
+        fputc(')', f);
+    }
+    fputs("\n", f);
+}
+
+static void man_page(FILE *f, const cli_command *c)
+{
+    fprintf(f, ".TH RETORT\\-%s 1 \"\" \"retort %s\"\n.SH NAME\nretort\\-%s \\- ", c->name, RETORT_VERSION, c->name);
+    roff(f, c->summary);
+    fprintf(f, "\n.SH SYNOPSIS\n\\fBretort %s\\fR %s [options]\n.SH DESCRIPTION\n", c->name, c->arguments);
+    roff(f, c->text);
+    fputs("\n.SH EXAMPLE\n.nf\n", f);
+    roff(f, c->examples);
+    fputs("\n.fi\n.SH OPTIONS\n", f);
+    cli_each_option(c, roff_option, f);
+    fputs(".SH SEE ALSO\n\\fBretort\\fR(1)\n", f);
+}
+
+static void main_page(FILE *f)
+{
+    fprintf(f, ".TH RETORT 1 \"\" \"retort %s\"\n.SH NAME\nretort \\- distil diffusion models into few\\-step generators\n", RETORT_VERSION);
+    fputs(".SH SYNOPSIS\n\\fBretort\\fR \\fIcommand\\fR [options] [arguments]\n.SH COMMANDS\n", f);
+    for (const cli_command *const *c = cli_commands; *c; c++) {
+        if ((*c)->hidden) continue;
+        fprintf(f, ".TP\n\\fBretort\\-%s\\fR(1)\n", (*c)->name);
+        roff(f, (*c)->summary);
+        fputc('\n', f);
+    }
+    fputs(".SH EXIT STATUS\n0 done; 1 internal error; 2 usage; 3 bad configuration, model or data; 4 out of memory; 5 input or output; "
+          "6 run directory in use; 7 diverged; 8 communication; 9 device; 130 and 143 interrupted after a checkpoint.\n",
+          f);
+}
+
+static void complete_option(const cli_option *o, void *user) { fprintf(user, " --%s", o->name); }
+
+static void complete_words(const cli_option *o, void *user)
+{
+    if (!o->words) return;
+    fprintf(user, "    --%s) words='", o->name);
+    for (const char *const *w = o->words(); *w; w++) fprintf(user, "%s%s", w == o->words() ? "" : " ", *w);
+    fputs("' ;;\n", user);
+}
+
+static void completion(FILE *f)
+{
+    fputs("# bash completion for retort\n_retort() {\n  local current=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD-1]} options= words=\n"
+          "  if [ \"$COMP_CWORD\" -eq 1 ]; then\n    COMPREPLY=($(compgen -W 'help --help --version",
+          f);
+    for (const cli_command *const *c = cli_commands; *c; c++)
+        if (!(*c)->hidden) fprintf(f, " %s", (*c)->name);
+    fputs("' -- \"$current\"))\n    return\n  fi\n  case ${COMP_WORDS[1]} in\n", f);
+    for (const cli_command *const *c = cli_commands; *c; c++) {
+        if ((*c)->hidden) continue;
+        fprintf(f, "  %s)\n    options='", (*c)->name);
+        cli_each_option(*c, complete_option, f);
+        fputs("'\n    case $before in\n", f);
+        cli_each_option(*c, complete_words, f);
+        fputs("    esac ;;\n", f);
+    }
+    fputs("  esac\n  case $current in\n  -*) COMPREPLY=($(compgen -W \"$options\" -- \"$current\")) ;;\n"
+          "  *) [ -n \"$words\" ] && COMPREPLY=($(compgen -W \"$words\" -- \"$current\")) ;;\n  esac\n}\n"
+          "complete -o default -F _retort retort\n",
+          f);
+}
+
+static rt_status folder(const char *path, rt_error *err)
+{
+    if (mkdir(path, 0777) == 0 || errno == EEXIST) return RT_OK;
+    return rt_error_set(err, RT_E_IO, "%s: %s", path, strerror(errno));
+}
+
+static FILE *create(const char *path, rt_error *err)
+{
+    FILE *f = fopen(path, "w");
+    if (!f) rt_error_set(err, RT_E_IO, "%s: %s", path, strerror(errno));
+    return f;
+}
+
+static rt_status finish(FILE *f, const char *path, rt_error *err)
+{
+    bool failed = ferror(f);
+    if (fclose(f) != 0 || failed) return rt_error_set(err, RT_E_IO, "%s: could not be written", path);
+    return RT_OK;
+}
+
+static rt_status write_pages(const char *root, rt_error *err)
+{
+    static const char *const folders[] = {"", "/man", "/man/man1", "/bash-completion", "/bash-completion/completions"};
+    char path[4096];
+    for (size_t i = 0; i < sizeof folders / sizeof *folders; i++) {
+        snprintf(path, sizeof path, "%s%s", root, folders[i]);
+        TRY(folder(path, err));
+    }
+    for (const cli_command *const *c = cli_commands; *c; c++) {
+        if ((*c)->hidden) continue;
+        snprintf(path, sizeof path, "%s/man/man1/retort-%s.1", root, (*c)->name);
+        FILE *f = create(path, err);
+        if (!f) return RT_E_IO;
+        man_page(f, *c);
+        TRY(finish(f, path, err));
+    }
+    snprintf(path, sizeof path, "%s/man/man1/retort.1", root);
+    FILE *f = create(path, err);
+    if (!f) return RT_E_IO;
+    main_page(f);
+    TRY(finish(f, path, err));
+    snprintf(path, sizeof path, "%s/bash-completion/completions/retort", root);
+    f = create(path, err);
+    if (!f) return RT_E_IO;
+    completion(f);
+    return finish(f, path, err);
+}
+
+static rt_status run(cli_call *c, rt_error *err)
+{
+    if (strcmp(c->arguments[0], "share") == 0 && c->n_arguments == 2) return write_pages(c->arguments[1], err);
+    return rt_error_set(err, RT_E_USAGE, "generate: '%s' is not 'share FOLDER'", c->arguments[0]);
+}
+
+const cli_command cli_generate_command = {
+    .name = "generate",
+    .arguments = "share FOLDER",
+    .summary = "write man pages and completion",
+    .text = "Writes FOLDER/man and FOLDER/bash-completion from the tables of commands and options. The build runs it.",
+    .examples = "retort generate share /tmp/share",
+    .min_arguments = 1,
+    .max_arguments = 2,
+    .run = run,
+    .hidden = true,
+};

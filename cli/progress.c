@@ -1,0 +1,59 @@
+/* progress.c -- how far, how fast, how long: one live line on a terminal, a plain line now and then elsewhere. */
+#include "cli.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+static const double live_interval = 0.1, plain_interval = 30; /* seconds */
+
+static int terminal_width(void)
+{
+    struct winsize size;
+    if (!isatty(STDERR_FILENO)) return 0;
+    if (ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 20) return size.ws_col < 200 ? size.ws_col : 200;
+    return 80;
+}
+
+/* 75 -> "1:15", 4000 -> "1:06:40" */
+static void clock_text(char *out, size_t size, double seconds)
+{
+    long s = (long)(seconds + 0.5);
+    if (s >= 3600) snprintf(out, size, "%ld:%02ld:%02ld", s / 3600, s / 60 % 60, s % 60);
+    else snprintf(out, size, "%ld:%02ld", s / 60, s % 60);
+}
+
+static void show(cli_progress *p, double done, bool last)
+{
+    double elapsed = cli_now() - p->started, rate = elapsed > 0 ? done / elapsed : 0;
+    char line[256], spent[32], left[32] = "?";
+    clock_text(spent, sizeof spent, elapsed);
+    if (rate > 0) clock_text(left, sizeof left, (p->total - done) / rate);
+    if (last) snprintf(line, sizeof line, "%s: %.0f %s in %s, %.4g/s", p->label, done, p->unit, spent, rate);
+    else snprintf(line, sizeof line, "%s: %.0f/%.0f %s (%.0f%%), %.4g/s, %s left", p->label, done, p->total, p->unit, 100 * done / p->total, rate, left);
+    if (p->width) fprintf(stderr, "\r\033[K%.*s%s", p->width - 1, line, last ? "\n" : "");
+    else fprintf(stderr, "%s\n", line);
+    fflush(stderr);
+}
+
+void cli_progress_start(cli_progress *p, const cli_call *c, const char *label, const char *unit, double total)
+{
+    *p = (cli_progress){c, label, unit, total, cli_now(), 0, terminal_width()};
+    p->shown = p->started;
+}
+
+void cli_progress_at(cli_progress *p, double done)
+{
+    double now = cli_now();
+    if (p->call->quiet || done <= 0 || now - p->shown < (p->width ? live_interval : plain_interval)) return;
+    p->shown = now;
+    show(p, done, false);
+}
+
+void cli_progress_end(cli_progress *p, double done)
+{
+    /* work that took no time needs no line */
+    if (p->call->quiet || (p->shown <= p->started && cli_now() - p->started < 2)) return;
+    show(p, done, true);
+}
