@@ -31,13 +31,13 @@ typedef struct cli_option {
 } cli_option;
 
 struct cli_command {
-    const char *name, *arguments; /* "sample", "MODEL" */
-    const char *summary;          /* one line */
-    const char *text;             /* a paragraph or two that teach */
-    const char *examples;         /* lines that work, without indent */
-    const cli_option *options;    /* its own; NULL: none */
-    const cli_option *shared;     /* a table that several commands share; NULL: none */
-    const char *open;             /* beginnings of keys that are passed on as they are: "net. data."; NULL: none */
+    const char *name, *arguments;          /* "sample", "MODEL" */
+    const char *summary;                   /* one line */
+    const char *text;                      /* a paragraph or two that teach */
+    const char *examples;                  /* lines that work, without indent */
+    const cli_option *options;             /* its own; NULL: none */
+    const cli_option *shared;              /* a table that several commands share; NULL: none */
+    const char *const *(*more_keys)(void); /* keys without an option of their own, NULL-terminated; NULL: none */
     int min_arguments, max_arguments;
     rt_status (*run)(cli_call *c, rt_error *err);
     bool hidden;
@@ -61,7 +61,7 @@ typedef struct cli_value {
     char *variable; /* the environment's name for it */
 } cli_value;
 
-typedef struct cli_pair { /* a key of an open space, or a line of a configuration file */
+typedef struct cli_pair { /* a key and its value */
     char *key, *text;
 } cli_pair;
 
@@ -73,10 +73,13 @@ struct cli_call {
     int n_values;
     char **sets; /* --set, in order */
     int n_sets;
-    cli_pair *open; /* keys of open spaces, resolved */
+    cli_pair *open; /* values of the command's more_keys */
     int n_open;
     const char *config; /* the configuration file, for messages */
     bool help, quiet, json, dry_run;
+    uint64_t seed;
+    int threads;         /* 0: all */
+    const char *backend; /* NULL: the fastest */
     FILE *text; /* for what people read: standard output, or standard error with --json */
     json_t *result;
     double started;
@@ -100,7 +103,7 @@ bool cli_flag(cli_call *c, const char *name);
 bool cli_given(cli_call *c, const char *name); /* by option, environment or file */
 int64_t cli_int(cli_call *c, const char *name, int64_t min, int64_t max);
 double cli_real(cli_call *c, const char *name, double min, double max);
-const char *cli_word(cli_call *c, const char *name); /* one of its words */
+const char *cli_word(cli_call *c, const char *name);                                  /* one of its words */
 int cli_ints(cli_call *c, const char *name, int64_t min, int64_t max, int64_t **out); /* "8,4,2,1"; the list belongs to the call */
 int cli_reals(cli_call *c, const char *name, double min, double max, double **out);
 rt_status cli_ok(const cli_call *c, rt_error *err);

@@ -5,7 +5,10 @@
 #include <string.h>
 
 /* Headings stand out on a terminal. */
-static void heading(FILE *f, const char *text) { fprintf(f, "%s%s%s\n", cli_colour(f) ? "\033[1m" : "", text, cli_colour(f) ? "\033[0m" : ""); }
+static void heading(FILE *f, const char *text)
+{
+    fprintf(f, "%s%s%s\n", cli_colour(f) ? "\033[1m" : "", text, cli_colour(f) ? "\033[0m" : "");
+}
 
 static void indented(FILE *f, const char *lines)
 {
@@ -53,7 +56,8 @@ static void print_table(FILE *f, const char *title, const cli_option *table)
 
 void cli_help(const cli_command *command, FILE *f)
 {
-    fprintf(f, "usage: retort %s %s%s[options]\n\n%s\n\n", command->name, command->arguments, *command->arguments ? " " : "", command->text);
+    fprintf(f, "usage: retort %s %s%s[options]\n\n%s\n\n", command->name, command->arguments, *command->arguments ? " " : "",
+            command->text);
     heading(f, "Example");
     indented(f, command->examples);
     fputc('\n', f);

@@ -20,19 +20,18 @@ static const char *const *weights(void)
     return names;
 }
 
-const cli_option cli_common[] = {
-    {"force", 'f', NULL, NULL, NULL, "replace what --out names, if Retort wrote it", NULL},
-    {"seed", 0, "N", "seed", "0", "where random numbers start", NULL},
-    {"threads", 'j', "N", "threads", NULL, "processor cores to use (all)", NULL},
-    {"dtype", 0, "TYPE", "dtype", "f32", "numbers to compute with", dtypes},
-    {"backend", 0, "NAME", "backend", NULL, "who computes (the fastest that is built in)", rt_backend_names},
-    {"config", 'c', "FILE", NULL, NULL, "take values from a YAML file", NULL},
-    {"set", 's', "KEY=VALUE", NULL, NULL, "set one value of the configuration", NULL},
-    {"dry-run", 'n', NULL, NULL, NULL, "say what would be done, do nothing", NULL},
-    {"quiet", 'q', NULL, NULL, NULL, "no progress, no remarks", NULL},
-    {"json", 0, NULL, NULL, NULL, "print one JSON object on standard output", NULL},
-    {"help", 'h', NULL, NULL, NULL, "this text", NULL},
-    {0}};
+const cli_option cli_common[] = {{"force", 'f', NULL, NULL, NULL, "replace what --out names, if Retort wrote it", NULL},
+                                 {"seed", 0, "N", "seed", "0", "where random numbers start", NULL},
+                                 {"threads", 'j', "N", "threads", NULL, "processor cores to use (all)", NULL},
+                                 {"dtype", 0, "TYPE", "dtype", "f32", "numbers to compute with", dtypes},
+                                 {"backend", 0, "NAME", "backend", NULL, "who computes (the fastest that is built in)", rt_backend_names},
+                                 {"config", 'c', "FILE", NULL, NULL, "take values from a YAML file", NULL},
+                                 {"set", 's', "KEY=VALUE", NULL, NULL, "set one value of the configuration", NULL},
+                                 {"dry-run", 'n', NULL, NULL, NULL, "say what would be done, do nothing", NULL},
+                                 {"quiet", 'q', NULL, NULL, NULL, "no progress, no remarks", NULL},
+                                 {"json", 0, NULL, NULL, NULL, "print one JSON object on standard output", NULL},
+                                 {"help", 'h', NULL, NULL, NULL, "this text", NULL},
+                                 {0}};
 
 const cli_option cli_model_options[] = {
     {"scheduler", 0, "FILE", "model.scheduler", NULL, "use this diffusers scheduler configuration, exactly as diffusers would", NULL},
@@ -110,11 +109,8 @@ static cli_value *value_of_name(cli_call *c, const char *name)
 
 static bool is_open_key(const cli_command *command, const char *key)
 {
-    for (const char *p = command->open; p && *p;) {
-        size_t n = strcspn(p, " ");
-        if (strncmp(p, key, n) == 0 && key[n]) return true;
-        p += n + strspn(p + n, " ");
-    }
+    for (const char *const *k = command->more_keys ? command->more_keys() : NULL; k && *k; k++)
+        if (strcmp(*k, key) == 0) return true;
     return false;
 }
 
@@ -140,10 +136,11 @@ static rt_status set_open(cli_call *c, const char *key, const char *text, rt_err
 
 static rt_status unknown_key(cli_call *c, const char *key, rt_error *err)
 {
-    const char *names[128];
+    const char *names[256];
     size_t n = 0;
-    for (int i = 0; i < c->n_values && n < 128; i++)
+    for (int i = 0; i < c->n_values && n < 256; i++)
         if (c->values[i].option->key) names[n++] = c->values[i].option->key;
+    for (const char *const *k = c->command->more_keys ? c->command->more_keys() : NULL; k && *k && n < 256; k++) names[n++] = *k;
     return cli_unknown("key", key, names, n, err);
 }
 
@@ -249,7 +246,6 @@ static rt_status read_command_line(cli_call *c, int argc, char **argv, rt_error 
 static rt_status check_arguments(const cli_call *c, rt_error *err)
 {
     const cli_command *k = c->command;
-    if (c->help) return RT_OK;
     if (c->n_arguments < k->min_arguments)
         return rt_error_set(err, RT_E_USAGE, "%s needs %s; 'retort %s --help' shows an example", k->name, k->arguments, k->name);
     if (c->n_arguments > k->max_arguments)
@@ -273,5 +269,12 @@ rt_status cli_parse(cli_call *c, const cli_command *command, int argc, char **ar
     if (config && !c->help) TRY(read_config(c, config, err));
     for (int i = 0; i < c->n_sets; i++) TRY(set_key(c, c->sets[i], err));
     c->result = json_object();
+    if (c->help) return RT_OK;
+    c->seed = (uint64_t)cli_int(c, "seed", 0, INT64_MAX);
+    if (cli_text(c, "threads")) c->threads = (int)cli_int(c, "threads", 1, 4096);
+    c->backend = cli_word(c, "backend");
+    const char *dtype = cli_word(c, "dtype");
+    if (dtype && strcmp(dtype, "f32") != 0) cli_wrong(c, "dtype", "%s: this version computes in f32 only", dtype);
+    TRY(cli_ok(c, err));
     return check_arguments(c, err);
 }

@@ -49,7 +49,7 @@ void cli_write_json(cli_call *c)
     json_object_set_new(all, "schema", json_string(schema));
     json_object_set_new(all, "command", json_string(c->command->name));
     json_object_set_new(all, "version", json_string(RETORT_VERSION));
-    json_object_set_new(all, "seed", json_integer(cli_int(c, "seed", 0, INT64_MAX)));
+    json_object_set_new(all, "seed", json_integer((json_int_t)c->seed));
     json_object_set_new(all, "seconds", json_real(cli_now() - c->started));
     json_object_update(all, c->result);
     json_dumpf(all, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(9));
@@ -77,7 +77,8 @@ void cli_print_config(const cli_call *c, FILE *f)
     cli_pair *lines = calloc((size_t)(c->n_values + c->n_open) + 1, sizeof *lines);
     int n = 0;
     for (int i = 0; lines && i < c->n_values; i++)
-        if (c->values[i].option->key && c->values[i].text) lines[n++] = (cli_pair){(char *)c->values[i].option->key, (char *)c->values[i].text};
+        if (c->values[i].option->key && c->values[i].text)
+            lines[n++] = (cli_pair){(char *)c->values[i].option->key, (char *)c->values[i].text};
     for (int i = 0; lines && i < c->n_open; i++) lines[n++] = c->open[i];
     if (lines) qsort(lines, (size_t)n, sizeof *lines, by_key);
     /* keys in order, so lines of one section stand together: print a section's name when it changes */

@@ -10,9 +10,12 @@ static void roff(FILE *f, const char *text)
 {
     if (*text == '.' || *text == '\'') fputs("\\&", f);
     for (; *text; text++) {
-        if (*text == '\\') fputs("\\e", f);
-        else if (*text == '-') fputs("\\-", f);
-        else fputc(*text, f);
+        if (*text == '\\')
+            fputs("\\e", f);
+        else if (*text == '-')
+            fputs("\\-", f);
+        else
+            fputc(*text, f);
     }
 }
 
@@ -50,7 +53,8 @@ static void man_page(FILE *f, const cli_command *c)
 
 static void main_page(FILE *f)
 {
-    fprintf(f, ".TH RETORT 1 \"\" \"retort %s\"\n.SH NAME\nretort \\- distil diffusion models into few\\-step generators\n", RETORT_VERSION);
+    fprintf(f, ".TH RETORT 1 \"\" \"retort %s\"\n.SH NAME\nretort \\- distil diffusion models into few\\-step generators\n",
+            RETORT_VERSION);
     fputs(".SH SYNOPSIS\n\\fBretort\\fR \\fIcommand\\fR [options] [arguments]\n.SH COMMANDS\n", f);
     for (const cli_command *const *c = cli_commands; *c; c++) {
         if ((*c)->hidden) continue;
@@ -75,7 +79,8 @@ static void complete_words(const cli_option *o, void *user)
 
 static void completion(FILE *f)
 {
-    fputs("# bash completion for retort\n_retort() {\n  local current=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD-1]} options= words=\n"
+    fputs("# bash completion for retort\n_retort() {\n  local current=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD-1]} "
+          "options= words=\n"
           "  if [ \"$COMP_CWORD\" -eq 1 ]; then\n    COMPREPLY=($(compgen -W 'help --help --version",
           f);
     for (const cli_command *const *c = cli_commands; *c; c++)

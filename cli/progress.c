@@ -20,8 +20,10 @@ static int terminal_width(void)
 static void clock_text(char *out, size_t size, double seconds)
 {
     long s = (long)(seconds + 0.5);
-    if (s >= 3600) snprintf(out, size, "%ld:%02ld:%02ld", s / 3600, s / 60 % 60, s % 60);
-    else snprintf(out, size, "%ld:%02ld", s / 60, s % 60);
+    if (s >= 3600)
+        snprintf(out, size, "%ld:%02ld:%02ld", s / 3600, s / 60 % 60, s % 60);
+    else
+        snprintf(out, size, "%ld:%02ld", s / 60, s % 60);
 }
 
 static void show(cli_progress *p, double done, bool last)
@@ -30,10 +32,15 @@ static void show(cli_progress *p, double done, bool last)
     char line[256], spent[32], left[32] = "?";
     clock_text(spent, sizeof spent, elapsed);
     if (rate > 0) clock_text(left, sizeof left, (p->total - done) / rate);
-    if (last) snprintf(line, sizeof line, "%s: %.0f %s in %s, %.4g/s", p->label, done, p->unit, spent, rate);
-    else snprintf(line, sizeof line, "%s: %.0f/%.0f %s (%.0f%%), %.4g/s, %s left", p->label, done, p->total, p->unit, 100 * done / p->total, rate, left);
-    if (p->width) fprintf(stderr, "\r\033[K%.*s%s", p->width - 1, line, last ? "\n" : "");
-    else fprintf(stderr, "%s\n", line);
+    if (last)
+        snprintf(line, sizeof line, "%s: %.0f %s in %s, %.4g/s", p->label, done, p->unit, spent, rate);
+    else
+        snprintf(line, sizeof line, "%s: %.0f/%.0f %s (%.0f%%), %.4g/s, %s left", p->label, done, p->total, p->unit, 100 * done / p->total,
+                 rate, left);
+    if (p->width)
+        fprintf(stderr, "\r\033[K%.*s%s", p->width - 1, line, last ? "\n" : "");
+    else
+        fprintf(stderr, "%s\n", line);
     fflush(stderr);
 }
 

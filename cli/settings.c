@@ -69,12 +69,14 @@ static rt_status read_list(reader *r, const char *key, rt_error *err)
         TRY(next(r, &e, err));
         yaml_event_type_t type = e.type;
         size_t line = e.start_mark.line + 1;
-        if (type == YAML_SCALAR_EVENT) at += (size_t)snprintf(text + at, sizeof text - at, "%s%s", at ? "," : "", (char *)e.data.scalar.value);
+        if (type == YAML_SCALAR_EVENT)
+            at += (size_t)snprintf(text + at, sizeof text - at, "%s%s", at ? "," : "", (char *)e.data.scalar.value);
         yaml_event_delete(&e);
         if (type == YAML_SEQUENCE_END_EVENT) return add_pair(r, key, text, line, err);
         if (type != YAML_SCALAR_EVENT)
             return rt_error_set(err, RT_E_INVALID, "%s: line %zu: key '%s': a list may hold numbers and words only", r->path, line, key);
-        if (at >= sizeof text - 1) return rt_error_set(err, RT_E_INVALID, "%s: line %zu: key '%s': the list is too long", r->path, line, key);
+        if (at >= sizeof text - 1)
+            return rt_error_set(err, RT_E_INVALID, "%s: line %zu: key '%s': the list is too long", r->path, line, key);
     }
 }
 

@@ -54,8 +54,10 @@ bool cli_number(const char *text, double *out)
     errno = 0;
     double v = strtod(text, &end);
     if (end == text || errno == ERANGE || isnan(v)) return false;
-    if (*end == 'k') v *= 1e3, end++;
-    else if (*end == 'M') v *= 1e6, end++;
+    if (*end == 'k')
+        v *= 1e3, end++;
+    else if (*end == 'M')
+        v *= 1e6, end++;
     *out = v;
     return *end == 0;
 }
@@ -69,8 +71,10 @@ static bool whole(cli_call *c, const char *name, const char *text, int64_t min, 
         return false;
     }
     if (v < (double)min || v > (double)max) {
-        if (v < (double)min) cli_wrong(c, name, "%s is too small; must be at least %lld", text, (long long)min);
-        else cli_wrong(c, name, "%s is too large; must be at most %lld", text, (long long)max);
+        if (v < (double)min)
+            cli_wrong(c, name, "%s is too small; must be at least %lld", text, (long long)min);
+        else
+            cli_wrong(c, name, "%s is too large; must be at most %lld", text, (long long)max);
         return false;
     }
     *out = (int64_t)v;
@@ -130,8 +134,8 @@ const char *cli_word(cli_call *c, const char *name)
 }
 
 /* Splits "a,b,c" and hands each part to `take`, which fills item i of a list that grows by `size`. */
-static int each_item(cli_call *c, const char *name, void **list, size_t size, bool (*take)(cli_call *, const char *, const char *, void *, const double *),
-                     const double *range)
+static int each_item(cli_call *c, const char *name, void **list, size_t size,
+                     bool (*take)(cli_call *, const char *, const char *, void *, const double *), const double *range)
 {
     const char *text = cli_text(c, name);
     *list = NULL;

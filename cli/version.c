@@ -15,9 +15,12 @@ static void features(FILE *f)
     const struct {
         const char *name;
         int has;
-    } list[] = {{"sse4.2", __builtin_cpu_supports("sse4.2")},     {"avx2", __builtin_cpu_supports("avx2")},
-                {"fma", __builtin_cpu_supports("fma")},           {"avx512f", __builtin_cpu_supports("avx512f")},
-                {"avx512bw", __builtin_cpu_supports("avx512bw")}, {"avx512vnni", __builtin_cpu_supports("avx512vnni")},
+    } list[] = {{"sse4.2", __builtin_cpu_supports("sse4.2")},
+                {"avx2", __builtin_cpu_supports("avx2")},
+                {"fma", __builtin_cpu_supports("fma")},
+                {"avx512f", __builtin_cpu_supports("avx512f")},
+                {"avx512bw", __builtin_cpu_supports("avx512bw")},
+                {"avx512vnni", __builtin_cpu_supports("avx512vnni")},
                 {"avx512bf16", __builtin_cpu_supports("avx512bf16")}};
     for (size_t i = 0; i < sizeof list / sizeof *list; i++)
         if (list[i].has) fprintf(f, " %s", list[i].name);

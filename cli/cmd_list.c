@@ -1,0 +1,83 @@
+/* cmd_list.c -- the rows of the tables, each with its source. */
+#include "cli.h"
+
+#include "retort/config.h"
+
+#include <string.h>
+
+/* One kind of row: `row` fills name, source and text of row i, or returns false after the last. */
+typedef struct listed {
+    const char *name, *source, *text;
+} listed;
+
+typedef struct kind {
+    const char *name, *help;
+    bool (*row)(int i, listed *out);
+} kind;
+
+static bool key_row(int i, listed *out)
+{
+    if (i >= rt_config_n_keys) return false;
+    const rt_config_key *k = &rt_config_keys[i];
+    *out = (listed){k->name, *k->value ? k->value : "-", k->help};
+    return true;
+}
+
+static const kind kinds[] = {
+    {"keys", "settings of runs, with their defaults", key_row},
+};
+
+enum { KINDS = sizeof kinds / sizeof *kinds };
+
+static void print_rows(cli_call *c, const kind *k)
+{
+    json_t *rows = json_array();
+    listed r;
+    size_t widest = 0, second = 0;
+    for (int i = 0; k->row(i, &r); i++) {
+        if (strlen(r.name) > widest) widest = strlen(r.name);
+        if (strlen(r.source) > second) second = strlen(r.source);
+    }
+    for (int i = 0; k->row(i, &r); i++) {
+        if (!c->json) fprintf(c->text, "%-*s  %-*s  %s\n", (int)widest, r.name, (int)second, r.source, r.text);
+        json_array_append_new(rows, json_pack("{s:s, s:s, s:s}", "name", r.name, "source", r.source, "description", r.text));
+    }
+    cli_put(c, "kind", json_string(k->name));
+    cli_put(c, "rows", rows);
+}
+
+static rt_status run(cli_call *c, rt_error *err)
+{
+    if (c->n_arguments == 0) {
+        json_t *names = json_array();
+        for (size_t i = 0; i < KINDS; i++) {
+            if (!c->json) fprintf(c->text, "%-12s %s\n", kinds[i].name, kinds[i].help);
+            json_array_append_new(names, json_string(kinds[i].name));
+        }
+        cli_put(c, "kinds", names);
+        return RT_OK;
+    }
+    const char *names[KINDS];
+    for (size_t i = 0; i < KINDS; i++) {
+        names[i] = kinds[i].name;
+        if (strcmp(names[i], c->arguments[0]) == 0) {
+            print_rows(c, &kinds[i]);
+            return RT_OK;
+        }
+    }
+    const char *guess = rt_closest(c->arguments[0], names, KINDS);
+    if (guess) return rt_error_set(err, RT_E_USAGE, "list: '%s' is no kind of row; did you mean '%s'?", c->arguments[0], guess);
+    return rt_error_set(err, RT_E_USAGE, "list: '%s' is no kind of row; 'retort list' names them", c->arguments[0]);
+}
+
+const cli_command cli_list_command = {
+    .name = "list",
+    .arguments = "[KIND]",
+    .summary = "what there is: the rows of the tables, each with its source",
+    .text = "Prints the rows of one table: their names as options take them, the paper or equation they come from, and what they do.\n"
+            "Without KIND it names the tables.",
+    .examples = "retort list\nretort list solvers",
+    .min_arguments = 0,
+    .max_arguments = 1,
+    .run = run,
+};

@@ -1,0 +1,50 @@
+/* outputs.c -- whether a path may be written. */
+#include "cli.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+/* A folder that Retort wrote says so: samples leave retort.json, runs config.yaml and checkpoints, models a README that names it. */
+static bool written_by_retort(const char *folder)
+{
+    static const char *const marks[] = {"retort.json", "checkpoints", "metrics.jsonl"};
+    char path[4200];
+    struct stat s;
+    for (size_t i = 0; i < sizeof marks / sizeof *marks; i++) {
+        snprintf(path, sizeof path, "%s/%s", folder, marks[i]);
+        if (stat(path, &s) == 0) return true;
+    }
+    return false;
+}
+
+rt_status cli_claim_out(cli_call *c, const char *path, rt_error *err)
+{
+    struct stat s;
+    if (strlen(path) > 4000) return rt_error_set(err, RT_E_USAGE, "--out: the path is longer than 4000 bytes");
+    if (stat(path, &s) == 0) {
+        if (!cli_flag(c, "force"))
+            return rt_error_set(err, RT_E_IO, "%s: exists already; choose another --out, or replace it with --force", path);
+        if (S_ISDIR(s.st_mode) && !written_by_retort(path))
+            return rt_error_set(err, RT_E_IO, "%s: a folder that Retort did not write is never replaced; choose another --out", path);
+        if (!S_ISDIR(s.st_mode) && !S_ISREG(s.st_mode)) return rt_error_set(err, RT_E_IO, "%s: is neither a file nor a folder", path);
+    } else if (errno != ENOENT) {
+        return rt_error_set(err, RT_E_IO, "%s: %s", path, strerror(errno));
+    }
+    /* the folder it goes into must be there and be writable: better said before an hour of work than after */
+    char folder[4200];
+    snprintf(folder, sizeof folder, "%s", path);
+    size_t n = strlen(folder);
+    while (n > 1 && folder[n - 1] == '/') folder[--n] = 0;
+    char *slash = strrchr(folder, '/');
+    if (slash == folder)
+        slash[1] = 0;
+    else if (slash)
+        *slash = 0;
+    else
+        strcpy(folder, ".");
+    if (stat(folder, &s) != 0) return rt_error_set(err, RT_E_IO, "%s: the folder %s: %s; create it first", path, folder, strerror(errno));
+    if (access(folder, W_OK) != 0) return rt_error_set(err, RT_E_IO, "%s: the folder %s: %s", path, folder, strerror(errno));
+    return RT_OK;
+}

@@ -1,0 +1,27 @@
+# What the tests of the command line share. RETORT is the program, JSON_CHECK the checker of schemas; both default to the release build.
+RETORT=${RETORT:-build/release/retort}
+JSON_CHECK=${JSON_CHECK:-build/release/tests/json_check}
+SHARED=${RETORT_SHARED:-../shared}
+unset $(compgen -e | grep '^RETORT_' | grep -v '^RETORT_SHARED$') || true
+
+# fails EXIT TEXT ARGUMENTS...: the program must leave with EXIT, say TEXT on standard error, and print nothing on standard output
+fails() {
+    local expected=$1 text=$2 code=0
+    shift 2
+    "$RETORT" "$@" >"$BATS_TEST_TMPDIR/out" 2>"$BATS_TEST_TMPDIR/err" || code=$?
+    [ "$code" -eq "$expected" ] || { echo "exit $code, not $expected: retort $*"; cat "$BATS_TEST_TMPDIR/err"; return 1; }
+    grep -qF -- "$text" "$BATS_TEST_TMPDIR/err" || { echo "standard error lacks: $text"; cat "$BATS_TEST_TMPDIR/err"; return 1; }
+    grep -q '^retort: ' "$BATS_TEST_TMPDIR/err" || { echo "no line begins with 'retort: '"; return 1; }
+    [ "$(wc -l <"$BATS_TEST_TMPDIR/err")" -le 2 ] || { echo "more than two lines:"; cat "$BATS_TEST_TMPDIR/err"; return 1; }
+    [ ! -s "$BATS_TEST_TMPDIR/out" ] || { echo "standard output is not empty"; return 1; }
+}
+
+# obeys SCHEMA ARGUMENTS...: the program's standard output is one JSON object that obeys docs/json/SCHEMA.json
+obeys() {
+    local schema=$1
+    shift
+    "$RETORT" "$@" --json >"$BATS_TEST_TMPDIR/json" 2>"$BATS_TEST_TMPDIR/err" || { cat "$BATS_TEST_TMPDIR/err"; return 1; }
+    "$JSON_CHECK" "docs/json/$schema.json" <"$BATS_TEST_TMPDIR/json" || { cat "$BATS_TEST_TMPDIR/json"; return 1; }
+}
+
+needs_shared() { [ -d "$SHARED" ] || skip "../shared is missing"; }
