@@ -145,6 +145,32 @@ typedef struct rt__update_attr {
     int version;
 } rt__update_attr;
 
+/* ---- attributes that backends read, too */
+typedef struct rt__matmul_attr {
+    int transpose_a, transpose_b;
+} rt__matmul_attr;
+/* conv2d (x, w[, b]) -> y; conv2d_data (gy, w) -> gx, extent is (H, W) of x; conv2d_weight (x, gy) -> gw, extent is (kh, kw). */
+typedef struct rt__conv_attr {
+    rt_conv conv;
+    int extent[2];
+} rt__conv_attr;
+/* group_stats (x) -> (N,G,2), the mean and 1/sqrt(var + eps) of each group; group_norm (x, stats[, w, b]); group_norm_data (x, stats, gy[, w]);
+ * group_norm_weight (x, stats, gy) -> (2,C), gradients of w and b. */
+typedef struct rt__group_attr {
+    int64_t groups;
+    double eps;
+} rt__group_attr;
+/* avg_pool2d (x) and max_pool2d (x) -> y; avg_pool2d_data (gy) and max_pool2d_data (x, gy) -> gx, extent is (H, W) of x; max_pool2d_pick (x, v):
+ * v where x has the maximum of the window. */
+typedef struct rt__pool_attr {
+    int kernel[2], stride[2], pad[2], exclude_pad;
+    int extent[2];
+} rt__pool_attr;
+
+/* An input of a sample: RT_SAMPLE_IN(g, "a", RT_BATCH, 3). */
+#define RT_SAMPLE_IN(g, name, ...)                                                                                                         \
+    rt_input(g, name, rt_graph_real(g), (int)RT_COUNT(((int64_t[]){__VA_ARGS__})), (int64_t[]){__VA_ARGS__})
+
 /* ---- backends */
 /* A backend claims rows that it does better than the reference. prepare returns its state for a node with fixed extents (NULL: not mine, use the
  * reference), and *scratch, the bytes it needs during run; run only computes. */
