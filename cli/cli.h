@@ -31,12 +31,13 @@ typedef struct cli_option {
 } cli_option;
 
 struct cli_command {
-    const char *name, *arguments;          /* "sample", "MODEL" */
-    const char *summary;                   /* one line */
-    const char *text;                      /* a paragraph or two that teach */
-    const char *examples;                  /* lines that work, without indent */
-    const cli_option *options;             /* its own; NULL: none */
-    const cli_option *shared;              /* a table that several commands share; NULL: none */
+    const char *name, *arguments; /* "sample", "MODEL" */
+    const char *summary;          /* one line */
+    const char *text;             /* a paragraph or two that teach */
+    const char *examples;         /* lines that work, without indent */
+    const cli_option *options;    /* its own; NULL: none */
+    const cli_option *shared;     /* a table that several commands share; NULL: none */
+    const char *shared_title;
     const char *const *(*more_keys)(void); /* keys without an option of their own, NULL-terminated; NULL: none */
     int min_arguments, max_arguments;
     rt_status (*run)(cli_call *c, rt_error *err);
@@ -80,7 +81,7 @@ struct cli_call {
     uint64_t seed;
     int threads;         /* 0: all */
     const char *backend; /* NULL: the fastest */
-    FILE *text; /* for what people read: standard output, or standard error with --json */
+    FILE *text;          /* for what people read: standard output, or standard error with --json */
     json_t *result;
     double started;
     rt_error error; /* the sticky one of the getters */
@@ -127,7 +128,8 @@ typedef struct cli_progress {
     const cli_call *call;
     const char *label, *unit;
     double total, started, shown;
-    int width; /* of the live line on the terminal; 0 where there is none */
+    char remark[64]; /* stands at the end of the line */
+    int width;       /* of the live line on the terminal; 0 where there is none */
 } cli_progress;
 void cli_progress_start(cli_progress *p, const cli_call *c, const char *label, const char *unit, double total);
 void cli_progress_at(cli_progress *p, double done);

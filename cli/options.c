@@ -169,7 +169,7 @@ static rt_status read_config(cli_call *c, const char *path, rt_error *err)
     return status;
 }
 
-static void read_environment(cli_call *c)
+static rt_status read_environment(cli_call *c, rt_error *err)
 {
     for (int i = 0; i < c->n_values; i++) {
         cli_value *v = &c->values[i];
@@ -179,6 +179,13 @@ static void read_environment(cli_call *c)
             v->origin = CLI_ENVIRONMENT;
         }
     }
+    for (const char *const *k = c->command->more_keys ? c->command->more_keys() : NULL; k && *k; k++) {
+        char *name = value_of_key(c, *k) ? NULL : variable_name(*k);
+        const char *text = name ? getenv(name) : NULL;
+        free(name);
+        if (text && *text) TRY(set_open(c, *k, text, err));
+    }
+    return RT_OK;
 }
 
 /* --set key=value */
@@ -264,9 +271,9 @@ rt_status cli_parse(cli_call *c, const cli_command *command, int argc, char **ar
     c->json = cli_flag(c, "json");
     c->dry_run = cli_flag(c, "dry-run");
     if (c->json) c->text = stderr;
-    read_environment(c);
     const char *config = value_of_name(c, "config")->text;
     if (config && !c->help) TRY(read_config(c, config, err));
+    TRY(read_environment(c, err));
     for (int i = 0; i < c->n_sets; i++) TRY(set_key(c, c->sets[i], err));
     c->result = json_object();
     if (c->help) return RT_OK;

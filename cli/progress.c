@@ -46,7 +46,7 @@ static void show(cli_progress *p, double done, bool last)
 
 void cli_progress_start(cli_progress *p, const cli_call *c, const char *label, const char *unit, double total)
 {
-    *p = (cli_progress){c, label, unit, total, cli_now(), 0, terminal_width()};
+    *p = (cli_progress){.call = c, .label = label, .unit = unit, .total = total, .started = cli_now(), .width = terminal_width()};
     p->shown = p->started;
 }
 

@@ -1,0 +1,33 @@
+/* cmd_distill.c -- retort distill METHOD: a few-step student of a model. */
+#include "runs.h"
+
+/* Options without a key belong to the method: --guidance of kd is the key kd.guidance. */
+static const cli_option options[] = {
+    {"teacher", 0, "MODEL", "teacher", NULL, "the model to distil", NULL},
+    {"steps", 0, "N,N,...", NULL, NULL, "pd: steps of the students, each dividing the one before", NULL},
+    {"teacher-steps", 0, "N", NULL, NULL, "steps of the (first) teacher; pd: twice the first student's", NULL},
+    {"teacher-solver", 0, "NAME", NULL, NULL, "what the teacher steps with: retort list solvers", NULL},
+    {"guidance", 0, "W", NULL, NULL, "the teacher is (1+W) conditional - W unconditional", NULL},
+    {"starts", 0, "WHICH", NULL, NULL, "pd: student (its own grid) or all (as Algorithm 2 says)", NULL},
+    {"reuse", 0, "R", NULL, NULL, "pd: how often an example of a rollout is used", NULL},
+    {"pairs", 0, "N", NULL, NULL, "kd: (noise, teacher sample) pairs, computed once", NULL},
+    {0}};
+
+static rt_status run(cli_call *c, rt_error *err) { return cli_run(c, c->arguments[0], err); }
+
+const cli_command cli_distill_command = {
+    .name = "distill",
+    .arguments = "METHOD",
+    .summary = "turn a model into a few-step student",
+    .text = "Makes a student of --teacher that needs a few network calls per sample. METHOD is a row of `retort list methods`:\n"
+            "pd halves the number of steps round by round, kd learns one step from pairs of noise and teacher sample.\n"
+            "Without --data the teacher's own samples are learnt from. Each student is a folder that carries its sampling recipe.",
+    .examples = "retort distill pd --teacher models/fashion-mnist-small --out run --steps 8,4,2,1 --updates 100",
+    .options = options,
+    .shared = cli_run_options,
+    .shared_title = "Options of runs",
+    .more_keys = cli_run_keys,
+    .min_arguments = 1,
+    .max_arguments = 1,
+    .run = run,
+};

@@ -1,0 +1,40 @@
+/* cmd_train.c -- retort train: a model from data. */
+#include "runs.h"
+
+static const char *const *methods(void)
+{
+    static const char *const names[] = {"denoise", "classify", NULL};
+    return names;
+}
+
+static const cli_option options[] = {
+    {"net", 0, "FILE", "net", NULL, "config.json of the network to train", NULL},
+    {"init", 0, "MODEL", "init", NULL, "start from this model's weights instead of random ones", NULL},
+    {"images", 0, "N", "train.images", NULL, "examples in all, instead of --updates", NULL},
+    {"objective", 0, "NAME", "method", "denoise", "denoise: a diffusion or flow model; classify: labels", methods},
+    {"holdout", 0, "DATA", "data.holdout", NULL, "data that is only looked at: accuracy of a classifier", NULL},
+    {"prediction", 0, "NAME", "diffusion.prediction", NULL, "what the network predicts: retort list predictions", NULL},
+    {"process", 0, "NAME", "diffusion.process", NULL, "how data becomes noise: retort list processes", NULL},
+    {0}};
+
+static rt_status run(cli_call *c, rt_error *err)
+{
+    const char *method = cli_word(c, "objective");
+    TRY(cli_ok(c, err));
+    return cli_run(c, method, err);
+}
+
+const cli_command cli_train_command = {
+    .name = "train",
+    .arguments = "",
+    .summary = "train a model from data: a teacher, or a small classifier",
+    .text = "Trains a diffusion or flow model (a teacher to distil), or a classifier whose features serve `retort eval`.\n"
+            "The run directory holds checkpoints, metrics, pictures and the model, a folder that diffusers loads as it is.\n"
+            "Ctrl-C writes a checkpoint; --resume goes on from it to the same bits.",
+    .examples = "retort train --data toy:two-moons --net examples/mlp.json --out run --updates 200",
+    .options = options,
+    .shared = cli_run_options,
+    .shared_title = "Options of runs",
+    .more_keys = cli_run_keys,
+    .run = run,
+};

@@ -1,0 +1,261 @@
+/* runs.c -- from options to a run: train and distill differ only in the method and its own options. */
+#include "runs.h"
+
+#include "retort/train.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+const cli_option cli_run_options[] = {
+    {"out", 'o', "RUN", "out", NULL, "the run directory", NULL},
+    {"data", 0, "DATA", "data.path", NULL, "idx, folder of images, zip, .safetensors, or toy:NAME", NULL},
+    {"data-range", 0, "LOW,HIGH", NULL, NULL, "the range of the model's values (-1,1)", NULL},
+    {"updates", 0, "N[,N...]", "train.updates", NULL, "optimiser updates, per round; the last number repeats", NULL},
+    {"batch", 'b', "N", "train.batch", NULL, "examples per update", NULL},
+    {"lr", 0, "RATE", "train.lr", NULL, "learning rate at its highest", NULL},
+    {"weight", 0, "NAME", "train.weight", NULL, "weight of the loss over time: retort list weights", NULL},
+    {"resume", 0, NULL, NULL, NULL, "go on from the newest checkpoint of --out", NULL},
+    {"until-update", 0, "N", "run.until-update", NULL, "stop early, with a checkpoint", NULL},
+    {"checkpoint-every", 0, "N", "run.checkpoint-every", NULL, "updates between checkpoints", NULL},
+    {"keep", 0, "K", "run.keep", NULL, "checkpoints kept", NULL},
+    {0}};
+
+const char *const *cli_run_keys(void)
+{
+    static const char *names[256];
+    if (!names[0])
+        for (int i = 0; i < rt_config_n_keys && i < 255; i++) names[i] = rt_config_keys[i].name;
+    return names;
+}
+
+static const rt_config_key *key_named(const char *name)
+{
+    for (int i = 0; i < rt_config_n_keys; i++)
+        if (strcmp(rt_config_keys[i].name, name) == 0) return &rt_config_keys[i];
+    return NULL;
+}
+
+/* ---- the configuration */
+
+typedef struct target {
+    cli_call *c;
+    rt_config *config;
+    bool resume;
+    rt_error *err;
+} target;
+
+/* Sets one key. A resumed run keeps what it began with, so there a value may only repeat or concern how the run is kept. */
+static rt_status set(const target *t, const char *source, const char *key, const char *text)
+{
+    char before[RT_CONFIG_TEXT], after[RT_CONFIG_TEXT];
+    TRY(rt_config_get(t->config, key, before, sizeof before, t->err));
+    rt_status status = rt_config_set(t->config, key, text, t->err);
+    if (status != RT_OK) {
+        if (strcmp(source, key) != 0) rt_error_prefix(t->err, "%s", source);
+        return status;
+    }
+    TRY(rt_config_get(t->config, key, after, sizeof after, t->err));
+    if (t->resume && strcmp(before, after) != 0 && !key_named(key)->volatile_key)
+        return rt_error_set(t->err, RT_E_USAGE, "%s: %s contradicts the run, which has %s = %s; leave it out, or start another run", source,
+                            text, key, before);
+    return RT_OK;
+}
+
+/* "--guidance" of `distill kd` is the key kd.guidance; "--teacher-steps" is kd.teacher-steps or, failing that, kd.steps. */
+static rt_status set_method_option(const target *t, const cli_value *v)
+{
+    const char *name = v->option->name, *method = t->config->method;
+    char key[128], source[64];
+    snprintf(source, sizeof source, "--%s", name);
+    snprintf(key, sizeof key, "%s.%s", method, name);
+    if (!key_named(key) && strncmp(name, "teacher-", 8) == 0) snprintf(key, sizeof key, "%s.%s", method, name + 8);
+    if (!key_named(key)) return rt_error_set(t->err, RT_E_USAGE, "--%s: the method %s has no such setting", name, method);
+    return set(t, source, key, v->text);
+}
+
+static rt_status set_range(const target *t)
+{
+    double *range;
+    if (!cli_given(t->c, "data-range")) return RT_OK;
+    int n = cli_reals(t->c, "data-range", -1e6, 1e6, &range);
+    if (n != 2 && cli_ok(t->c, NULL) == RT_OK) cli_wrong(t->c, "data-range", "'%s' is not LOW,HIGH", cli_text(t->c, "data-range"));
+    TRY(cli_ok(t->c, t->err));
+    char text[64];
+    snprintf(text, sizeof text, "%.17g", range[0]);
+    TRY(set(t, "--data-range", "data.low", text));
+    snprintf(text, sizeof text, "%.17g", range[1]);
+    return set(t, "--data-range", "data.high", text);
+}
+
+static bool is_method_option(const cli_call *c, const cli_option *o)
+{
+    for (const cli_option *own = c->command->options; own && own->name; own++)
+        if (own == o) return !o->key;
+    return false;
+}
+
+static rt_status set_all(const target *t)
+{
+    cli_call *c = t->c;
+    for (int i = 0; i < c->n_open; i++) TRY(set(t, c->open[i].key, c->open[i].key, c->open[i].text));
+    for (int i = 0; i < c->n_values; i++) {
+        const cli_value *v = &c->values[i];
+        if (v->origin <= CLI_DEFAULT) continue;
+        char source[80];
+        snprintf(source, sizeof source, v->origin == CLI_OPTION ? "--%s" : "%s",
+                 v->origin == CLI_OPTION ? v->option->name : v->option->key);
+        if (v->option->key && key_named(v->option->key))
+            TRY(set(t, source, v->option->key, v->text));
+        else if (is_method_option(c, v->option))
+            TRY(set_method_option(t, v));
+    }
+    return set_range(t);
+}
+
+static rt_status resolve(cli_call *c, const char *method, bool resume, rt_config *config, rt_error *err)
+{
+    target t = {c, config, resume, err};
+    rt_config_default(config);
+    TRY(rt_config_set(config, "method", method, err));
+    if (resume) {
+        const char *out = cli_text(c, "out");
+        char path[RT_CONFIG_TEXT + 16];
+        if (!out) return rt_error_set(err, RT_E_USAGE, "--resume needs --out RUN: the run to go on with");
+        snprintf(path, sizeof path, "%s/config.yaml", out);
+        TRY(rt_config_read(config, path, err));
+        if (strcmp(config->method, method) != 0)
+            return rt_error_set(err, RT_E_USAGE, "%s: is a run of %s, not of %s", out, config->method, method);
+    }
+    TRY(set_all(&t));
+    if (strcmp(config->method, method) != 0)
+        return rt_error_set(err, RT_E_USAGE, "%s: the configuration is for the method %s", method, config->method);
+    if (!*config->out) return rt_error_set(err, RT_E_USAGE, "--out is missing: the run directory to write");
+    return RT_OK;
+}
+
+/* ---- watching */
+
+typedef struct watcher {
+    cli_call *c;
+    cli_progress progress;
+    char what[128];
+    int64_t done;
+} watcher;
+
+static void close_progress(watcher *w)
+{
+    if (*w->what) cli_progress_end(&w->progress, (double)w->done);
+    *w->what = 0;
+}
+
+static void on_progress(void *self, const char *what, int64_t done, int64_t total, const char *unit, double loss)
+{
+    watcher *w = self;
+    if (strcmp(w->what, what) != 0) {
+        close_progress(w);
+        snprintf(w->what, sizeof w->what, "%s", what);
+        cli_progress_start(&w->progress, w->c, w->what, unit, (double)total);
+    }
+    if (isfinite(loss)) snprintf(w->progress.remark, sizeof w->progress.remark, "loss %.4g", loss);
+    w->done = done;
+    cli_progress_at(&w->progress, (double)done);
+}
+
+static void on_note(void *self, const char *line)
+{
+    watcher *w = self;
+    close_progress(w);
+    cli_say(w->c, "%s", line);
+}
+
+static bool on_stop(void *self)
+{
+    (void)self;
+    return cli_interrupted() != 0;
+}
+
+/* ---- the result */
+
+static void report_rounds(cli_call *c, const rt_run_summary *s)
+{
+    json_t *rounds = json_array();
+    if (s->n_rounds && !c->json)
+        fprintf(c->text, "steps  from  updates    loss       residual   relative   own teacher  drift      seconds\n");
+    for (int i = 0; i < s->n_rounds; i++) {
+        const rt_round_report *r = &s->rounds[i];
+        if (!c->json)
+            fprintf(c->text, "%-6d %-5d %-10lld %-10.4g %-10.4g %-10.4g %-12.4g %-10.4g %.1f\n", r->steps, r->teacher_steps,
+                    (long long)r->updates, r->loss, r->residual, r->residual_relative, r->own_teacher, r->drift, r->seconds);
+        json_t *o = json_pack("{s:i, s:i, s:I, s:I, s:f}", "steps", r->steps, "teacher_steps", r->teacher_steps, "updates",
+                              (json_int_t)r->updates, "examples", (json_int_t)r->examples, "seconds", r->seconds);
+        json_object_set_new(o, "loss", cli_json_real(r->loss));
+        json_object_set_new(o, "residual_rms", cli_json_real(r->residual));
+        json_object_set_new(o, "residual_relative", cli_json_real(r->residual_relative));
+        json_object_set_new(o, "own_teacher_rms", cli_json_real(r->own_teacher));
+        json_object_set_new(o, "drift_rms", cli_json_real(r->drift));
+        json_array_append_new(rounds, o);
+    }
+    cli_put(c, "rounds", rounds);
+}
+
+static void report(cli_call *c, const rt_config *config, const rt_run_summary *s)
+{
+    report_rounds(c, s);
+    cli_put(c, "method", json_string(config->method));
+    cli_put(c, "out", json_string(config->out));
+    cli_put(c, "result", *s->result ? json_string(s->result) : json_null());
+    cli_put(c, "updates", json_integer(s->updates));
+    cli_put(c, "images", json_integer(s->images));
+    cli_put(c, "loss", cli_json_real(s->loss));
+    cli_put(c, "accuracy", cli_json_real(s->accuracy));
+    cli_put(c, "run_seconds", cli_json_real(s->seconds));
+    if (isfinite(s->accuracy)) cli_say(c, "accuracy on the held-out data: %.2f%%", 100 * s->accuracy);
+    if (*s->result) cli_say(c, "%s: %lld updates, %lld images, %.0f s", s->result, (long long)s->updates, (long long)s->images, s->seconds);
+}
+
+static rt_status say_plan(cli_call *c, const rt_config *config, rt_error *err)
+{
+    rt_run_plan plan = {0};
+    TRY(rt_run_plan_only(config, &plan, err));
+    json_t *keys = json_object();
+    for (int i = 0; i < rt_config_n_keys; i++) {
+        char text[RT_CONFIG_TEXT];
+        TRY(rt_config_get(config, rt_config_keys[i].name, text, sizeof text, err));
+        if (*text && !c->json) fprintf(c->text, "%s: %s\n", rt_config_keys[i].name, text);
+        json_object_set_new(keys, rt_config_keys[i].name, json_string(text));
+    }
+    cli_say(c, "would write %s: %lld parameters, %lld updates of %.3g GFLOP, %.0f MiB of memory, %.0f MiB on disk", config->out,
+            (long long)plan.parameters, (long long)plan.updates, plan.flop_per_update * 1e-9, (double)plan.bytes / 0x1p20,
+            (double)plan.disk / 0x1p20);
+    cli_put(c, "configuration", keys);
+    cli_put(c, "plan",
+            json_pack("{s:I, s:I, s:f, s:I, s:I}", "parameters", (json_int_t)plan.parameters, "updates", (json_int_t)plan.updates,
+                      "update_flop", plan.flop_per_update, "memory_bytes", (json_int_t)plan.bytes, "disk_bytes", (json_int_t)plan.disk));
+    return RT_OK;
+}
+
+rt_status cli_run(cli_call *c, const char *method, rt_error *err)
+{
+    bool resume = cli_flag(c, "resume");
+    rt_config *config = calloc(1, sizeof *config);
+    rt_run_summary *summary = calloc(1, sizeof *summary);
+    watcher w = {.c = c};
+    rt_observer observer = {&w, on_progress, on_note, on_stop};
+    rt_status status = RT_E_MEMORY;
+    if (!config || !summary)
+        rt_error_set(err, status, "out of memory before the run began");
+    else
+        status = resolve(c, method, resume, config, err);
+    if (status == RT_OK && c->dry_run) {
+        status = say_plan(c, config, err);
+    } else if (status == RT_OK) {
+        if (!resume) status = cli_claim_out(c, config->out, err);
+        if (status == RT_OK) status = rt_run_train(config, resume, &observer, summary, err);
+        close_progress(&w);
+        if (status == RT_OK) report(c, config, summary);
+    }
+    free(config);
+    free(summary);
+    return status;
+}
