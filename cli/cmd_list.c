@@ -2,6 +2,7 @@
 #include "cli.h"
 
 #include "retort/config.h"
+#include "retort/ops.h"
 
 #include <string.h>
 
@@ -23,7 +24,16 @@ static bool key_row(int i, listed *out)
     return true;
 }
 
+static bool operator_row(int i, listed *out)
+{
+    rt_op_row r;
+    if (!rt_op_describe(i, &r)) return false;
+    *out = (listed){r.name, r.gradient, r.formula};
+    return true;
+}
+
 static const kind kinds[] = {
+    {"operators", "what graphs are made of, with their formulas", operator_row},
     {"keys", "settings of runs, with their defaults", key_row},
 };
 

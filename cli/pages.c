@@ -1,6 +1,8 @@
 /* pages.c -- man pages and bash completion, written from the tables that parsing uses. Run by the build: `retort generate share FOLDER`. */
 #include "cli.h"
 
+#include "retort/ops.h"
+
 #include <errno.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -148,16 +150,42 @@ static rt_status write_pages(const char *root, rt_error *err)
     return finish(f, path, err);
 }
 
+/* docs/operators.md */
+static void operators(FILE *f)
+{
+    fputs("# Operators\n\nWritten by `make docs` from the rows in `src/graph/ops/`; do not edit. How to add one: "
+          "[adding-an-operator.md](adding-an-operator.md).\n\n"
+          "Inputs: how many a row takes. Batch: `maps` works sample by sample, `sums` adds samples up, `mixes` needs all of them at once.\n"
+          "Gradient: the row's own rule, or that of the simpler rows that it expands to.\n\n"
+          "| operator | formula | inputs | batch | gradient |\n| --- | --- | --- | --- | --- |\n",
+          f);
+    rt_op_row r;
+    for (int i = 0; rt_op_describe(i, &r); i++) {
+        fprintf(f, "| `%s` | `", r.name);
+        for (const char *p = r.formula; *p; p++) fputs(*p == '|' ? "\\|" : (char[]){*p, 0}, f);
+        fprintf(f, "` | %d", r.min_in);
+        if (r.max_in < 0)
+            fputs(" or more", f);
+        else if (r.max_in > r.min_in)
+            fprintf(f, " to %d", r.max_in);
+        fprintf(f, " | %s | %s |\n", r.batch, r.gradient);
+    }
+}
+
 static rt_status run(cli_call *c, rt_error *err)
 {
     if (strcmp(c->arguments[0], "share") == 0 && c->n_arguments == 2) return write_pages(c->arguments[1], err);
-    return rt_error_set(err, RT_E_USAGE, "generate: '%s' is not 'share FOLDER'", c->arguments[0]);
+    if (strcmp(c->arguments[0], "operators") == 0 && c->n_arguments == 1) {
+        operators(stdout);
+        return RT_OK;
+    }
+    return rt_error_set(err, RT_E_USAGE, "generate: '%s' is neither 'share FOLDER' nor 'operators'", c->arguments[0]);
 }
 
 const cli_command cli_generate_command = {
     .name = "generate",
-    .arguments = "share FOLDER",
-    .summary = "write man pages and completion",
+    .arguments = "share FOLDER | operators",
+    .summary = "write man pages, completion and tables of docs/",
     .text = "Writes FOLDER/man and FOLDER/bash-completion from the tables of commands and options. The build runs it.",
     .examples = "retort generate share /tmp/share",
     .min_arguments = 1,

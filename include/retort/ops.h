@@ -151,6 +151,18 @@ typedef struct rt_update {
 /* d loss / d set for every entry of the set that is not frozen, and the update that uses it. Entries the loss does not reach get zeros. */
 rt_update rt_minimise(rt_node *loss, rt_params *set, const rt_optimiser *opt);
 
+/* ---- the rows themselves, for lists and documents */
+
+typedef struct rt_op_row {
+    const char *name, *formula;
+    int min_in, max_in;     /* inputs; max_in -1: any number */
+    const char *batch;      /* how it treats the batch: "maps", "sums", "mixes" */
+    const char *gradient;   /* "rule", "by expansion", "none" */
+} rt_op_row;
+
+/* Row i in the order of ops.def; false past the last. */
+bool rt_op_describe(int i, rt_op_row *row);
+
 #ifdef __cplusplus
 }
 #endif
