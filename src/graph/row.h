@@ -119,6 +119,8 @@ void *rt__graph_alloc(rt_graph *g, size_t size); /* from the graph's arena, for 
 bool rt__broadcast_shape(const rt_node *a, const rt_node *b, int *rank, int64_t *shape);
 /* Sums a gradient down to the shape of `like`, which was broadcast to get g's. */
 rt_node *rt__sum_to(rt_node *g, const rt_node *like);
+/* x with zeros before and after it along an axis. */
+rt_node *rt__pad_zero(rt_node *x, int axis, int64_t before, int64_t after);
 static inline bool rt__is_real(const rt_node *n) { return n->dtype == RT_F32 || n->dtype == RT_F64; }
 
 /* ---- attributes that the engine itself reads */

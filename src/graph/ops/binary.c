@@ -1,0 +1,263 @@
+/* binary.c -- two operands with broadcasting, comparisons, choice. */
+#include "graph/ops/kernel.h"
+
+static bool same_type(rt_node *y, const rt_node *a, const rt_node *b)
+{
+    return a->dtype == b->dtype || rt__bad(y, "types %s and %s differ; cast one", rt_dtype_name(a->dtype), rt_dtype_name(b->dtype));
+}
+
+static bool binary_shape(rt_node *y)
+{
+    y->dtype = y->in[0]->dtype;
+    if (!same_type(y, y->in[0], y->in[1])) return false;
+    if (y->dtype != RT_I64 && !rt__is_real(y->in[0])) return rt__bad(y, "not defined for %s", rt_dtype_name(y->dtype));
+    return rt__broadcast_shape(y->in[0], y->in[1], &y->rank, y->shape) ||
+           rt__bad(y, "extents must be equal or 1, aligned at the last axis");
+}
+
+static bool real_binary_shape(rt_node *y)
+{
+    return binary_shape(y) && (rt__is_real(y) || rt__bad(y, "not defined for %s", rt_dtype_name(y->dtype)));
+}
+
+static bool compare_shape(rt_node *y)
+{
+    if (!binary_shape(y)) return false;
+    y->dtype = RT_BOOL;
+    return true;
+}
+
+/* y = f(a, b) over merged loops; the innermost runs over contiguous elements or one that stands still. */
+#define INNER(T, expr) _Pragma("omp simd") for (int64_t i = 0; i < n; i++) y[i] = (T)(expr)
+
+RT_INLINE void row2(real *y, const real *a, const real *b, int64_t sa, int64_t sb, int64_t n, real (*f)(real, real))
+{
+    if (sa && sb)
+        INNER(real, f(a[i], b[i]));
+    else if (sa)
+        INNER(real, f(a[i], *b));
+    else if (sb)
+        INNER(real, f(*a, b[i]));
+    else
+        INNER(real, f(*a, *b));
+}
+
+RT_INLINE void map2(const rt_call *c, real (*f)(real, real))
+{
+    const real *a = c->in[0].data, *b = c->in[1].data;
+    real *y = c->out.data;
+    loops l = merge_loops(c, 2);
+    int64_t inner = l.dim[0], outer = c->out.count / inner, sa = l.stride[0][0], sb = l.stride[1][0];
+    if (inner > CHUNK && outer == 1) {
+#pragma omp parallel for
+        for (int64_t at = 0; at < inner; at += CHUNK)
+            row2(y + at, a + at * sa, b + at * sb, sa, sb, inner - at < CHUNK ? inner - at : CHUNK, f);
+    } else {
+#pragma omp parallel for if (c->out.count > CHUNK)
+        for (int64_t o = 0; o < outer; o++) {
+            int64_t at[2];
+            loop_offsets(&l, o, 2, at);
+            row2(y + o * inner, a + at[0], b + at[1], sa, sb, inner, f);
+        }
+    }
+}
+
+/* I64 operands are few (indices, labels): one plain loop. */
+static void map2_int(const rt_call *c, int64_t (*f)(int64_t, int64_t))
+{
+    const int64_t *a = c->in[0].data, *b = c->in[1].data;
+    int64_t *y = c->out.data;
+    loops l = merge_loops(c, 2);
+    for (int64_t o = 0; o < c->out.count / l.dim[0]; o++) {
+        int64_t at[2];
+        loop_offsets(&l, o, 2, at);
+        for (int64_t i = 0; i < l.dim[0]; i++) y[o * l.dim[0] + i] = f(a[at[0] + i * l.stride[0][0]], b[at[1] + i * l.stride[1][0]]);
+    }
+}
+
+static real f_add(real a, real b) { return a + b; }
+static real f_sub(real a, real b) { return a - b; }
+static real f_mul(real a, real b) { return a * b; }
+static real f_div(real a, real b) { return a / b; }
+static real f_maximum(real a, real b) { return a > b ? a : b; }
+static real f_minimum(real a, real b) { return a < b ? a : b; }
+static int64_t i_add(int64_t a, int64_t b) { return (int64_t)((uint64_t)a + (uint64_t)b); }
+static int64_t i_sub(int64_t a, int64_t b) { return (int64_t)((uint64_t)a - (uint64_t)b); }
+static int64_t i_mul(int64_t a, int64_t b) { return (int64_t)((uint64_t)a * (uint64_t)b); }
+
+static void add_run(const rt_call *c)
+{
+    if (c->out.dtype == RT_I64)
+        map2_int(c, i_add);
+    else
+        map2(c, f_add);
+}
+static void sub_run(const rt_call *c)
+{
+    if (c->out.dtype == RT_I64)
+        map2_int(c, i_sub);
+    else
+        map2(c, f_sub);
+}
+static void mul_run(const rt_call *c)
+{
+    if (c->out.dtype == RT_I64)
+        map2_int(c, i_mul);
+    else
+        map2(c, f_mul);
+}
+static void div_run(const rt_call *c) { map2(c, f_div); }
+static void maximum_run(const rt_call *c) { map2(c, f_maximum); }
+static void minimum_run(const rt_call *c) { map2(c, f_minimum); }
+
+static void compare(const rt_call *c, bool less)
+{
+    unsigned char *y = c->out.data;
+    loops l = merge_loops(c, 2);
+    for (int64_t o = 0; o < c->out.count / l.dim[0]; o++) {
+        int64_t at[2];
+        loop_offsets(&l, o, 2, at);
+        for (int64_t i = 0; i < l.dim[0]; i++) {
+            int64_t ia = at[0] + i * l.stride[0][0], ib = at[1] + i * l.stride[1][0];
+            if (c->in[0].dtype == RT_I64) {
+                int64_t a = ((const int64_t *)c->in[0].data)[ia], b = ((const int64_t *)c->in[1].data)[ib];
+                y[o * l.dim[0] + i] = less ? a < b : a == b;
+            } else {
+                real a = ((const real *)c->in[0].data)[ia], b = ((const real *)c->in[1].data)[ib];
+                y[o * l.dim[0] + i] = less ? a < b : !(a < b) && !(a > b);
+            }
+        }
+    }
+}
+static void less_run(const rt_call *c) { compare(c, true); }
+static void equal_run(const rt_call *c) { compare(c, false); }
+
+static void add_grad(rt_node *y, rt_node *gy, rt_node **gx)
+{
+    (void)y;
+    gx[0] = gx[1] = gy;
+}
+static void sub_grad(rt_node *y, rt_node *gy, rt_node **gx)
+{
+    (void)y;
+    gx[0] = gy;
+    gx[1] = rt_neg(gy);
+}
+static void mul_grad(rt_node *y, rt_node *gy, rt_node **gx)
+{
+    gx[0] = rt_mul(gy, y->in[1]);
+    gx[1] = rt_mul(gy, y->in[0]);
+}
+static void div_grad(rt_node *y, rt_node *gy, rt_node **gx) /* d(a/b) = da/b - (a/b) db/b */
+{
+    gx[0] = rt_div(gy, y->in[1]);
+    gx[1] = rt_neg(rt_div(rt_mul(gy, y), y->in[1]));
+}
+
+/* The winner takes the gradient; equals share it. */
+static void choose_grad(rt_node *y, rt_node *gy, rt_node **gx, bool larger)
+{
+    rt_node *a = y->in[0], *b = y->in[1], *zero = rt_scalar(y->graph, 0), *half = rt_scale(gy, 0.5);
+    rt_node *a_wins = larger ? rt_less(b, a) : rt_less(a, b), *b_wins = larger ? rt_less(a, b) : rt_less(b, a), *tie = rt_equal(a, b);
+    gx[0] = rt_where(tie, half, rt_where(a_wins, gy, zero));
+    gx[1] = rt_where(tie, half, rt_where(b_wins, gy, zero));
+}
+static void maximum_grad(rt_node *y, rt_node *gy, rt_node **gx) { choose_grad(y, gy, gx, true); }
+static void minimum_grad(rt_node *y, rt_node *gy, rt_node **gx) { choose_grad(y, gy, gx, false); }
+
+static bool where_shape(rt_node *y)
+{
+    const rt_node *cond = y->in[0], *a = y->in[1], *b = y->in[2];
+    if (cond->dtype != RT_BOOL) return rt__bad(y, "the condition is %s, must be BOOL", rt_dtype_name(cond->dtype));
+    if (!same_type(y, a, b)) return false;
+    rt_node ab = *y;
+    if (!rt__broadcast_shape(a, b, &ab.rank, ab.shape) || !rt__broadcast_shape(&ab, cond, &y->rank, y->shape))
+        return rt__bad(y, "shapes do not broadcast");
+    y->dtype = a->dtype;
+    return true;
+}
+
+static void where_run(const rt_call *c)
+{
+    loops l = merge_loops(c, 3);
+    const unsigned char *cond = c->in[0].data;
+    int64_t inner = l.dim[0], outer = c->out.count / inner, sc = l.stride[0][0], sa = l.stride[1][0], sb = l.stride[2][0];
+#pragma omp parallel for if (c->out.count > CHUNK)
+    for (int64_t o = 0; o < outer; o++) {
+        int64_t at[3];
+        loop_offsets(&l, o, 3, at);
+        for (int64_t i = 0; i < inner; i++) {
+            bool first = cond[at[0] + i * sc] != 0;
+            int64_t from = first ? at[1] + i * sa : at[2] + i * sb;
+            const void *src = c->in[first ? 1 : 2].data;
+            if (c->out.dtype == RT_I64)
+                ((int64_t *)c->out.data)[o * inner + i] = ((const int64_t *)src)[from];
+            else
+                ((real *)c->out.data)[o * inner + i] = ((const real *)src)[from];
+        }
+    }
+}
+static void where_grad(rt_node *y, rt_node *gy, rt_node **gx)
+{
+    rt_node *zero = rt_scalar(y->graph, 0);
+    gx[1] = rt_where(y->in[0], gy, zero);
+    gx[2] = rt_where(y->in[0], zero, gy);
+}
+
+/* ---- samples */
+
+#define IN(name, ...) rt_input(g, name, rt_graph_real(g), (int)RT_COUNT(((int64_t[]){__VA_ARGS__})), (int64_t[]){__VA_ARGS__})
+
+static rt_node *sample2(rt_graph *g, int k, rt_node *(*f)(rt_node *, rt_node *))
+{
+    switch (k) {
+    case -1: return f(IN("a", 2, 3), IN("b", 4, 3));
+    case 0: return f(IN("a", 3, 5, 7), IN("b", 3, 5, 7));
+    case 1: return f(IN("a", 2, 3, 5, 7), IN("b", 3, 1, 1));
+    case 2: return f(IN("a", 2, 3, 1, 1), IN("b", 2, 3, 5, 5));
+    case 3: return f(IN("a", 4, 1), IN("b", 1, 9));
+    case 4: return f(IN("a", RT_BATCH, 6), IN("b", 6));
+    case 5: return f(IN("a", RT_BATCH, 1, 1), IN("b", RT_BATCH, 3, 11));
+    case 6: return f(rt_scalar(g, 1.5), IN("b", 19));
+    default: return NULL;
+    }
+}
+static rt_node *away_from_zero(rt_node *x) { return rt_offset(rt_square(x), 0.5); }
+static rt_node *safe_div(rt_node *a, rt_node *b) { return rt_div(a, away_from_zero(b)); }
+static rt_node *add_sample(rt_graph *g, int k) { return sample2(g, k, rt_add); }
+static rt_node *sub_sample(rt_graph *g, int k) { return sample2(g, k, rt_sub); }
+static rt_node *mul_sample(rt_graph *g, int k) { return sample2(g, k, rt_mul); }
+static rt_node *div_sample(rt_graph *g, int k) { return sample2(g, k, k < 0 ? rt_div : safe_div); }
+static rt_node *maximum_sample(rt_graph *g, int k) { return sample2(g, k, rt_maximum); }
+static rt_node *minimum_sample(rt_graph *g, int k) { return sample2(g, k, rt_minimum); }
+static rt_node *less_sample(rt_graph *g, int k) { return sample2(g, k, rt_less); }
+static rt_node *equal_sample(rt_graph *g, int k) { return sample2(g, k, rt_equal); }
+static rt_node *where_sample(rt_graph *g, int k)
+{
+    switch (k) {
+    case -1: return rt_where(rt_less(IN("c", 2), IN("d", 2)), IN("a", 3), IN("b", 3));
+    case 0: return rt_where(rt_less(IN("c", 3, 7), IN("d", 3, 7)), IN("a", 3, 7), IN("b", 3, 7));
+    case 1: return rt_where(rt_less(IN("c", RT_BATCH, 1), IN("d", RT_BATCH, 1)), IN("a", RT_BATCH, 5), IN("b", 5));
+    default: return NULL;
+    }
+}
+
+#define ROW2(op, text, rule, flag)                                                                                                         \
+    .name = #op, .formula = text, .min_in = 2, .max_in = 2, .flags = flag, .shape = rule, .run = op##_run, .sample = op##_sample
+
+const rt_op RT_ROW(add) = {ROW2(add, "a + b", binary_shape, RT_ROW_INPLACE), .grad = add_grad};
+const rt_op RT_ROW(sub) = {ROW2(sub, "a - b", binary_shape, RT_ROW_INPLACE), .grad = sub_grad};
+const rt_op RT_ROW(mul) = {ROW2(mul, "a b", binary_shape, RT_ROW_INPLACE), .grad = mul_grad};
+const rt_op RT_ROW(div) = {ROW2(div, "a / b", real_binary_shape, RT_ROW_INPLACE), .grad = div_grad};
+const rt_op RT_ROW(maximum) = {ROW2(maximum, "max(a, b)", real_binary_shape, RT_ROW_INPLACE), .grad = maximum_grad};
+const rt_op RT_ROW(minimum) = {ROW2(minimum, "min(a, b)", real_binary_shape, RT_ROW_INPLACE), .grad = minimum_grad};
+const rt_op RT_ROW(less) = {ROW2(less, "a < b", compare_shape, 0)};
+const rt_op RT_ROW(equal) = {ROW2(equal, "a = b", compare_shape, 0)};
+const rt_op RT_ROW(where) = {.name = "where",
+                             .formula = "a where the condition holds, else b",
+                             .min_in = 3,
+                             .max_in = 3,
+                             .shape = where_shape,
+                             .grad = where_grad,
+                             .run = where_run,
+                             .sample = where_sample};

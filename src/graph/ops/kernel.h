@@ -1,0 +1,99 @@
+/* kernel.h -- what the reference kernels share: parallel maps over elements and broadcasting, a fast exponential. */
+#ifndef RT_OPS_KERNEL_H
+#define RT_OPS_KERNEL_H
+
+#include "graph/row.h"
+
+#include <math.h>
+#include <string.h>
+
+enum { CHUNK = 8192 }; /* elements per unit of parallel work */
+#define RT_INLINE static inline __attribute__((always_inline))
+
+/* exp, written so that compilers vectorise it: 2^n times a polynomial on [-ln2/2, ln2/2], 2 ulp in float. */
+RT_INLINE real fast_exp(real x)
+{
+    if (sizeof(real) == sizeof(double)) return (real)exp((double)x);
+    float v = (float)x;
+    v = v < -87.0f ? -87.0f : v > 88.0f ? 88.0f : v;
+    float shifted = v * 1.44269504f + 12582912.0f, n = shifted - 12582912.0f;
+    float r = v - n * 0.693359375f + n * 2.12194440e-4f;
+    float p = 1.9875691500e-4f;
+    p = p * r + 1.3981999507e-3f;
+    p = p * r + 8.3334519073e-3f;
+    p = p * r + 4.1665795894e-2f;
+    p = p * r + 1.6666665459e-1f;
+    p = p * r + 5.0000001201e-1f;
+    p = p * r * r + r + 1.0f;
+    union {
+        int32_t i;
+        float f;
+    } scale = {.i = ((int32_t)n + 127) * (1 << 23)};
+    return (real)(p * scale.f);
+}
+
+RT_INLINE real sigmoid_of(real x) { return 1 / (1 + fast_exp(-x)); }
+
+/* y[i] = f(x[i]) */
+RT_INLINE void map1(const rt_call *c, real (*f)(real))
+{
+    const real *x = c->in[0].data;
+    real *y = c->out.data;
+    int64_t n = c->out.count;
+#pragma omp parallel for if (n > CHUNK)
+    for (int64_t at = 0; at < n; at += CHUNK) {
+        int64_t end = at + CHUNK < n ? at + CHUNK : n;
+#pragma omp simd
+        for (int64_t i = at; i < end; i++) y[i] = f(x[i]);
+    }
+}
+
+/* Broadcasting of up to three operands: axes are merged where all operands run on contiguously or stand still, so that most cases become one or
+ * two loops. stride[o][i] is operand o's step on merged axis i, in elements. */
+typedef struct loops {
+    int rank;
+    int64_t dim[RT_MAX_RANK], stride[3][RT_MAX_RANK];
+} loops;
+
+static inline loops merge_loops(const rt_call *c, int operands)
+{
+    loops l = {0};
+    int64_t step[3] = {1, 1, 1};
+    for (int i = c->out.rank - 1; i >= 0; i--) {
+        int64_t n = c->out.dim[i], s[3] = {0, 0, 0};
+        for (int o = 0; o < operands; o++) {
+            int j = i - (c->out.rank - c->in[o].rank);
+            int64_t d = j < 0 ? 1 : c->in[o].dim[j];
+            s[o] = d == 1 ? 0 : step[o];
+            step[o] *= d;
+        }
+        if (n == 1) continue;
+        bool joins = l.rank > 0;
+        for (int o = 0; o < operands && joins; o++) {
+            int64_t inner = l.stride[o][l.rank - 1];
+            joins = s[o] == inner * l.dim[l.rank - 1];
+        }
+        if (joins) {
+            l.dim[l.rank - 1] *= n;
+        } else {
+            l.dim[l.rank] = n;
+            for (int o = 0; o < operands; o++) l.stride[o][l.rank] = s[o];
+            l.rank++;
+        }
+    }
+    if (l.rank == 0) l.dim[l.rank++] = 1;
+    return l; /* innermost axis first */
+}
+
+/* Offsets of the operands at outer position `o` of the merged loops. */
+static inline void loop_offsets(const loops *l, int64_t o, int operands, int64_t *at)
+{
+    for (int k = 0; k < operands; k++) at[k] = 0;
+    for (int i = 1; i < l->rank; i++) {
+        int64_t p = o % l->dim[i];
+        o /= l->dim[i];
+        for (int k = 0; k < operands; k++) at[k] += p * l->stride[k][i];
+    }
+}
+
+#endif

@@ -1,0 +1,242 @@
+/* reduce.c -- sums, extremes and running sums over axes. Sums accumulate in double, in an order that does not depend on threads. */
+#include "graph/ops/attr.h"
+#include "graph/ops/kernel.h"
+
+static bool reduce_shape(rt_node *y)
+{
+    const rt__reduce_attr *a = y->attr;
+    const rt_node *x = y->in[0];
+    if (x->rank < 32 && a->axes >> x->rank) return rt__bad(y, "axis mask 0x%x for rank %d", a->axes, x->rank);
+    y->dtype = x->dtype;
+    for (int i = 0; i < x->rank; i++) {
+        if (!(a->axes >> i & 1))
+            y->shape[y->rank++] = x->shape[i];
+        else if (a->keep)
+            y->shape[y->rank++] = 1;
+    }
+    if (y->rank > 0 && x->shape[0] < 0 && !(a->axes & 1) && y->shape[0] >= 0) return rt__bad(y, "the batch must stay in front");
+    return rt__is_real(x) || rt__bad(y, "not defined for %s", rt_dtype_name(x->dtype));
+}
+
+/* Axes merged into runs that are kept or reduced in turn; kept runs and reduced runs each get their strides in x. */
+typedef struct runs {
+    int n[2];                                          /* kept, reduced */
+    int64_t dim[2][RT_MAX_RANK], step[2][RT_MAX_RANK]; /* innermost first */
+    int64_t count[2];
+} runs;
+
+static runs split(const rt_view *x, unsigned axes)
+{
+    runs r = {.count = {1, 1}};
+    int64_t step = 1;
+    int before = -1;
+    for (int i = x->rank - 1; i >= 0; i--) {
+        int which = axes >> i & 1;
+        if (x->dim[i] != 1) {
+            if (which == before) {
+                r.dim[which][r.n[which] - 1] *= x->dim[i];
+            } else {
+                r.dim[which][r.n[which]] = x->dim[i];
+                r.step[which][r.n[which]++] = step;
+            }
+            before = which;
+            r.count[which] *= x->dim[i];
+        }
+        step *= x->dim[i];
+    }
+    for (int w = 0; w < 2; w++)
+        if (r.n[w] == 0) r.dim[w][r.n[w]++] = 1;
+    return r;
+}
+
+static int64_t offset_at(const runs *r, int which, int64_t at)
+{
+    int64_t x = 0;
+    for (int i = 0; i < r->n[which]; i++) {
+        x += at % r->dim[which][i] * r->step[which][i];
+        at /= r->dim[which][i];
+    }
+    return x;
+}
+
+static double sum_run_of(const real *x, int64_t n, int64_t step)
+{
+    double s[4] = {0, 0, 0, 0};
+    int64_t i = 0;
+    if (step == 1) {
+        double t = 0;
+#pragma omp simd reduction(+ : t)
+        for (i = 0; i < n; i++) t += (double)x[i];
+        return t;
+    }
+    for (; i + 4 <= n; i += 4)
+        for (int j = 0; j < 4; j++) s[j] += (double)x[(i + j) * step];
+    for (; i < n; i++) s[0] += (double)x[i * step];
+    return (s[0] + s[1]) + (s[2] + s[3]);
+}
+
+/* Kept elements that lie side by side are summed as vectors. */
+static void sum_run(const rt_call *c)
+{
+    const rt__reduce_attr *a = c->node->attr;
+    const real *x = c->in[0].data;
+    real *y = c->out.data;
+    runs r = split(&c->in[0], a->axes);
+    int64_t inner = r.dim[1][0], outer = r.count[1] / inner;
+    if (r.step[0][0] == 1 && r.dim[0][0] > 1) { /* innermost axis kept */
+        int64_t width = r.dim[0][0], blocks = (width + 63) / 64;
+#pragma omp parallel for if (c->in[0].count > CHUNK)
+        for (int64_t o = 0; o < c->out.count / width * blocks; o++) {
+            int64_t row = o / blocks, from = o % blocks * 64, w = width - from < 64 ? width - from : 64;
+            const real *base = x + offset_at(&r, 0, row * width) + from;
+            double sum[64] = {0};
+            for (int64_t k = 0; k < r.count[1]; k++) {
+                const real *v = base + offset_at(&r, 1, k);
+#pragma omp simd
+                for (int64_t i = 0; i < w; i++) sum[i] += (double)v[i];
+            }
+            for (int64_t i = 0; i < w; i++) y[row * width + from + i] = (real)sum[i];
+        }
+        return;
+    }
+    if (c->out.count == 1 && r.count[1] > CHUNK && r.n[1] == 1) { /* one long sum: fixed pieces, added in order */
+        enum { PIECES = 64 };
+        double part[PIECES];
+        int64_t each = (inner + PIECES - 1) / PIECES;
+#pragma omp parallel for
+        for (int p = 0; p < PIECES; p++) {
+            int64_t from = p * each, n = inner - from < each ? inner - from : each;
+            part[p] = n > 0 ? sum_run_of(x + from * r.step[1][0], n, r.step[1][0]) : 0;
+        }
+        double s = 0;
+        for (int p = 0; p < PIECES; p++) s += part[p];
+        y[0] = (real)s;
+        return;
+    }
+#pragma omp parallel for if (c->in[0].count > CHUNK)
+    for (int64_t o = 0; o < c->out.count; o++) {
+        const real *base = x + offset_at(&r, 0, o);
+        double s = 0;
+        for (int64_t k = 0; k < outer; k++) s += sum_run_of(base + offset_at(&r, 1, k * inner), inner, r.step[1][0] ? r.step[1][0] : 1);
+        y[o] = (real)s;
+    }
+}
+
+/* gy with the reduced axes put back as 1, so that it broadcasts against x. */
+static rt_node *unreduce(rt_node *y, rt_node *gy)
+{
+    const rt__reduce_attr *a = y->attr;
+    const rt_node *x = y->in[0];
+    int64_t shape[RT_MAX_RANK];
+    for (int i = 0; i < x->rank; i++) shape[i] = a->axes >> i & 1 ? 1 : x->shape[i];
+    return rt_reshape(gy, x->rank, shape);
+}
+
+static void sum_grad(rt_node *y, rt_node *gy, rt_node **gx) { gx[0] = rt_broadcast(unreduce(y, gy), y->in[0]->rank, y->in[0]->shape); }
+static double sum_flop(const rt_call *c) { return (double)c->in[0].count; }
+
+static void extreme(const rt_call *c, real sign)
+{
+    const rt__reduce_attr *a = c->node->attr;
+    const real *x = c->in[0].data;
+    runs r = split(&c->in[0], a->axes);
+    for (int64_t o = 0; o < c->out.count; o++) {
+        const real *base = x + offset_at(&r, 0, o);
+        real best = base[0];
+        for (int64_t k = 0; k < r.count[1]; k++) {
+            real v = base[offset_at(&r, 1, k)];
+            if (sign * v > sign * best || v != v) best = v;
+        }
+        ((real *)c->out.data)[o] = best;
+    }
+}
+static void max_run(const rt_call *c) { extreme(c, 1); }
+static void min_run(const rt_call *c) { extreme(c, -1); }
+
+/* Equal extremes share the gradient evenly. */
+static void extreme_grad(rt_node *y, rt_node *gy, rt_node **gx)
+{
+    const rt__reduce_attr *a = y->attr;
+    rt_node *x = y->in[0], *one = rt_scalar(y->graph, 1), *zero = rt_scalar(y->graph, 0);
+    rt_node *hit = rt_where(rt_equal(x, unreduce(y, y)), one, zero);
+    gx[0] = rt_mul(hit, rt_div(unreduce(y, gy), rt_sum(hit, a->axes, true)));
+}
+
+static bool cumsum_shape(rt_node *y)
+{
+    const rt__cumsum_attr *a = y->attr;
+    const rt_node *x = y->in[0];
+    y->dtype = x->dtype;
+    y->rank = x->rank;
+    memcpy(y->shape, x->shape, sizeof y->shape);
+    if (a->axis < 0 || a->axis >= x->rank) return rt__bad(y, "axis %d", a->axis);
+    if (x->shape[a->axis] < 0) return rt__bad(y, "not over the batch");
+    return rt__is_real(x) || rt__bad(y, "not defined for %s", rt_dtype_name(x->dtype));
+}
+static void cumsum_run(const rt_call *c)
+{
+    const rt__cumsum_attr *a = c->node->attr;
+    int64_t inner = 1, n = c->out.dim[a->axis];
+    for (int i = a->axis + 1; i < c->out.rank; i++) inner *= c->out.dim[i];
+    for (int64_t o = 0; o < c->out.count / (n * inner); o++)
+        for (int64_t j = 0; j < inner; j++) {
+            double s = 0;
+            for (int64_t i = 0; i < n; i++) {
+                int64_t at = (o * n + (a->reverse ? n - 1 - i : i)) * inner + j;
+                s += (double)((const real *)c->in[0].data)[at];
+                ((real *)c->out.data)[at] = (real)s;
+            }
+        }
+}
+static void cumsum_grad(rt_node *y, rt_node *gy, rt_node **gx)
+{
+    const rt__cumsum_attr *a = y->attr;
+    gx[0] = rt__emit1(RT_OP_cumsum, gy, &(rt__cumsum_attr){a->axis, !a->reverse});
+}
+
+#define IN(name, ...) rt_input(g, name, rt_graph_real(g), (int)RT_COUNT(((int64_t[]){__VA_ARGS__})), (int64_t[]){__VA_ARGS__})
+static rt_node *sample_reduce(rt_graph *g, int k, rt_node *(*f)(rt_node *, unsigned, bool))
+{
+    switch (k) {
+    case -1: return f(IN("a", 2, 3), 1u << 5, false);
+    case 0: return f(IN("a", 3, 5, 7), RT_ALL_AXES, false);
+    case 1: return f(IN("a", 3, 5, 7), 1u << 2, true);
+    case 2: return f(IN("a", 3, 5, 7), 1u << 0, false);
+    case 3: return f(IN("a", 3, 5, 7), 1u << 1, true);
+    case 4: return f(IN("a", 3, 6, 5, 7), 1u << 0 | 1u << 2 | 1u << 3, false);
+    case 5: return f(IN("a", RT_BATCH, 5, 7), 1u << 1 | 1u << 2, false);
+    default: return NULL;
+    }
+}
+static rt_node *sum_sample(rt_graph *g, int k)
+{
+    if (k == 6) return rt_sum(IN("a", RT_BATCH, 5), 1u, false);
+    if (k == 7) return rt_sum(IN("a", 9001), RT_ALL_AXES, false);
+    return k < 6 ? sample_reduce(g, k, rt_sum) : NULL;
+}
+static rt_node *max_sample(rt_graph *g, int k) { return sample_reduce(g, k, rt_max); }
+static rt_node *min_sample(rt_graph *g, int k) { return sample_reduce(g, k, rt_min); }
+static rt_node *cumsum_sample(rt_graph *g, int k)
+{
+    return k == -1  ? rt_cumsum(IN("a", 3), 2)
+           : k == 0 ? rt_cumsum(IN("a", 3, 5, 2), 1)
+           : k == 1 ? rt_cumsum(IN("a", RT_BATCH, 5), -1)
+                    : NULL;
+}
+
+#define REDUCE(op, text, rule, batch_rule)                                                                                                 \
+    .name = #op, .formula = text, .min_in = 1, .max_in = 1, .attr_size = sizeof(rt__reduce_attr), .batch = batch_rule,                     \
+    .shape = reduce_shape, .grad = rule, .run = op##_run, .flop = sum_flop, .sample = op##_sample
+
+const rt_op RT_ROW(sum) = {REDUCE(sum, "sum of x over axes", sum_grad, RT_SUMS)};
+const rt_op RT_ROW(max) = {REDUCE(max, "largest x over axes", extreme_grad, RT_MIXES)};
+const rt_op RT_ROW(min) = {REDUCE(min, "smallest x over axes", extreme_grad, RT_MIXES)};
+const rt_op RT_ROW(cumsum) = {.name = "cumsum",
+                              .formula = "y[i] = x[0] + .. + x[i] along an axis",
+                              .min_in = 1,
+                              .max_in = 1,
+                              .attr_size = sizeof(rt__cumsum_attr),
+                              .shape = cumsum_shape,
+                              .grad = cumsum_grad,
+                              .run = cumsum_run,
+                              .sample = cumsum_sample};

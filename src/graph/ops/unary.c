@@ -1,0 +1,216 @@
+/* unary.c -- one operand, element by element; casts; the stop-gradient. */
+#include "graph/ops/kernel.h"
+
+static bool unary_shape(rt_node *y)
+{
+    const rt_node *x = y->in[0];
+    y->dtype = x->dtype;
+    y->rank = x->rank;
+    memcpy(y->shape, x->shape, sizeof y->shape);
+    return rt__is_real(x) || rt__bad(y, "not defined for %s", rt_dtype_name(x->dtype));
+}
+
+static real f_neg(real x) { return -x; }
+static real f_abs(real x) { return x < 0 ? -x : x; }
+static real f_sign(real x) { return (real)((x > 0) - (x < 0)); }
+static real f_square(real x) { return x * x; }
+static real f_sqrt(real x) { return (real)sqrt((double)x); }
+static real f_rsqrt(real x) { return (real)(1 / sqrt((double)x)); }
+static real f_recip(real x) { return 1 / x; }
+static real f_exp(real x) { return (real)exp((double)x); }
+static real f_log(real x) { return (real)log((double)x); }
+static real f_sin(real x) { return (real)sin((double)x); }
+static real f_cos(real x) { return (real)cos((double)x); }
+static real f_erf(real x) { return (real)erf((double)x); }
+
+static void neg_run(const rt_call *c) { map1(c, f_neg); }
+static void abs_run(const rt_call *c) { map1(c, f_abs); }
+static void sign_run(const rt_call *c) { map1(c, f_sign); }
+static void square_run(const rt_call *c) { map1(c, f_square); }
+static void sqrt_run(const rt_call *c) { map1(c, f_sqrt); }
+static void rsqrt_run(const rt_call *c) { map1(c, f_rsqrt); }
+static void recip_run(const rt_call *c) { map1(c, f_recip); }
+static void exp_run(const rt_call *c) { map1(c, f_exp); }
+static void log_run(const rt_call *c) { map1(c, f_log); }
+static void sin_run(const rt_call *c) { map1(c, f_sin); }
+static void cos_run(const rt_call *c) { map1(c, f_cos); }
+static void erf_run(const rt_call *c) { map1(c, f_erf); }
+
+#define GRAD(op, expr)                                                                                                                     \
+    static void op##_grad(rt_node *y, rt_node *gy, rt_node **gx)                                                                           \
+    {                                                                                                                                      \
+        rt_node *x = y->in[0];                                                                                                             \
+        (void)x;                                                                                                                           \
+        gx[0] = expr;                                                                                                                      \
+    }
+GRAD(neg, rt_neg(gy))
+GRAD(abs, rt_mul(gy, rt_sign(x)))
+GRAD(sign, rt_scale(gy, 0))
+GRAD(square, rt_mul(gy, rt_scale(x, 2)))
+GRAD(sqrt, rt_div(rt_scale(gy, 0.5), y))
+GRAD(rsqrt, rt_mul(rt_scale(gy, -0.5), rt_div(y, x)))
+GRAD(recip, rt_neg(rt_mul(gy, rt_square(y))))
+GRAD(exp, rt_mul(gy, y))
+GRAD(log, rt_div(gy, x))
+GRAD(sin, rt_mul(gy, rt_cos(x)))
+GRAD(cos, rt_neg(rt_mul(gy, rt_sin(x))))
+GRAD(erf, rt_mul(gy, rt_scale(rt_exp(rt_neg(rt_square(x))), 1.1283791670955126))) /* 2/sqrt(pi) */
+
+/* ---- with one number: y = v x, x + v, x^v */
+
+static double number_of(const rt_node *y) { return *(const double *)y->attr; }
+
+static void scale_run(const rt_call *c)
+{
+    const real *x = c->in[0].data, v = (real)number_of(c->node);
+    real *y = c->out.data;
+#pragma omp parallel for simd if (c->out.count > CHUNK)
+    for (int64_t i = 0; i < c->out.count; i++) y[i] = v * x[i];
+}
+static void offset_run(const rt_call *c)
+{
+    const real *x = c->in[0].data, v = (real)number_of(c->node);
+    real *y = c->out.data;
+#pragma omp parallel for simd if (c->out.count > CHUNK)
+    for (int64_t i = 0; i < c->out.count; i++) y[i] = x[i] + v;
+}
+static void pow_run(const rt_call *c)
+{
+    const real *x = c->in[0].data;
+    real *y = c->out.data;
+    double v = number_of(c->node);
+    for (int64_t i = 0; i < c->out.count; i++) y[i] = (real)pow((double)x[i], v);
+}
+GRAD(scale, rt_scale(gy, number_of(y)))
+GRAD(offset, gy)
+GRAD(pow, rt_mul(gy, rt_scale(rt_pow(x, number_of(y) - 1), number_of(y))))
+
+/* ---- cast and stop-gradient */
+
+static bool cast_shape(rt_node *y)
+{
+    const rt_node *x = y->in[0];
+    y->dtype = *(const rt_dtype *)y->attr;
+    y->rank = x->rank;
+    memcpy(y->shape, x->shape, sizeof y->shape);
+    bool from = rt__is_real(x) || x->dtype == RT_I64 || x->dtype == RT_BOOL, to = rt__is_real(y) || y->dtype == RT_I64;
+    return (from && to) || rt__bad(y, "no cast from %s to %s in a graph", rt_dtype_name(x->dtype), rt_dtype_name(y->dtype));
+}
+
+static double load(const rt_view *v, int64_t i)
+{
+    return v->dtype == RT_F32   ? (double)((const float *)v->data)[i]
+           : v->dtype == RT_F64 ? ((const double *)v->data)[i]
+           : v->dtype == RT_I64 ? (double)((const int64_t *)v->data)[i]
+                                : (double)((const unsigned char *)v->data)[i];
+}
+
+static void cast_run(const rt_call *c)
+{
+    for (int64_t i = 0; i < c->out.count; i++) {
+        double v = load(&c->in[0], i);
+        if (c->out.dtype == RT_F32)
+            ((float *)c->out.data)[i] = (float)v;
+        else if (c->out.dtype == RT_F64)
+            ((double *)c->out.data)[i] = v;
+        else
+            ((int64_t *)c->out.data)[i] = (int64_t)v;
+    }
+}
+static void cast_grad(rt_node *y, rt_node *gy, rt_node **gx)
+{
+    if (rt__is_real(y->in[0])) gx[0] = rt_cast(gy, y->in[0]->dtype);
+}
+
+static bool any_shape(rt_node *y)
+{
+    const rt_node *x = y->in[0];
+    y->dtype = x->dtype;
+    y->rank = x->rank;
+    memcpy(y->shape, x->shape, sizeof y->shape);
+    return true;
+}
+static void stop_grad_grad(rt_node *y, rt_node *gy, rt_node **gx)
+{
+    (void)y;
+    (void)gy;
+    (void)gx;
+}
+
+/* ---- samples */
+
+#define IN(name, ...) rt_input(g, name, rt_graph_real(g), (int)RT_COUNT(((int64_t[]){__VA_ARGS__})), (int64_t[]){__VA_ARGS__})
+static rt_node *plain(rt_node *x) { return x; }
+static rt_node *positive(rt_node *x) { return rt_offset(rt_square(x), 0.5); }
+static rt_node *sample1(rt_graph *g, int k, rt_node *(*f)(rt_node *), rt_node *(*domain)(rt_node *))
+{
+    switch (k) {
+    case -1: return f(rt_input(g, "a", RT_I64, 1, (int64_t[]){3}));
+    case 0: return f(domain(IN("a", 3, 17)));
+    case 1: return f(domain(IN("a", RT_BATCH, 5)));
+    default: return NULL;
+    }
+}
+static rt_node *by_two(rt_node *x) { return rt_scale(x, -2.5); }
+static rt_node *plus(rt_node *x) { return rt_offset(x, 0.75); }
+static rt_node *cubed(rt_node *x) { return rt_pow(x, 3); }
+static rt_node *to_real(rt_node *x) { return rt_cast(x, x->dtype == RT_I64 ? RT_U8 : rt_graph_real(x->graph)); }
+#define SAMPLE(op, f, domain)                                                                                                              \
+    static rt_node *op##_sample(rt_graph *g, int k) { return sample1(g, k, f, domain); }
+SAMPLE(neg, rt_neg, plain)
+SAMPLE(abs, rt_abs, plain)
+SAMPLE(sign, rt_sign, plain)
+SAMPLE(square, rt_square, plain)
+SAMPLE(sqrt, rt_sqrt, positive)
+SAMPLE(rsqrt, rt_rsqrt, positive)
+SAMPLE(recip, rt_recip, positive)
+SAMPLE(exp, rt_exp, plain)
+SAMPLE(log, rt_log, positive)
+SAMPLE(sin, rt_sin, plain)
+SAMPLE(cos, rt_cos, plain)
+SAMPLE(erf, rt_erf, plain)
+SAMPLE(scale, by_two, plain)
+SAMPLE(offset, plus, plain)
+SAMPLE(pow, cubed, plain)
+SAMPLE(cast, to_real, plain)
+static rt_node *stop_grad_sample(rt_graph *g, int k)
+{
+    return k == 0 ? rt_stop_grad(IN("a", 3, 4)) : k < 0 ? rt_fail(g, "stop_grad: any shape () is accepted") : NULL;
+}
+
+#define ROW1(op, text, rule)                                                                                                               \
+    .name = #op, .formula = text, .min_in = 1, .max_in = 1, .flags = RT_ROW_INPLACE, .shape = rule, .grad = op##_grad, .run = op##_run,    \
+    .sample = op##_sample
+
+const rt_op RT_ROW(neg) = {ROW1(neg, "-x", unary_shape)};
+const rt_op RT_ROW(abs) = {ROW1(abs, "|x|", unary_shape)};
+const rt_op RT_ROW(sign) = {ROW1(sign, "sign of x", unary_shape)};
+const rt_op RT_ROW(square) = {ROW1(square, "x^2", unary_shape)};
+const rt_op RT_ROW(sqrt) = {ROW1(sqrt, "x^(1/2)", unary_shape)};
+const rt_op RT_ROW(rsqrt) = {ROW1(rsqrt, "x^(-1/2)", unary_shape)};
+const rt_op RT_ROW(recip) = {ROW1(recip, "1/x", unary_shape)};
+const rt_op RT_ROW(exp) = {ROW1(exp, "e^x", unary_shape)};
+const rt_op RT_ROW(log) = {ROW1(log, "ln x", unary_shape)};
+const rt_op RT_ROW(sin) = {ROW1(sin, "sin x", unary_shape)};
+const rt_op RT_ROW(cos) = {ROW1(cos, "cos x", unary_shape)};
+const rt_op RT_ROW(erf) = {ROW1(erf, "erf x", unary_shape)};
+const rt_op RT_ROW(scale) = {ROW1(scale, "v x", unary_shape), .attr_size = sizeof(double)};
+const rt_op RT_ROW(offset) = {ROW1(offset, "x + v", unary_shape), .attr_size = sizeof(double)};
+const rt_op RT_ROW(pow) = {ROW1(pow, "x^v", unary_shape), .attr_size = sizeof(double)};
+const rt_op RT_ROW(cast) = {.name = "cast",
+                            .formula = "x in another type",
+                            .min_in = 1,
+                            .max_in = 1,
+                            .attr_size = sizeof(rt_dtype),
+                            .shape = cast_shape,
+                            .grad = cast_grad,
+                            .run = cast_run,
+                            .sample = cast_sample};
+const rt_op RT_ROW(stop_grad) = {.name = "stop_grad",
+                                 .formula = "x; its gradient is 0",
+                                 .min_in = 1,
+                                 .max_in = 1,
+                                 .flags = RT_ROW_VIEW,
+                                 .shape = any_shape,
+                                 .grad = stop_grad_grad,
+                                 .sample = stop_grad_sample};
