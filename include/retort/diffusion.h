@@ -1,0 +1,230 @@
+/* diffusion.h -- the mathematics of diffusion: processes, predictions, weights, grids, solvers, exact oracles.
+ *
+ *     rt_process_spec spec = rt_process_defaults("ddpm");
+ *     rt_process *p;
+ *     RT_TRY(rt_process_new(&p, &spec, err));
+ *     double times[9];
+ *     RT_TRY(rt_grid_build("uniform", p, 8, times, err));
+ *     RT_TRY(rt_sample(&(rt_sample_spec){.process = p, .solver = rt_solver_find("ddim", NULL), .steps = 8, .from = times}, &field, n, x, y, err));
+ *
+ * A process is x_t = alpha_t x0 + beta_t eps (1.1). Everything that has a name is a row of a table; lookups are by the row's name and fail with
+ * RT_E_USAGE and "did you mean". Schedule mathematics is in double.
+ *
+ * Times. A discrete process (T timesteps) has the times i = 0, 1, ..., T, a continuous one the times 0..1. Time 0 is data on every process: alpha 1,
+ * beta 0, whatever table or formula says; noise is at rt_process_end (T or 1). Time i >= 1 is diffusers' timestep i - 1: alpha_i^2 =
+ * alphas_cumprod[i - 1], and a network is fed i - 1. A continuous process feeds its network `timesteps` (1000) times t, flow matching 1000 beta_t.
+ * Networks, scores and epsilon are never asked for at time 0. Sampling goes from s down to t < s.
+ *
+ * Lifetimes: rt_process, rt_scheduler and rt_oracle are immutable once made and may be shared by threads; rows are constants. */
+#ifndef RETORT_DIFFUSION_H
+#define RETORT_DIFFUSION_H
+
+#include "retort/base.h"
+#include "retort/graph.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* What `retort list` prints of a row. Each table has an rt_X_describe: row i in the table's order, false past the last. */
+typedef struct rt_row_text {
+    const char *name, *source, *text;
+} rt_row_text;
+
+/* ---- processes: ddpm, vp-linear, vp-cosine, flow ------------------------------------------------------------------------------------- */
+
+typedef struct rt_process rt_process;
+
+typedef struct rt_process_spec {
+    const char *name;                /* the row */
+    int64_t timesteps;               /* T of a discrete process; the factor between t and what the network is fed otherwise */
+    const char *betas;               /* ddpm: linear, scaled_linear, squaredcos_cap_v2, sigmoid */
+    double beta_start, beta_end;     /* ddpm: of the first and the last step (not squaredcos_cap_v2) */
+    const double *trained_betas;     /* ddpm: T betas instead of a schedule; NULL: none. Copied */
+    bool zero_snr;                   /* ddpm: rescale so that alpha_T = 0 (rescale_betas_zero_snr) */
+    bool float32;                    /* ddpm: the table as diffusers holds it: float32 betas and 1 - beta, product rounded to float32 */
+    double rate_min, rate_max;       /* vp-linear: beta(t) of the SDE runs from rate_min to rate_max */
+    double log_snr_min, log_snr_max; /* vp-cosine: bounds, reached at t = 1 and t -> 0 by an affine remap of t */
+    double shift;                    /* flow: beta_t = shift t / (1 + (shift - 1) t) */
+} rt_process_spec;
+
+/* The defaults: ddpm with T = 1000 and linear betas 1e-4..0.02, rates 0.1..20, log-SNR -20..20, shift 1. */
+rt_process_spec rt_process_defaults(const char *name);
+rt_status rt_process_new(rt_process **process, const rt_process_spec *spec, rt_error *err);
+void rt_process_free(rt_process *process);
+bool rt_process_describe(int i, rt_row_text *row);
+
+const char *rt_process_name(const rt_process *p);
+int rt_process_discrete_steps(const rt_process *p); /* T, or 0 of a continuous process */
+double rt_process_end(const rt_process *p);         /* the noisiest time: T or 1 */
+double rt_process_noise_scale(const rt_process *p); /* what unit noise is multiplied by to start sampling: 1 on every row so far */
+
+/* Functions of time; NaN outside the process. Between whole times a discrete process turns its angle atan(beta/alpha) evenly, so that
+ * alpha^2 + beta^2 = 1 throughout; its derivatives at a whole time are those of the interval before it. Derivatives are per unit of time. */
+double rt_process_alpha(const rt_process *p, double t);
+double rt_process_beta(const rt_process *p, double t);
+double rt_process_alpha_rate(const rt_process *p, double t); /* d alpha / dt */
+double rt_process_beta_rate(const rt_process *p, double t);  /* d beta / dt */
+double rt_process_log_snr(const rt_process *p,
+                          double t); /* 2 log(alpha/beta): the lecture's lambda is half of it; +-INFINITY at the ends */
+double rt_process_time(const rt_process *p, double log_snr);          /* its inverse, clamped to the process */
+double rt_process_drift(const rt_process *p, double t);               /* f_t of f_t(x) = f_t x: alpha'/alpha. Infinite where alpha = 0 */
+double rt_process_diffusion2(const rt_process *p, double t);          /* g_t^2 = d beta^2/dt - 2 f_t beta^2 */
+double rt_process_network_time(const rt_process *p, double t);        /* what the network is fed */
+double rt_process_from_network_time(const rt_process *p, double fed); /* its inverse */
+
+/* RT_OK if end >= s > t >= 0, else RT_E_USAGE with the numbers. */
+rt_status rt_process_check_step(const rt_process *p, double s, double t, rt_error *err);
+
+/* ---- predictions: x0, epsilon, v, score, velocity -------------------------------------------------------------------------------------
+ * What a network's output means, at x = alpha x0 + beta eps:
+ *     x0       out                       v         out = alpha eps - beta x0      score   out = -eps / beta  (1.2)
+ *     epsilon  out = eps  (1.3)          velocity  out = eps - x0  (flow matching)
+ * Where alpha = 0, epsilon and score say nothing about x0: refused with RT_E_INVALID. */
+
+typedef struct rt_prediction rt_prediction;
+
+/* By name, or by diffusers' name: sample, v_prediction, flow_prediction. */
+const rt_prediction *rt_prediction_find(const char *name, rt_error *err);
+bool rt_prediction_describe(int i, rt_row_text *row);
+const char *rt_prediction_name(const rt_prediction *p);
+const char *rt_prediction_diffusers(const rt_prediction *p); /* its prediction_type; NULL: it has none */
+
+/* RT_OK if x0 follows from the output at this alpha and beta > 0. */
+rt_status rt_prediction_check(const rt_prediction *p, double alpha, double beta, rt_error *err);
+/* n numbers of one time. x0 and eps may be NULL; either may be `out` or `x` itself. */
+rt_status rt_prediction_split(const rt_prediction *p, int64_t n, const double *out, const double *x, double alpha, double beta, double *x0,
+                              double *eps, rt_error *err);
+rt_status rt_prediction_join(const rt_prediction *p, int64_t n, const double *x0, const double *eps, double alpha, double beta, double *out,
+                             rt_error *err);
+
+/* The same as graphs: alpha and beta are (B,1,..,1) nodes or scalars, beta > 0. rt_predict_x0 never divides by beta. */
+rt_node *rt_predict_x0(const rt_prediction *p, rt_node *out, rt_node *xt, rt_node *alpha, rt_node *beta);
+rt_node *rt_predict_epsilon(const rt_prediction *p, rt_node *out, rt_node *xt, rt_node *alpha, rt_node *beta);
+rt_node *rt_predict_score(const rt_prediction *p, rt_node *out, rt_node *xt, rt_node *alpha, rt_node *beta);
+rt_node *rt_predict_from(const rt_prediction *p, rt_node *x0, rt_node *eps, rt_node *alpha,
+                         rt_node *beta); /* the output that says x0, eps */
+
+/* ---- transitions -------------------------------------------------------------------------------------------------------------------- */
+
+/* x_t = alpha x0 + beta eps (1.12). */
+rt_node *rt_diffuse(rt_node *x0, rt_node *alpha, rt_node *beta, rt_node *eps);
+/* DDIM s -> t (1.30): x_t = A x_s + C x0, A = beta_t/beta_s, C = alpha_t - alpha_s beta_t/beta_s, so alpha_s = 0 is no exception. */
+rt_node *rt_ddim_step(rt_node *xs, rt_node *x0, rt_node *alpha_s, rt_node *beta_s, rt_node *alpha_t, rt_node *beta_t);
+/* The x0 for which one DDIM step goes from x_s to x_t: Lemma 2, (1.34). */
+rt_node *rt_ddim_target(rt_node *xs, rt_node *xt, rt_node *alpha_s, rt_node *beta_s, rt_node *alpha_t, rt_node *beta_t);
+/* (1 + omega) cond - omega uncond (1.39). */
+rt_node *rt_guide(rt_node *cond, rt_node *uncond, double omega);
+
+rt_status rt_ddim_coefficients(const rt_process *p, double s, double t, double *A, double *C, rt_error *err);
+/* Lemma 2: x~ = P x_t + Q x_s, P = 1/C and Q = -A/C. */
+rt_status rt_ddim_target_coefficients(const rt_process *p, double s, double t, double *P, double *Q, rt_error *err);
+
+/* ---- weights: uniform, snr, truncated-snr, min-snr, edm, sigmoid, map -----------------------------------------------------------------
+ * Factors of a squared x0-error at s, of a step s -> t where the row needs one (map: C^2 of (1.30), the rest ignore t). */
+
+typedef struct rt_weight rt_weight;
+const rt_weight *rt_weight_find(const char *name, rt_error *err);
+bool rt_weight_describe(int i, rt_row_text *row);
+const char *rt_weight_name(const rt_weight *w);
+double rt_weight_at(const rt_weight *w, const rt_process *p, double s, double t);
+
+/* ---- grids: uniform, trailing, leading, linspace, quadratic, karras, log-snr ----------------------------------------------------------
+ * A grid of N steps is N + 1 times, noisy to clean, the last 0. On a discrete process all are whole. */
+
+bool rt_grid_describe(int i, rt_row_text *row);
+/* Fills times[steps + 1]. Refuses steps < 1 and steps > T of a discrete process. */
+rt_status rt_grid_build(const char *name, const rt_process *p, int steps, double *times, rt_error *err);
+/* Grids of progressive distillation. steps[0] > steps[1] > ... each divides the one before. The coarsest is t_k = T(N-k)/N; each finer one
+ * halves the intervals of the one below (divides them by the ratio if that is odd), rounding half up. Fills times[steps[0] + 1]; the grid of
+ * steps[r] is every (steps[0]/steps[r])-th of them. */
+rt_status rt_grid_nested(const rt_process *p, const int *steps, int n, double *times, rt_error *err);
+/* RT_OK if times[steps + 1] falls strictly, lies in the process and ends at 0. */
+rt_status rt_grid_check(const rt_process *p, int steps, const double *times, rt_error *err);
+
+/* ---- solvers: ddim, euler ------------------------------------------------------------------------------------------------------------ */
+
+typedef struct rt_solver rt_solver;
+
+typedef struct rt_solver_info {
+    const char *name, *source, *formula;
+    int order, calls, history; /* of convergence; network calls per step; earlier predictions that it uses */
+    bool stochastic;
+    bool affine; /* x_t = A x_s + C x0 with numbers A, C: Lemma 2 inverts it */
+} rt_solver_info;
+
+const rt_solver *rt_solver_find(const char *name, rt_error *err);
+bool rt_solver_describe(int i, rt_row_text *row);
+const rt_solver_info *rt_solver_get_info(const rt_solver *s);
+
+/* A model as the driver sees it: the raw output at n rows x[n][features], all at process time t > 0, classes y[n] (NULL: none). */
+typedef struct rt_field {
+    void *self;
+    rt_status (*eval)(void *self, double t, int64_t n, const double *x, const int64_t *y, double *out, rt_error *err);
+    const rt_prediction *prediction;
+    int64_t features;
+    int64_t null_class; /* for guidance; -1: none */
+} rt_field;
+
+typedef struct rt_sample_spec {
+    const rt_process *process;
+    const rt_solver *solver;
+    int steps;
+    const double *from, *to; /* step k goes from[k] -> to[k]; to NULL: from holds steps + 1 times and to[k] = from[k + 1] */
+    double guidance;         /* omega of (1.39), 0: none. Needs classes and a null class; one call of 2n rows */
+    double clip;             /* x0 is clipped to [-clip, clip], epsilon stays the model's; 0: not */
+    /* After each step k = 1..steps and before the first (k = 0): the state, n rows. May be NULL. */
+    rt_status (*trace)(void *self, int k, double t, int64_t n, const double *x, rt_error *err);
+    void *trace_self;
+} rt_sample_spec;
+
+/* Moves x[n][features] from from[0] to to[steps - 1] in place. A step to time 0 lands on the (clipped) x0-prediction, whatever the solver. */
+rt_status rt_sample(const rt_sample_spec *spec, const rt_field *field, int64_t n, double *x, const int64_t *y, rt_error *err);
+
+/* ---- schedulers: diffusers' configurations --------------------------------------------------------------------------------------------
+ * A scheduler_config.json names a process, a prediction, a solver and a rule for times, all of which a class of diffusers ties together. */
+
+struct rt_scheduler_config; /* format.h */
+typedef struct rt_scheduler rt_scheduler;
+
+/* float32: with diffusers' own tables (to repeat its pictures), else with double ones. Classes and keys that Retort does not know how to follow
+ * are refused by name (RT_E_INVALID). */
+rt_status rt_scheduler_new(rt_scheduler **scheduler, const struct rt_scheduler_config *config, bool float32, rt_error *err);
+void rt_scheduler_free(rt_scheduler *s);
+const rt_process *rt_scheduler_process(const rt_scheduler *s); /* borrowed */
+const rt_prediction *rt_scheduler_prediction(const rt_scheduler *s);
+const rt_solver *rt_scheduler_solver(const rt_scheduler *s); /* NULL: the class has a process that is known and a solver that is not */
+double rt_scheduler_clip(const rt_scheduler *s);             /* for rt_sample_spec.clip */
+/* The transitions that diffusers makes in `steps` steps: from[steps], to[steps]. They need not join: DDIM steps by T / steps, rounded down. */
+rt_status rt_scheduler_path(const rt_scheduler *s, int steps, double *from, double *to, rt_error *err);
+
+/* ---- oracles: exact models ------------------------------------------------------------------------------------------------------------
+ * Data whose marginals are known: Gaussian N(mu, Sigma), p_t = N(alpha mu, alpha^2 Sigma + beta^2 I). */
+
+typedef struct rt_oracle rt_oracle;
+
+/* From {"kind": "gaussian", "means": [[..]], "covariances": [[[..]]], "prediction": "x0", "process": {"name": "flow"}}, where "scheduler": {a
+ * diffusers configuration} may stand for process. The oracle owns the process. */
+rt_status rt_oracle_open(rt_oracle **oracle, const char *path, rt_error *err);
+/* mean[d], covariance[d][d] (symmetric, positive definite); the process is borrowed. */
+rt_status rt_oracle_gaussian(rt_oracle **oracle, int64_t d, const double *mean, const double *covariance, const rt_process *process,
+                             const rt_prediction *prediction, rt_error *err);
+void rt_oracle_free(rt_oracle *o);
+int64_t rt_oracle_features(const rt_oracle *o);
+const rt_process *rt_oracle_process(const rt_oracle *o); /* borrowed */
+const rt_prediction *rt_oracle_prediction(const rt_oracle *o);
+rt_field rt_oracle_field(const rt_oracle *o); /* borrows the oracle */
+
+/* n rows each. The posterior mean (1.2), the score and log density of p_t, and the flow map Psi_{s->t} (1.7), all at any alpha, beta >= 0. */
+rt_status rt_oracle_posterior_mean(const rt_oracle *o, double alpha, double beta, int64_t n, const double *x, double *x0, rt_error *err);
+rt_status rt_oracle_score(const rt_oracle *o, double alpha, double beta, int64_t n, const double *x, double *score, rt_error *err);
+rt_status rt_oracle_log_density(const rt_oracle *o, double alpha, double beta, int64_t n, const double *x, double *log_p, rt_error *err);
+rt_status rt_oracle_flow_map(const rt_oracle *o, double alpha_s, double beta_s, double alpha_t, double beta_t, int64_t n, const double *x,
+                             double *out, rt_error *err);
+/* Data: rows of N(mu, Sigma), sample first + j keyed by seed and its number. */
+rt_status rt_oracle_draw(const rt_oracle *o, uint64_t seed, int64_t first, int64_t n, double *x, rt_error *err);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
