@@ -1,0 +1,411 @@
+/* resample.c -- changing the resolution of images (N,C,H,W).
+ *
+ * Averages and their adjoint are linear and each other's gradient. The maximum is a choice that x makes and v follows:
+ *
+ *     y  = max_pool2d(x)             = max_pool2d_pick(x, x)
+ *     gx = max_pool2d_data(x, gy)    adjoint of max_pool2d_pick(x, v) in v
+ *
+ * and as functions of x the last two are constant wherever they can be differentiated, so derivatives of any order exist. Of equal pixels the
+ * first one in the window is the maximum. */
+#include "graph/row.h"
+
+#include <string.h>
+
+static bool image(rt_node *y, int index)
+{
+    const rt_node *x = y->in[index];
+    if (rt__is_real(x) && x->rank == 4) return true;
+    return rt__bad(y, "an image must be real, (N,C,H,W)");
+}
+
+static bool set_shape(rt_node *y, int64_t h, int64_t w)
+{
+    const rt_node *x = y->in[0];
+    y->dtype = x->dtype;
+    y->rank = 4;
+    y->shape[0] = x->shape[0], y->shape[1] = x->shape[1], y->shape[2] = h, y->shape[3] = w;
+    return true;
+}
+
+/* ---- upsample_nearest */
+
+typedef struct scale_attr {
+    int64_t scale;
+} scale_attr;
+
+static bool upsample_shape(rt_node *y)
+{
+    int64_t s = ((const scale_attr *)y->attr)->scale;
+    if (!image(y, 0)) return false;
+    if (s < 1 || s > 1 << 16) return rt__bad(y, "scale %lld; must be 1 to %d", (long long)s, 1 << 16);
+    if (y->in[0]->shape[2] > INT32_MAX || y->in[0]->shape[3] > INT32_MAX) return rt__bad(y, "image too large");
+    return set_shape(y, y->in[0]->shape[2] * s, y->in[0]->shape[3] * s);
+}
+
+static void upsample_grad(rt_node *y, rt_node *gy, rt_node **gx)
+{
+    int s = (int)((const scale_attr *)y->attr)->scale;
+    gx[0] = rt_scale(rt_avg_pool2d(gy, &(rt_pool){.kernel = {s, s}, .stride = {s, s}}), (double)s * s);
+}
+
+static void upsample_run(const rt_call *c)
+{
+    int64_t s = ((const scale_attr *)c->node->attr)->scale, w = c->in[0].dim[3], rows = c->in[0].count / w;
+#pragma omp parallel for schedule(static) if (c->out.count > 4096)
+    for (int64_t r = 0; r < rows; r++) {
+        const real *restrict x = (const real *)c->in[0].data + r * w;
+        real *restrict y = (real *)c->out.data + r * w * s * s;
+        if (s == 2)
+            for (int64_t i = 0; i < w; i++) y[2 * i] = y[2 * i + 1] = x[i];
+        else
+            for (int64_t i = 0; i < w; i++)
+                for (int64_t j = 0; j < s; j++) y[i * s + j] = x[i];
+        for (int64_t k = 1; k < s; k++) memcpy(y + k * w * s, y, (size_t)(w * s) * sizeof *y);
+    }
+}
+
+/* ---- pooling */
+
+static const rt__pool_attr *pool_of(const rt_node *y) { return y->attr; }
+
+static int64_t pool_extent(const rt__pool_attr *p, int axis, int64_t in)
+{
+    return (in + 2 * (int64_t)p->pad[axis] - p->kernel[axis]) / p->stride[axis] + 1;
+}
+
+/* h, w: extents of the image. */
+static bool pool_ok(rt_node *y, int64_t h, int64_t w)
+{
+    const rt__pool_attr *p = pool_of(y);
+    const int64_t in[] = {h, w};
+    for (int i = 0; i < 2; i++) {
+        if (p->kernel[i] < 1 || p->stride[i] < 1)
+            return rt__bad(y, "kernel %d and stride %d must be at least 1", p->kernel[i], p->stride[i]);
+        if (p->pad[i] < 0 || p->pad[i] > p->kernel[i] / 2)
+            return rt__bad(y, "padding %d; must be 0 to half of the kernel %d", p->pad[i], p->kernel[i]);
+        if (in[i] < 1 || in[i] > INT32_MAX || in[i] + 2 * (int64_t)p->pad[i] < p->kernel[i])
+            return rt__bad(y, "the window of %d is larger than the padded image of %lld", p->kernel[i], (long long)in[i]);
+    }
+    return true;
+}
+
+static bool pool_shape(rt_node *y)
+{
+    if (!image(y, 0) || !pool_ok(y, y->in[0]->shape[2], y->in[0]->shape[3])) return false;
+    if (y->n_in == 2) { /* pick */
+        const rt_node *x = y->in[0], *v = y->in[1];
+        if (!image(y, 1) || v->dtype != x->dtype || memcmp(v->shape, x->shape, 4 * sizeof *x->shape))
+            return rt__bad(y, "both inputs must have one shape and type");
+    }
+    return set_shape(y, pool_extent(pool_of(y), 0, y->in[0]->shape[2]), pool_extent(pool_of(y), 1, y->in[0]->shape[3]));
+}
+
+static bool pool_data_shape(rt_node *y)
+{
+    const rt__pool_attr *p = pool_of(y);
+    const rt_node *gy = y->in[y->n_in - 1], *x = y->in[0];
+    if (!image(y, 0) || !image(y, y->n_in - 1) || !pool_ok(y, p->extent[0], p->extent[1])) return false;
+    bool fits = gy->dtype == x->dtype && gy->shape[0] == x->shape[0] && gy->shape[1] == x->shape[1];
+    if (y->n_in == 2) fits = fits && x->shape[2] == p->extent[0] && x->shape[3] == p->extent[1];
+    if (!fits || gy->shape[2] != pool_extent(p, 0, p->extent[0]) || gy->shape[3] != pool_extent(p, 1, p->extent[1]))
+        return rt__bad(y, "a gradient of (%lld,%lld) pixels belongs to an image of (%d,%d)", (long long)pool_extent(p, 0, p->extent[0]),
+                       (long long)pool_extent(p, 1, p->extent[1]), p->extent[0], p->extent[1]);
+    return set_shape(y, p->extent[0], p->extent[1]);
+}
+
+static rt__pool_attr for_image(const rt_node *y, const rt_node *x)
+{
+    rt__pool_attr p = *pool_of(y); /* all ints: no padding bytes */
+    p.extent[0] = x ? (int)x->shape[2] : 0;
+    p.extent[1] = x ? (int)x->shape[3] : 0;
+    return p;
+}
+
+static void avg_pool_grad(rt_node *y, rt_node *gy, rt_node **gx)
+{
+    rt__pool_attr p = for_image(y, y->in[0]);
+    gx[0] = rt__emit1(RT_OP_avg_pool2d_data, gy, &p);
+}
+
+static void avg_pool_data_grad(rt_node *y, rt_node *g, rt_node **gx)
+{
+    rt__pool_attr p = for_image(y, NULL);
+    gx[0] = rt__emit1(RT_OP_avg_pool2d, g, &p);
+}
+
+static void max_pool_grad(rt_node *y, rt_node *gy, rt_node **gx)
+{
+    rt__pool_attr p = for_image(y, y->in[0]);
+    gx[0] = rt__emit2(RT_OP_max_pool2d_data, y->in[0], gy, &p);
+}
+
+static void max_pool_data_grad(rt_node *y, rt_node *g, rt_node **gx)
+{
+    rt__pool_attr p = for_image(y, NULL);
+    gx[1] = rt__emit2(RT_OP_max_pool2d_pick, y->in[0], g, &p);
+}
+
+static void max_pool_pick_grad(rt_node *y, rt_node *gy, rt_node **gx)
+{
+    rt__pool_attr p = for_image(y, y->in[0]);
+    gx[1] = rt__emit2(RT_OP_max_pool2d_data, y->in[0], gy, &p);
+}
+
+/* The part of output (i, j)'s window that lies in an image of (h, w). */
+typedef struct window {
+    int64_t y0, y1, x0, x1;
+    real weight; /* of each pixel in the average */
+} window;
+
+static window window_of(const rt__pool_attr *p, int64_t i, int64_t j, int64_t h, int64_t w)
+{
+    int64_t y0 = i * p->stride[0] - p->pad[0], x0 = j * p->stride[1] - p->pad[1];
+    window r = {y0, y0 + p->kernel[0], x0, x0 + p->kernel[1], 0};
+    if (r.y0 < 0) r.y0 = 0;
+    if (r.x0 < 0) r.x0 = 0;
+    if (r.y1 > h) r.y1 = h;
+    if (r.x1 > w) r.x1 = w;
+    int64_t all = (int64_t)p->kernel[0] * p->kernel[1];
+    r.weight = (real)1 / (real)(p->exclude_pad ? (r.y1 - r.y0) * (r.x1 - r.x0) : all);
+    return r;
+}
+
+static void avg_pool_run(const rt_call *c)
+{
+    const rt__pool_attr *p = pool_of(c->node);
+    int64_t h = c->in[0].dim[2], w = c->in[0].dim[3], oh = c->out.dim[2], ow = c->out.dim[3], planes = c->out.count / (oh * ow);
+#pragma omp parallel for schedule(static) if (c->in[0].count > 4096)
+    for (int64_t n = 0; n < planes; n++) {
+        const real *restrict x = (const real *)c->in[0].data + n * h * w;
+        real *restrict y = (real *)c->out.data + n * oh * ow;
+        for (int64_t i = 0; i < oh; i++)
+            for (int64_t j = 0; j < ow; j++) {
+                window r = window_of(p, i, j, h, w);
+                real sum = 0;
+                for (int64_t a = r.y0; a < r.y1; a++)
+                    for (int64_t b = r.x0; b < r.x1; b++) sum += x[a * w + b];
+                y[i * ow + j] = sum * r.weight;
+            }
+    }
+}
+
+static void avg_pool_data_run(const rt_call *c)
+{
+    const rt__pool_attr *p = pool_of(c->node);
+    int64_t h = c->out.dim[2], w = c->out.dim[3], oh = c->in[0].dim[2], ow = c->in[0].dim[3], planes = c->out.count / (h * w);
+#pragma omp parallel for schedule(static) if (c->out.count > 4096)
+    for (int64_t n = 0; n < planes; n++) {
+        const real *restrict gy = (const real *)c->in[0].data + n * oh * ow;
+        real *restrict gx = (real *)c->out.data + n * h * w;
+        memset(gx, 0, (size_t)(h * w) * sizeof *gx);
+        for (int64_t i = 0; i < oh; i++)
+            for (int64_t j = 0; j < ow; j++) {
+                window r = window_of(p, i, j, h, w);
+                real g = gy[i * ow + j] * r.weight;
+                for (int64_t a = r.y0; a < r.y1; a++)
+                    for (int64_t b = r.x0; b < r.x1; b++) gx[a * w + b] += g;
+            }
+    }
+}
+
+/* Index of the window's maximum; a NaN wins, so that it is seen. */
+static int64_t argmax(const real *x, const window *r, int64_t w)
+{
+    int64_t best = r->y0 * w + r->x0;
+    for (int64_t a = r->y0; a < r->y1; a++)
+        for (int64_t b = r->x0; b < r->x1; b++)
+            if (x[a * w + b] > x[best] || x[a * w + b] != x[a * w + b]) best = a * w + b;
+    return best;
+}
+
+static void max_pool_run(const rt_call *c) /* and pick */
+{
+    const rt__pool_attr *p = pool_of(c->node);
+    const real *from = c->in[c->n_in - 1].data;
+    int64_t h = c->in[0].dim[2], w = c->in[0].dim[3], oh = c->out.dim[2], ow = c->out.dim[3], planes = c->out.count / (oh * ow);
+#pragma omp parallel for schedule(static) if (c->in[0].count > 4096)
+    for (int64_t n = 0; n < planes; n++)
+        for (int64_t i = 0; i < oh; i++)
+            for (int64_t j = 0; j < ow; j++) {
+                window r = window_of(p, i, j, h, w);
+                int64_t at = argmax((const real *)c->in[0].data + n * h * w, &r, w);
+                ((real *)c->out.data)[(n * oh + i) * ow + j] = from[n * h * w + at];
+            }
+}
+
+static void max_pool_data_run(const rt_call *c)
+{
+    const rt__pool_attr *p = pool_of(c->node);
+    int64_t h = c->out.dim[2], w = c->out.dim[3], oh = c->in[1].dim[2], ow = c->in[1].dim[3], planes = c->out.count / (h * w);
+#pragma omp parallel for schedule(static) if (c->out.count > 4096)
+    for (int64_t n = 0; n < planes; n++) {
+        const real *x = (const real *)c->in[0].data + n * h * w, *gy = (const real *)c->in[1].data + n * oh * ow;
+        real *gx = (real *)c->out.data + n * h * w;
+        memset(gx, 0, (size_t)(h * w) * sizeof *gx);
+        for (int64_t i = 0; i < oh; i++)
+            for (int64_t j = 0; j < ow; j++) {
+                window r = window_of(p, i, j, h, w);
+                gx[argmax(x, &r, w)] += gy[i * ow + j];
+            }
+    }
+}
+
+static double pool_flop(const rt_call *c)
+{
+    const rt__pool_attr *p = pool_of(c->node);
+    const rt_view *small = p->extent[0] ? &c->in[c->n_in - 1] : &c->out;
+    return (double)small->count * p->kernel[0] * p->kernel[1];
+}
+
+/* ---- samples */
+
+static rt_node *upsample_sample(rt_graph *g, int k)
+{
+    switch (k) {
+    case -1: return rt_upsample_nearest(RT_SAMPLE_IN(g, "a", 2, 3), 2);
+    case 0: return rt_upsample_nearest(RT_SAMPLE_IN(g, "a", RT_BATCH, 2, 3, 5), 2);
+    case 1: return rt_upsample_nearest(RT_SAMPLE_IN(g, "a", 2, 1, 2, 3), 3);
+    default: return NULL;
+    }
+}
+
+static const rt__pool_attr pools[] = {
+    {{2, 2}, {2, 2}, {0, 0}, 0, {0, 0}}, /* an odd last row and column are dropped */
+    {{3, 3}, {2, 2}, {1, 1}, 0, {0, 0}}, /* overlapping */
+    {{3, 2}, {1, 2}, {1, 1}, 1, {0, 0}},
+    {{2, 1}, {3, 2}, {0, 0}, 0, {0, 0}}, /* gaps */
+};
+
+static rt_node *pool_image(rt_graph *g, const char *name, int k) { return RT_SAMPLE_IN(g, name, k == 1 ? RT_BATCH : 2, 2, 5, 7); }
+
+static rt_node *pool_result(rt_graph *g, const char *name, int k)
+{
+    return RT_SAMPLE_IN(g, name, k == 1 ? RT_BATCH : 2, 2, pool_extent(&pools[k], 0, 5), pool_extent(&pools[k], 1, 7));
+}
+
+/* k = -1: a window that the image does not hold. */
+static rt__pool_attr sample_pool(int k, int h, int w)
+{
+    rt__pool_attr p = pools[k < 0 ? 0 : k];
+    p.extent[0] = h, p.extent[1] = w;
+    if (k < 0) p.kernel[1] = 9;
+    return p;
+}
+
+static rt_node *avg_pool_sample(rt_graph *g, int k)
+{
+    if (k >= (int)RT_COUNT(pools)) return NULL;
+    rt__pool_attr p = sample_pool(k, 0, 0);
+    return rt__emit1(RT_OP_avg_pool2d, pool_image(g, "a", k), &p);
+}
+
+static rt_node *avg_pool_data_sample(rt_graph *g, int k)
+{
+    if (k >= (int)RT_COUNT(pools)) return NULL;
+    rt__pool_attr p = sample_pool(k, 5, 7);
+    return rt__emit1(RT_OP_avg_pool2d_data, pool_result(g, "a", k < 0 ? 0 : k), &p);
+}
+
+static rt_node *max_pool_sample(rt_graph *g, int k)
+{
+    if (k >= (int)RT_COUNT(pools)) return NULL;
+    rt__pool_attr p = sample_pool(k, 0, 0);
+    return rt__emit1(RT_OP_max_pool2d, pool_image(g, "a", k), &p);
+}
+
+static rt_node *max_pool_data_sample(rt_graph *g, int k)
+{
+    if (k >= (int)RT_COUNT(pools)) return NULL;
+    rt__pool_attr p = sample_pool(k, 5, 7);
+    return rt__emit2(RT_OP_max_pool2d_data, pool_image(g, "a", k), pool_result(g, "b", k < 0 ? 0 : k), &p);
+}
+
+static rt_node *max_pool_pick_sample(rt_graph *g, int k)
+{
+    if (k >= (int)RT_COUNT(pools)) return NULL;
+    rt__pool_attr p = sample_pool(k, 0, 0);
+    return rt__emit2(RT_OP_max_pool2d_pick, pool_image(g, "a", k), pool_image(g, "b", k), &p);
+}
+
+const rt_op RT_ROW(upsample_nearest) = {
+    .name = "upsample_nearest",
+    .formula = "y[n,c,i,j] = x[n,c,floor(i/s),floor(j/s)]",
+    .min_in = 1,
+    .max_in = 1,
+    .attr_size = sizeof(scale_attr),
+    .batch = RT_MAPS,
+    .shape = upsample_shape,
+    .grad = upsample_grad,
+    .run = upsample_run,
+    .sample = upsample_sample,
+};
+
+const rt_op RT_ROW(avg_pool2d) = {
+    .name = "avg_pool2d",
+    .formula = "y[n,c,i,j] = mean of x[n,c,..] over the window at (s i - p, s j - p); zeros outside count unless exclude_pad",
+    .min_in = 1,
+    .max_in = 1,
+    .attr_size = sizeof(rt__pool_attr),
+    .batch = RT_MAPS,
+    .shape = pool_shape,
+    .grad = avg_pool_grad,
+    .run = avg_pool_run,
+    .flop = pool_flop,
+    .sample = avg_pool_sample,
+};
+
+const rt_op RT_ROW(avg_pool2d_data) = {
+    .name = "avg_pool2d_data",
+    .formula = "gx = adjoint of avg_pool2d: each gy[n,c,i,j] is shared out over its window",
+    .min_in = 1,
+    .max_in = 1,
+    .attr_size = sizeof(rt__pool_attr),
+    .batch = RT_MAPS,
+    .shape = pool_data_shape,
+    .grad = avg_pool_data_grad,
+    .run = avg_pool_data_run,
+    .flop = pool_flop,
+    .sample = avg_pool_data_sample,
+};
+
+const rt_op RT_ROW(max_pool2d) = {
+    .name = "max_pool2d",
+    .formula = "y[n,c,i,j] = max of x[n,c,..] over the part of the window at (s i - p, s j - p) that lies in the image",
+    .min_in = 1,
+    .max_in = 1,
+    .attr_size = sizeof(rt__pool_attr),
+    .batch = RT_MAPS,
+    .shape = pool_shape,
+    .grad = max_pool_grad,
+    .run = max_pool_run,
+    .flop = pool_flop,
+    .sample = max_pool_sample,
+};
+
+const rt_op RT_ROW(max_pool2d_data) = {
+    .name = "max_pool2d_data",
+    .formula = "gx[n,c,argmax of x in window (i,j)] += gy[n,c,i,j]",
+    .min_in = 2,
+    .max_in = 2,
+    .attr_size = sizeof(rt__pool_attr),
+    .batch = RT_MAPS,
+    .shape = pool_data_shape,
+    .grad = max_pool_data_grad,
+    .run = max_pool_data_run,
+    .flop = pool_flop,
+    .sample = max_pool_data_sample,
+};
+
+const rt_op RT_ROW(max_pool2d_pick) = {
+    .name = "max_pool2d_pick",
+    .formula = "y[n,c,i,j] = v[n,c,argmax of x in window (i,j)]",
+    .min_in = 2,
+    .max_in = 2,
+    .attr_size = sizeof(rt__pool_attr),
+    .batch = RT_MAPS,
+    .shape = pool_shape,
+    .grad = max_pool_pick_grad,
+    .run = max_pool_run,
+    .flop = pool_flop,
+    .sample = max_pool_pick_sample,
+};
