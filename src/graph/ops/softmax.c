@@ -1,7 +1,5 @@
 /* softmax.c -- softmax and its logarithm over the last axis; builders bring other axes there. */
-#include "graph/row.h"
-
-#include <tgmath.h>
+#include "graph/ops/kernel.h"
 
 static unsigned last_axis(const rt_node *x) { return 1u << (x->rank - 1); }
 
@@ -61,12 +59,12 @@ static real largest(const real *x, int64_t n)
 static void softmax_run(const rt_call *c)
 {
     int64_t n = c->out.dim[c->out.rank - 1], rows = c->out.count / n;
-#pragma omp parallel for schedule(static) if (c->out.count > 4096)
+#pragma omp parallel for schedule(static) if (c->out.count > CHUNK)
     for (int64_t r = 0; r < rows; r++) {
         const real *x = (const real *)c->in[0].data + r * n;
         real *y = (real *)c->out.data + r * n, m = largest(x, n), sum = 0;
-        for (int64_t i = 0; i < n; i++) y[i] = (real)exp(x[i] - m);
-        for (int64_t i = 0; i < n; i++) sum += y[i];
+#pragma omp simd reduction(+ : sum)
+        for (int64_t i = 0; i < n; i++) sum += y[i] = fast_exp(x[i] - m);
         for (int64_t i = 0; i < n; i++) y[i] /= sum;
     }
 }
@@ -74,7 +72,7 @@ static void softmax_run(const rt_call *c)
 static void softmax_grad_run(const rt_call *c)
 {
     int64_t n = c->out.dim[c->out.rank - 1], rows = c->out.count / n;
-#pragma omp parallel for schedule(static) if (c->out.count > 4096)
+#pragma omp parallel for schedule(static) if (c->out.count > CHUNK)
     for (int64_t r = 0; r < rows; r++) {
         const real *y = (const real *)c->in[0].data + r * n, *gy = (const real *)c->in[1].data + r * n;
         real *gx = (real *)c->out.data + r * n, dot = 0;
@@ -87,13 +85,13 @@ static void softmax_grad_run(const rt_call *c)
 static void log_softmax_run(const rt_call *c)
 {
     int64_t n = c->out.dim[c->out.rank - 1], rows = c->out.count / n;
-#pragma omp parallel for schedule(static) if (c->out.count > 4096)
+#pragma omp parallel for schedule(static) if (c->out.count > CHUNK)
     for (int64_t r = 0; r < rows; r++) {
         const real *x = (const real *)c->in[0].data + r * n;
-        real *y = (real *)c->out.data + r * n, m = largest(x, n);
-        double sum = 0;
-        for (int64_t i = 0; i < n; i++) sum += exp(x[i] - m);
-        real log_sum = (real)log(sum);
+        real *y = (real *)c->out.data + r * n, m = largest(x, n), sum = 0;
+#pragma omp simd reduction(+ : sum)
+        for (int64_t i = 0; i < n; i++) sum += fast_exp(x[i] - m);
+        real log_sum = (real)log((double)sum);
         for (int64_t i = 0; i < n; i++) y[i] = x[i] - m - log_sum;
     }
 }

@@ -1,0 +1,625 @@
+/* walk.c -- every operator through its samples: derivatives, precision, backends, threads, slices, refusals.
+ *
+ * A case is a sample with L = sum(y * projection), projection fixed normal numbers, and G = dL/d(inputs). One check per property walks all
+ * rows; a failure prints row, sample and figure. */
+#include "graph/internal_graph.h"
+#include "tolerances.h"
+
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <cmocka.h>
+
+enum { MAX_INPUTS = 8, MAX_VALUES = 2 * MAX_INPUTS + 2, WHOLE = 7 };
+
+/* Gradients that are not the derivative, by definition. */
+static const char *const not_derivatives[] = {"stop_grad"};
+
+static bool listed(const char *name, const char *const *list, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        if (!strcmp(name, list[i])) return true;
+    return false;
+}
+
+/* ---- a case */
+
+typedef struct specimen {
+    rt_graph *g;
+    rt_node *y, *projection, *loss; /* the last two only for real y */
+    rt_node *inputs[MAX_INPUTS];    /* of the sample: real ones first */
+    rt_node *grads[MAX_INPUTS];     /* d loss / d real inputs */
+    int n_inputs, n_real;
+} specimen;
+
+static bool is_input(const rt_node *n) { return n->op == rt__ops_f32[RT_OP_input]; }
+
+/* false when the row has no such sample. */
+static bool specimen_build(specimen *s, rt_dtype dtype, int op, int k)
+{
+    *s = (specimen){.g = rt_graph_new(dtype)};
+    const rt_op *row = rt__ops_f32[op];
+    s->y = row->sample(s->g, k);
+    if (!s->y) {
+        rt_graph_free(s->g);
+        return false;
+    }
+    rt_error err = {0};
+    if (rt_graph_status(s->g, &err) != RT_OK) fail_msg("%s sample %d: %s", row->name, k, err.text);
+    for (int pass = 0; pass < 2; pass++)
+        for (int i = 0; i < s->g->n_nodes; i++) {
+            rt_node *n = s->g->nodes[i];
+            if (!is_input(n) || rt__is_real(n) != (pass == 0)) continue;
+            assert_true(s->n_inputs < MAX_INPUTS);
+            s->inputs[s->n_inputs++] = n;
+            s->n_real += pass == 0;
+        }
+    if (rt__is_real(s->y) && (row->grad || row->expand)) {
+        s->projection = rt_input(s->g, "projection", s->y->dtype, s->y->rank, s->y->shape);
+        s->loss = rt_sum(rt_mul(s->y, s->projection), RT_ALL_AXES, false);
+        if (s->loss->dtype != dtype) s->loss = rt_cast(s->loss, dtype);
+        rt_grad(s->loss, s->inputs, s->n_real, s->grads);
+        if (rt_graph_status(s->g, &err) != RT_OK) fail_msg("gradient of %s sample %d: %s", row->name, k, err.text);
+    }
+    return true;
+}
+
+static bool differentiable(const specimen *s) { return s->loss && s->n_real > 0; }
+static bool batched(const rt_node *n) { return n->rank > 0 && n->shape[0] < 0; }
+
+static bool has_batch(const specimen *s)
+{
+    for (int i = 0; i < s->n_inputs; i++)
+        if (batched(s->inputs[i])) return true;
+    return batched(s->y);
+}
+
+/* ---- running one */
+
+typedef struct settings {
+    int64_t batch, first, total; /* the slice */
+    const char *backend;
+    int threads;
+} settings;
+
+static const settings plain = {.batch = 3, .total = 3, .backend = "reference", .threads = 1};
+
+typedef struct running {
+    rt_program *p;
+    rt_clock clock;
+} running;
+
+/* Element i of sample s of an input: the same in every graph, slice and precision. */
+static double element(const rt_node *n, int64_t sample, int64_t i)
+{
+    const rt__input_attr *a = n->attr;
+    if (!rt__is_real(n)) return (double)((sample + i) % 2);
+    double v[4];
+    rt__draw_normal(&(rt__draw){.seed = 7, .name = rt__draw_name(a->name)}, (uint32_t)sample, (uint32_t)(i / 4), v);
+    return (double)(float)v[i % 4];
+}
+
+static void put(void *data, rt_dtype dtype, int64_t i, double v)
+{
+    switch (dtype) {
+    case RT_F32: ((float *)data)[i] = (float)v; break;
+    case RT_F64: ((double *)data)[i] = v; break;
+    case RT_I64: ((int64_t *)data)[i] = (int64_t)v; break;
+    default: ((unsigned char *)data)[i] = (unsigned char)v; break;
+    }
+}
+
+static double get(const void *data, rt_dtype dtype, int64_t i)
+{
+    switch (dtype) {
+    case RT_F32: return (double)((const float *)data)[i];
+    case RT_F64: return ((const double *)data)[i];
+    case RT_I64: return (double)((const int64_t *)data)[i];
+    default: return (double)((const unsigned char *)data)[i];
+    }
+}
+
+static void fill(rt_program *p, const rt_node *n, int64_t first)
+{
+    void *data = rt_program_data(p, n);
+    if (!data) return; /* nothing reads it */
+    int64_t count = rt_program_count(p, n), width = count;
+    if (batched(n)) {
+        width = 1;
+        for (int i = 1; i < n->rank; i++) width *= n->shape[i];
+        first *= -n->shape[0];
+    } else {
+        first = 0;
+    }
+    for (int64_t i = 0; i < count; i++) put(data, n->dtype, i, element(n, first + i / width, i % width));
+}
+
+static running start(const specimen *s, rt_node *const *outputs, int n, const settings *at)
+{
+    rt_error err = {0};
+    running r = {.clock = {.seed = 5, .step = 3, .first = (uint32_t)at->first, .total = at->total}};
+    rt_program_spec spec = {
+        .outputs = outputs, .n_outputs = n, .batch = at->batch, .backend = rt_backend_find(at->backend), .threads = at->threads};
+    if (rt_compile(&r.p, s->g, &spec, &err) != RT_OK) fail_msg("%s: %s", s->y->op->name, err.text);
+    for (int i = 0; i < s->n_inputs; i++) fill(r.p, s->inputs[i], at->first);
+    if (s->projection) fill(r.p, s->projection, at->first);
+    return r;
+}
+
+static void go(running *r)
+{
+    rt_error err = {0};
+    if (rt_run(r->p, &r->clock, &err) != RT_OK) fail_msg("%s", err.text);
+}
+
+/* Values of some nodes after a run, as doubles. */
+typedef struct values {
+    int n;
+    int64_t count[MAX_VALUES];
+    double *v[MAX_VALUES];
+} values;
+
+static values take(running *r, rt_node *const *nodes, int n)
+{
+    values out = {.n = n};
+    for (int i = 0; i < n; i++) {
+        out.count[i] = rt_program_count(r->p, nodes[i]);
+        out.v[i] = malloc((size_t)out.count[i] * sizeof *out.v[i]);
+        const void *data = rt_program_data(r->p, nodes[i]);
+        assert_non_null(data);
+        for (int64_t j = 0; j < out.count[i]; j++) out.v[i][j] = get(data, nodes[i]->dtype, j);
+    }
+    return out;
+}
+
+static void values_free(values *v)
+{
+    for (int i = 0; i < v->n; i++) free(v->v[i]);
+}
+
+/* y and the gradients: what the checks compare. */
+static int outcomes(const specimen *s, rt_node **nodes)
+{
+    int n = 0;
+    nodes[n++] = s->y;
+    for (int i = 0; differentiable(s) && i < s->n_real; i++) nodes[n++] = s->grads[i];
+    return n;
+}
+
+static values evaluate(const specimen *s, const settings *at)
+{
+    rt_node *nodes[MAX_VALUES];
+    int n = outcomes(s, nodes);
+    running r = start(s, nodes, n, at);
+    go(&r);
+    values v = take(&r, nodes, n);
+    rt_program_free(r.p);
+    return v;
+}
+
+/* max|a - b| / max|b|; where b is zero throughout, max|a|. NaN counts as infinite. */
+static double distance(const double *a, const double *b, int64_t n)
+{
+    double d = 0, top = 0;
+    for (int64_t i = 0; i < n; i++) {
+        double e = fabs(a[i] - b[i]);
+        if (!(e <= INFINITY) || isnan(e)) return INFINITY;
+        d = fmax(d, e);
+        top = fmax(top, fabs(b[i]));
+    }
+    return top > 0 ? d / top : d;
+}
+
+static int compare(const char *what, const rt_op *row, int k, const values *got, const values *want, double forward, double gradient)
+{
+    int failures = 0;
+    for (int i = 0; i < want->n; i++) {
+        double e = got->count[i] == want->count[i] ? distance(got->v[i], want->v[i], want->count[i]) : INFINITY;
+        if (e <= (i ? gradient : forward)) continue;
+        if (i)
+            print_error("%s: %s sample %d, gradient %d: %.2e\n", what, row->name, k, i - 1, e);
+        else
+            print_error("%s: %s sample %d: %.2e\n", what, row->name, k, e);
+        failures++;
+    }
+    return failures;
+}
+
+/* Calls check(op, k) for every sample of every row; fails when one does. */
+static void walk(int (*check)(int op, int k))
+{
+    int failures = 0, cases = 0;
+    for (int op = 0; op < RT_OPS; op++)
+        for (int k = 0; rt__ops_f32[op]->sample; k++) {
+            int f = check(op, k);
+            if (f < 0) break;
+            failures += f;
+            cases++;
+        }
+    assert_true(cases > 100);
+    assert_int_equal(failures, 0);
+}
+
+/* ---- derivatives */
+
+/* The derivative of `loss` in the direction `dir` of input `x`, by central differences with one Richardson step. */
+static double difference(running *r, rt_node *loss, rt_node *x, const double *dir)
+{
+    double *data = rt_program_data(r->p, x);
+    int64_t n = rt_program_count(r->p, x);
+    double *keep = malloc((size_t)n * sizeof *keep), d[2];
+    memcpy(keep, data, (size_t)n * sizeof *keep);
+    for (int i = 0; i < 2; i++) {
+        double h = i ? 5e-5 : 1e-4, l[2];
+        for (int side = 0; side < 2; side++) {
+            for (int64_t j = 0; j < n; j++) data[j] = keep[j] + (side ? -h : h) * dir[j];
+            go(r);
+            l[side] = *(double *)rt_program_data(r->p, loss);
+        }
+        d[i] = (l[0] - l[1]) / (2 * h);
+    }
+    memcpy(data, keep, (size_t)n * sizeof *keep);
+    free(keep);
+    return (4 * d[1] - d[0]) / 3;
+}
+
+enum {
+    ELEMENTS = 48
+}; /* of a tensor that are differentiated one by one; larger ones are strided through, and all move at once at the end */
+
+static int check_gradient(const specimen *s, rt_node *loss, rt_node *const *grads, const char *what, int k, double tolerance)
+{
+    const rt_op *row = s->y->op;
+    rt_node *nodes[MAX_INPUTS + 1];
+    int failures = 0;
+    for (int i = 0; i < s->n_real; i++) nodes[i] = grads[i];
+    nodes[s->n_real] = loss;
+    running all = start(s, nodes, s->n_real + 1, &plain), only = start(s, &loss, 1, &plain);
+    go(&all);
+    values g = take(&all, nodes, s->n_real);
+    for (int i = 0; i < s->n_real; i++) {
+        int64_t n = g.count[i];
+        double top = 0, worst = 0, *dir = calloc((size_t)n, sizeof *dir);
+        for (int64_t j = 0; j < n; j++) top = fmax(top, fabs(g.v[i][j]));
+        bool read = rt_program_data(only.p, s->inputs[i]) != NULL; /* else the loss does not depend on it */
+        int64_t stride = n / ELEMENTS + 1;
+        for (int64_t j = 0; j < n; j += stride) {
+            dir[j] = 1;
+            double d = read ? difference(&only, loss, s->inputs[i], dir) : 0;
+            dir[j] = 0;
+            worst = fmax(worst, fabs(d - g.v[i][j]));
+        }
+        if (stride > 1) {
+            double along = 0, size = 0;
+            for (int64_t j = 0; j < n; j++) {
+                dir[j] = element(s->inputs[i], 1000, j) / sqrt((double)n);
+                along += dir[j] * g.v[i][j];
+                size += g.v[i][j] * g.v[i][j];
+            }
+            worst = fmax(worst, fabs(difference(&only, loss, s->inputs[i], dir) - along) * top / sqrt(size / (double)n + 1e-300));
+        }
+        double e = worst / fmax(top, 1e-3); /* differences of a loss near 1 resolve no less */
+        if (!(e <= tolerance)) {
+            print_error("%s: %s sample %d, input %d: %.2e\n", what, row->name, k, i, e);
+            failures++;
+        }
+        free(dir);
+    }
+    values_free(&g);
+    rt_program_free(all.p);
+    rt_program_free(only.p);
+    return failures;
+}
+
+static int first_derivative(int op, int k)
+{
+    specimen s;
+    if (!specimen_build(&s, RT_F64, op, k)) return -1;
+    int failures = 0;
+    if (!differentiable(&s)) {
+        rt_graph_free(s.g);
+        return 0;
+    }
+    if (listed(s.y->op->name, not_derivatives, RT_COUNT(not_derivatives))) {
+        values v = evaluate(&s, &plain);
+        for (int i = 1; i < v.n; i++)
+            for (int64_t j = 0; j < v.count[i]; j++) failures += v.v[i][j] != 0;
+        if (failures) print_error("first: %s sample %d: gradient is not zero\n", s.y->op->name, k);
+        values_free(&v);
+    } else {
+        failures = check_gradient(&s, s.loss, s.grads, "first", k, TOL_DIFFERENCES);
+    }
+    rt_graph_free(s.g);
+    return failures;
+}
+
+/* M = sum of all gradients times fixed numbers, and its gradient. */
+static int second_derivative(int op, int k)
+{
+    specimen s;
+    if (!specimen_build(&s, RT_F64, op, k)) return -1;
+    int failures = 0;
+    if (differentiable(&s) && !listed(s.y->op->name, not_derivatives, RT_COUNT(not_derivatives))) {
+        rt_node *m = NULL, *second[MAX_INPUTS];
+        for (int i = 0; i < s.n_real; i++) {
+            const rt_node *x = s.inputs[i];
+            int64_t n = 1, from = batched(x) ? 1 : 0;
+            for (int64_t j = from; j < x->rank; j++) n *= x->shape[j];
+            double *w = malloc((size_t)n * sizeof *w);
+            for (int64_t j = 0; j < n; j++) w[j] = element(x, 77, j);
+            rt_node *weights = rt_reals(s.g, x->rank - (int)from, x->shape + from, w);
+            free(w);
+            rt_node *part = rt_sum(rt_square(rt_mul(s.grads[i], weights)), RT_ALL_AXES, false);
+            m = m ? rt_add(m, part) : part;
+        }
+        rt_grad(m, s.inputs, s.n_real, second);
+        rt_error err = {0};
+        if (rt_graph_status(s.g, &err) != RT_OK) {
+            print_error("second: %s sample %d: %s\n", s.y->op->name, k, err.text);
+            failures++;
+        } else {
+            failures = check_gradient(&s, m, second, "second", k, TOL_SECOND);
+        }
+    }
+    rt_graph_free(s.g);
+    return failures;
+}
+
+/* ---- the same value by other means */
+
+static int single_precision(int op, int k)
+{
+    specimen s, d;
+    if (!specimen_build(&s, RT_F32, op, k)) return -1;
+    assert_true(specimen_build(&d, RT_F64, op, k));
+    values got = evaluate(&s, &plain), want = evaluate(&d, &plain);
+    int failures = compare("float", rt__ops_f32[op], k, &got, &want, TOL_SINGLE, TOL_SINGLE_GRADIENT);
+    values_free(&got);
+    values_free(&want);
+    rt_graph_free(s.g);
+    rt_graph_free(d.g);
+    return failures;
+}
+
+static int other_backends(int op, int k)
+{
+    specimen s;
+    if (!specimen_build(&s, RT_F32, op, k)) return -1;
+    int failures = 0;
+    values want = evaluate(&s, &plain);
+    for (const char *const *name = rt_backend_names(); *name; name++) {
+        if (!strcmp(*name, "reference")) continue;
+        for (int threads = 1; threads <= 2; threads++) {
+            settings at = plain;
+            at.backend = *name;
+            at.threads = threads;
+            values got = evaluate(&s, &at);
+            failures += compare(*name, rt__ops_f32[op], k, &got, &want, TOL_BACKEND, TOL_BACKEND_GRAD);
+            values_free(&got);
+        }
+    }
+    values_free(&want);
+    rt_graph_free(s.g);
+    return failures;
+}
+
+static int thread_counts(int op, int k)
+{
+    specimen s;
+    if (!specimen_build(&s, RT_F32, op, k)) return -1;
+    int failures = 0;
+    settings at = plain;
+    at.batch = at.total = 401; /* beyond the sizes below which kernels stay on one thread */
+    values one = evaluate(&s, &at);
+    for (at.threads = 2; at.threads <= 3; at.threads++) {
+        values more = evaluate(&s, &at);
+        failures += compare("threads", rt__ops_f32[op], k, &more, &one, 0, 0);
+        values_free(&more);
+    }
+    values_free(&one);
+    rt_graph_free(s.g);
+    return failures;
+}
+
+static int expansion(int op, int k)
+{
+    specimen s;
+    if (!specimen_build(&s, RT_F64, op, k)) return -1;
+    int failures = 0;
+    if (rt__ops_f32[op]->expand && s.y->op == rt__ops_f32[op]) {
+        rt_node *nodes[] = {s.y, s.y->op->expand(s.y)};
+        running r = start(&s, nodes, 2, &plain);
+        go(&r);
+        values v = take(&r, nodes, 2);
+        double e = v.count[0] == v.count[1] ? distance(v.v[0], v.v[1], v.count[0]) : INFINITY;
+        if (!(e <= TOL_EXPANSION)) {
+            print_error("expansion: %s sample %d: %.2e\n", s.y->op->name, k, e);
+            failures++;
+        }
+        values_free(&v);
+        rt_program_free(r.p);
+    }
+    rt_graph_free(s.g);
+    return failures;
+}
+
+/* A kernel that may write over its input is called so, by hand. */
+static int in_place(int op, int k)
+{
+    specimen s;
+    if (!specimen_build(&s, RT_F32, op, k)) return -1;
+    const rt_node *y = s.y;
+    int failures = 0;
+    if (y->op == rt__ops_f32[op] && y->op->flags & RT_ROW_INPLACE) {
+        rt_node *nodes[MAX_VALUES];
+        for (int i = 0; i < y->n_in; i++) nodes[i] = y->in[i];
+        nodes[y->n_in] = s.y;
+        running r = start(&s, nodes, y->n_in + 1, &plain);
+        go(&r);
+        for (int over = 0; over < y->n_in; over++) {
+            if (y->in[over]->dtype != y->dtype || y->in[over]->rank != y->rank || memcmp(y->in[over]->shape, y->shape, sizeof y->shape))
+                continue;
+            rt_view in[MAX_VALUES] = {{0}};
+            for (int i = 0; i <= y->n_in; i++) {
+                in[i] = (rt_view){.dtype = nodes[i]->dtype, .rank = nodes[i]->rank, .count = rt_program_count(r.p, nodes[i])};
+                for (int j = 0; j < nodes[i]->rank; j++)
+                    in[i].dim[j] = nodes[i]->shape[j] < 0 ? -nodes[i]->shape[j] * 3 : nodes[i]->shape[j];
+                size_t bytes = (size_t)in[i].count * rt_dtype_size(in[i].dtype);
+                in[i].data = aligned_alloc(64, (bytes + 63) / 64 * 64);
+                memcpy(in[i].data, rt_program_data(r.p, nodes[i]), bytes);
+            }
+            rt_call c = {.node = y, .n_in = y->n_in, .in = in, .out = in[over], .clock = &r.clock};
+            if (y->op->scratch) c.scratch = malloc(y->op->scratch(&c));
+            y->op->run(&c);
+            if (memcmp(in[over].data, in[y->n_in].data, (size_t)c.out.count * rt_dtype_size(y->dtype))) {
+                print_error("in place: %s sample %d over input %d\n", y->op->name, k, over);
+                failures++;
+            }
+            free(c.scratch);
+            for (int i = 0; i <= y->n_in; i++) free(in[i].data);
+        }
+        rt_program_free(r.p);
+    }
+    rt_graph_free(s.g);
+    return failures;
+}
+
+/* ---- slices: 7 samples as 4 + 3 in two programs, and 8 as 4 + 4 in one program that keeps the sums */
+
+static void join(values *whole, const values *part, rt_node *const *nodes, int64_t first, bool sum)
+{
+    for (int i = 0; i < part->n; i++)
+        for (int64_t j = 0; j < part->count[i]; j++) {
+            if (batched(nodes[i])) {
+                int64_t width = 1;
+                for (int a = 1; a < nodes[i]->rank; a++) width *= nodes[i]->shape[a];
+                whole->v[i][first * -nodes[i]->shape[0] * width + j] = part->v[i][j];
+            } else {
+                whole->v[i][j] = part->v[i][j] + (sum ? whole->v[i][j] : 0);
+            }
+        }
+}
+
+static int slices(int op, int k)
+{
+    specimen s;
+    if (!specimen_build(&s, RT_F64, op, k)) return -1;
+    int failures = 0;
+    rt_node *nodes[MAX_VALUES];
+    int n = outcomes(&s, nodes);
+    bool maps = rt__ops_f32[op]->batch == RT_MAPS && batched(s.y), sums = rt__ops_f32[op]->batch == RT_SUMS;
+    if (has_batch(&s) && (maps || sums)) {
+        settings at = plain;
+        at.batch = at.total = WHOLE;
+        values want = evaluate(&s, &at), got = evaluate(&s, &at);
+        for (int i = 0; i < got.n; i++) memset(got.v[i], 0, (size_t)got.count[i] * sizeof *got.v[i]);
+        for (at.first = 0; at.first < WHOLE; at.first += 4) {
+            at.batch = at.first ? 3 : 4;
+            values part = evaluate(&s, &at);
+            join(&got, &part, nodes, at.first, true);
+            values_free(&part);
+        }
+        failures += compare("slices 4 + 3", rt__ops_f32[op], k, &got, &want, TOL_SLICES, TOL_SLICES);
+        values_free(&want);
+        values_free(&got);
+
+        at = plain;
+        at.batch = at.total = 8;
+        want = evaluate(&s, &at), got = evaluate(&s, &at);
+        at.batch = 4;
+        running r = start(&s, nodes, n, &at);
+        for (int slice = 0; slice < 2; slice++) {
+            for (int i = 0; i < s.n_inputs; i++) fill(r.p, s.inputs[i], 4 * slice);
+            if (s.projection) fill(r.p, s.projection, 4 * slice);
+            r.clock.first = (uint32_t)(4 * slice);
+            r.clock.more = slice == 0;
+            r.clock.resumed = slice == 1;
+            go(&r);
+            values part = take(&r, nodes, n);
+            join(&got, &part, nodes, 4 * slice, false);
+            values_free(&part);
+        }
+        failures += compare("slices 4 + 4", rt__ops_f32[op], k, &got, &want, TOL_SLICES, TOL_SLICES);
+        rt_program_free(r.p);
+        values_free(&want);
+        values_free(&got);
+    }
+    rt_graph_free(s.g);
+    return failures;
+}
+
+/* ---- refusals, completeness */
+
+static void test_bad_shapes(void **state)
+{
+    (void)state;
+    int failures = 0;
+    for (int op = 0; op < RT_OPS; op++) {
+        const rt_op *row = rt__ops_f32[op];
+        if (!row->sample) continue;
+        rt_graph *g = rt_graph_new(RT_F32);
+        row->sample(g, -1);
+        rt_error err = {0};
+        bool ok = rt_graph_status(g, &err) == RT_E_INVALID && strstr(err.text, row->name);
+        for (int i = 0; i < g->n_nodes && ok; i++) {
+            char shape[96];
+            const rt_node *n = g->nodes[i];
+            if (is_input(n)) ok = strstr(err.text, rt_shape_text(shape, sizeof shape, n->rank, n->shape)) != NULL;
+        }
+        if (!ok) {
+            print_error("bad shape: %s: '%s'\n", row->name, err.text);
+            failures++;
+        }
+        rt_graph_free(g);
+    }
+    assert_int_equal(failures, 0);
+}
+
+static void test_rows_are_complete(void **state)
+{
+    (void)state;
+    int failures = 0;
+    for (int op = 0; op < RT_OPS; op++) {
+        const rt_op *f = rt__ops_f32[op], *d = rt__ops_f64[op];
+        bool source = f->flags & RT_ROW_SOURCE, view = f->flags & RT_ROW_VIEW;
+        bool ok = f->name && f->formula && f->shape && (source || f->sample) && (source || view || (f->run && d->run && f->run != d->run));
+        ok = ok && d->name && !strcmp(f->name, d->name) && f->attr_size <= 256; /* the zeros that rt__emit lends */
+        for (int other = 0; other < op; other++) ok = ok && strcmp(f->name, rt__ops_f32[other]->name) != 0;
+        if (ok) continue;
+        print_error("row %d, %s, is incomplete\n", op, f->name ? f->name : "without a name");
+        failures++;
+    }
+    assert_int_equal(failures, 0);
+}
+
+#define WALK(name)                                                                                                                         \
+    static void test_##name(void **state)                                                                                                  \
+    {                                                                                                                                      \
+        (void)state;                                                                                                                       \
+        walk(name);                                                                                                                        \
+    }
+WALK(first_derivative)
+WALK(second_derivative)
+WALK(single_precision)
+WALK(other_backends)
+WALK(thread_counts)
+WALK(expansion)
+WALK(in_place)
+WALK(slices)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_rows_are_complete), cmocka_unit_test(test_bad_shapes),
+        cmocka_unit_test(test_first_derivative),  cmocka_unit_test(test_second_derivative),
+        cmocka_unit_test(test_single_precision),  cmocka_unit_test(test_other_backends),
+        cmocka_unit_test(test_thread_counts),     cmocka_unit_test(test_expansion),
+        cmocka_unit_test(test_in_place),          cmocka_unit_test(test_slices),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
