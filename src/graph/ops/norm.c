@@ -324,7 +324,7 @@ static rt_node *group_stats_sample(rt_graph *g, int k)
 
 static rt_node *group_norm_sample(rt_graph *g, int k)
 {
-    if (k < 0) return rt_group_norm(x_of(g, 0), NULL, NULL, 4, 1e-3);
+    if (k < 0) return rt__emit2(RT_OP_group_norm, x_of(g, 0), RT_SAMPLE_IN(g, "b", 2, 4, 2), &(rt__group_attr){3, 1e-3});
     if (k > 3) return NULL;
     rt_node *x = x_of(g, k), *w = k == 2 ? NULL : RT_SAMPLE_IN(g, "w", x->shape[1]), *b = k == 2 ? NULL : RT_SAMPLE_IN(g, "c", x->shape[1]);
     return rt_group_norm(x, w, b, (int)groups_of[k], 1e-3);
