@@ -1,0 +1,275 @@
+/* onednn.c -- the CPU backend: convolutions and matrix products through oneDNN.
+ *
+ * Values between operators are dense NCHW. A primitive names the formats it works fastest in; where they differ, its operands are reordered into
+ * scratch before and its result after:
+ *
+ *     x (NCHW) --reorder--> x (blocked) --+
+ *     w (OIHW) --reorder--> w (packed) ---+--> primitive --> y (blocked) --reorder--> y (NCHW)
+ *
+ * Everything is made in prepare; run sets pointers and executes. The choice of algorithm is a rule, not a measurement, so that equal commands give
+ * equal bits: Winograd where the library has it and the kernel is 3x3 with stride 1 and 16 or more channels on both sides, direct otherwise. */
+#include "backend/onednn/dnnl_versions.h"
+#include "graph/row.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { OPERANDS = 4, LINE = 64 };
+
+/* One operand of a primitive: where it comes from, and its way into the primitive's format. */
+typedef struct operand {
+    int arg;                 /* DNNL_ARG_SRC, ... */
+    int from;                /* index of the node's input, -1: its result */
+    dnnl_memory_t user, own; /* own NULL: the user's format is the primitive's */
+    dnnl_primitive_t reorder;
+    size_t offset; /* of own in scratch */
+} operand;
+
+typedef struct job {
+    dnnl_engine_t engine;
+    dnnl_stream_t stream;
+    dnnl_primitive_t primitive;
+    operand operands[OPERANDS];
+    int n;
+    dnnl_memory_t scratchpad;
+    size_t scratchpad_offset, scratch;
+} job;
+
+static const char *version(void)
+{
+    static char text[32];
+    const dnnl_version_t *v = dnnl_version();
+    snprintf(text, sizeof text, "%d.%d.%d", v->major, v->minor, v->patch);
+    return text;
+}
+
+static void release(void *state)
+{
+    job *j = state;
+    if (!j) return;
+    for (int i = 0; i < j->n; i++) {
+        if (j->operands[i].reorder) dnnl_primitive_destroy(j->operands[i].reorder);
+        if (j->operands[i].own) dnnl_memory_destroy(j->operands[i].own);
+        if (j->operands[i].user) dnnl_memory_destroy(j->operands[i].user);
+    }
+    if (j->scratchpad) dnnl_memory_destroy(j->scratchpad);
+    if (j->primitive) dnnl_primitive_destroy(j->primitive);
+    if (j->stream) dnnl_stream_destroy(j->stream);
+    if (j->engine) dnnl_engine_destroy(j->engine);
+    free(j);
+}
+
+static job *new_job(void)
+{
+    job *j = calloc(1, sizeof *j);
+    if (j && (dnnl_engine_create(&j->engine, dnnl_cpu, 0) != dnnl_success ||
+              dnnl_stream_create(&j->stream, j->engine, dnnl_stream_default_flags) != dnnl_success)) {
+        release(j);
+        return NULL;
+    }
+    return j;
+}
+
+static dnnl_primitive_attr_t user_scratchpad(void)
+{
+    dnnl_primitive_attr_t attr;
+    if (dnnl_primitive_attr_create(&attr) != dnnl_success) return NULL;
+    dnnl_primitive_attr_set_scratchpad_mode(attr, dnnl_scratchpad_mode_user);
+    return attr;
+}
+
+static size_t take(job *j, size_t bytes)
+{
+    size_t at = j->scratch;
+    j->scratch += (bytes + LINE - 1) / LINE * LINE;
+    return at;
+}
+
+/* Adds the operand `arg` that the caller holds as `user`; the primitive wants what its descriptor says. */
+static bool add_operand(job *j, const_dnnl_primitive_desc_t pd, int arg, int from, md_ptr user)
+{
+    operand *o = &j->operands[j->n++];
+    *o = (operand){.arg = arg, .from = from};
+    md_ptr want = dnnl_primitive_desc_query_md(pd, dnnl_query_exec_arg_md, arg);
+    if (dnnl_memory_create(&o->user, user, j->engine, DNNL_MEMORY_NONE) != dnnl_success) return false;
+    if (dnnl_memory_desc_equal(user, want)) return true;
+    if (dnnl_memory_create(&o->own, want, j->engine, DNNL_MEMORY_NONE) != dnnl_success) return false;
+    o->offset = take(j, dnnl_memory_desc_get_size(want));
+    dnnl_primitive_desc_t rpd;
+    bool in = from >= 0;
+    if (dnnl_reorder_primitive_desc_create(&rpd, in ? user : want, j->engine, in ? want : user, j->engine, NULL) != dnnl_success)
+        return false;
+    bool ok = dnnl_primitive_create(&o->reorder, rpd) == dnnl_success;
+    dnnl_primitive_desc_destroy(rpd);
+    return ok;
+}
+
+static bool finish(job *j, const_dnnl_primitive_desc_t pd)
+{
+    md_ptr pad = dnnl_primitive_desc_query_md(pd, dnnl_query_scratchpad_md, 0);
+    size_t bytes = pad ? dnnl_memory_desc_get_size(pad) : 0;
+    if (bytes > 0) {
+        if (dnnl_memory_create(&j->scratchpad, pad, j->engine, DNNL_MEMORY_NONE) != dnnl_success) return false;
+        j->scratchpad_offset = take(j, bytes);
+    }
+    return dnnl_primitive_create(&j->primitive, pd) == dnnl_success;
+}
+
+static void run(const rt_call *c)
+{
+    job *j = c->state;
+    char *scratch = c->scratch;
+    dnnl_exec_arg_t args[OPERANDS + 1];
+    int n = 0;
+    for (int i = 0; i < j->n; i++) {
+        operand *o = &j->operands[i];
+        dnnl_memory_set_data_handle(o->user, o->from >= 0 ? c->in[o->from].data : c->out.data);
+        if (o->own) dnnl_memory_set_data_handle(o->own, scratch + o->offset);
+        if (o->own && o->from >= 0)
+            dnnl_primitive_execute(o->reorder, j->stream, 2, (dnnl_exec_arg_t[]){{DNNL_ARG_FROM, o->user}, {DNNL_ARG_TO, o->own}});
+        args[n++] = (dnnl_exec_arg_t){o->arg, o->own ? o->own : o->user};
+    }
+    if (j->scratchpad) {
+        dnnl_memory_set_data_handle(j->scratchpad, scratch + j->scratchpad_offset);
+        args[n++] = (dnnl_exec_arg_t){DNNL_ARG_SCRATCHPAD, j->scratchpad};
+    }
+    dnnl_primitive_execute(j->primitive, j->stream, n, args);
+    for (int i = 0; i < j->n; i++) {
+        operand *o = &j->operands[i];
+        if (o->own && o->from < 0)
+            dnnl_primitive_execute(o->reorder, j->stream, 2, (dnnl_exec_arg_t[]){{DNNL_ARG_FROM, o->own}, {DNNL_ARG_TO, o->user}});
+    }
+    dnnl_stream_wait(j->stream);
+}
+
+/* ---- convolutions: x (N,C,H,W), w (O,C/g,kh,kw), y (N,O,oh,ow), each an input or the result */
+
+static job *prepare_conv(const rt_call *c, conv_kind kind)
+{
+    const rt__conv_attr *at = c->node->attr;
+    const rt_conv *conv = &at->conv;
+    const rt_view *x = kind == CONV_DATA ? &c->out : &c->in[0], *w = kind == CONV_WEIGHT ? &c->out : &c->in[1];
+    const rt_view *y = kind == CONV_FORWARD ? &c->out : kind == CONV_DATA ? &c->in[0] : &c->in[1];
+    bool biased = kind == CONV_FORWARD && c->n_in == 3, grouped = conv->groups > 1;
+    if (2.0 * (double)y->count * (double)(w->dim[1] * w->dim[2] * w->dim[3]) < 2e5) return NULL; /* tiny: the plain loops win */
+
+    dnnl_dims_t xd, yd, wd;
+    for (int i = 0; i < 4; i++) xd[i] = x->dim[i], yd[i] = y->dim[i];
+    if (grouped) {
+        dnnl_dims_t d = {conv->groups, w->dim[0] / conv->groups, w->dim[1], w->dim[2], w->dim[3]};
+        memcpy(wd, d, sizeof d);
+    } else {
+        for (int i = 0; i < 4; i++) wd[i] = w->dim[i];
+    }
+    int wn = grouped ? 5 : 4;
+    conv_geometry g = {.stride = {conv->stride[0], conv->stride[1]},
+                       .dilate = {conv->dilation[0] - 1, conv->dilation[1] - 1},
+                       .before = {conv->pad[2], conv->pad[0]},
+                       .after = {conv->pad[3], conv->pad[1]}};
+
+    md_own any[3] = {0}, user[4] = {0};
+    dnnl_dims_t bd = {w->dim[0]};
+    md_tag(&any[0], 4, xd, dnnl_format_tag_any);
+    md_tag(&any[1], wn, wd, dnnl_format_tag_any);
+    md_tag(&any[2], 4, yd, dnnl_format_tag_any);
+    md_tag(&user[0], 4, xd, dnnl_nchw);
+    md_tag(&user[1], wn, wd, grouped ? dnnl_goihw : dnnl_oihw);
+    md_tag(&user[2], 4, yd, dnnl_nchw);
+    md_tag(&user[3], 1, bd, dnnl_x);
+
+    bool winograd = HAVE_WINOGRAD && !grouped && w->dim[2] == 3 && w->dim[3] == 3 && conv->stride[0] == 1 && conv->stride[1] == 1 &&
+                    conv->dilation[0] == 1 && conv->dilation[1] == 1 && x->dim[1] >= 16 && w->dim[0] >= 16;
+    job *j = new_job();
+    dnnl_primitive_attr_t attr = user_scratchpad();
+    dnnl_primitive_desc_t pd = NULL, hint = NULL;
+    bool ok = false;
+    for (int try = winograd ? 0 : 1; try < 2 && j && attr && !ok; try++) {
+        dnnl_alg_kind_t alg = try ? dnnl_convolution_direct : dnnl_convolution_winograd;
+        md_ptr bias = biased ? md_of(&user[3]) : NULL;
+        if (kind != CONV_FORWARD && conv_pd(&hint, attr, j->engine, CONV_FORWARD, alg, md_of(&any[0]), md_of(&any[1]), NULL, md_of(&any[2]),
+                                            &g, NULL) != dnnl_success)
+            continue;
+        ok = conv_pd(&pd, attr, j->engine, kind, alg, md_of(&any[0]), md_of(&any[1]), bias, md_of(&any[2]), &g, hint) == dnnl_success;
+        if (hint) dnnl_primitive_desc_destroy(hint);
+        hint = NULL;
+    }
+    if (ok) {
+        if (kind == CONV_FORWARD) {
+            ok = add_operand(j, pd, DNNL_ARG_SRC, 0, md_of(&user[0])) && add_operand(j, pd, DNNL_ARG_WEIGHTS, 1, md_of(&user[1])) &&
+                 add_operand(j, pd, DNNL_ARG_DST, -1, md_of(&user[2])) &&
+                 (!biased || add_operand(j, pd, DNNL_ARG_BIAS, 2, md_of(&user[3])));
+        } else if (kind == CONV_DATA) {
+            ok = add_operand(j, pd, DNNL_ARG_DIFF_DST, 0, md_of(&user[2])) && add_operand(j, pd, DNNL_ARG_WEIGHTS, 1, md_of(&user[1])) &&
+                 add_operand(j, pd, DNNL_ARG_DIFF_SRC, -1, md_of(&user[0]));
+        } else {
+            ok = add_operand(j, pd, DNNL_ARG_SRC, 0, md_of(&user[0])) && add_operand(j, pd, DNNL_ARG_DIFF_DST, 1, md_of(&user[2])) &&
+                 add_operand(j, pd, DNNL_ARG_DIFF_WEIGHTS, -1, md_of(&user[1]));
+        }
+        ok = ok && finish(j, pd);
+        dnnl_primitive_desc_destroy(pd);
+    }
+    if (attr) dnnl_primitive_attr_destroy(attr);
+    for (int i = 0; i < 3; i++) md_free(&any[i]);
+    for (int i = 0; i < 4; i++) md_free(&user[i]);
+    if (ok) return j;
+    release(j);
+    return NULL;
+}
+
+/* ---- matrix products: leading axes are one batch, or absent from one side */
+
+static int64_t leading(const rt_view *v)
+{
+    int64_t n = 1;
+    for (int i = 0; i < v->rank - 2; i++) n *= v->dim[i];
+    return n;
+}
+
+static job *prepare_matmul(const rt_call *c)
+{
+    const rt__matmul_attr *at = c->node->attr;
+    const rt_view *a = &c->in[0], *b = &c->in[1], *y = &c->out;
+    int64_t batch = leading(y), na = leading(a), nb = leading(b), m = y->dim[y->rank - 2], n = y->dim[y->rank - 1];
+    int64_t k = at->transpose_a ? a->dim[a->rank - 2] : a->dim[a->rank - 1];
+    if ((na != 1 && na != batch) || (nb != 1 && nb != batch)) return NULL; /* a partial broadcast: rare */
+    if (2.0 * (double)y->count * (double)k < 2e5) return NULL;
+
+    md_own md[3] = {0};
+    dnnl_dims_t ad = {na, m, k}, bd = {nb, k, n}, yd = {batch, m, n};
+    dnnl_dims_t as = {m * k, at->transpose_a ? 1 : k, at->transpose_a ? m : 1},
+                bs = {k * n, at->transpose_b ? 1 : n, at->transpose_b ? k : 1}, ys = {m * n, n, 1};
+    int skip = batch == 1; /* a plain product of matrices */
+    md_strides(&md[0], 3 - skip, ad + skip, as + skip);
+    md_strides(&md[1], 3 - skip, bd + skip, bs + skip);
+    md_strides(&md[2], 3 - skip, yd + skip, ys + skip);
+    job *j = new_job();
+    dnnl_primitive_attr_t attr = user_scratchpad();
+    dnnl_primitive_desc_t pd = NULL;
+    bool ok = j && attr && matmul_pd(&pd, attr, j->engine, md_of(&md[0]), md_of(&md[1]), md_of(&md[2])) == dnnl_success;
+    if (ok) {
+        ok = add_operand(j, pd, DNNL_ARG_SRC, 0, md_of(&md[0])) && add_operand(j, pd, DNNL_ARG_WEIGHTS, 1, md_of(&md[1])) &&
+             add_operand(j, pd, DNNL_ARG_DST, -1, md_of(&md[2])) && finish(j, pd);
+        dnnl_primitive_desc_destroy(pd);
+    }
+    if (attr) dnnl_primitive_attr_destroy(attr);
+    for (int i = 0; i < 3; i++) md_free(&md[i]);
+    if (ok) return j;
+    release(j);
+    return NULL;
+}
+
+static void *prepare(const rt_call *c, int threads, size_t *scratch)
+{
+    (void)threads;
+    const rt_op *op = c->node->op;
+    job *j = op == rt__ops_f32[RT_OP_conv2d]          ? prepare_conv(c, CONV_FORWARD)
+             : op == rt__ops_f32[RT_OP_conv2d_data]   ? prepare_conv(c, CONV_DATA)
+             : op == rt__ops_f32[RT_OP_conv2d_weight] ? prepare_conv(c, CONV_WEIGHT)
+             : op == rt__ops_f32[RT_OP_matmul]        ? prepare_matmul(c)
+                                                      : NULL;
+    *scratch = j ? j->scratch : 0;
+    return j;
+}
+
+const rt_backend rt__backend_onednn = {.name = "onednn", .version = version, .prepare = prepare, .run = run, .release = release};
