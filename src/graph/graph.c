@@ -166,7 +166,7 @@ static uint64_t node_hash(const rt_node *n)
 
 static bool node_equal(const rt_node *a, const rt_node *b)
 {
-    if (a->op != b->op || a->n_in != b->n_in || memcmp(a->in, b->in, (size_t)a->n_in * sizeof *a->in)) return false;
+    if (a->op != b->op || a->n_in != b->n_in || (a->n_in && memcmp(a->in, b->in, (size_t)a->n_in * sizeof *a->in))) return false;
     if (a->op == rt__ops_f32[RT_OP_constant]) {
         const rt__const_attr *p = a->attr, *q = b->attr;
         return !memcmp(p, q, offsetof(rt__const_attr, data)) && !memcmp(p->data, q->data, (size_t)const_bytes(p));
