@@ -515,6 +515,11 @@ static int slices(int op, int k)
     rt_node *nodes[MAX_VALUES];
     int n = outcomes(&s, nodes);
     bool maps = rt__ops_f32[op]->batch == RT_MAPS && batched(s.y), sums = rt__ops_f32[op]->batch == RT_SUMS;
+    for (int i = 0; i < s.y->n_in && s.y->op->batch == RT_MAPS && !batched(s.y); i++)
+        if (batched(s.y->in[i])) {
+            print_error("slices: %s sample %d joins samples, but its row says that it maps\n", s.y->op->name, k);
+            failures++;
+        }
     if (has_batch(&s) && (maps || sums)) {
         settings at = plain;
         at.batch = at.total = WHOLE;

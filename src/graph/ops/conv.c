@@ -3,11 +3,9 @@
  *     y  = conv2d(x, w)            <gy, y> is linear in gy, x and w
  *     gx = conv2d_data(gy, w)
  *     gw = conv2d_weight(x, gy)                                                                                                          */
-#include "graph/row.h"
+#include "graph/ops/gemm.h"
 
-#include <string.h>
-
-enum { CONV_LIMIT = 1 << 20 }; /* of padding, strides and dilations: extents stay far from overflow */
+enum { CONV_LIMIT = 1 << 20, IMAGE_LIMIT = 1 << 28 }; /* of padding, strides and dilations; of extents: int32 positions cannot overflow */
 
 static bool conv_attr_ok(rt_node *y)
 {
@@ -39,7 +37,8 @@ static bool conv_fits(rt_node *y, const int64_t *x, const int64_t *w, const int6
     if (x[1] != w[1] * c->groups || w[0] % c->groups)
         return rt__bad(y, "%lld channels and a kernel (%lld,%lld,..) do not fit %d groups", (long long)x[1], (long long)w[0],
                        (long long)w[1], c->groups);
-    if (w[2] > CONV_LIMIT || w[3] > CONV_LIMIT || x[2] > INT32_MAX || x[3] > INT32_MAX) return rt__bad(y, "image or kernel too large");
+    if (w[2] > CONV_LIMIT || w[3] > CONV_LIMIT || x[2] > IMAGE_LIMIT || x[3] > IMAGE_LIMIT / x[2])
+        return rt__bad(y, "image or kernel too large");
     int64_t oh = conv_extent(c, 0, x[2], w[2]), ow = conv_extent(c, 1, x[3], w[3]);
     if (oh < 1 || ow < 1) return rt__bad(y, "the kernel is larger than the padded image");
     if (gy && (gy[0] != x[0] || gy[1] != w[0] || gy[2] != oh || gy[3] != ow))
@@ -133,146 +132,183 @@ static void conv2d_weight_grad(rt_node *y, rt_node *g, rt_node **gx)
     gx[1] = with_extent(y, RT_OP_conv2d, x, g, 0, 0);
 }
 
-/* ---- kernels: the innermost loop runs along a row of the result, over the pixels whose partner lies inside the image */
+/* ---- kernels: products of the weights, or of the gradient, with patches of the image that are gathered as they are needed. The three differ in
+ * what is a row, a column and summed over:
+ *
+ *     conv2d         rows o   columns (i,j)     summed (k,l,c)
+ *     conv2d_data    rows c   columns (i,j)     summed (k,l,o)
+ *     conv2d_weight  rows o   columns (c,k,l)   summed (n,i,j)                                                                           */
 
 typedef struct geometry {
-    int64_t n, c, h, w;     /* x */
-    int64_t o, oh, ow;      /* y */
-    int64_t kh, kw, cg, og; /* kernel; channels of a group, in and out */
+    int64_t n, c, h, w;             /* x */
+    int64_t o, oh, ow;              /* y */
+    int64_t kh, kw, cg, og, groups; /* kernel; channels of a group, in and out */
     int64_t sy, sx, dy, dx, left, top;
 } geometry;
 
 static geometry geometry_of(const rt_call *c, const rt_view *x, const rt_view *w, const rt_view *y)
 {
     const rt_conv *a = &((const rt__conv_attr *)c->node->attr)->conv;
-    return (geometry){x->dim[0],
-                      x->dim[1],
-                      x->dim[2],
-                      x->dim[3],
-                      y->dim[1],
-                      y->dim[2],
-                      y->dim[3],
-                      w->dim[2],
-                      w->dim[3],
-                      w->dim[1],
-                      w->dim[0] / a->groups,
-                      a->stride[0],
-                      a->stride[1],
-                      a->dilation[0],
-                      a->dilation[1],
-                      a->pad[0],
-                      a->pad[2]};
+    geometry g = {.n = x->dim[0], .c = x->dim[1], .h = x->dim[2], .w = x->dim[3], .o = y->dim[1], .oh = y->dim[2], .ow = y->dim[3]};
+    g.kh = w->dim[2], g.kw = w->dim[3], g.cg = w->dim[1], g.og = w->dim[0] / a->groups, g.groups = a->groups;
+    g.sy = a->stride[0], g.sx = a->stride[1], g.dy = a->dilation[0], g.dx = a->dilation[1], g.left = a->pad[0], g.top = a->pad[2];
+    return g;
 }
 
-/* The outputs ox in [*from, *to) whose input ox s + offset lies in [0, extent). */
-static void inside(int64_t offset, int64_t s, int64_t extent, int64_t out, int64_t *from, int64_t *to)
+/* w as a matrix: w[row * row_step + channel * channel_step + tap]; the summed axis is (tap, channel). */
+typedef struct kernel_factor {
+    const real *w;
+    int64_t row_step, channel_step, channels;
+} kernel_factor;
+
+static void pack_kernel(real *to, const void *of, int64_t at, int64_t m, int64_t l0, int64_t k)
 {
-    *from = offset >= 0 ? 0 : (-offset + s - 1) / s;
-    *to = offset >= extent ? 0 : (extent - 1 - offset) / s + 1;
-    if (*to > out) *to = out;
-    if (*from > *to) *from = *to;
+    const kernel_factor *f = of;
+    for (int64_t i0 = 0; i0 < m; i0 += MR)
+        for (int64_t l = l0; l < l0 + k; l++)
+            for (int64_t i = i0; i < i0 + MR; i++)
+                *to++ = i < m ? f->w[(at + i) * f->row_step + l % f->channels * f->channel_step + l / f->channels] : 0;
 }
 
-enum { BLOCK = 4 }; /* output channels that share each row of x while it is in the first cache */
+/* The image that is read (x, or gy for conv2d_data) as a matrix: columns are pixels of the image that is written. */
+typedef struct image_factor {
+    const real *image; /* of one sample and group */
+    int64_t plane, channels;
+    const geometry *g;
+    bool adjoint;
+} image_factor;
 
-static void conv2d_run(const rt_call *call)
+/* Position in its plane of the pixel that tap (ky, kx) brings to pixel `p` of the result; -1: none, a zero. */
+static int32_t source_of(const image_factor *f, int64_t p, int64_t ky, int64_t kx)
 {
-    const geometry g = geometry_of(call, &call->in[0], &call->in[1], &call->out);
-    const real *x = call->in[0].data, *w = call->in[1].data, *b = call->n_in == 3 ? call->in[2].data : NULL;
-    real *y = call->out.data;
-    int64_t blocks = (g.og + BLOCK - 1) / BLOCK, groups = g.o / g.og;
+    const geometry *g = f->g;
+    if (!f->adjoint) {
+        int64_t y = p / g->ow * g->sy + ky * g->dy - g->top, x = p % g->ow * g->sx + kx * g->dx - g->left;
+        return y < 0 || y >= g->h || x < 0 || x >= g->w ? -1 : (int32_t)(y * g->w + x);
+    }
+    int64_t y = p / g->w + g->top - ky * g->dy, x = p % g->w + g->left - kx * g->dx;
+    if (y < 0 || x < 0 || y % g->sy || x % g->sx) return -1;
+    y /= g->sy, x /= g->sx;
+    return y >= g->oh || x >= g->ow ? -1 : (int32_t)(y * g->ow + x);
+}
+
+static void pack_image(real *to, const void *of, int64_t at, int64_t n, int64_t l0, int64_t k)
+{
+    const image_factor *f = of;
+    int32_t source[NC];
+    int64_t padded = (n + NR - 1) / NR * NR, known = -1;
+    for (int64_t l = 0; l < k; l++) {
+        int64_t tap = (l0 + l) / f->channels, channel = (l0 + l) % f->channels;
+        if (tap != known)
+            for (int64_t j = 0; j < padded; j++) source[j] = j < n ? source_of(f, at + j, tap / f->g->kw, tap % f->g->kw) : -1;
+        known = tap;
+        const real *restrict from = f->image + channel * f->plane;
+        for (int64_t j0 = 0; j0 < padded; j0 += NR) {
+            real *restrict panel = to + j0 * k + l * NR;
+#pragma omp simd
+            for (int j = 0; j < NR; j++) {
+                int32_t s = source[j0 + j];
+                real v = from[s < 0 ? 0 : s];
+                panel[j] = s < 0 ? 0 : v;
+            }
+        }
+    }
+}
+
+/* y, of `rows` channels per group and `pixels`, from the weights and an image. */
+static void convolve(const rt_call *c, const geometry *g, kernel_factor w, const rt_view *image, bool adjoint, const real *bias)
+{
+    int64_t pixels = c->out.dim[2] * c->out.dim[3], rows = c->out.dim[1] / g->groups, plane = image->dim[2] * image->dim[3];
+    int64_t tiles_m = (rows + MC - 1) / MC, tiles_n = (pixels + NC - 1) / NC;
 #pragma omp parallel for collapse(2) schedule(static)
-    for (int64_t n = 0; n < g.n; n++)
-        for (int64_t t = 0; t < groups * blocks; t++) {
-            int64_t group = t / blocks, o0 = group * g.og + t % blocks * BLOCK, o1 = o0 + BLOCK;
-            if (o1 > (group + 1) * g.og) o1 = (group + 1) * g.og;
-            for (int64_t o = o0; o < o1; o++)
-                for (int64_t i = 0; i < g.oh * g.ow; i++) y[(n * g.o + o) * g.oh * g.ow + i] = b ? b[o] : 0;
-            for (int64_t c = 0; c < g.cg; c++)
-                for (int64_t oy = 0; oy < g.oh; oy++)
-                    for (int64_t ky = 0; ky < g.kh; ky++) {
-                        int64_t iy = oy * g.sy + ky * g.dy - g.top;
-                        if (iy < 0 || iy >= g.h) continue;
-                        const real *restrict row = x + ((n * g.c + group * g.cg + c) * g.h + iy) * g.w;
-                        for (int64_t kx = 0; kx < g.kw; kx++) {
-                            int64_t offset = kx * g.dx - g.left, from, to;
-                            inside(offset, g.sx, g.w, g.ow, &from, &to);
-                            for (int64_t o = o0; o < o1; o++) {
-                                real f = w[((o * g.cg + c) * g.kh + ky) * g.kw + kx];
-                                real *restrict out = y + ((n * g.o + o) * g.oh + oy) * g.ow;
-                                if (g.sx == 1)
-                                    for (int64_t i = from; i < to; i++) out[i] += f * row[i + offset];
-                                else
-                                    for (int64_t i = from; i < to; i++) out[i] += f * row[i * g.sx + offset];
-                            }
-                        }
-                    }
+    for (int64_t s = 0; s < g->n * g->groups; s++)
+        for (int64_t t = 0; t < tiles_m * tiles_n; t++) {
+            int64_t group = s % g->groups, i = t / tiles_n * MC, j = t % tiles_n * NC, m = least(MC, rows - i), n = least(NC, pixels - j);
+            image_factor from = {(const real *)image->data + s * w.channels * plane, plane, w.channels, g, adjoint};
+            kernel_factor kernel = w;
+            kernel.w += group * g->og * g->cg * g->kh * g->kw;
+            real *y = (real *)c->out.data + s * rows * pixels;
+            gemm_tile(y, pixels, i, m, j, n, w.channels * g->kh * g->kw, pack_kernel, &kernel, pack_image, &from);
+            for (int64_t o = i; o < i + m && bias; o++)
+                for (int64_t p = j; p < j + n; p++) y[o * pixels + p] += bias[group * rows + o];
         }
 }
 
-static void conv2d_data_run(const rt_call *call)
+static void conv2d_run(const rt_call *c)
 {
-    const geometry g = geometry_of(call, &call->out, &call->in[1], &call->in[0]);
-    const real *gy = call->in[0].data, *w = call->in[1].data;
-    real *gx = call->out.data;
-#pragma omp parallel for collapse(2) schedule(static)
-    for (int64_t n = 0; n < g.n; n++)
-        for (int64_t c = 0; c < g.c; c++) {
-            real *plane = gx + (n * g.c + c) * g.h * g.w;
-            memset(plane, 0, (size_t)(g.h * g.w) * sizeof *plane);
-            for (int64_t o = c / g.cg * g.og; o < (c / g.cg + 1) * g.og; o++)
-                for (int64_t oy = 0; oy < g.oh; oy++)
-                    for (int64_t ky = 0; ky < g.kh; ky++) {
-                        int64_t iy = oy * g.sy + ky * g.dy - g.top;
-                        if (iy < 0 || iy >= g.h) continue;
-                        const real *restrict in = gy + ((n * g.o + o) * g.oh + oy) * g.ow;
-                        for (int64_t kx = 0; kx < g.kw; kx++) {
-                            int64_t offset = kx * g.dx - g.left, from, to;
-                            inside(offset, g.sx, g.w, g.ow, &from, &to);
-                            real f = w[((o * g.cg + c % g.cg) * g.kh + ky) * g.kw + kx];
-                            real *restrict row = plane + iy * g.w;
-                            if (g.sx == 1)
-                                for (int64_t i = from; i < to; i++) row[i + offset] += f * in[i];
-                            else
-                                for (int64_t i = from; i < to; i++) row[i * g.sx + offset] += f * in[i];
-                        }
-                    }
-        }
+    const geometry g = geometry_of(c, &c->in[0], &c->in[1], &c->out);
+    int64_t taps = g.kh * g.kw;
+    convolve(c, &g, (kernel_factor){c->in[1].data, g.cg * taps, taps, g.cg}, &c->in[0], false, c->n_in == 3 ? c->in[2].data : NULL);
 }
 
-/* Rows are summed in `real`, rows and images in double. */
-static void conv2d_weight_run(const rt_call *call)
+static void conv2d_data_run(const rt_call *c)
 {
-    const geometry g = geometry_of(call, &call->in[0], &call->out, &call->in[1]);
-    const real *x = call->in[0].data, *gy = call->in[1].data;
-    real *gw = call->out.data;
-#pragma omp parallel for collapse(2) schedule(static)
-    for (int64_t o = 0; o < g.o; o++)
-        for (int64_t c = 0; c < g.cg; c++)
-            for (int64_t ky = 0; ky < g.kh; ky++)
-                for (int64_t kx = 0; kx < g.kw; kx++) {
-                    int64_t offset = kx * g.dx - g.left, from, to;
-                    inside(offset, g.sx, g.w, g.ow, &from, &to);
-                    double total = 0;
-                    for (int64_t n = 0; n < g.n; n++) {
-                        const real *plane = x + (n * g.c + o / g.og * g.cg + c) * g.h * g.w, *in = gy + (n * g.o + o) * g.oh * g.ow;
-                        for (int64_t oy = 0; oy < g.oh; oy++) {
-                            int64_t iy = oy * g.sy + ky * g.dy - g.top;
-                            if (iy < 0 || iy >= g.h) continue;
-                            const real *row = plane + iy * g.w;
-                            real sum = 0;
-                            if (g.sx == 1) {
-#pragma omp simd reduction(+ : sum)
-                                for (int64_t i = from; i < to; i++) sum += in[oy * g.ow + i] * row[i + offset];
-                            } else {
-#pragma omp simd reduction(+ : sum)
-                                for (int64_t i = from; i < to; i++) sum += in[oy * g.ow + i] * row[i * g.sx + offset];
-                            }
-                            total += (double)sum;
-                        }
-                    }
-                    gw[((o * g.cg + c) * g.kh + ky) * g.kw + kx] = (real)total;
-                }
+    const geometry g = geometry_of(c, &c->out, &c->in[1], &c->in[0]);
+    int64_t taps = g.kh * g.kw;
+    convolve(c, &g, (kernel_factor){c->in[1].data, taps, g.cg * taps, g.og}, &c->in[0], true, NULL);
+}
+
+typedef struct weight_factor {
+    const geometry *g;
+    const real *x, *gy; /* of one group in the first sample */
+} weight_factor;
+
+static void pack_gradient(real *to, const void *of, int64_t at, int64_t m, int64_t l0, int64_t k)
+{
+    const weight_factor *f = of;
+    int64_t pixels = f->g->oh * f->g->ow;
+    for (int64_t i0 = 0; i0 < m; i0 += MR, to += k * MR)
+        for (int64_t i = 0; i < MR; i++)
+            for (int64_t l = 0; l < k; l++) {
+                int64_t n = (l0 + l) / pixels, p = (l0 + l) % pixels;
+                to[l * MR + i] = i0 + i < m ? f->gy[(n * f->g->o + at + i0 + i) * pixels + p] : 0;
+            }
+}
+
+static void pack_patches(real *to, const void *of, int64_t at, int64_t n, int64_t l0, int64_t k)
+{
+    const weight_factor *f = of;
+    const geometry *g = f->g;
+    int32_t y[NC], x[NC], plane[NC]; /* of each column (c,k,l): where its tap stands for output (0,0), and its channel */
+    int64_t padded = (n + NR - 1) / NR * NR;
+    for (int64_t j = 0; j < padded; j++) {
+        int64_t tap = (at + j) % (g->kh * g->kw);
+        y[j] = j < n ? (int32_t)(tap / g->kw * g->dy - g->top) : INT32_MIN / 2;
+        x[j] = (int32_t)(tap % g->kw * g->dx - g->left);
+        plane[j] = (int32_t)((at + j) / (g->kh * g->kw));
+    }
+    int32_t h = (int32_t)g->h, w = (int32_t)g->w;
+    for (int64_t l = 0; l < k; l++) {
+        int64_t sample = (l0 + l) / (g->oh * g->ow), p = (l0 + l) % (g->oh * g->ow);
+        int32_t y0 = (int32_t)(p / g->ow * g->sy), x0 = (int32_t)(p % g->ow * g->sx);
+        const real *restrict from = f->x + sample * g->c * g->h * g->w;
+        for (int64_t j0 = 0; j0 < padded; j0 += NR) {
+            real *restrict panel = to + j0 * k + l * NR;
+#pragma omp simd
+            for (int j = 0; j < NR; j++) {
+                int32_t iy = y0 + y[j0 + j], ix = x0 + x[j0 + j];
+                bool inside = (iy >= 0) & (iy < h) & (ix >= 0) & (ix < w);
+                real v = from[inside ? ((int64_t)plane[j0 + j] * h + iy) * w + ix : 0];
+                panel[j] = inside ? v : 0;
+            }
+        }
+    }
+}
+
+static void conv2d_weight_run(const rt_call *c)
+{
+    const geometry g = geometry_of(c, &c->in[0], &c->out, &c->in[1]);
+    int64_t columns = g.cg * g.kh * g.kw, tiles_m = (g.og + MC - 1) / MC, tiles_n = (columns + NC - 1) / NC;
+#pragma omp parallel for collapse(2) schedule(dynamic)
+    for (int64_t group = 0; group < g.groups; group++)
+        for (int64_t t = 0; t < tiles_m * tiles_n; t++) {
+            int64_t i = t / tiles_n * MC, j = t % tiles_n * NC;
+            weight_factor f = {&g, (const real *)c->in[0].data + group * g.cg * g.h * g.w,
+                               (const real *)c->in[1].data + group * g.og * g.oh * g.ow};
+            real *y = (real *)c->out.data + group * g.og * columns;
+            gemm_tile(y, columns, i, least(MC, g.og - i), j, least(NC, columns - j), g.n * g.oh * g.ow, pack_gradient, &f, pack_patches,
+                      &f);
+        }
 }
 
 /* ---- counts: the direct algorithm, padding included */

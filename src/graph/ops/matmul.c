@@ -2,9 +2,7 @@
  *
  * The symbolic batch may be a leading axis, the rows of a plain (B,k) x (k,n), or what a plain transposed product (B,m)^T (B,n) sums over: the
  * gradient of a linear layer. */
-#include "graph/row.h"
-
-#include <string.h>
+#include "graph/ops/gemm.h"
 
 static bool matmul_shape(rt_node *y)
 {
@@ -54,69 +52,27 @@ static void matmul_grad(rt_node *y, rt_node *gy, rt_node **gx)
     gx[1] = tb ? rt_matmul(gy, a, true, ta) : rt_matmul(a, gy, !ta, false);
 }
 
-/* ---- the kernel: panels of both factors are copied into the order in which the inner loop reads them; edges are padded with zeros.
- *
- *     A panel [k][MR] x B panel [k][NR] -> MR x NR accumulators in registers
- *
- * Each element adds up k in the same order whatever the number of threads. */
-
-typedef real lanes __attribute__((vector_size(64)));
-enum { LANES = sizeof(lanes) / sizeof(real), MR = 8, NR = 2 * LANES, MC = 64, NC = 128, KC = 256 };
+/* ---- the kernel */
 
 typedef struct factor {
     const real *data;
     int64_t row, col; /* strides of op(x) */
 } factor;
 
-static void pack_a(real *to, factor a, int64_t m, int64_t k)
+static void pack_rows(real *to, const void *of, int64_t at, int64_t m, int64_t l0, int64_t k)
 {
+    const factor *a = of;
     for (int64_t i0 = 0; i0 < m; i0 += MR)
-        for (int64_t l = 0; l < k; l++)
-            for (int64_t i = 0; i < MR; i++) *to++ = i0 + i < m ? a.data[(i0 + i) * a.row + l * a.col] : 0;
+        for (int64_t l = l0; l < l0 + k; l++)
+            for (int64_t i = i0; i < i0 + MR; i++) *to++ = i < m ? a->data[(at + i) * a->row + l * a->col] : 0;
 }
 
-static void pack_b(real *to, factor b, int64_t k, int64_t n)
+static void pack_cols(real *to, const void *of, int64_t at, int64_t n, int64_t l0, int64_t k)
 {
+    const factor *b = of;
     for (int64_t j0 = 0; j0 < n; j0 += NR)
-        for (int64_t l = 0; l < k; l++)
-            for (int64_t j = 0; j < NR; j++) *to++ = j0 + j < n ? b.data[l * b.row + (j0 + j) * b.col] : 0;
-}
-
-/* y (m x n, at most MR x NR, row stride ldy) = or += A B. */
-static void micro(real *y, int64_t ldy, const real *a, const real *b, int64_t m, int64_t n, int64_t k, bool add)
-{
-    lanes acc[MR][2];
-    memset(acc, 0, sizeof acc);
-    const lanes *bv = (const lanes *)(const void *)b;
-    for (int64_t l = 0; l < k; l++, a += MR, bv += 2)
-        for (int i = 0; i < MR; i++) {
-            acc[i][0] += a[i] * bv[0];
-            acc[i][1] += a[i] * bv[1];
-        }
-    for (int64_t i = 0; i < m; i++) {
-        const real *from = (const real *)acc[i];
-        real *to = y + i * ldy;
-        if (add)
-            for (int64_t j = 0; j < n; j++) to[j] += from[j];
-        else
-            for (int64_t j = 0; j < n; j++) to[j] = from[j];
-    }
-}
-
-static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
-
-/* One tile of at most MC x NC of the result. */
-static void tile(real *y, int64_t ldy, factor a, factor b, int64_t m, int64_t n, int64_t k)
-{
-    _Alignas(64) real pa[MC * KC], pb[NC * KC];
-    for (int64_t l = 0; l < k; l += KC) {
-        int64_t kc = least(KC, k - l);
-        pack_a(pa, (factor){a.data + l * a.col, a.row, a.col}, m, kc);
-        pack_b(pb, (factor){b.data + l * b.row, b.row, b.col}, kc, n);
-        for (int64_t j = 0; j < n; j += NR)
-            for (int64_t i = 0; i < m; i += MR)
-                micro(y + i * ldy + j, ldy, pa + i * kc, pb + j * kc, least(MR, m - i), least(NR, n - j), kc, l > 0);
-    }
+        for (int64_t l = l0; l < l0 + k; l++)
+            for (int64_t j = j0; j < j0 + NR; j++) *to++ = j < n ? b->data[l * b->row + (at + j) * b->col] : 0;
 }
 
 typedef struct extents {
@@ -160,9 +116,8 @@ static void matmul_run(const rt_call *c)
         factor b = {(const real *)c->in[1].data + (e.batch > 1 ? matrix_of(&c->in[1], &c->out, s) * e.k * e.n : 0), e.n, 1};
         if (at->transpose_a) a.row = 1, a.col = e.m;
         if (at->transpose_b) b.row = 1, b.col = e.k;
-        a.data += i * a.row;
-        b.data += j * b.col;
-        tile((real *)c->out.data + s * e.m * e.n + i * e.n + j, e.n, a, b, least(MC, e.m - i), least(NC, e.n - j), e.k);
+        real *y = (real *)c->out.data + s * e.m * e.n;
+        gemm_tile(y, e.n, i, least(MC, e.m - i), j, least(NC, e.n - j), e.k, pack_rows, &a, pack_cols, &b);
     }
 }
 
