@@ -21,9 +21,10 @@ rt_node *rt_reals(rt_graph *g, int rank, const int64_t *shape, const double *val
 rt_node *rt_zeros_like(rt_node *x);
 rt_node *rt_batch_size(rt_graph *g); /* B_global of the run, rank 0 */
 
-/* draws: the same name in one graph is the same value. shape[0] may be RT_BATCH; otherwise extent 0 still counts samples */
+/* draws: the same name in one graph is the same value. With RT_BATCH in front row i belongs to sample i of the whole batch; without it the draw is
+ * one for the whole batch */
 rt_node *rt_randn(rt_graph *g, const char *name, int rank, const int64_t *shape);
-rt_node *rt_rand(rt_graph *g, const char *name, int rank, const int64_t *shape);                 /* uniform in (0,1) */
+rt_node *rt_rand(rt_graph *g, const char *name, int rank, const int64_t *shape);                   /* uniform in (0,1) */
 rt_node *rt_randint(rt_graph *g, const char *name, int rank, const int64_t *shape, int64_t below); /* I64, uniform in 0..below-1 */
 
 /* element by element */
@@ -68,17 +69,17 @@ rt_node *rt_stop_grad(rt_node *x); /* sg[x] */
 unsigned rt_axis_bit(const rt_node *x, int axis); /* the bit of one axis, negative ones allowed */
 rt_node *rt_sum(rt_node *x, unsigned axes, bool keep);
 rt_node *rt_mean(rt_node *x, unsigned axes, bool keep); /* not over the symbolic batch: that is rt_expect */
-rt_node *rt_max(rt_node *x, unsigned axes, bool keep);
+rt_node *rt_max(rt_node *x, unsigned axes, bool keep);  /* equal extremes share the gradient evenly */
 rt_node *rt_min(rt_node *x, unsigned axes, bool keep);
 rt_node *rt_var(rt_node *x, unsigned axes, double correction, bool keep);
 rt_node *rt_logsumexp(rt_node *x, unsigned axes, bool keep);
 rt_node *rt_cumsum(rt_node *x, int axis);
 
-/* The expectation of the objectives: per-sample values (B) or (B,...) to the mean over the global batch, rank 0: batch_sum / B_global. Features are
- * summed first, so no 1/d hides in it. */
+/* The expectation of the objectives: per-sample values (B) or (B,...) to their mean over the global batch, rank 0: batch_sum / B_global. Features
+ * are summed first, so no 1/d hides in it. A fixed number of rows is averaged likewise. */
 rt_node *rt_expect(rt_node *per_sample);
-rt_node *rt_dot(rt_node *a, rt_node *b); /* per sample: sum over the features, (B,...) x (B,...) -> (B) */
-rt_node *rt_norm2(rt_node *a);           /* per sample squared norm: rt_dot(a, a) */
+rt_node *rt_dot(rt_node *a, rt_node *b);                 /* per sample: sum over the features, (B,...) x (B,...) -> (B) */
+rt_node *rt_norm2(rt_node *a);                           /* per sample squared norm: rt_dot(a, a) */
 rt_node *rt_per_sample(rt_node *v, const rt_node *like); /* (B) -> (B,1,..,1) of like's rank, to multiply samples by numbers */
 
 /* matrices */
@@ -98,7 +99,8 @@ typedef struct rt_conv {
 } rt_conv;
 #define RT_CONV(s, p) (&(rt_conv){{(s), (s)}, {(p), (p), (p), (p)}, {1, 1}, 1})
 rt_node *rt_conv2d(rt_node *x, rt_node *w, rt_node *b, const rt_conv *conv); /* w (out, in/groups, kh, kw); b (out) or NULL */
-rt_node *rt_conv_transpose2d(rt_node *x, rt_node *w, rt_node *b, const rt_conv *conv, const int output_padding[2]); /* w (in, out/groups, kh, kw) */
+rt_node *rt_conv_transpose2d(rt_node *x, rt_node *w, rt_node *b, const rt_conv *conv,
+                             const int output_padding[2]);                          /* w (in, out/groups, kh, kw) */
 rt_node *rt_group_norm(rt_node *x, rt_node *w, rt_node *b, int groups, double eps); /* (N,C,...); w, b (C) or both NULL */
 rt_node *rt_layer_norm(rt_node *x, rt_node *w, rt_node *b, int dims, double eps);   /* over the last `dims` axes; w, b of those or NULL */
 rt_node *rt_rms_norm(rt_node *x, rt_node *w, double eps);                           /* over the last axis; w or NULL */
@@ -116,18 +118,19 @@ rt_node *rt_pad2d(rt_node *x, const int lrtb[4], rt_pad_mode mode);
 /* shape */
 rt_node *rt_reshape(rt_node *x, int rank, const int64_t *shape); /* extent 0 stays symbolic if it was; one extent may be RT_INFER */
 #define RT_INFER INT64_MIN
-rt_node *rt_permute(rt_node *x, const int *order);                /* y axis i is x axis order[i]; the batch stays in front */
+rt_node *rt_permute(rt_node *x, const int *order); /* y axis i is x axis order[i]; the batch stays in front */
 rt_node *rt_broadcast(rt_node *x, int rank, const int64_t *shape);
 rt_node *rt_concat(rt_node *const *x, int n, int axis);
-rt_node *rt_slice(rt_node *x, int axis, int64_t start, int64_t stop, int64_t step); /* of one axis; stop RT_INFER: to the end */
-rt_node *rt_index_select(rt_node *x, int axis, rt_node *index);   /* index (K) I64: y[..,k,..] = x[..,index[k],..] */
-rt_node *rt_gather(rt_node *x, int axis, rt_node *index);         /* as torch.gather */
-rt_node *rt_embedding(rt_node *table, rt_node *index);            /* table (V,D), index (..) I64 -> (..,D) */
+/* Of one axis; stop RT_INFER: to the end. Batches that rt_concat joined are cut apart in multiples of RT_BATCH: (2 RT_BATCH,..) from RT_BATCH. */
+rt_node *rt_slice(rt_node *x, int axis, int64_t start, int64_t stop, int64_t step);
+rt_node *rt_index_select(rt_node *x, int axis, rt_node *index); /* index (K) I64: y[..,k,..] = x[..,index[k],..] */
+rt_node *rt_gather(rt_node *x, int axis, rt_node *index);       /* as torch.gather */
+rt_node *rt_embedding(rt_node *table, rt_node *index);          /* table (V,D), index (..) I64 -> (..,D) */
 
 /* losses */
-rt_node *rt_mse(rt_node *a, rt_node *b);                          /* mean over all elements; of the global batch where it is symbolic */
-rt_node *rt_pseudo_huber(rt_node *a, rt_node *b, double c);       /* per row: sqrt(|a-b|^2 + c^2) - c */
-rt_node *rt_cross_entropy(rt_node *logits, rt_node *index);       /* (N,K), (N) I64 -> mean over the batch */
+rt_node *rt_mse(rt_node *a, rt_node *b);                    /* mean over all elements; of the global batch where it is symbolic */
+rt_node *rt_pseudo_huber(rt_node *a, rt_node *b, double c); /* per row: sqrt(|a-b|^2 + c^2) - c */
+rt_node *rt_cross_entropy(rt_node *logits, rt_node *index); /* (N,K), (N) I64 -> mean over the batch */
 
 /* ---- updates ---------------------------------------------------------------------------------------------------------------------
  * An update is a node that makes a new version of a set: parameters fetched after it was built read the new values, those fetched before
@@ -155,9 +158,9 @@ rt_update rt_minimise(rt_node *loss, rt_params *set, const rt_optimiser *opt);
 
 typedef struct rt_op_row {
     const char *name, *formula;
-    int min_in, max_in;     /* inputs; max_in -1: any number */
-    const char *batch;      /* how it treats the batch: "maps", "sums", "mixes" */
-    const char *gradient;   /* "rule", "by expansion", "none" */
+    int min_in, max_in;   /* inputs; max_in -1: any number */
+    const char *batch;    /* how it treats the batch: "maps", "sums", "mixes" */
+    const char *gradient; /* "rule", "by expansion", "none" */
 } rt_op_row;
 
 /* Row i in the order of ops.def; false past the last. */

@@ -37,7 +37,11 @@ rt_node *rt_reals(rt_graph *g, int rank, const int64_t *shape, const double *val
 }
 
 rt_node *rt_scalar(rt_graph *g, double value) { return rt_reals(g, 0, NULL, &value); }
-rt_node *rt_zeros_like(rt_node *x) { return rt__failed(x) ? x : rt_broadcast(rt_scalar(x->graph, 0), x->rank, x->shape); }
+rt_node *rt_zeros_like(rt_node *x)
+{
+    static const int64_t zero; /* in every type */
+    return rt__failed(x) ? x : rt_broadcast(rt_const(x->graph, x->dtype, 0, NULL, &zero), x->rank, x->shape);
+}
 rt_node *rt_batch_size(rt_graph *g) { return rt__emit(g, RT_OP_batch_size, NULL, 0, NULL); }
 
 static rt_node *draw(rt_graph *g, rt__op_id op, const char *name, int rank, const int64_t *shape, int64_t below)
@@ -126,18 +130,20 @@ rt_node *rt_reshape(rt_node *x, int rank, const int64_t *shape)
 {
     if (rt__failed(x)) return x;
     rt__shape_attr a = {.rank = rank};
-    int64_t known = 1, have = 1;
+    uint64_t known = 1, have = 1; /* known wraps for absurd extents; the shape rule compares without wrapping */
     int infer = -1;
     if (rank < 0 || rank > RT_MAX_RANK) return rt_fail(x->graph, "reshape to rank %d", rank);
-    for (int i = 0; i < x->rank; i++) have *= x->shape[i] < 0 ? -x->shape[i] : x->shape[i];
+    for (int i = 0; i < x->rank; i++) have *= (uint64_t)(x->shape[i] < 0 ? -x->shape[i] : x->shape[i]);
     for (int i = 0; i < rank; i++) {
         a.shape[i] = shape[i];
-        if (shape[i] == RT_INFER)
+        if (shape[i] != RT_INFER) {
+            known *= (uint64_t)(shape[i] < 0 ? -shape[i] : shape[i]);
+        } else {
+            if (infer >= 0) return rt_fail(x->graph, "reshape: only one extent can be inferred");
             infer = i;
-        else
-            known *= shape[i] < 0 ? -shape[i] : shape[i];
+        }
     }
-    if (infer >= 0) a.shape[infer] = known > 0 && have % known == 0 ? have / known : 0;
+    if (infer >= 0) a.shape[infer] = known > 0 && have % known == 0 ? (int64_t)(have / known) : 0;
     if (infer == 0 && x->rank > 0 && x->shape[0] < 0) a.shape[0] = -a.shape[0];
     if (rank == x->rank && !memcmp(a.shape, x->shape, (size_t)rank * sizeof *shape)) return x;
     return rt__emit1(RT_OP_reshape, x, &a);
@@ -166,6 +172,7 @@ rt_node *rt_broadcast(rt_node *x, int rank, const int64_t *shape)
 
 rt_node *rt_concat(rt_node *const *x, int n, int axis)
 {
+    if (n == 1) return x[0];
     return rt__emit(x[0]->graph, RT_OP_concat, x, n, &(rt__axis_attr){axis < 0 ? axis + x[0]->rank : axis, 0});
 }
 
@@ -175,7 +182,7 @@ rt_node *rt_slice(rt_node *x, int axis, int64_t start, int64_t stop, int64_t ste
     if (axis < 0) axis += x->rank;
     int64_t n = axis >= 0 && axis < x->rank ? x->shape[axis] : 0;
     if (stop == RT_INFER) stop = n;
-    if (start == 0 && stop == n && step == 1 && n > 0) return x;
+    if (start == 0 && stop == n && step == 1 && n != 0) return x;
     return rt__emit1(RT_OP_slice, x, &(rt__slice_attr){axis, start, step, step > 0 ? (stop - start + step - 1) / step : 0, 0});
 }
 

@@ -44,9 +44,19 @@ rt_node *rt_logsumexp(rt_node *x, unsigned axes, bool keep)
 
 /* ---- the expectation of the objectives */
 
-rt_node *rt_expect(rt_node *v) { return rt__failed(v) ? v : rt_div(rt_sum(v, RT_ALL_AXES, false), rt_batch_size(v->graph)); }
-rt_node *rt_dot(rt_node *a, rt_node *b) { return rt__failed(a) ? a : rt_sum(rt_mul(a, b), features(a), false); }
-rt_node *rt_norm2(rt_node *a) { return rt__failed(a) ? a : rt_sum(rt_square(a), features(a), false); }
+static rt_node *sum_features(rt_node *x) { return rt__failed(x) ? x : rt_sum(x, features(x), false); }
+
+rt_node *rt_expect(rt_node *v)
+{
+    if (rt__failed(v)) return v;
+    if (v->rank == 0) return rt_fail(v->graph, "expect: one number, not a value per sample");
+    rt_node *sum = rt_sum(v, RT_ALL_AXES, false);
+    if (v->shape[0] > 0) return rt_scale(sum, 1.0 / (double)v->shape[0]);
+    return rt_scale(rt_div(sum, rt_batch_size(v->graph)), -1.0 / (double)v->shape[0]); /* k B rows */
+}
+
+rt_node *rt_dot(rt_node *a, rt_node *b) { return sum_features(rt_mul(a, b)); }
+rt_node *rt_norm2(rt_node *a) { return sum_features(rt_square(a)); }
 
 rt_node *rt_per_sample(rt_node *v, const rt_node *like)
 {
@@ -58,8 +68,8 @@ rt_node *rt_per_sample(rt_node *v, const rt_node *like)
 rt_node *rt_mse(rt_node *a, rt_node *b)
 {
     rt_node *d = rt_square(rt_sub(a, b));
-    if (rt__failed(d) || d->rank == 0 || d->shape[0] >= 0) return rt_mean(d, RT_ALL_AXES, false);
-    return rt_expect(rt_scale(rt_sum(d, features(d), false), 1.0 / (double)extent(d, features(d))));
+    if (rt__failed(d) || d->rank == 0) return d;
+    return rt_expect(rt_mean(d, features(d), false));
 }
 
 rt_node *rt_pseudo_huber(rt_node *a, rt_node *b, double c) { return rt_offset(rt_sqrt(rt_offset(rt_norm2(rt_sub(a, b)), c * c)), -c); }
@@ -68,8 +78,7 @@ rt_node *rt_cross_entropy(rt_node *logits, rt_node *index)
 {
     if (rt__failed(logits) || rt__failed(index)) return logits;
     rt_node *picked = rt_gather(rt_log_softmax(logits, -1), 1, rt_reshape(index, 2, (int64_t[]){rt_dim(index, 0), 1}));
-    rt_node *loss = rt_neg(rt_reshape(picked, 1, (int64_t[]){rt_dim(index, 0)}));
-    return rt_dim(logits, 0) < 0 ? rt_expect(loss) : rt_mean(loss, RT_ALL_AXES, false);
+    return rt_expect(rt_neg(picked));
 }
 
 /* ---- networks */
@@ -96,6 +105,8 @@ rt_node *rt_attention(rt_node *q, rt_node *k, rt_node *v, double scale, bool cau
     rt_node *score = rt_scale(rt_matmul(q, k, false, true), scale);
     if (causal && !rt__failed(score)) {
         int64_t L = rt_dim(score, -2), M = rt_dim(score, -1);
+        if (L < 1 || M < 1 || L > 1 << 15 || M > 1 << 15)
+            return rt_fail(score->graph, "attention: a causal mask of %lld by %lld; must be 1 to 32768 each", (long long)L, (long long)M);
         double *mask = rt__graph_alloc(score->graph, (size_t)(L * M) * sizeof *mask);
         for (int64_t i = 0; mask && i < L * M; i++) mask[i] = i % M > i / M ? -1e30 : 0;
         if (mask) score = rt_add(score, rt_reals(score->graph, 2, (int64_t[]){L, M}, mask));
@@ -134,6 +145,8 @@ rt_node *rt_embedding(rt_node *table, rt_node *index)
 {
     if (rt__failed(table) || rt__failed(index)) return table;
     if (table->rank != 2) return rt_fail(table->graph, "embedding: a table of rank %d, must be (rows, width)", table->rank);
+    if (index->rank >= RT_MAX_RANK)
+        return rt_fail(table->graph, "embedding: an index of rank %d, at most %d", index->rank, RT_MAX_RANK - 1);
     int64_t rows = 1, shape[RT_MAX_RANK] = {0};
     for (int i = 0; i < index->rank; i++) rows *= shape[i] = index->shape[i];
     shape[index->rank] = table->shape[1];
@@ -160,8 +173,9 @@ static rt_node *interpolation(rt_graph *g, int64_t in, int scale, bool align_cor
 rt_node *rt_upsample_bilinear(rt_node *x, int scale, bool align_corners)
 {
     if (rt__failed(x)) return x;
-    if (x->rank != 4 || scale < 1 || scale > 64)
-        return rt_fail(x->graph, "upsample_bilinear: rank %d, scale %d; must be (N,C,H,W) and 1 to 64", x->rank, scale);
+    if (x->rank != 4 || scale < 1 || scale > 64 || x->shape[2] > 1 << 13 || x->shape[3] > 1 << 13)
+        return rt_fail(x->graph, "upsample_bilinear: rank %d, scale %d; must be (N,C,H,W) up to 8192 pixels wide and 1 to 64", x->rank,
+                       scale);
     rt_node *rows = interpolation(x->graph, x->shape[2], scale, align_corners),
             *cols = interpolation(x->graph, x->shape[3], scale, align_corners);
     return rt_matmul(rows, rt_matmul(x, cols, false, true), false, false);

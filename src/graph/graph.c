@@ -238,6 +238,13 @@ rt_node *rt__emit(rt_graph *g, rt__op_id id, rt_node *const *in, int n_in, const
         return &g->inert;
     }
     if (!check_shape(&probe)) return &g->inert;
+    if (!(op->flags & (RT_ROW_SOURCE | RT_ROW_VIEW)) && id != RT_OP_cast) /* kernels know one real type */
+        for (int i = 0; i < n_in; i++)
+            if (rt__is_real(in[i]) && in[i]->dtype != g->real) {
+                rt__bad(&probe, "input %d is %s, the graph computes in %s; cast it", i, rt_dtype_name(in[i]->dtype),
+                        rt_dtype_name(g->real));
+                return &g->inert;
+            }
 
     rt_node *y = rt__arena_alloc(&g->arena, sizeof *y);
     rt_node **ins = rt__arena_alloc(&g->arena, (size_t)n_in * sizeof *ins);

@@ -12,7 +12,7 @@ static bool unary_shape(rt_node *y)
 
 static real f_tanh(real x) { return (real)tanh((double)x); }
 static real f_softplus(real x) { return (real)(fmax((double)x, 0) + log1p(exp(-fabs((double)x)))); }
-static real f_relu(real x) { return x > 0 ? x : 0; }
+static real f_relu(real x) { return x < 0 ? 0 : x; } /* NaN stays NaN */
 RT_INLINE real f_silu(real x) { return x * sigmoid_of(x); }
 static real f_mish(real x) { return (real)((double)x * tanh(fmax((double)x, 0) + log1p(exp(-fabs((double)x))))); }
 static real f_gelu_tanh(real x)

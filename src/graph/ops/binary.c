@@ -47,18 +47,12 @@ RT_INLINE void map2(const rt_call *c, real (*f)(real, real))
     const real *a = c->in[0].data, *b = c->in[1].data;
     real *y = c->out.data;
     loops l = merge_loops(c, 2);
-    int64_t inner = l.dim[0], outer = c->out.count / inner, sa = l.stride[0][0], sb = l.stride[1][0];
-    if (inner > CHUNK && outer == 1) {
-#pragma omp parallel for
-        for (int64_t at = 0; at < inner; at += CHUNK)
-            row2(y + at, a + at * sa, b + at * sb, sa, sb, inner - at < CHUNK ? inner - at : CHUNK, f);
-    } else {
+    int64_t inner = l.dim[0], pieces = (inner + CHUNK - 1) / CHUNK, outer = c->out.count / inner, sa = l.stride[0][0], sb = l.stride[1][0];
 #pragma omp parallel for if (c->out.count > CHUNK)
-        for (int64_t o = 0; o < outer; o++) {
-            int64_t at[2];
-            loop_offsets(&l, o, 2, at);
-            row2(y + o * inner, a + at[0], b + at[1], sa, sb, inner, f);
-        }
+    for (int64_t p = 0; p < outer * pieces; p++) {
+        int64_t at[2], o = p / pieces, from = p % pieces * CHUNK, n = inner - from < CHUNK ? inner - from : CHUNK;
+        loop_offsets(&l, o, 2, at);
+        row2(y + o * inner + from, a + at[0] + from * sa, b + at[1] + from * sb, sa, sb, n, f);
     }
 }
 
@@ -79,8 +73,8 @@ static real f_add(real a, real b) { return a + b; }
 static real f_sub(real a, real b) { return a - b; }
 static real f_mul(real a, real b) { return a * b; }
 static real f_div(real a, real b) { return a / b; }
-static real f_maximum(real a, real b) { return a > b ? a : b; }
-static real f_minimum(real a, real b) { return a < b ? a : b; }
+static real f_maximum(real a, real b) { return a > b || a != a ? a : b; } /* NaN stays NaN, whichever side it is on */
+static real f_minimum(real a, real b) { return a < b || a != a ? a : b; }
 static int64_t i_add(int64_t a, int64_t b) { return (int64_t)((uint64_t)a + (uint64_t)b); }
 static int64_t i_sub(int64_t a, int64_t b) { return (int64_t)((uint64_t)a - (uint64_t)b); }
 static int64_t i_mul(int64_t a, int64_t b) { return (int64_t)((uint64_t)a * (uint64_t)b); }
@@ -114,18 +108,18 @@ static void compare(const rt_call *c, bool less)
 {
     unsigned char *y = c->out.data;
     loops l = merge_loops(c, 2);
-    for (int64_t o = 0; o < c->out.count / l.dim[0]; o++) {
+    int64_t inner = l.dim[0], outer = c->out.count / inner, sa = l.stride[0][0], sb = l.stride[1][0];
+#pragma omp parallel for if (c->out.count > CHUNK)
+    for (int64_t o = 0; o < outer; o++) {
         int64_t at[2];
         loop_offsets(&l, o, 2, at);
-        for (int64_t i = 0; i < l.dim[0]; i++) {
-            int64_t ia = at[0] + i * l.stride[0][0], ib = at[1] + i * l.stride[1][0];
-            if (c->in[0].dtype == RT_I64) {
-                int64_t a = ((const int64_t *)c->in[0].data)[ia], b = ((const int64_t *)c->in[1].data)[ib];
-                y[o * l.dim[0] + i] = less ? a < b : a == b;
-            } else {
-                real a = ((const real *)c->in[0].data)[ia], b = ((const real *)c->in[1].data)[ib];
-                y[o * l.dim[0] + i] = less ? a < b : !(a < b) && !(a > b);
-            }
+        unsigned char *to = y + o * inner;
+        if (c->in[0].dtype == RT_I64) {
+            const int64_t *a = (const int64_t *)c->in[0].data + at[0], *b = (const int64_t *)c->in[1].data + at[1];
+            for (int64_t i = 0; i < inner; i++) to[i] = less ? a[i * sa] < b[i * sb] : a[i * sa] == b[i * sb];
+        } else {
+            const real *a = (const real *)c->in[0].data + at[0], *b = (const real *)c->in[1].data + at[1];
+            for (int64_t i = 0; i < inner; i++) to[i] = less ? a[i * sa] < b[i * sb] : a[i * sa] == b[i * sb];
         }
     }
 }
@@ -174,26 +168,29 @@ static bool where_shape(rt_node *y)
     if (!rt__broadcast_shape(a, b, &ab.rank, ab.shape) || !rt__broadcast_shape(&ab, cond, &y->rank, y->shape))
         return rt__bad(y, "shapes do not broadcast");
     y->dtype = a->dtype;
-    return true;
+    return rt__is_real(a) || a->dtype == RT_I64 || rt__bad(y, "not defined for %s", rt_dtype_name(a->dtype));
 }
 
 static void where_run(const rt_call *c)
 {
     loops l = merge_loops(c, 3);
-    const unsigned char *cond = c->in[0].data;
-    int64_t inner = l.dim[0], outer = c->out.count / inner, sc = l.stride[0][0], sa = l.stride[1][0], sb = l.stride[2][0];
+    int64_t inner = l.dim[0], pieces = (inner + CHUNK - 1) / CHUNK, outer = c->out.count / inner;
+    int64_t sc = l.stride[0][0], sa = l.stride[1][0], sb = l.stride[2][0];
 #pragma omp parallel for if (c->out.count > CHUNK)
-    for (int64_t o = 0; o < outer; o++) {
-        int64_t at[3];
+    for (int64_t p = 0; p < outer * pieces; p++) {
+        int64_t at[3], o = p / pieces, from = p % pieces * CHUNK, n = inner - from < CHUNK ? inner - from : CHUNK, to = o * inner + from;
         loop_offsets(&l, o, 3, at);
-        for (int64_t i = 0; i < inner; i++) {
-            bool first = cond[at[0] + i * sc] != 0;
-            int64_t from = first ? at[1] + i * sa : at[2] + i * sb;
-            const void *src = c->in[first ? 1 : 2].data;
-            if (c->out.dtype == RT_I64)
-                ((int64_t *)c->out.data)[o * inner + i] = ((const int64_t *)src)[from];
+        const unsigned char *cond = (const unsigned char *)c->in[0].data + at[0] + from * sc;
+        if (c->out.dtype == RT_I64) {
+            const int64_t *a = (const int64_t *)c->in[1].data + at[1] + from * sa, *b = (const int64_t *)c->in[2].data + at[2] + from * sb;
+            for (int64_t i = 0; i < n; i++) ((int64_t *)c->out.data)[to + i] = cond[i * sc] ? a[i * sa] : b[i * sb];
+        } else {
+            const real *a = (const real *)c->in[1].data + at[1] + from * sa, *b = (const real *)c->in[2].data + at[2] + from * sb;
+            real *y = (real *)c->out.data + to;
+            if (sc && sa && !sb) /* a gradient let through by a mask */
+                for (int64_t i = 0; i < n; i++) y[i] = cond[i] ? a[i] : *b;
             else
-                ((real *)c->out.data)[o * inner + i] = ((const real *)src)[from];
+                for (int64_t i = 0; i < n; i++) y[i] = cond[i * sc] ? a[i * sa] : b[i * sb];
         }
     }
 }

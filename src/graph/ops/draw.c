@@ -18,17 +18,18 @@ static bool randint_shape(rt_node *y)
     return (a->below >= 1 && a->below <= UINT32_MAX) || rt__bad(y, "numbers below %lld; must be 1 to 2^32 - 1", (long long)a->below);
 }
 
-/* Rows of `width` elements per sample, four to a block. */
+/* Rows of `width` elements per sample, four to a block. Without the symbol a draw is the whole batch's, the same in every slice. */
 static void each_block(const rt_call *c,
                        void (*put)(const rt_call *c, const rt__draw *d, uint32_t sample, int64_t block, int64_t at, int64_t n))
 {
     const rt__draw_attr *a = c->node->attr;
     rt__draw d = {.seed = c->clock->seed, .name = a->name, .clock = c->clock->step};
-    int64_t samples = c->out.rank ? c->out.dim[0] : 1, width = c->out.count / samples;
+    int64_t samples = c->out.rank ? c->out.dim[0] : 1, width = c->out.count / samples,
+            per_sample = a->rank && a->shape[0] < 0 ? -a->shape[0] : 0;
+    uint32_t first = (uint32_t)(c->clock->first * per_sample);
 #pragma omp parallel for if (c->out.count > CHUNK)
     for (int64_t s = 0; s < samples; s++)
-        for (int64_t i = 0; i < width; i += 4)
-            put(c, &d, c->clock->first + (uint32_t)s, i / 4, s * width + i, width - i < 4 ? width - i : 4);
+        for (int64_t i = 0; i < width; i += 4) put(c, &d, first + (uint32_t)s, i / 4, s * width + i, width - i < 4 ? width - i : 4);
 }
 static void put_normal(const rt_call *c, const rt__draw *d, uint32_t sample, int64_t block, int64_t at, int64_t n)
 {
@@ -40,10 +41,10 @@ static void put_unit(const rt_call *c, const rt__draw *d, uint32_t sample, int64
 {
     uint32_t w[4];
     rt__draw_words(d, sample, (uint32_t)block, w);
-    /* rounding to float must not reach 1 */
-    for (int64_t j = 0; j < n; j++)
-        ((real *)c->out.data)[at + j] =
-            sizeof(real) == sizeof(float) ? (real)(((double)(w[j] >> 8) + 0.5) * 0x1p-24) : (real)rt__unit(w[j]);
+    for (int64_t j = 0; j < n; j++) {
+        real v = (real)rt__unit(w[j]);
+        ((real *)c->out.data)[at + j] = v < 1 ? v : (real)0x1.fffffep-1; /* a float can round up to 1 */
+    }
 }
 static void put_int(const rt_call *c, const rt__draw *d, uint32_t sample, int64_t block, int64_t at, int64_t n)
 {
@@ -58,7 +59,13 @@ static void randint_run(const rt_call *c) { each_block(c, put_int); }
 
 static rt_node *randn_sample(rt_graph *g, int k)
 {
-    return k == -1 ? rt_randn(g, "z", 1, (int64_t[]){0}) : k == 0 ? rt_randn(g, "z", 2, (int64_t[]){RT_BATCH, 7}) : NULL;
+    switch (k) {
+    case -1: return rt_randn(g, "z", 1, (int64_t[]){0});
+    case 0: return rt_randn(g, "z", 2, (int64_t[]){RT_BATCH, 7});
+    case 1: return rt_randn(g, "z", 2, (int64_t[]){-2, 3});
+    case 2: return rt_mul(rt_input(g, "a", rt_graph_real(g), 1, (int64_t[]){RT_BATCH}), rt_randn(g, "z", 0, NULL));
+    default: return NULL;
+    }
 }
 static rt_node *rand_sample(rt_graph *g, int k)
 {

@@ -153,7 +153,7 @@ static void extreme(const rt_call *c, real sign)
 static void max_run(const rt_call *c) { extreme(c, 1); }
 static void min_run(const rt_call *c) { extreme(c, -1); }
 
-/* Equal extremes share the gradient evenly. */
+/* Equal extremes share the gradient evenly. The rows map samples: an extreme over the batch itself is not a sum, so the plan refuses slices. */
 static void extreme_grad(rt_node *y, rt_node *gy, rt_node **gx)
 {
     const rt__reduce_attr *a = y->attr;
@@ -229,8 +229,8 @@ static rt_node *cumsum_sample(rt_graph *g, int k)
     .shape = reduce_shape, .grad = rule, .run = op##_run, .flop = sum_flop, .sample = op##_sample
 
 const rt_op RT_ROW(sum) = {REDUCE(sum, "sum of x over axes", sum_grad, RT_SUMS)};
-const rt_op RT_ROW(max) = {REDUCE(max, "largest x over axes", extreme_grad, RT_MIXES)};
-const rt_op RT_ROW(min) = {REDUCE(min, "smallest x over axes", extreme_grad, RT_MIXES)};
+const rt_op RT_ROW(max) = {REDUCE(max, "largest x over axes", extreme_grad, RT_MAPS)};
+const rt_op RT_ROW(min) = {REDUCE(min, "smallest x over axes", extreme_grad, RT_MAPS)};
 const rt_op RT_ROW(cumsum) = {.name = "cumsum",
                               .formula = "y[i] = x[0] + .. + x[i] along an axis",
                               .min_in = 1,

@@ -27,10 +27,11 @@ static bool good_axis(rt_node *y, int axis, const rt_node *x)
 
 /* ---- reshape: the same memory under other extents */
 
-static int64_t units(const rt_node *n) /* elements, per sample where the batch is symbolic */
+static int64_t units(const rt_node *n) /* elements, per sample where the batch is symbolic; -1: too many */
 {
     int64_t count = 1;
-    for (int i = 0; i < n->rank; i++) count *= n->shape[i] < 0 ? -n->shape[i] : n->shape[i];
+    for (int i = 0; i < n->rank; i++)
+        if (__builtin_mul_overflow(count, n->shape[i] < 0 ? -n->shape[i] : n->shape[i], &count)) return -1;
     return count;
 }
 static bool reshape_shape(rt_node *y)
@@ -206,9 +207,20 @@ static void concat_grad(rt_node *y, rt_node *gy, rt_node **gx)
     int64_t at = 0;
     for (int k = 0; k < y->n_in; k++) {
         int64_t n = y->in[k]->shape[(int)a->axis];
-        gx[k] = n < 0 ? rt_fail(y->graph, "concat: no gradient for batches that are joined") : rt_slice(gy, (int)a->axis, at, at + n, 1);
+        gx[k] = rt_slice(gy, (int)a->axis, at, at + n, 1);
         at += n;
     }
+}
+
+/* Do the elements start + step i, i < count, lie within n? Batches that were joined are cut in multiples of B: there all three are negative. */
+static bool good_cut(rt_node *y, const rt__slice_attr *a, int64_t n)
+{
+    int64_t start = a->start, count = a->count, extent = n;
+    if (n < 0) start = -start, count = -count, extent = -n;
+    bool ok = a->step >= 1 && (n > 0 || a->step == 1) && start >= 0 && start < extent && count >= 1 &&
+              count - 1 <= (extent - 1 - start) / a->step;
+    return ok || rt__bad(y, "elements %lld + %lld i, i < %lld of %lld", (long long)a->start, (long long)a->step, (long long)a->count,
+                         (long long)n);
 }
 
 static bool slice_shape(rt_node *y)
@@ -217,12 +229,9 @@ static bool slice_shape(rt_node *y)
     const rt_node *x = y->in[0];
     y->dtype = x->dtype;
     copy_shape(y, x->rank, x->shape);
-    if (!good_axis(y, (int)a->axis, x)) return false;
-    int64_t n = x->shape[(int)a->axis];
-    if (a->step < 1 || a->start < 0 || a->count < 1 || a->start + (a->count - 1) * a->step >= n)
-        return rt__bad(y, "elements %lld + %lld i, i < %lld of %lld", (long long)a->start, (long long)a->step, (long long)a->count,
-                       (long long)n);
-    y->shape[(int)a->axis] = a->count;
+    if (a->axis < 0 || a->axis >= x->rank) return rt__bad(y, "axis %d", (int)a->axis);
+    if (!good_cut(y, a, x->shape[a->axis])) return false;
+    y->shape[a->axis] = a->count;
     return true;
 }
 static bool slice_grad_shape(rt_node *y) /* puts a slice back into zeros */
@@ -231,10 +240,10 @@ static bool slice_grad_shape(rt_node *y) /* puts a slice back into zeros */
     const rt_node *x = y->in[0];
     y->dtype = x->dtype;
     copy_shape(y, x->rank, x->shape);
-    if (!good_axis(y, (int)a->axis, x)) return false;
-    if (x->shape[(int)a->axis] != a->count || a->step < 1 || a->start < 0 || a->start + (a->count - 1) * a->step >= a->extent)
-        return rt__bad(y, "does not fit in %lld", (long long)a->extent);
-    y->shape[(int)a->axis] = a->extent;
+    if (a->axis < 0 || a->axis >= x->rank) return rt__bad(y, "axis %d", (int)a->axis);
+    if (x->shape[a->axis] != a->count) return rt__bad(y, "%lld rows along axis %d", (long long)a->count, (int)a->axis);
+    if (!good_cut(y, a, a->extent)) return false;
+    y->shape[a->axis] = a->extent;
     return rt__is_real(x) || rt__bad(y, "not defined for %s", rt_dtype_name(x->dtype));
 }
 
@@ -243,7 +252,8 @@ static void move_rows(const rt_call *c, const rt__slice_attr *a, bool into)
 {
     size_t size = rt_dtype_size(c->out.dtype);
     around x = axis_of(&c->in[0], (int)a->axis);
-    int64_t extent = into ? c->out.dim[(int)a->axis] : x.n, rows = a->count;
+    int64_t extent = into ? c->out.dim[(int)a->axis] : x.n, rows = into ? x.n : c->out.dim[(int)a->axis];
+    int64_t start = a->count < 0 ? a->start * (rows / a->count) : a->start; /* -k: k B rows */
     size_t row = (size_t)x.inner * size;
 #pragma omp parallel for if (c->out.count > CHUNK)
     for (int64_t o = 0; o < x.outer; o++) {
@@ -251,10 +261,10 @@ static void move_rows(const rt_call *c, const rt__slice_attr *a, bool into)
         const char *from = (const char *)c->in[0].data + (size_t)(o * (into ? rows : extent)) * row;
         if (into) memset(to, 0, (size_t)extent * row);
         if (a->step == 1) {
-            memcpy(to + (into ? (size_t)a->start * row : 0), from + (into ? 0 : (size_t)a->start * row), (size_t)rows * row);
+            memcpy(to + (into ? (size_t)start * row : 0), from + (into ? 0 : (size_t)start * row), (size_t)rows * row);
         } else {
             for (int64_t i = 0; i < rows; i++) {
-                size_t far = (size_t)(a->start + i * a->step) * row, near = (size_t)i * row;
+                size_t far = (size_t)(start + i * a->step) * row, near = (size_t)i * row;
                 memcpy(to + (into ? far : near), from + (into ? near : far), row);
             }
         }
@@ -331,6 +341,7 @@ static void index_add_run(const rt_call *c)
     const int64_t *index = c->in[1].data;
     around x = axis_of(&c->in[0], (int)a->axis);
     memset(c->out.data, 0, (size_t)c->out.count * sizeof(real));
+#pragma omp parallel for if (c->in[0].count > CHUNK)
     for (int64_t o = 0; o < x.outer; o++)
         for (int64_t k = 0; k < x.n; k++) {
             real *y = (real *)c->out.data + (o * a->extent + clamped(index[k], a->extent)) * x.inner;
@@ -446,6 +457,7 @@ static rt_node *concat_sample(rt_graph *g, int k)
     case -1: return rt_concat((rt_node *[]){IN("a", 2, 3), IN("b", 3, 3)}, 2, 1);
     case 0: return rt_concat((rt_node *[]){IN("a", 2, 3, 5), IN("b", 2, 1, 5), IN("c", 2, 4, 5)}, 3, 1);
     case 1: return rt_concat((rt_node *[]){IN("a", RT_BATCH, 3), IN("b", RT_BATCH, 2)}, 2, -1);
+    case 2: return rt_slice(rt_square(rt_concat((rt_node *[]){IN("a", RT_BATCH, 3), IN("b", -2, 3)}, 2, 0)), 0, RT_BATCH, -3, 1);
     default: return NULL;
     }
 }

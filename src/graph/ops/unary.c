@@ -11,7 +11,7 @@ static bool unary_shape(rt_node *y)
 }
 
 static real f_neg(real x) { return -x; }
-static real f_abs(real x) { return x < 0 ? -x : x; }
+static real f_abs(real x) { return (real)fabs((double)x); }
 static real f_sign(real x) { return (real)((x > 0) - (x < 0)); }
 static real f_square(real x) { return x * x; }
 static real f_sqrt(real x) { return (real)sqrt((double)x); }
@@ -154,7 +154,6 @@ static rt_node *sample1(rt_graph *g, int k, rt_node *(*f)(rt_node *), rt_node *(
 static rt_node *by_two(rt_node *x) { return rt_scale(x, -2.5); }
 static rt_node *plus(rt_node *x) { return rt_offset(x, 0.75); }
 static rt_node *cubed(rt_node *x) { return rt_pow(x, 3); }
-static rt_node *to_real(rt_node *x) { return rt_cast(x, x->dtype == RT_I64 ? RT_U8 : rt_graph_real(x->graph)); }
 #define SAMPLE(op, f, domain)                                                                                                              \
     static rt_node *op##_sample(rt_graph *g, int k) { return sample1(g, k, f, domain); }
 SAMPLE(neg, rt_neg, plain)
@@ -172,7 +171,18 @@ SAMPLE(erf, rt_erf, plain)
 SAMPLE(scale, by_two, plain)
 SAMPLE(offset, plus, plain)
 SAMPLE(pow, cubed, plain)
-SAMPLE(cast, to_real, plain)
+static rt_node *cast_sample(rt_graph *g, int k)
+{
+    rt_dtype r = rt_graph_real(g);
+    switch (k) {
+    case -1: return rt_cast(IN("a", 3), RT_U8);
+    case 0: return rt_cast(rt_input(g, "i", RT_I64, 2, (int64_t[]){RT_BATCH, 5}), r);
+    case 1: return rt_cast(rt_less(IN("a", 3, 5), IN("b", 3, 5)), r);
+    case 2: return rt_cast(rt_cast(IN("a", RT_BATCH, 5), RT_F64), r); /* there and back in a graph of floats, nothing in one of doubles */
+    case 3: return rt_cast(rt_scale(IN("a", 3, 17), 10), RT_I64);
+    default: return NULL;
+    }
+}
 static rt_node *stop_grad_sample(rt_graph *g, int k)
 {
     return k == 0 ? rt_stop_grad(IN("a", 3, 4)) : k < 0 ? rt_fail(g, "stop_grad: any shape () is accepted") : NULL;
