@@ -1,0 +1,60 @@
+/* diffusion_rows.h -- the shapes of this layer's tables, and what their files share. */
+#ifndef RT_DIFFUSION_ROWS_H
+#define RT_DIFFUSION_ROWS_H
+
+#include "retort/diffusion.h"
+
+/* Index of `name` in a table of n rows of `size` bytes that begin with their name; -1 and RT_E_USAGE with "did you mean" if there is none.
+ * `kind` is the word of `retort list`, in the plural. */
+int rt__row_index(const char *kind, const char *name, const void *table, size_t n, size_t size, rt_error *err);
+#define RT__FIND(kind, name, table, err) rt__row_index(kind, name, table, RT_COUNT(table), sizeof *(table), err)
+
+/* ---- processes */
+
+typedef struct rt__point {
+    double alpha, beta, alpha_rate, beta_rate;
+} rt__point;
+
+typedef struct rt__process_row {
+    const char *name, *source, *formula;
+    bool discrete;
+    rt_status (*prepare)(rt_process *p, rt_error *err); /* checks p->spec, fills what `at` needs */
+    rt__point (*at)(const rt_process *p, double t);     /* 0 <= t <= end */
+    double (*time)(const rt_process *p, double log_snr);
+    double (*fed)(const rt_process *p, double t); /* what the network is fed, and back */
+    double (*unfed)(const rt_process *p, double fed);
+} rt__process_row;
+
+struct rt_process {
+    const rt__process_row *row;
+    rt_process_spec spec; /* pointers in it are not kept */
+    double end;
+    double a, b;                  /* vp-cosine: the angle is a t + b */
+    double *alpha, *beta, *angle; /* discrete: [T + 1] each, one block that starts at alpha */
+};
+
+extern const rt__process_row rt__process_ddpm, rt__process_vp_linear, rt__process_vp_cosine, rt__process_flow;
+
+/* ---- solvers */
+
+/* One step in progress. A row reads the prediction at (x, s) and moves x to t; a row that needs more calls rt__predict. The driver ends steps to
+ * time 0 itself. */
+typedef struct rt__advance {
+    const rt_sample_spec *spec;
+    const rt_field *field;
+    int64_t n;        /* rows */
+    int64_t count;    /* numbers: rows times features */
+    const int64_t *y; /* NULL: no classes; with guidance the null class follows: 2n */
+    double *x;        /* the state */
+    double *x0, *eps; /* the prediction at (x, s); x0 is clipped where the spec says so */
+    double *out, *pair;
+} rt__advance;
+
+rt_status rt__predict(rt__advance *a, const double *x, double t, double *x0, double *eps, rt_error *err);
+
+struct rt_solver {
+    rt_solver_info info;
+    rt_status (*step)(rt__advance *a, double s, double t, rt_error *err); /* s > t > 0 */
+};
+
+#endif

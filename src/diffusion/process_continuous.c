@@ -1,0 +1,110 @@
+/* process_continuous.c -- processes that are formulas of t in 0..1. */
+#include "diffusion/diffusion_rows.h"
+
+#include "base/internal.h"
+
+#include <math.h>
+
+static double fed_linear(const rt_process *p, double t) { return (double)p->spec.timesteps * t; }
+static double unfed_linear(const rt_process *p, double fed) { return fed / (double)p->spec.timesteps; }
+
+/* ---- vp-linear: dx = -b(t)/2 x dt + sqrt(b(t)) dW with b from rate_min to rate_max */
+
+static double rate(const rt_process *p, double t) { return p->spec.rate_min + t * (p->spec.rate_max - p->spec.rate_min); }
+
+static rt_status linear_prepare(rt_process *p, rt_error *err)
+{
+    double low = p->spec.rate_min, high = p->spec.rate_max;
+    if (!(low > 0) || !(high >= low) || !(high < 1000))
+        RT_RAISE(RT_E_INVALID, "vp-linear: rates %g..%g; must be 0 < rate_min <= rate_max < 1000", low, high);
+    return RT_OK;
+}
+
+static rt__point linear_at(const rt_process *p, double t)
+{
+    double log_alpha = -t * (p->spec.rate_min / 2 + t * (p->spec.rate_max - p->spec.rate_min) / 4), b = rate(p, t);
+    double alpha = exp(log_alpha), beta = sqrt(-expm1(2 * log_alpha));
+    return (rt__point){alpha, beta, -b / 2 * alpha, b / 2 * alpha * alpha / beta};
+}
+
+/* -log alpha = log(1 + exp(-lambda))/2 =: L; the root of D t^2/4 + rate_min t/2 = L in the form that does not cancel. */
+static double linear_time(const rt_process *p, double lambda)
+{
+    double L = (lambda > 0 ? log1p(exp(-lambda)) : log1p(exp(lambda)) - lambda) / 2;
+    double half = p->spec.rate_min / 2, D = p->spec.rate_max - p->spec.rate_min;
+    return 2 * L / (half + sqrt(half * half + D * L));
+}
+
+const rt__process_row rt__process_vp_linear = {
+    .name = "vp-linear",
+    .source = "Song et al. 2021 (VP SDE)",
+    .formula = "log alpha = -t^2 (rate_max - rate_min)/4 - t rate_min/2, alpha^2 + beta^2 = 1",
+    .prepare = linear_prepare,
+    .at = linear_at,
+    .time = linear_time,
+    .fed = fed_linear,
+    .unfed = unfed_linear,
+};
+
+/* ---- vp-cosine: the angle atan(beta/alpha) is linear in t. Its bounds come from an affine remap of t, not from a clamp: every two times differ. */
+
+static rt_status cosine_prepare(rt_process *p, rt_error *err)
+{
+    double low = p->spec.log_snr_min, high = p->spec.log_snr_max;
+    if (!(low >= -60 && high <= 60 && low < high))
+        RT_RAISE(RT_E_INVALID, "vp-cosine: log-SNR %g..%g; must be -60 <= min < max <= 60", low, high);
+    p->b = atan(exp(-high / 2));
+    p->a = atan(exp(-low / 2)) - p->b;
+    return RT_OK;
+}
+
+static rt__point cosine_at(const rt_process *p, double t)
+{
+    double alpha = cos(p->a * t + p->b), beta = sin(p->a * t + p->b);
+    return (rt__point){alpha, beta, -p->a * beta, p->a * alpha};
+}
+
+static double cosine_time(const rt_process *p, double lambda) { return (atan(exp(-lambda / 2)) - p->b) / p->a; }
+
+const rt__process_row rt__process_vp_cosine = {
+    .name = "vp-cosine",
+    .source = "Nichol & Dhariwal 2021; Salimans & Ho 2022",
+    .formula = "alpha = cos(a t + b), beta = sin(a t + b): log-SNR = -2 log tan(a t + b) from log_snr_max to log_snr_min",
+    .prepare = cosine_prepare,
+    .at = cosine_at,
+    .time = cosine_time,
+    .fed = fed_linear,
+    .unfed = unfed_linear,
+};
+
+/* ---- flow: the straight line between data and noise, walked at a pace that `shift` sets */
+
+static rt_status flow_prepare(rt_process *p, rt_error *err)
+{
+    if (!(p->spec.shift >= 1e-3 && p->spec.shift <= 1e3)) RT_RAISE(RT_E_INVALID, "flow: shift is %g; must be 0.001..1000", p->spec.shift);
+    return RT_OK;
+}
+
+static rt__point flow_at(const rt_process *p, double t)
+{
+    double shift = p->spec.shift, q = 1 + (shift - 1) * t;
+    double pace = shift / (q * q);
+    return (rt__point){(1 - t) / q, shift * t / q, -pace, pace};
+}
+
+static double from_sigma(const rt_process *p, double sigma) { return sigma / (p->spec.shift - (p->spec.shift - 1) * sigma); }
+
+static double flow_time(const rt_process *p, double lambda) { return from_sigma(p, 1 / (1 + exp(lambda / 2))); }
+static double flow_fed(const rt_process *p, double t) { return (double)p->spec.timesteps * flow_at(p, t).beta; }
+static double flow_unfed(const rt_process *p, double fed) { return from_sigma(p, fed / (double)p->spec.timesteps); }
+
+const rt__process_row rt__process_flow = {
+    .name = "flow",
+    .source = "Lipman et al. 2023; Liu et al. 2023; shift: Esser et al. 2024",
+    .formula = "alpha = 1 - beta, beta = shift t / (1 + (shift - 1) t)",
+    .prepare = flow_prepare,
+    .at = flow_at,
+    .time = flow_time,
+    .fed = flow_fed,
+    .unfed = flow_unfed,
+};
