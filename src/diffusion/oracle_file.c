@@ -1,0 +1,175 @@
+/* oracle_file.c -- oracles from JSON files. */
+#include "diffusion/diffusion_rows.h"
+#include "diffusion/oracle.h"
+
+#include "base/internal.h"
+
+#include <jansson.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+enum { MAX_FILE = 256 << 20 };
+
+static const char *type_of(const json_t *v)
+{
+    static const char *const names[] = {"an object", "an array", "a string", "an integer", "a number", "true", "false", "null"};
+    return v ? names[json_typeof(v)] : "missing";
+}
+
+static rt_status check_keys(const json_t *object, const char *const *known, size_t n, const char *where, rt_error *err)
+{
+    const char *key;
+    json_t *value;
+    json_object_foreach((json_t *)(uintptr_t)object, key, value)
+    {
+        size_t i = 0;
+        while (i < n && strcmp(key, known[i])) i++;
+        if (i < n) continue;
+        const char *guess = rt__closest(key, known, n);
+        RT_RAISE(RT_E_INVALID, "field '%s%s' is not known; %s%s", where, key, guess ? "did you mean " : "remove it", guess ? guess : "");
+    }
+    return RT_OK;
+}
+
+/* field: the only element of an array of `n` numbers, for kinds with one component. */
+static rt_status numbers(const json_t *v, const char *field, size_t n, double *out, rt_error *err)
+{
+    if (!json_is_array(v)) RT_RAISE(RT_E_INVALID, "field '%s' is %s; must be an array of %zu numbers", field, type_of(v), n);
+    if (json_array_size(v) != n) RT_RAISE(RT_E_INVALID, "field '%s' has %zu elements; must have %zu", field, json_array_size(v), n);
+    for (size_t i = 0; i < n; i++) {
+        const json_t *e = json_array_get(v, i);
+        if (!json_is_number(e)) RT_RAISE(RT_E_INVALID, "field '%s', element %zu, is %s; must be a number", field, i, type_of(e));
+        out[i] = json_number_value(e);
+    }
+    return RT_OK;
+}
+
+static rt_status only(const json_t *v, const char *field, const json_t **element, rt_error *err)
+{
+    if (!json_is_array(v) || json_array_size(v) != 1)
+        RT_RAISE(RT_E_INVALID, "field '%s' is %s; a gaussian needs an array with one element", field,
+                 json_is_array(v) ? "of another length" : type_of(v));
+    *element = json_array_get(v, 0);
+    if (!json_is_array(*element) || json_array_size(*element) < 1)
+        RT_RAISE(RT_E_INVALID, "field '%s', element 0, is %s; must be a non-empty array", field, type_of(*element));
+    return RT_OK;
+}
+
+/* ---- {"name": "flow", "shift": 3} */
+
+enum value_kind { REAL, WHOLE, TRUTH, TEXT };
+
+static const struct key {
+    const char *name;
+    enum value_kind kind;
+    size_t offset;
+} keys[] = {
+    {"name", TEXT, offsetof(rt_process_spec, name)},
+    {"timesteps", WHOLE, offsetof(rt_process_spec, timesteps)},
+    {"betas", TEXT, offsetof(rt_process_spec, betas)},
+    {"beta_start", REAL, offsetof(rt_process_spec, beta_start)},
+    {"beta_end", REAL, offsetof(rt_process_spec, beta_end)},
+    {"zero_snr", TRUTH, offsetof(rt_process_spec, zero_snr)},
+    {"rate_min", REAL, offsetof(rt_process_spec, rate_min)},
+    {"rate_max", REAL, offsetof(rt_process_spec, rate_max)},
+    {"log_snr_min", REAL, offsetof(rt_process_spec, log_snr_min)},
+    {"log_snr_max", REAL, offsetof(rt_process_spec, log_snr_max)},
+    {"shift", REAL, offsetof(rt_process_spec, shift)},
+};
+
+static rt_status read_process(const json_t *object, rt_process **process, rt_error *err)
+{
+    if (!json_is_object(object))
+        RT_RAISE(RT_E_INVALID, "field 'process' is %s; must be an object such as {\"name\": \"flow\"}", type_of(object));
+    const char *known[RT_COUNT(keys)];
+    for (size_t i = 0; i < RT_COUNT(keys); i++) known[i] = keys[i].name;
+    RT_TRY(check_keys(object, known, RT_COUNT(known), "process.", err));
+    rt_process_spec spec = rt_process_defaults("");
+    for (size_t i = 0; i < RT_COUNT(keys); i++) {
+        const json_t *v = json_object_get(object, keys[i].name);
+        char *at = (char *)&spec + keys[i].offset;
+        if (!v) continue;
+        bool fits = keys[i].kind == REAL    ? json_is_number(v)
+                    : keys[i].kind == WHOLE ? json_is_integer(v)
+                    : keys[i].kind == TRUTH ? json_is_boolean(v)
+                                            : json_is_string(v);
+        if (!fits) {
+            static const char *const wanted[] = {"a number", "an integer", "true or false", "a string"};
+            RT_RAISE(RT_E_INVALID, "field 'process.%s' is %s; must be %s", keys[i].name, type_of(v), wanted[keys[i].kind]);
+        }
+        switch (keys[i].kind) {
+        case REAL: *(double *)(void *)at = json_number_value(v); break;
+        case WHOLE: *(int64_t *)(void *)at = json_integer_value(v); break;
+        case TRUTH: *(bool *)at = json_is_true(v); break;
+        case TEXT: *(const char **)(void *)at = json_string_value(v); break;
+        }
+    }
+    if (!*spec.name) RT_RAISE(RT_E_INVALID, "field 'process.name' is missing; 'retort list processes' names the rows");
+    return rt_process_new(process, &spec, err);
+}
+
+static rt_status read_gaussian(const json_t *root, rt_oracle **oracle, rt_error *err)
+{
+    static const char *const known[] = {"kind", "means", "covariances", "prediction", "process"};
+    const json_t *mean, *covariance, *prediction = json_object_get(root, "prediction");
+    RT_TRY(check_keys(root, known, RT_COUNT(known), "", err));
+    RT_TRY(only(json_object_get(root, "means"), "means", &mean, err));
+    RT_TRY(only(json_object_get(root, "covariances"), "covariances", &covariance, err));
+    if (prediction && !json_is_string(prediction))
+        RT_RAISE(RT_E_INVALID, "field 'prediction' is %s; must be a string", type_of(prediction));
+    const rt_prediction *row = rt_prediction_find(prediction ? json_string_value(prediction) : "x0", err);
+    if (!row) return RT_E_INVALID;
+    size_t d = json_array_size(mean);
+    if (d > 4096) RT_RAISE(RT_E_INVALID, "field 'means' has %zu numbers; must have at most 4096", d);
+    if (json_array_size(covariance) != d)
+        RT_RAISE(RT_E_INVALID, "field 'covariances' has %zu rows; must have %zu, as the mean", json_array_size(covariance), d);
+
+    rt_process *process = NULL;
+    RT_TRY(read_process(json_object_get(root, "process"), &process, err));
+    double *room = malloc((d + d * d) * sizeof *room);
+    rt_status status = room ? numbers(mean, "means", d, room, err) : rt_error_set(err, RT_E_MEMORY, "out of memory for %zu numbers", d * d);
+    for (size_t i = 0; i < d && status == RT_OK; i++)
+        status = numbers(json_array_get(covariance, i), "covariances", d, room + d + i * d, err);
+    if (status == RT_OK) status = rt_oracle_gaussian(oracle, (int64_t)d, room, room + d, process, row, err);
+    free(room);
+    if (status == RT_OK)
+        (*oracle)->owned = process;
+    else
+        rt_process_free(process);
+    return status;
+}
+
+static const struct kind {
+    const char *name;
+    rt_status (*read)(const json_t *root, rt_oracle **oracle, rt_error *err);
+} kinds[] = {{"gaussian", read_gaussian}};
+
+static rt_status read_root(const json_t *root, rt_oracle **oracle, rt_error *err)
+{
+    if (!json_is_object(root)) RT_RAISE(RT_E_INVALID, "the file holds %s; must be an object with a field 'kind'", type_of(root));
+    const json_t *kind = json_object_get(root, "kind");
+    if (!json_is_string(kind)) RT_RAISE(RT_E_INVALID, "field 'kind' is %s; must be a string such as \"gaussian\"", type_of(kind));
+    int index = RT__FIND("oracles", json_string_value(kind), kinds, err);
+    return index < 0 ? RT_E_INVALID : kinds[index].read(root, oracle, err);
+}
+
+rt_status rt_oracle_open(rt_oracle **oracle, const char *path, rt_error *err)
+{
+    *oracle = NULL;
+    struct stat file;
+    if (stat(path, &file)) RT_RAISE(RT_E_IO, "%s: %s", path, strerror(errno));
+    if (file.st_size > MAX_FILE)
+        RT_RAISE(RT_E_INVALID, "%s: %lld bytes; an oracle file has at most %d", path, (long long)file.st_size, MAX_FILE);
+    json_error_t at;
+    json_t *root = json_load_file(path, JSON_REJECT_DUPLICATES, &at);
+    if (!root) RT_RAISE(RT_E_INVALID, "%s:%d: %s; must be JSON (NaN and Infinity are not)", path, at.line, at.text);
+    rt_error local = {0};
+    rt_status status = read_root(root, oracle, &local);
+    json_decref(root);
+    if (status == RT_OK) return RT_OK;
+    /* whatever is wrong with a file is the file's fault, not the command line's */
+    if (status == RT_E_USAGE) status = RT_E_INVALID;
+    RT_RAISE(status, "%s: %s", path, local.text);
+}
