@@ -52,6 +52,7 @@ static rt_node *log_softmax_expand(rt_node *y)
 static real largest(const real *x, int64_t n)
 {
     real m = x[0];
+#pragma omp simd reduction(max : m)
     for (int64_t i = 1; i < n; i++) m = x[i] > m ? x[i] : m;
     return m;
 }
