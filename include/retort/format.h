@@ -1,0 +1,49 @@
+/* format.h -- files: safetensors, pictures, diffusers' configurations. */
+#ifndef RETORT_FORMAT_H
+#define RETORT_FORMAT_H
+
+#include "retort/base.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* ---- safetensors ---------------------------------------------------------------------------------------------------------------------
+ * Reading is strict: anything that the format forbids, and duplicate names, are RT_E_INVALID with file, tensor and remedy. Limits: a header of
+ * 100 MB, 64 dimensions of which RT_MAX_RANK can be read. */
+
+typedef struct rt_tensors rt_tensors;
+
+typedef struct rt_tensor_info {
+    const char *name;
+    rt_dtype dtype;
+    int rank;
+    int64_t shape[RT_MAX_RANK];
+    int64_t count;
+} rt_tensor_info;
+
+/* A .safetensors file, or a .safetensors.index.json: then the shards that it names, which must lie beside it. */
+rt_status rt_tensors_open(rt_tensors **t, const char *path, rt_error *err);
+void rt_tensors_close(rt_tensors *t);
+int rt_tensors_count(const rt_tensors *t);
+const rt_tensor_info *rt_tensors_info(const rt_tensors *t, int index); /* borrowed */
+int rt_tensors_find(const rt_tensors *t, const char *name);            /* index, or -1 */
+rt_status rt_tensors_read(const rt_tensors *t, int index, rt_tensor *out, rt_error *err);
+/* Into an array of F32 or F64 that holds info->count numbers; from F16, BF16, F32 or F64. */
+rt_status rt_tensors_read_real(const rt_tensors *t, int index, rt_dtype dtype, void *out, rt_error *err);
+const char *rt_tensors_metadata(const rt_tensors *t, const char *key); /* NULL: none */
+
+typedef struct rt_named_tensor {
+    const char *name;
+    rt_dtype dtype;
+    int rank;
+    const int64_t *shape;
+    const void *data;
+} rt_named_tensor;
+/* Complete or absent, equal bytes for equal arguments. `metadata`: key, value, ..., NULL; or NULL. */
+rt_status rt_tensors_write(const char *path, const rt_named_tensor *tensors, int n, const char *const *metadata, rt_error *err);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

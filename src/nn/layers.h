@@ -1,0 +1,22 @@
+/* layers.h -- layers: a few operators on parameters named by the layer path. */
+#ifndef RT_NN_LAYERS_H
+#define RT_NN_LAYERS_H
+
+#include "retort/nn.h"
+#include "retort/ops.h"
+
+typedef struct rt__layers {
+    rt_graph *g;
+    rt_params *set;
+} rt__layers;
+
+/* weight and bias below `name`, initialised as PyTorch does: uniform in +-1/sqrt(fan in). */
+rt_node *rt__linear(rt__layers l, const char *name, rt_node *x, int64_t in, int64_t out);
+rt_node *rt__conv(rt__layers l, const char *name, rt_node *x, int64_t in, int64_t out, int kernel, const rt_conv *conv);
+rt_node *rt__group_norm(rt__layers l, const char *name, rt_node *x, int64_t channels, int groups, double eps);
+rt_node *rt__activation(const char *name, rt_node *x);
+bool rt__activation_known(const char *name);
+/* Sinusoidal features (B,dim) of t (B): diffusers' get_timestep_embedding, its frequencies in float32. */
+rt_node *rt__timestep_features(rt_node *t, int dim, bool flip_sin_to_cos, double freq_shift);
+
+#endif

@@ -1,0 +1,235 @@
+/* unet.c -- UNet2DModel, as diffusers evaluates it (dropout is the identity).
+ *
+ *     conv_in -> down_blocks -> mid_block -> up_blocks (each resnet reads a skip) -> norm, activation, conv_out
+ *
+ * Parameter names are the checkpoint's keys, so the layer path is the module path. */
+#include "nn/unet.h"
+
+#include "base/internal.h"
+
+#include <math.h>
+#include <string.h>
+
+typedef struct builder {
+    rt__layers l;
+    const rt__unet *u;
+    rt_node *emb; /* (B,time_dim), before the activation that each resnet applies */
+} builder;
+
+static const rt_conv conv1 = {{1, 1}, {0, 0, 0, 0}, {1, 1}, 1}, conv3 = {{1, 1}, {1, 1, 1, 1}, {1, 1}, 1};
+static const rt_pool halve = {{2, 2}, {2, 2}, {0, 0}, false};
+
+static rt_node *act(const builder *b, rt_node *x) { return rt__activation(b->u->act, x); }
+
+/* ResnetBlock2D: norm1, act, (resample both branches), conv1, + time, norm2, act, conv2, + shortcut, / scale. */
+static rt_node *resnet(const builder *b, rt_node *x, int64_t in, int64_t out, double scale, int resample)
+{
+    const rt__unet *u = b->u;
+    rt_node *h = act(b, rt__group_norm(b->l, "norm1", x, in, u->groups, u->eps));
+    if (resample > 0) {
+        h = rt_upsample_nearest(h, 2);
+        x = rt_upsample_nearest(x, 2);
+    } else if (resample < 0) {
+        h = rt_avg_pool2d(h, &halve);
+        x = rt_avg_pool2d(x, &halve);
+    }
+    h = rt__conv(b->l, "conv1", h, in, out, 3, &conv3);
+    rt_node *time = rt__linear(b->l, "time_emb_proj", act(b, b->emb), u->time_dim, u->scale_shift ? 2 * out : out);
+    time = rt_reshape(time, 4, (int64_t[]){rt_dim(time, 0), rt_dim(time, 1), 1, 1});
+    if (!u->scale_shift) h = rt_add(h, time);
+    h = rt__group_norm(b->l, "norm2", h, out, u->groups, u->eps);
+    if (u->scale_shift) h = rt_add(rt_mul(h, rt_offset(rt_slice(time, 1, 0, out, 1), 1)), rt_slice(time, 1, out, 2 * out, 1));
+    h = rt__conv(b->l, "conv2", act(b, h), out, out, 3, &conv3);
+    if (in != out) x = rt__conv(b->l, "conv_shortcut", x, in, out, 1, &conv1);
+    return rt_scale(rt_add(x, h), 1 / scale);
+}
+
+/* Self-attention over the pixels with a residual; groups 0: no norm. */
+static rt_node *attention(const builder *b, rt_node *x, int64_t channels, int groups, double scale)
+{
+    const rt__unet *u = b->u;
+    int64_t n = rt_dim(x, 0), height = rt_dim(x, 2), width = rt_dim(x, 3), pixels = height * width;
+    int64_t dim = u->head_dim ? u->head_dim : channels, heads = channels / dim;
+    rt_node *h = rt_reshape(x, 3, (int64_t[]){n, channels, pixels});
+    if (groups) h = rt__group_norm(b->l, "group_norm", h, channels, groups, u->eps);
+    h = rt_permute(h, (int[]){0, 2, 1}); /* (B,L,C) */
+    int64_t inner = heads * dim;
+    rt_node *qkv[3];
+    const char *names[] = {"to_q", "to_k", "to_v"};
+    for (int i = 0; i < 3; i++) {
+        qkv[i] = rt__linear(b->l, names[i], h, channels, inner);
+        if (heads > 1) qkv[i] = rt_permute(rt_reshape(qkv[i], 4, (int64_t[]){n, pixels, heads, dim}), (int[]){0, 2, 1, 3});
+    }
+    h = rt_attention(qkv[0], qkv[1], qkv[2], 1 / sqrt((double)dim), false);
+    if (heads > 1) h = rt_reshape(rt_permute(h, (int[]){0, 2, 1, 3}), 3, (int64_t[]){n, pixels, inner});
+    h = rt__linear(b->l, "to_out.0", h, inner, channels);
+    h = rt_reshape(rt_permute(h, (int[]){0, 2, 1}), 4, (int64_t[]){n, channels, height, width});
+    return rt_scale(rt_add(h, x), 1 / scale);
+}
+
+static rt_node *in_layer(const builder *b, const char *list, int i,
+                         rt_node *(*f)(const builder *, rt_node *, int64_t, int64_t, double, int), rt_node *x, int64_t in, int64_t out,
+                         double scale, int resample)
+{
+    rt_push(b->l.g, "%s.%d", list, i);
+    x = f(b, x, in, out, scale, resample);
+    rt_pop(b->l.g);
+    return x;
+}
+
+static rt_node *attend(const builder *b, int i, rt_node *x, int64_t channels, int groups, double scale)
+{
+    rt_push(b->l.g, "attentions.%d", i);
+    x = attention(b, x, channels, groups, scale);
+    rt_pop(b->l.g);
+    return x;
+}
+
+/* Downsample2D; padding 0 pads one row and column on the right and bottom. */
+static rt_node *downsample(const builder *b, rt_node *x, int64_t channels)
+{
+    int p = b->u->downsample_padding;
+    rt_conv conv = {{2, 2}, {p, p ? p : 1, p, p ? p : 1}, {1, 1}, 1};
+    rt_push(b->l.g, "downsamplers.0");
+    x = rt__conv(b->l, "conv", x, channels, channels, 3, &conv);
+    rt_pop(b->l.g);
+    return x;
+}
+
+static rt_node *upsample(const builder *b, rt_node *x, int64_t channels)
+{
+    rt_push(b->l.g, "upsamplers.0");
+    x = rt__conv(b->l, "conv", rt_upsample_nearest(x, 2), channels, channels, 3, &conv3);
+    rt_pop(b->l.g);
+    return x;
+}
+
+typedef struct skip {
+    rt_node *x;
+    int64_t channels;
+} skip;
+
+static rt_node *down_block(const builder *b, int level, rt_node *x, int64_t in, skip *skips, int *n)
+{
+    const rt__unet *u = b->u;
+    int64_t out = u->channels[level];
+    rt_push(b->l.g, "down_blocks.%d", level);
+    for (int i = 0; i < u->layers; i++) {
+        x = in_layer(b, "resnets", i, resnet, x, i ? out : in, out, 1, 0);
+        if (u->down[level].attention) x = attend(b, i, x, out, u->groups, 1);
+        skips[(*n)++] = (skip){x, out};
+    }
+    if (level + 1 < u->levels && u->down[level].sampling != RT_SAMPLING_NONE) {
+        x = u->down[level].sampling == RT_SAMPLING_CONV ? downsample(b, x, out)
+                                                        : in_layer(b, "downsamplers", 0, resnet, x, out, out, 1, -1);
+        skips[(*n)++] = (skip){x, out};
+    }
+    rt_pop(b->l.g);
+    return x;
+}
+
+static rt_node *mid_block(const builder *b, rt_node *x)
+{
+    const rt__unet *u = b->u;
+    int64_t c = u->channels[u->levels - 1];
+    int groups = u->attention_groups ? u->attention_groups : u->scale_shift ? 0 : u->groups;
+    rt_push(b->l.g, "mid_block");
+    x = in_layer(b, "resnets", 0, resnet, x, c, c, u->mid_scale, 0);
+    if (u->mid_attention) x = attend(b, 0, x, c, groups, u->mid_scale);
+    x = in_layer(b, "resnets", 1, resnet, x, c, c, u->mid_scale, 0);
+    rt_pop(b->l.g);
+    return x;
+}
+
+static rt_node *up_block(const builder *b, int index, rt_node *x, int64_t in, skip *skips, int *n)
+{
+    const rt__unet *u = b->u;
+    int level = u->levels - 1 - index;
+    int64_t out = u->channels[level];
+    rt_push(b->l.g, "up_blocks.%d", index);
+    for (int i = 0; i <= u->layers; i++) {
+        if (*n == 0) {
+            rt_fail(b->l.g, "more layers than skips: a block type without resampling is used where one is needed");
+            break;
+        }
+        skip s = skips[--*n];
+        x = rt_concat((rt_node *[]){x, s.x}, 2, 1);
+        x = in_layer(b, "resnets", i, resnet, x, (i ? out : in) + s.channels, out, 1, 0);
+        if (u->up[index].attention) x = attend(b, i, x, out, u->groups, 1);
+    }
+    if (index + 1 < u->levels && u->up[index].sampling != RT_SAMPLING_NONE)
+        x = u->up[index].sampling == RT_SAMPLING_CONV ? upsample(b, x, out) : in_layer(b, "upsamplers", 0, resnet, x, out, out, 1, 1);
+    rt_pop(b->l.g);
+    return x;
+}
+
+/* TimestepEmbedding: linear, SiLU, linear. */
+static rt_node *embed(rt__layers l, const char *name, rt_node *x, int64_t in, int64_t out)
+{
+    rt_push(l.g, "%s", name);
+    x = rt__linear(l, "linear_2", rt_silu(rt__linear(l, "linear_1", x, in, out)), out, out);
+    rt_pop(l.g);
+    return x;
+}
+
+static rt_node *time_features(const builder *b, rt_node *t, int64_t *width)
+{
+    const rt__unet *u = b->u;
+    rt_graph *g = b->l.g;
+    int64_t first = u->channels[0];
+    *width = first;
+    if (u->time == RT_TIME_POSITIONAL) return rt__timestep_features(t, (int)first, u->flip_sin_to_cos, u->freq_shift);
+    rt_push(g, "time_proj");
+    rt_node *features;
+    if (u->time == RT_TIME_LEARNED) {
+        features =
+            rt_embedding(rt_param(g, b->l.set, "weight", 2, (int64_t[]){u->timesteps, first}, RT_INIT_NORMAL(1)), rt_cast(t, RT_I64));
+    } else { /* fourier: [sin, cos] of 2 pi log(t) W */
+        rt_node *w = rt_param_frozen(g, b->l.set, "weight", 1, &first, RT_INIT_NORMAL(16));
+        rt_node *arg = rt_mul(rt_reshape(rt_log(t), 2, (int64_t[]){rt_dim(t, 0), 1}),
+                              rt_reshape(rt_scale(w, 6.283185307179586), 2, (int64_t[]){1, first}));
+        features = rt_concat((rt_node *[]){rt_sin(arg), rt_cos(arg)}, 2, 1);
+        *width = 2 * first;
+    }
+    rt_pop(g);
+    return features;
+}
+
+static rt_node *class_embedding(const builder *b, rt_node *y, int64_t width)
+{
+    const rt__unet *u = b->u;
+    rt_graph *g = b->l.g;
+    if (u->class_kind == RT_CLASS_TIMESTEP)
+        return embed(b->l, "class_embedding",
+                     rt__timestep_features(rt_cast(y, rt_graph_real(g)), (int)u->channels[0], u->flip_sin_to_cos, u->freq_shift), width,
+                     u->time_dim);
+    rt_push(g, "class_embedding");
+    rt_node *e = rt_embedding(rt_param(g, b->l.set, "weight", 2, (int64_t[]){u->classes, u->time_dim}, RT_INIT_NORMAL(1)), y);
+    rt_pop(g);
+    return e;
+}
+
+rt_node *rt__unet_apply(const rt__unet *u, rt_params *set, rt_node *x, rt_node *t, rt_node *y)
+{
+    rt_graph *g = rt_node_graph(x);
+    builder b = {.l = {g, set}, .u = u};
+    if (rt_node_rank(x) != 4 || rt_dim(x, 1) != u->in_channels) return rt_fail(g, "the U-Net takes (B,%d,H,W)", u->in_channels);
+    if ((u->class_kind != RT_CLASS_NONE) != (y != NULL))
+        return rt_fail(g, y ? "the U-Net is unconditional, but classes are given" : "the U-Net needs classes");
+    int64_t width, first = u->channels[0];
+    rt_node *features = time_features(&b, t, &width);
+    b.emb = embed(b.l, "time_embedding", features, width, u->time_dim);
+    if (y) b.emb = rt_add(b.emb, class_embedding(&b, y, width));
+
+    if (u->center_input) x = rt_offset(rt_scale(x, 2), -1);
+    x = rt__conv(b.l, "conv_in", x, u->in_channels, first, 3, &conv3);
+    skip skips[RT_UNET_LEVELS * 34];
+    int n = 0;
+    skips[n++] = (skip){x, first};
+    for (int i = 0; i < u->levels; i++) x = down_block(&b, i, x, i ? u->channels[i - 1] : first, skips, &n);
+    if (u->mid) x = mid_block(&b, x);
+    for (int i = 0; i < u->levels; i++) x = up_block(&b, i, x, u->channels[i ? u->levels - i : u->levels - 1], skips, &n);
+    x = rt__conv(b.l, "conv_out", act(&b, rt__group_norm(b.l, "conv_norm_out", x, first, u->groups, u->eps)), first, u->out_channels, 3,
+                 &conv3);
+    return u->time == RT_TIME_FOURIER ? rt_div(x, rt_reshape(t, 4, (int64_t[]){rt_dim(t, 0), 1, 1, 1})) : x;
+}

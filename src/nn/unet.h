@@ -1,0 +1,40 @@
+/* unet.h -- the settings of a UNet2DModel, checked; for unet_config.c, which reads them, and unet.c, which builds. */
+#ifndef RT_NN_UNET_H
+#define RT_NN_UNET_H
+
+#include "nn/layers.h"
+
+enum { RT_UNET_LEVELS = 16 };
+
+typedef enum rt__time_kind { RT_TIME_POSITIONAL, RT_TIME_FOURIER, RT_TIME_LEARNED } rt__time_kind;
+typedef enum rt__class_kind { RT_CLASS_NONE, RT_CLASS_TABLE, RT_CLASS_TIMESTEP, RT_CLASS_IDENTITY } rt__class_kind;
+typedef enum rt__sampling { RT_SAMPLING_NONE, RT_SAMPLING_CONV, RT_SAMPLING_RESNET } rt__sampling; /* how a block changes resolution */
+
+typedef struct rt__block {
+    bool attention;
+    rt__sampling sampling;
+} rt__block;
+
+typedef struct rt__unet {
+    int height, width, in_channels, out_channels;
+    int levels, channels[RT_UNET_LEVELS], layers; /* resnets per down block; up blocks have one more */
+    rt__block down[RT_UNET_LEVELS], up[RT_UNET_LEVELS];
+    bool mid, mid_attention;
+    double mid_scale;
+    int groups, attention_groups; /* attention_groups 0: not set */
+    double eps;
+    int head_dim; /* 0: one head as wide as the block */
+    int downsample_padding;
+    bool scale_shift, center_input;
+    char act[16];
+    rt__time_kind time;
+    bool flip_sin_to_cos;
+    double freq_shift;
+    int time_dim, timesteps; /* width of the embedding; rows of a learned one */
+    rt__class_kind class_kind;
+    int classes;
+} rt__unet;
+
+rt_node *rt__unet_apply(const rt__unet *u, rt_params *set, rt_node *x, rt_node *t, rt_node *y);
+
+#endif
