@@ -39,4 +39,9 @@
 #define TOL_TABLE_F64     1e-14 /* alphas_cumprod in double */
 #define TOL_TABLE_F32     1.2e-7 /* alphas_cumprod as diffusers holds it, relative: one unit in the last place */
 
+/* ---- networks against PyTorch: of the tensor's maximum (golden/README) */
+#define TOL_NET_FORWARD 1e-4
+#define TOL_NET_GRADIENT 1e-3
+#define TOL_NET_DUST 1e-6 /* to_k.bias: of the largest gradient */
+
 #endif
