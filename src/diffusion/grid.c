@@ -17,7 +17,7 @@ typedef struct span {
 
 static double uniform(const span *s, int N, int k) { return s->end * (N - k) / N; }
 static double leading(const span *s, int N, int k) { return s->unit * (floor(s->end / s->unit / N) * (N - 1 - k) + 1); }
-static double linspace(const span *s, int N, int k) { return N == 1 ? s->end : s->unit + (s->end - s->unit) * (N - 1 - k) / (N - 1); }
+static double linspace(const span *s, int N, int k) { return k == 0 ? s->end : s->unit + (s->end - s->unit) * (N - 1 - k) / (N - 1); }
 
 static double quadratic(const span *s, int N, int k)
 {
@@ -44,18 +44,23 @@ static double karras(const span *s, int N, int k)
     return k == 0 ? s->end : rt_process_time(s->process, -2 * KARRAS_RHO * log(first + (last - first) * k / (N - 1)));
 }
 
+/* Rounding on a discrete process. numpy rounds ties to even, trailing spacing the time, linspace the timestep before it. */
+static double half_up(double t) { return floor(t + 0.5); }
+static double even_time(double t) { return rint(t); }
+static double even_timestep(double t) { return rint(t - 1) + 1; }
+
 static const struct grid {
     const char *name, *source, *formula;
     double (*at)(const span *s, int N, int k);
-    bool even; /* ties round to even, as numpy does */
+    double (*whole)(double t);
 } rows[] = {
-    {"uniform", "lecture 1.4.2", "T (N - k)/N", uniform, false},
-    {"trailing", "diffusers; Lin et al. 2024", "T (N - k)/N", uniform, true},
-    {"leading", "diffusers", "(N - 1 - k) floor(T/N) + 1", leading, false},
-    {"linspace", "diffusers", "1 + (T - 1)(N - 1 - k)/(N - 1)", linspace, true},
-    {"quadratic", "Song et al. 2021 (DDIM), from T", "T ((N - k)/N)^2", quadratic, false},
-    {"karras", "Karras et al. 2022, rho 7", "beta/alpha^(1/rho) evenly spaced", karras, false},
-    {"log-snr", "Lu et al. 2022", "log-SNR evenly spaced", log_snr, false},
+    {"uniform", "lecture 1.4.2", "T (N - k)/N", uniform, half_up},
+    {"trailing", "diffusers; Lin et al. 2024", "T (N - k)/N", uniform, even_time},
+    {"leading", "diffusers", "(N - 1 - k) floor(T/N) + 1", leading, half_up},
+    {"linspace", "diffusers", "1 + (T - 1)(N - 1 - k)/(N - 1)", linspace, even_timestep},
+    {"quadratic", "Song et al. 2021 (DDIM), from T", "T ((N - k)/N)^2", quadratic, half_up},
+    {"karras", "Karras et al. 2022, rho 7", "(beta/alpha)^(1/rho) evenly spaced", karras, half_up},
+    {"log-snr", "Lu et al. 2022", "log-SNR evenly spaced", log_snr, half_up},
 };
 
 bool rt_grid_describe(int i, rt_row_text *row)
@@ -64,8 +69,6 @@ bool rt_grid_describe(int i, rt_row_text *row)
     *row = (rt_row_text){rows[i].name, rows[i].source, rows[i].formula};
     return true;
 }
-
-static double half_up(double v) { return floor(v + 0.5); }
 
 static rt_status check_steps(const rt_process *p, int steps, rt_error *err)
 {
@@ -86,8 +89,7 @@ rt_status rt_grid_build(const char *name, const rt_process *p, int steps, double
     for (int k = steps - 1; k >= 0; k--) {
         double t = rows[index].at(&s, steps, k);
         if (T) {
-            t = rows[index].even ? rint(t) : half_up(t);
-            t = fmin(fmax(t, times[k + 1] + 1), T - k); /* room for the k noisier ones */
+            t = fmin(fmax(rows[index].whole(t), times[k + 1] + 1), T - k); /* room for the k noisier ones */
         }
         times[k] = t;
     }

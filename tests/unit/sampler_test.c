@@ -1,0 +1,214 @@
+/* sampler_test.c -- the driver: guidance in one call, clipping, the last step, tracing, refusals. Models here are formulas. */
+#include "diffusion_check.h"
+
+enum { N = 3, D = 2 };
+
+/* A model that says x0 = c (y + 1) tanh(x) and counts its calls. */
+typedef struct toy {
+    const rt_process *process;
+    const rt_prediction *prediction;
+    double c;
+    int calls;
+    int64_t rows;
+} toy;
+
+static double toy_x0(const toy *m, double x, int64_t y) { return m->c * (double)(y + 1) * tanh(x); }
+
+static rt_status toy_eval(void *self, double t, int64_t n, const double *x, const int64_t *y, double *out, rt_error *err)
+{
+    toy *m = self;
+    m->calls++;
+    m->rows += n;
+    double alpha = rt_process_alpha(m->process, t), beta = rt_process_beta(m->process, t);
+    for (int64_t i = 0; i < n; i++) {
+        for (int j = 0; j < D; j++) {
+            double here = x[i * D + j], x0 = toy_x0(m, here, y ? y[i] : 0), eps = (here - alpha * x0) / beta;
+            rt_status status = rt_prediction_join(m->prediction, 1, &x0, &eps, alpha, beta, &out[i * D + j], err);
+            if (status != RT_OK) return status;
+        }
+    }
+    return RT_OK;
+}
+
+static rt_field toy_field(toy *m, int64_t null_class)
+{
+    return (rt_field){.self = m, .eval = toy_eval, .prediction = m->prediction, .features = D, .null_class = null_class};
+}
+
+static void start(double *x)
+{
+    uint64_t seed = 17;
+    for (int i = 0; i < N * D; i++) x[i] = 2 * wobble(&seed);
+}
+
+/* The whole of a guided, clipped DDIM run, by hand. */
+static void guided_and_clipped(void **state)
+{
+    (void)state;
+    static const char *const predictions[] = {"x0", "epsilon", "v", "velocity", "score"};
+    rt_process *p = cosine_1024();
+    const double times[] = {1024, 600, 77, 0}, w = 0.8, clip = 0.9;
+    const int64_t y[N] = {0, 1, 2};
+    for (int i = 0; i < 5; i++) {
+        double x[N * D], want[N * D];
+        toy m = {.process = p, .prediction = rt_prediction_find(predictions[i], NULL), .c = 0.3};
+        start(x), start(want);
+        for (int k = 0; k < 3; k++) {
+            double as = rt_process_alpha(p, times[k]), bs = rt_process_beta(p, times[k]);
+            for (int j = 0; j < N * D; j++) {
+                double x0 = (1 + w) * toy_x0(&m, want[j], y[j / D]) - w * toy_x0(&m, want[j], 7), eps = (want[j] - as * x0) / bs;
+                x0 = fmax(-clip, fmin(clip, x0));
+                want[j] = rt_process_alpha(p, times[k + 1]) * x0 + rt_process_beta(p, times[k + 1]) * eps;
+            }
+        }
+        rt_field field = toy_field(&m, 7);
+        rt_sample_spec spec = {
+            .process = p, .solver = rt_solver_find("ddim", NULL), .steps = 3, .from = times, .guidance = w, .clip = clip};
+        CHECK_OK(rt_sample(&spec, &field, N, x, y, &err));
+        for (int j = 0; j < N * D; j++)
+            CHECK_NEAR(x[j], want[j], i == 1 || i == 4 ? 1e-9 : 1e-12, "%s, %d", predictions[i], j); /* 1/alpha_T = 2e4 */
+        assert_int_equal(m.calls, 3);                                                                /* one call of 2n rows per step */
+        assert_int_equal(m.rows, 3 * 2 * N);
+    }
+    rt_process_free(p);
+}
+
+static rt_status note(void *self, int k, double t, int64_t n, const double *x, rt_error *err)
+{
+    (void)err;
+    double(*trace)[2 + N * D] = self;
+    assert_int_equal(n, N);
+    trace[k][0] = k, trace[k][1] = t;
+    memcpy(trace[k] + 2, x, sizeof(double) * N * D);
+    return RT_OK;
+}
+
+/* Transitions that do not join, a trace, a run that stops before data. */
+static void paths_and_traces(void **state)
+{
+    (void)state;
+    rt_process *p = named_process("ddpm");
+    const double from[] = {1000, 700, 300}, to[] = {690, 310, 20};
+    double x[N * D], begin[N * D], trace[4][2 + N * D], A, C;
+    toy m = {.process = p, .prediction = rt_prediction_find("v", NULL), .c = 0.5};
+    rt_field field = toy_field(&m, -1);
+    start(x), start(begin);
+    rt_sample_spec spec = {
+        .process = p, .solver = rt_solver_find("ddim", NULL), .steps = 3, .from = from, .to = to, .trace = note, .trace_self = trace};
+    CHECK_OK(rt_sample(&spec, &field, N, x, NULL, &err));
+    assert_memory_equal(trace[0] + 2, begin, sizeof begin);
+    assert_memory_equal(trace[3] + 2, x, sizeof x);
+    assert_true(trace[0][1] == 1000 && trace[1][1] == 690 && trace[3][1] == 20 && trace[3][0] == 3);
+    for (int k = 0; k < 3; k++) {
+        CHECK_OK(rt_ddim_coefficients(p, from[k], to[k], &A, &C, &err));
+        for (int j = 0; j < N * D; j++) {
+            double s = trace[k][2 + j];
+            CHECK_NEAR(trace[k + 1][2 + j], A * s + C * toy_x0(&m, s, 0), 1e-13, "step %d, %d", k, j);
+        }
+    }
+    rt_process_free(p);
+}
+
+/* A step to time 0 returns the x0-prediction itself, for every solver and process, alpha_s = 0 included. */
+static void last_step_lands_on_x0(void **state)
+{
+    (void)state;
+    rt_process *p;
+    rt_row_text row;
+    for (int i = 0; (p = some_process(i)); i++) {
+        for (int r = 0; rt_solver_describe(r, &row); r++) {
+            double x[N * D], begin[N * D], end = rt_process_end(p);
+            toy m = {.process = p, .prediction = rt_prediction_find("x0", NULL), .c = 0.5};
+            rt_field field = toy_field(&m, -1);
+            start(x), start(begin);
+            rt_sample_spec spec = {.process = p, .solver = rt_solver_find(row.name, NULL), .steps = 1, .from = (double[]){end, 0}};
+            CHECK_OK(rt_sample(&spec, &field, N, x, NULL, &err));
+            for (int j = 0; j < N * D; j++) assert_true(x[j] == toy_x0(&m, begin[j], 0));
+            assert_string_equal(rt_solver_get_info(spec.solver)->name, row.name);
+        }
+        rt_process_free(p);
+    }
+}
+
+/* On a straight path DDIM and Euler are the same step. */
+static void euler_is_ddim_on_flow(void **state)
+{
+    (void)state;
+    rt_process *p = named_process("flow");
+    const double times[] = {1, 0.7, 0.25, 0.1, 0};
+    double x[2][N * D];
+    for (int r = 0; r < 2; r++) {
+        toy m = {.process = p, .prediction = rt_prediction_find("velocity", NULL), .c = 0.5};
+        rt_field field = toy_field(&m, -1);
+        start(x[r]);
+        rt_sample_spec spec = {.process = p, .solver = rt_solver_find(r ? "euler" : "ddim", NULL), .steps = 4, .from = times};
+        CHECK_OK(rt_sample(&spec, &field, N, x[r], NULL, &err));
+    }
+    for (int j = 0; j < N * D; j++) CHECK_NEAR(x[1][j], x[0][j], 1e-14, "%d", j);
+    rt_process_free(p);
+}
+
+static rt_status broken_eval(void *self, double t, int64_t n, const double *x, const int64_t *y, double *out, rt_error *err)
+{
+    (void)self, (void)x, (void)y, (void)err;
+    for (int64_t i = 0; i < n * D; i++) out[i] = t < 500 && i == 3 ? NAN : 0;
+    return RT_OK;
+}
+
+static rt_status failing_eval(void *self, double t, int64_t n, const double *x, const int64_t *y, double *out, rt_error *err)
+{
+    (void)self, (void)t, (void)n, (void)x, (void)y, (void)out;
+    return rt_error_set(err, RT_E_DEVICE, "no device");
+}
+
+static void refusals(void **state)
+{
+    (void)state;
+    rt_process_spec zero = rt_process_defaults("ddpm");
+    zero.zero_snr = true;
+    rt_process *p = named_process("ddpm"), *z = make_process(&zero);
+    toy m = {.process = p, .prediction = rt_prediction_find("epsilon", NULL), .c = 0.5};
+    rt_field field = toy_field(&m, -1), classes = toy_field(&m, 3);
+    double x[N * D];
+    const int64_t y[N] = {0, 1, 2};
+    const double times[] = {1000, 500, 0}, rising[] = {500, 1000, 0}, outside[] = {1001, 500, 0};
+    start(x);
+    rt_sample_spec good = {.process = p, .solver = rt_solver_find("ddim", NULL), .steps = 2, .from = times}, spec = good;
+    spec.steps = 0;
+    CHECK_REFUSED(rt_sample(&spec, &field, N, x, NULL, &err), RT_E_USAGE, "0 steps");
+    spec = good, spec.from = rising;
+    CHECK_REFUSED(rt_sample(&spec, &field, N, x, NULL, &err), RT_E_USAGE, "from time 500 to 1000");
+    spec = good, spec.from = outside;
+    CHECK_REFUSED(rt_sample(&spec, &field, N, x, NULL, &err), RT_E_USAGE, "leaves the process");
+    spec = good, spec.guidance = 1;
+    CHECK_REFUSED(rt_sample(&spec, &field, N, x, y, &err), RT_E_USAGE, "null class");
+    CHECK_REFUSED(rt_sample(&spec, &classes, N, x, NULL, &err), RT_E_USAGE, "classes");
+    spec.guidance = NAN;
+    CHECK_REFUSED(rt_sample(&spec, &classes, N, x, y, &err), RT_E_USAGE, "guidance is nan");
+    spec = good, spec.clip = -1;
+    CHECK_REFUSED(rt_sample(&spec, &field, N, x, NULL, &err), RT_E_USAGE, "clip is -1");
+    CHECK_REFUSED(rt_sample(&good, &field, -1, x, NULL, &err), RT_E_USAGE, "-1 samples");
+    assert_int_equal(m.calls, 0);
+    spec = good, spec.process = z; /* alpha_T = 0: refused before the network is asked */
+    CHECK_REFUSED(rt_sample(&spec, &field, N, x, NULL, &err), RT_E_INVALID, "epsilon-prediction at alpha 0");
+    assert_int_equal(m.calls, 0);
+    CHECK_OK(rt_sample(&good, &field, 0, x, NULL, &err));
+    field.eval = broken_eval;
+    spec = good, spec.from = (double[]){1000, 400, 100, 0}, spec.steps = 3;
+    CHECK_REFUSED(rt_sample(&spec, &field, N, x, NULL, &err), RT_E_DIVERGED, "sample 1 is nan after step 2");
+    field.eval = failing_eval;
+    CHECK_REFUSED(rt_sample(&good, &field, N, x, NULL, &err), RT_E_DEVICE, "no device");
+    rt_error err = {0};
+    assert_null(rt_solver_find("dimm", &err));
+    assert_non_null(strstr(err.text, "did you mean 'ddim'"));
+    rt_process_free(p), rt_process_free(z);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(guided_and_clipped),    cmocka_unit_test(paths_and_traces), cmocka_unit_test(last_step_lands_on_x0),
+        cmocka_unit_test(euler_is_ddim_on_flow), cmocka_unit_test(refusals),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
