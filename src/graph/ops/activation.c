@@ -10,26 +10,26 @@ static bool unary_shape(rt_node *y)
     return rt__is_real(x) || rt__bad(y, "not defined for %s", rt_dtype_name(x->dtype));
 }
 
-static real f_tanh(real x) { return (real)tanh((double)x); }
-static real f_softplus(real x) { return (real)(fmax((double)x, 0) + log1p(exp(-fabs((double)x)))); }
-static real f_relu(real x) { return x < 0 ? 0 : x; } /* NaN stays NaN */
+RT_INLINE real f_tanh(real x) { return (real)tanh((double)x); }
+RT_INLINE real f_softplus(real x) { return (real)(fmax((double)x, 0) + log1p(exp(-fabs((double)x)))); }
+RT_INLINE real f_relu(real x) { return x < 0 ? 0 : x; } /* NaN stays NaN */
 RT_INLINE real f_silu(real x) { return x * sigmoid_of(x); }
-static real f_mish(real x) { return (real)((double)x * tanh(fmax((double)x, 0) + log1p(exp(-fabs((double)x))))); }
-static real f_gelu_tanh(real x)
+RT_INLINE real f_mish(real x) { return (real)((double)x * tanh(fmax((double)x, 0) + log1p(exp(-fabs((double)x))))); }
+RT_INLINE real f_gelu_tanh(real x)
 {
     double v = (double)x;
     return (real)(0.5 * v * (1 + tanh(0.7978845608028654 * (v + 0.044715 * v * v * v))));
 }
-static real f_gelu_erf(real x) { return (real)(0.5 * (double)x * (1 + erf((double)x * 0.7071067811865476))); }
+RT_INLINE real f_gelu_erf(real x) { return (real)(0.5 * (double)x * (1 + erf((double)x * 0.7071067811865476))); }
 
-static void tanh_run(const rt_call *c) { map1(c, f_tanh); }
-static void sigmoid_run(const rt_call *c) { map1(c, sigmoid_of); }
-static void softplus_run(const rt_call *c) { map1(c, f_softplus); }
-static void relu_run(const rt_call *c) { map1(c, f_relu); }
-static void silu_run(const rt_call *c) { map1(c, f_silu); }
-static void mish_run(const rt_call *c) { map1(c, f_mish); }
-static void gelu_tanh_run(const rt_call *c) { map1(c, f_gelu_tanh); }
-static void gelu_erf_run(const rt_call *c) { map1(c, f_gelu_erf); }
+RUN1(tanh, f_tanh)
+RUN1(sigmoid, sigmoid_of)
+RUN1(softplus, f_softplus)
+RUN1(relu, f_relu)
+RUN1(silu, f_silu)
+RUN1(mish, f_mish)
+RUN1(gelu_tanh, f_gelu_tanh)
+RUN1(gelu_erf, f_gelu_erf)
 
 static void tanh_grad(rt_node *y, rt_node *gy, rt_node **gx) { gx[0] = rt_mul(gy, rt_offset(rt_neg(rt_square(y)), 1)); }
 static void sigmoid_grad(rt_node *y, rt_node *gy, rt_node **gx) { gx[0] = rt_mul(gy, rt_mul(y, rt_offset(rt_neg(y), 1))); }

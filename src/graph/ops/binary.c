@@ -30,7 +30,9 @@ static bool compare_shape(rt_node *y)
 /* y = f(a, b) over merged loops; the innermost runs over contiguous elements or one that stands still. */
 #define INNER(T, expr) _Pragma("omp simd") for (int64_t i = 0; i < n; i++) y[i] = (T)(expr)
 
-RT_INLINE void row2(real *y, const real *a, const real *b, int64_t sa, int64_t sb, int64_t n, real (*f)(real, real))
+typedef void range2(real *y, const real *a, const real *b, int64_t sa, int64_t sb, int64_t n);
+
+RT_INLINE void each2(real *y, const real *a, const real *b, int64_t sa, int64_t sb, int64_t n, real (*f)(real, real))
 {
     if (sa && sb)
         INNER(real, f(a[i], b[i]));
@@ -42,7 +44,7 @@ RT_INLINE void row2(real *y, const real *a, const real *b, int64_t sa, int64_t s
         INNER(real, f(*a, *b));
 }
 
-RT_INLINE void map2(const rt_call *c, real (*f)(real, real))
+static void map2(const rt_call *c, range2 *range)
 {
     const real *a = c->in[0].data, *b = c->in[1].data;
     real *y = c->out.data;
@@ -52,7 +54,7 @@ RT_INLINE void map2(const rt_call *c, real (*f)(real, real))
     for (int64_t p = 0; p < outer * pieces; p++) {
         int64_t at[2], o = p / pieces, from = p % pieces * CHUNK, n = inner - from < CHUNK ? inner - from : CHUNK;
         loop_offsets(&l, o, 2, at);
-        row2(y + o * inner + from, a + at[0] + from * sa, b + at[1] + from * sb, sa, sb, n, f);
+        range(y + o * inner + from, a + at[0] + from * sa, b + at[1] + from * sb, sa, sb, n);
     }
 }
 
@@ -69,40 +71,31 @@ static void map2_int(const rt_call *c, int64_t (*f)(int64_t, int64_t))
     }
 }
 
-static real f_add(real a, real b) { return a + b; }
-static real f_sub(real a, real b) { return a - b; }
-static real f_mul(real a, real b) { return a * b; }
-static real f_div(real a, real b) { return a / b; }
-static real f_maximum(real a, real b) { return a > b || a != a ? a : b; } /* NaN stays NaN, whichever side it is on */
-static real f_minimum(real a, real b) { return a < b || a != a ? a : b; }
+RT_INLINE real f_add(real a, real b) { return a + b; }
+RT_INLINE real f_sub(real a, real b) { return a - b; }
+RT_INLINE real f_mul(real a, real b) { return a * b; }
+RT_INLINE real f_div(real a, real b) { return a / b; }
+RT_INLINE real f_maximum(real a, real b) { return a > b || a != a ? a : b; } /* NaN stays NaN, whichever side it is on */
+RT_INLINE real f_minimum(real a, real b) { return a < b || a != a ? a : b; }
 static int64_t i_add(int64_t a, int64_t b) { return (int64_t)((uint64_t)a + (uint64_t)b); }
 static int64_t i_sub(int64_t a, int64_t b) { return (int64_t)((uint64_t)a - (uint64_t)b); }
 static int64_t i_mul(int64_t a, int64_t b) { return (int64_t)((uint64_t)a * (uint64_t)b); }
 
-static void add_run(const rt_call *c)
-{
-    if (c->out.dtype == RT_I64)
-        map2_int(c, i_add);
-    else
-        map2(c, f_add);
-}
-static void sub_run(const rt_call *c)
-{
-    if (c->out.dtype == RT_I64)
-        map2_int(c, i_sub);
-    else
-        map2(c, f_sub);
-}
-static void mul_run(const rt_call *c)
-{
-    if (c->out.dtype == RT_I64)
-        map2_int(c, i_mul);
-    else
-        map2(c, f_mul);
-}
-static void div_run(const rt_call *c) { map2(c, f_div); }
-static void maximum_run(const rt_call *c) { map2(c, f_maximum); }
-static void minimum_run(const rt_call *c) { map2(c, f_minimum); }
+/* op_run for y = f(a, b); with g for I64 */
+#define RANGE2(op, f)                                                                                                                      \
+    static void op##_range(real *y, const real *a, const real *b, int64_t sa, int64_t sb, int64_t n) { each2(y, a, b, sa, sb, n, f); }
+#define RUN2(op, f)                                                                                                                        \
+    RANGE2(op, f)                                                                                                                          \
+    static void op##_run(const rt_call *c) { map2(c, op##_range); }
+#define RUN2_INT(op, f, g)                                                                                                                 \
+    RANGE2(op, f)                                                                                                                          \
+    static void op##_run(const rt_call *c) { c->out.dtype == RT_I64 ? map2_int(c, g) : map2(c, op##_range); }
+RUN2_INT(add, f_add, i_add)
+RUN2_INT(sub, f_sub, i_sub)
+RUN2_INT(mul, f_mul, i_mul)
+RUN2(div, f_div)
+RUN2(maximum, f_maximum)
+RUN2(minimum, f_minimum)
 
 static void compare(const rt_call *c, bool less)
 {

@@ -34,18 +34,29 @@ RT_INLINE real fast_exp(real x)
 
 RT_INLINE real sigmoid_of(real x) { return 1 / (1 + fast_exp(-x)); }
 
-/* y[i] = f(x[i]). A macro, since a function pointer that crosses into a parallel region is called for every element. */
-#define map1(c, f)                                                                                                                         \
-    do {                                                                                                                                   \
-        const real *x_ = (c)->in[0].data;                                                                                                  \
-        real *y_ = (c)->out.data;                                                                                                          \
-        int64_t n_ = (c)->out.count;                                                                                                       \
-        _Pragma("omp parallel for if (n_ > CHUNK)") for (int64_t at_ = 0; at_ < n_; at_ += CHUNK)                                          \
-        {                                                                                                                                  \
-            int64_t end_ = at_ + CHUNK < n_ ? at_ + CHUNK : n_;                                                                            \
-            _Pragma("omp simd") for (int64_t i_ = at_; i_ < end_; i_++) y_[i_] = f(x_[i_]);                                                \
-        }                                                                                                                                  \
-    } while (0)
+/* Kernels of a formula f are made in two steps: a function for a range of elements, into which f is inlined, and a loop over ranges in parallel,
+ * which takes that function. (A formula handed straight to a parallel region is called through a pointer, element by element.) */
+typedef void range1(real *y, const real *x, int64_t n);
+
+RT_INLINE void each1(real *y, const real *x, int64_t n, real (*f)(real))
+{
+#pragma omp simd
+    for (int64_t i = 0; i < n; i++) y[i] = f(x[i]);
+}
+
+static inline void map1(const rt_call *c, range1 *range)
+{
+    const real *x = c->in[0].data;
+    real *y = c->out.data;
+    int64_t n = c->out.count;
+#pragma omp parallel for if (n > CHUNK)
+    for (int64_t at = 0; at < n; at += CHUNK) range(y + at, x + at, n - at < CHUNK ? n - at : CHUNK);
+}
+
+/* op_run for y = f(x) */
+#define RUN1(op, f)                                                                                                                        \
+    static void op##_range(real *y, const real *x, int64_t n) { each1(y, x, n, f); }                                                       \
+    static void op##_run(const rt_call *c) { map1(c, op##_range); }
 
 /* Broadcasting of up to three operands: axes are merged where all operands run on contiguously or stand still, so that most cases become one or
  * two loops. stride[o][i] is operand o's step on merged axis i, in elements. */

@@ -140,12 +140,15 @@ static void extreme(const rt_call *c, real sign)
     const rt__reduce_attr *a = c->node->attr;
     const real *x = c->in[0].data;
     runs r = split(&c->in[0], a->axes);
+    int64_t inner = r.dim[1][0], step = r.step[1][0];
+#pragma omp parallel for if (c->in[0].count > CHUNK)
     for (int64_t o = 0; o < c->out.count; o++) {
         const real *base = x + offset_at(&r, 0, o);
         real best = base[0];
-        for (int64_t k = 0; k < r.count[1]; k++) {
-            real v = base[offset_at(&r, 1, k)];
-            if (sign * v > sign * best || v != v) best = v;
+        for (int64_t k = 0; k < r.count[1]; k += inner) {
+            const real *v = base + offset_at(&r, 1, k);
+            for (int64_t i = 0; i < inner; i++)
+                if (sign * v[i * step] > sign * best || v[i * step] != v[i * step]) best = v[i * step]; /* NaN stays */
         }
         ((real *)c->out.data)[o] = best;
     }
@@ -178,6 +181,7 @@ static void cumsum_run(const rt_call *c)
     const rt__cumsum_attr *a = c->node->attr;
     int64_t inner = 1, n = c->out.dim[a->axis];
     for (int i = a->axis + 1; i < c->out.rank; i++) inner *= c->out.dim[i];
+#pragma omp parallel for if (c->out.count > CHUNK)
     for (int64_t o = 0; o < c->out.count / (n * inner); o++)
         for (int64_t j = 0; j < inner; j++) {
             double s = 0;

@@ -10,31 +10,31 @@ static bool unary_shape(rt_node *y)
     return rt__is_real(x) || rt__bad(y, "not defined for %s", rt_dtype_name(x->dtype));
 }
 
-static real f_neg(real x) { return -x; }
-static real f_abs(real x) { return (real)fabs((double)x); }
-static real f_sign(real x) { return (real)((x > 0) - (x < 0)); }
-static real f_square(real x) { return x * x; }
-static real f_sqrt(real x) { return (real)sqrt((double)x); }
-static real f_rsqrt(real x) { return (real)(1 / sqrt((double)x)); }
-static real f_recip(real x) { return 1 / x; }
-static real f_exp(real x) { return (real)exp((double)x); }
-static real f_log(real x) { return (real)log((double)x); }
-static real f_sin(real x) { return (real)sin((double)x); }
-static real f_cos(real x) { return (real)cos((double)x); }
-static real f_erf(real x) { return (real)erf((double)x); }
+RT_INLINE real f_neg(real x) { return -x; }
+RT_INLINE real f_abs(real x) { return (real)fabs((double)x); }
+RT_INLINE real f_sign(real x) { return (real)((x > 0) - (x < 0)); }
+RT_INLINE real f_square(real x) { return x * x; }
+RT_INLINE real f_sqrt(real x) { return (real)sqrt((double)x); }
+RT_INLINE real f_rsqrt(real x) { return (real)(1 / sqrt((double)x)); }
+RT_INLINE real f_recip(real x) { return 1 / x; }
+RT_INLINE real f_exp(real x) { return (real)exp((double)x); }
+RT_INLINE real f_log(real x) { return (real)log((double)x); }
+RT_INLINE real f_sin(real x) { return (real)sin((double)x); }
+RT_INLINE real f_cos(real x) { return (real)cos((double)x); }
+RT_INLINE real f_erf(real x) { return (real)erf((double)x); }
 
-static void neg_run(const rt_call *c) { map1(c, f_neg); }
-static void abs_run(const rt_call *c) { map1(c, f_abs); }
-static void sign_run(const rt_call *c) { map1(c, f_sign); }
-static void square_run(const rt_call *c) { map1(c, f_square); }
-static void sqrt_run(const rt_call *c) { map1(c, f_sqrt); }
-static void rsqrt_run(const rt_call *c) { map1(c, f_rsqrt); }
-static void recip_run(const rt_call *c) { map1(c, f_recip); }
-static void exp_run(const rt_call *c) { map1(c, f_exp); }
-static void log_run(const rt_call *c) { map1(c, f_log); }
-static void sin_run(const rt_call *c) { map1(c, f_sin); }
-static void cos_run(const rt_call *c) { map1(c, f_cos); }
-static void erf_run(const rt_call *c) { map1(c, f_erf); }
+RUN1(neg, f_neg)
+RUN1(abs, f_abs)
+RUN1(sign, f_sign)
+RUN1(square, f_square)
+RUN1(sqrt, f_sqrt)
+RUN1(rsqrt, f_rsqrt)
+RUN1(recip, f_recip)
+RUN1(exp, f_exp)
+RUN1(log, f_log)
+RUN1(sin, f_sin)
+RUN1(cos, f_cos)
+RUN1(erf, f_erf)
 
 #define GRAD(op, expr)                                                                                                                     \
     static void op##_grad(rt_node *y, rt_node *gy, rt_node **gx)                                                                           \
