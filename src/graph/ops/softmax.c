@@ -66,7 +66,8 @@ static void softmax_run(const rt_call *c)
         real *y = (real *)c->out.data + r * n, m = largest(x, n), sum = 0;
 #pragma omp simd reduction(+ : sum)
         for (int64_t i = 0; i < n; i++) sum += y[i] = fast_exp(x[i] - m);
-        for (int64_t i = 0; i < n; i++) y[i] /= sum;
+        sum = 1 / sum;
+        for (int64_t i = 0; i < n; i++) y[i] *= sum;
     }
 }
 
