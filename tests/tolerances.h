@@ -13,6 +13,12 @@
 #define TOL_EXPANSION       1e-10 /* a fused row against its expansion, in double */
 #define TOL_PENALTY         1e-6  /* gradient of a gradient penalty through a network, central differences in double */
 
+/* operators and compositions: tests/unit */
+#define TOL_COMPOSED     1e-13 /* compositions in double against loops over their formulas */
+#define TOL_SUM_SINGLE   6e-8  /* a float sum against its exact value: one rounding */
+#define TOL_DRAWS        1e-14 /* draws in double against their formula, of the value or 1 */
+#define TOL_DRAWS_SINGLE 6e-8
+
 /* numbers of PyTorch: tests/golden */
 #define TOL_GOLDEN_FORWARD         1e-5
 #define TOL_GOLDEN_GRADIENT        1e-4
