@@ -170,7 +170,7 @@ typedef struct rt_sample_spec {
     const rt_process *process;
     const rt_solver *solver;
     int steps;
-    const double *from, *to; /* step k goes from[k] -> to[k]; to NULL: from holds steps + 1 times and to[k] = from[k + 1] */
+    const double *from, *to; /* step k goes from[k] -> to[k] (equal where a scheduler stands still); NULL: to[k] = from[k + 1] */
     double guidance;         /* omega of (1.39), 0: none. Needs classes and a null class; one call of 2n rows */
     double clip;             /* x0 is clipped to [-clip, clip], epsilon stays the model's; 0: not */
     /* After each step k = 1..steps and before the first (k = 0): the state, n rows. May be NULL. */
@@ -182,21 +182,73 @@ typedef struct rt_sample_spec {
 rt_status rt_sample(const rt_sample_spec *spec, const rt_field *field, int64_t n, double *x, const int64_t *y, rt_error *err);
 
 /* ---- schedulers: diffusers' configurations --------------------------------------------------------------------------------------------
- * A scheduler_config.json names a process, a prediction, a solver and a rule for times, all of which a class of diffusers ties together. */
+ * A scheduler_config.json names a process, a prediction, a solver and a rule for times, all of which a class of diffusers ties together. A student
+ * carries its recipe there, under the key `_retort`, which diffusers keeps and ignores. */
 
-struct rt_scheduler_config; /* format.h */
+enum { RT_RECIPE_STEPS = 1024 };
+
+typedef struct rt_student_recipe {
+    int version;                       /* 0: there is no recipe */
+    char method[32], solver[32];       /* empty: not said */
+    int steps;                         /* 0: not said (a teacher) */
+    double timesteps[RT_RECIPE_STEPS]; /* what the network is fed, one per step, noisy to clean */
+    bool has_guidance;
+    double guidance;    /* the lecture's omega that sampling needs */
+    int64_t null_class; /* -1: none */
+    double low, high;   /* range of the data */
+    bool exact_in_diffusers;
+    char teacher_sha256[65];
+} rt_student_recipe;
+
+/* The fields by diffusers' names, with the class's defaults where a file is silent. */
+typedef struct rt_scheduler_config {
+    char class_name[64];
+    int64_t num_train_timesteps;
+    double beta_start, beta_end;
+    char beta_schedule[32];
+    double *trained_betas; /* num_train_timesteps of them; NULL: none */
+    bool rescale_betas_zero_snr;
+    char prediction_type[32], timestep_spacing[32];
+    int64_t steps_offset;
+    bool set_alpha_to_one, clip_sample;
+    double clip_sample_range;
+    double shift, shift_terminal; /* flow matching; shift_terminal 0: none */
+    bool use_karras_sigmas;
+    rt_student_recipe recipe;
+} rt_scheduler_config;
+
+/* Reads a file. Keys that no class of diffusers has, values out of range, and what a class would do differently (thresholding, ...) are
+ * RT_E_INVALID with file, field, value and remedy. */
+rt_status rt_scheduler_config_read(rt_scheduler_config *c, const char *path, rt_error *err);
+/* Complete or absent; the recipe is written where there is one. */
+rt_status rt_scheduler_config_write(const rt_scheduler_config *c, const char *path, rt_error *err);
+void rt_scheduler_config_free(rt_scheduler_config *c); /* what it owns */
+rt_status rt_scheduler_config_copy(rt_scheduler_config *to, const rt_scheduler_config *from, rt_error *err);
+/* For a student of a model with this configuration: the same process, DDIM's rules that make exactly the student's steps (trailing, final alpha 1,
+ * no clipping), this prediction. A flow-matching configuration stays one. */
+rt_status rt_scheduler_config_student(rt_scheduler_config *student, const rt_scheduler_config *teacher, const rt_prediction *prediction,
+                                      rt_error *err);
+/* For a model trained on process `p`, of the spec that made it. RT_E_INVALID if no class of diffusers has that process. */
+rt_status rt_scheduler_config_from(rt_scheduler_config *c, const rt_process_spec *spec, const rt_prediction *prediction, rt_error *err);
+/* The recipe as JSON text, for the metadata of a safetensors file; the caller frees it. NULL when memory is out or there is no recipe. */
+char *rt_recipe_text(const rt_student_recipe *recipe);
+
 typedef struct rt_scheduler rt_scheduler;
 
-/* float32: with diffusers' own tables (to repeat its pictures), else with double ones. Classes and keys that Retort does not know how to follow
- * are refused by name (RT_E_INVALID). */
-rt_status rt_scheduler_new(rt_scheduler **scheduler, const struct rt_scheduler_config *config, bool float32, rt_error *err);
+/* float32: with diffusers' own tables (to repeat its pictures), else with double ones. Copies what it needs. */
+rt_status rt_scheduler_new(rt_scheduler **scheduler, const rt_scheduler_config *config, bool float32, rt_error *err);
+rt_status rt_scheduler_open(rt_scheduler **scheduler, const char *path, bool float32, rt_error *err); /* read and new */
 void rt_scheduler_free(rt_scheduler *s);
-const rt_process *rt_scheduler_process(const rt_scheduler *s); /* borrowed */
+const rt_scheduler_config *rt_scheduler_get_config(const rt_scheduler *s); /* borrowed */
+const rt_process *rt_scheduler_process(const rt_scheduler *s);             /* borrowed */
 const rt_prediction *rt_scheduler_prediction(const rt_scheduler *s);
 const rt_solver *rt_scheduler_solver(const rt_scheduler *s); /* NULL: the class has a process that is known and a solver that is not */
 double rt_scheduler_clip(const rt_scheduler *s);             /* for rt_sample_spec.clip */
+bool rt_scheduler_describe(int i, rt_row_text *row);         /* the classes */
 /* The transitions that diffusers makes in `steps` steps: from[steps], to[steps]. They need not join: DDIM steps by T / steps, rounded down. */
 rt_status rt_scheduler_path(const rt_scheduler *s, int steps, double *from, double *to, rt_error *err);
+/* The grid that the recipe says: times[recipe.steps + 1]. */
+rt_status rt_scheduler_recipe_times(const rt_scheduler *s, double *times, rt_error *err);
 
 /* ---- oracles: exact models ------------------------------------------------------------------------------------------------------------
  * Data whose marginals are known: Gaussian N(mu, Sigma), p_t = N(alpha mu, alpha^2 Sigma + beta^2 I). */

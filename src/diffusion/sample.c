@@ -55,7 +55,10 @@ rt_status rt_sample(const rt_sample_spec *spec, const rt_field *field, int64_t n
 {
     const double *to = spec->to ? spec->to : spec->from + 1;
     if (spec->steps < 1) RT_RAISE(RT_E_USAGE, "%d steps; at least 1 is needed", spec->steps);
-    for (int k = 0; k < spec->steps; k++) RT_TRY(rt_process_check_step(spec->process, spec->from[k], to[k], err));
+    for (int k = 0; k < spec->steps; k++) {
+        bool stands = spec->to && to[k] > 0 && to[k] == spec->from[k] && to[k] <= rt_process_end(spec->process);
+        if (!stands) RT_TRY(rt_process_check_step(spec->process, spec->from[k], to[k], err));
+    }
     if (!isfinite(spec->guidance)) RT_RAISE(RT_E_USAGE, "guidance is %g; must be a finite number (the lecture's omega)", spec->guidance);
     if (!(spec->clip >= 0)) RT_RAISE(RT_E_USAGE, "clip is %g; must be positive, or 0 for none", spec->clip);
     bool pairs = spec->guidance != 0;
