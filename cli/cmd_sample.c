@@ -1,0 +1,140 @@
+/* cmd_sample.c -- retort sample MODEL: draw samples. */
+#include "samples.h"
+
+#include <string.h>
+
+static const cli_option options[] = {{"n", 'n', "N", "sample.n", "16", "number of samples", NULL},
+                                     {"out", 'o', "PATH", NULL, NULL, ".png (a grid), .safetensors, .zip, or a folder", NULL},
+                                     {"steps", 0, "N", "sample.steps", NULL, "network calls (a student knows its own)", NULL},
+                                     {"times", 0, "T,T,...", "sample.times", NULL, "the times to visit, noisy to clean, instead of --steps", NULL},
+                                     CLI_SAMPLING_OPTIONS,
+                                     {"noise", 0, "FILE", NULL, NULL, "start from tensor noise [n,...] of this file (and classes y [n])", NULL},
+                                     {"draws", 0, "FILE", NULL, NULL, "the noise that a stochastic solver adds: tensor draws [calls,n,...]", NULL},
+                                     {"trace", 0, NULL, NULL, NULL, "keep the states between the steps (.safetensors)", NULL},
+                                     {0}};
+
+typedef struct sampler {
+    cli_call *c;
+    cli_sink *sink;
+    cli_progress progress;
+    int64_t done;
+} sampler;
+
+static rt_status take(void *user, const rt_samples *s, rt_error *err)
+{
+    sampler *r = user;
+    TRY(cli_sink_take(r->sink, s, err));
+    r->done += s->count;
+    cli_progress_at(&r->progress, (double)r->done);
+    if (cli_interrupted()) return rt_error_set(err, RT_E_INTERRUPTED, "interrupted after %lld samples", (long long)r->done);
+    return RT_OK;
+}
+
+static void put_report(cli_call *c, const rt_sample_report *r)
+{
+    json_t *times = json_array();
+    for (int i = 0; i < r->n_times; i++) json_array_append_new(times, json_real(r->times[i]));
+    cli_put(c, "steps", json_integer(r->steps));
+    cli_put(c, "network_calls", json_integer(r->calls));
+    cli_put(c, "solver", json_string(r->solver));
+    cli_put(c, "grid", json_string(r->grid));
+    cli_put(c, "times", times);
+}
+
+static rt_status draw(cli_call *c, rt_model *model, const char *path, const char *out, rt_sampling *s, rt_error *err)
+{
+    const rt_model_info *info = rt_model_get_info(model);
+    rt_sample_report report = {0};
+    TRY(rt_model_plan(model, s, &report, err));
+    if (*report.remark) cli_say(c, "%s", report.remark);
+    cli_put(c, "model", cli_model_json(path, info));
+    cli_put(c, "n", json_integer(s->n));
+    put_report(c, &report);
+    if (c->dry_run) {
+        cli_print_config(c, c->text);
+        cli_say(c, "would write %s: %lld samples of %d steps with %s, %lld network calls each", out, (long long)s->n, report.steps, report.solver,
+                (long long)report.calls);
+        return RT_OK;
+    }
+    sampler r = {.c = c};
+    double began = cli_now();
+    rt_status status = cli_sink_open(&r.sink, c, out, info, s->n, report.steps, s->trace, err);
+    cli_progress_start(&r.progress, c, "sampling", "samples", (double)s->n);
+    if (status == RT_OK) status = rt_model_sample(model, s, take, &r, &report, err);
+    if (status == RT_OK) status = cli_sink_finish(r.sink, &report, err);
+    cli_sink_free(r.sink);
+    TRY(status);
+    cli_progress_end(&r.progress, (double)r.done);
+    double seconds = cli_now() - began;
+    cli_put(c, "out", json_string(out));
+    cli_put(c, "sampling_seconds", json_real(seconds));
+    cli_say(c, "%s: %lld samples, %d steps of %s, %.3g s", out, (long long)s->n, report.steps, report.solver, seconds);
+    return RT_OK;
+}
+
+/* Noise from a file decides how many samples there are, unless --n does. */
+static rt_status read_noise(cli_call *c, const rt_model_info *info, rt_sampling *s, rt_tensor *noise, rt_tensor *y, rt_error *err)
+{
+    const char *path = cli_text(c, "noise");
+    if (!path) return RT_OK;
+    int64_t n = -1;
+    TRY(cli_read_samples(path, "noise", info, noise, &n, err));
+    if (cli_given(c, "n") && s->n > n)
+        return rt_error_set(err, RT_E_USAGE, "%s: holds %lld noises, fewer than --n %lld", path, (long long)n, (long long)s->n);
+    if (!cli_given(c, "n")) s->n = n;
+    s->noise = noise->data;
+    TRY(cli_read_labels(path, n, y, err));
+    if (y->data && info->classes && !cli_given(c, "class")) s->y = y->data;
+    return RT_OK;
+}
+
+static rt_status read_draws(cli_call *c, const rt_model_info *info, rt_sampling *s, rt_tensor *draws, rt_error *err)
+{
+    const char *path = cli_text(c, "draws");
+    return path ? cli_read_draws(path, info, s->n, draws, &s->draws, &s->n_draws, err) : RT_OK;
+}
+
+static rt_status run(cli_call *c, rt_error *err)
+{
+    const char *path = c->arguments[0], *out = cli_text(c, "out");
+    rt_sampling s = {.seed = c->seed, .n = cli_int(c, "n", 1, 100000000), .trace = cli_flag(c, "trace")};
+    double *times;
+    if (cli_text(c, "steps")) s.steps = (int)cli_int(c, "steps", 1, RT_MODEL_STEPS);
+    s.n_times = cli_reals(c, "times", 0, 1e9, &times);
+    s.times = s.n_times ? times : NULL;
+    TRY(cli_ok(c, err));
+    if (!out) return rt_error_set(err, RT_E_USAGE, "--out is missing: PATH.png, PATH.safetensors, PATH.zip, or a folder");
+    if (s.times && cli_given(c, "steps")) return rt_error_set(err, RT_E_USAGE, "--steps and --times exclude each other");
+    TRY(cli_claim_out(c, out, err));
+
+    rt_model *model = NULL;
+    rt_tensor noise = {0}, y = {0}, draws = {0};
+    TRY(cli_open_model(c, path, &model, err));
+    const rt_model_info *info = rt_model_get_info(model);
+    rt_status status = cli_read_sampling(c, info, &s, err);
+    if (status == RT_OK) status = read_noise(c, info, &s, &noise, &y, err);
+    if (status == RT_OK) status = read_draws(c, info, &s, &draws, err);
+    if (status == RT_OK) status = draw(c, model, path, out, &s, err);
+    rt_tensor_free(&noise);
+    rt_tensor_free(&y);
+    rt_tensor_free(&draws);
+    rt_model_free(model);
+    return status;
+}
+
+const cli_command cli_sample_command = {
+    .name = "sample",
+    .arguments = "MODEL",
+    .summary = "draw samples from a model",
+    .text = "MODEL is a folder (a diffusers pipeline, a run, a student) or oracle:FILE.json. A student is sampled by the recipe that it\n"
+            "carries; other models obey their scheduler. --out decides the form: x.png is one picture of all samples, x.safetensors\n"
+            "holds the numbers in the model's range, x.zip and folders hold one PNG per sample.",
+    .examples = "retort sample models/fashion-mnist-4 --n 64 --out grid.png\n"
+                "retort sample models/fashion-mnist --n 64 --steps 8 --solver ddim --seed 1 --out x.safetensors",
+    .options = options,
+    .shared = cli_model_options,
+    .shared_title = "Options for models",
+    .min_arguments = 1,
+    .max_arguments = 1,
+    .run = run,
+};

@@ -1,0 +1,119 @@
+/* model.h -- a model ready for use, from any path that names one: network, weights, process, prediction and sampling recipe together.
+ *
+ *     rt_model *m;
+ *     RT_TRY(rt_model_open(&m, &(rt_model_spec){.path = "models/fashion-mnist-4"}, err));
+ *     RT_TRY(rt_model_sample(m, &(rt_sampling){.n = 64}, keep, user, &report, err));
+ *     rt_model_free(m);
+ *
+ * A path is oracle:FILE.json, or a folder, where the first that is found counts: model_index.json (a pipeline: unet/ or transformer/, and
+ * scheduler/), a run's config.yaml (its student/, else model/), config.json. Samples are rows of features in the model's range. */
+#ifndef RETORT_MODEL_H
+#define RETORT_MODEL_H
+
+#include "retort/base.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+enum { RT_MODEL_TEXT = 1024, RT_MODEL_STEPS = 4096 };
+
+typedef struct rt_model rt_model;
+
+typedef struct rt_model_spec {
+    const char *path;
+    const char *scheduler;   /* diffusers scheduler configuration to use instead of the model's; NULL: the model's own */
+    const char *weights;     /* "ema" (or NULL) or "raw" */
+    const char *backend;     /* NULL: the fastest */
+    int threads;             /* 0: all cores */
+    const double *range;     /* {low, high} of the model's values; NULL: its recipe's, else -1, 1 */
+    int64_t null_class;      /* the label that means no class, where has_null_class */
+    bool has_null_class;
+} rt_model_spec;
+
+/* How a student wants to be sampled; steps 0: no recipe. */
+typedef struct rt_recipe {
+    char method[32], solver[32];
+    int steps;
+    double times[RT_MODEL_STEPS + 1]; /* of the process, noisy to clean, steps + 1 of them, the last 0 */
+    double guidance;
+    bool has_guidance, exact_in_diffusers;
+    char teacher_sha256[65];
+} rt_recipe;
+
+typedef struct rt_model_info {
+    char chosen[RT_MODEL_TEXT]; /* the file or folder that was read */
+    char network[32];           /* "unet", "mlp", "classifier", "oracle" */
+    char process[32], prediction[32], scheduler[64]; /* empty: none; scheduler: its class name */
+    int rank;                   /* of one sample */
+    int64_t shape[RT_MAX_RANK], features;
+    int64_t timesteps;          /* T of a discrete process, 0: continuous */
+    int64_t classes;            /* labels that the network takes, the null class included; 0: none */
+    int64_t null_class;         /* -1: none */
+    int64_t parameters;
+    double low, high;
+    int feature_dims;           /* of a classifier's features; 0: it has none */
+    char sha256[65];            /* of the weights; empty for oracles */
+    rt_recipe recipe;
+} rt_model_info;
+
+rt_status rt_model_open(rt_model **model, const rt_model_spec *spec, rt_error *err);
+void rt_model_free(rt_model *model);
+const rt_model_info *rt_model_get_info(const rt_model *model); /* borrowed */
+
+/* The raw output of the network for n samples x at the times t (n numbers, in the network's units), classes y (NULL: none). */
+rt_status rt_model_predict(rt_model *model, int64_t n, const float *x, const double *t, const int64_t *y, float *out, rt_error *err);
+/* The same as x0-, epsilon-, v-prediction or score: `as` is a row of `retort list predictions`. */
+rt_status rt_model_predict_as(rt_model *model, const char *as, int64_t n, const float *x, const double *t, const int64_t *y, float *out,
+                              rt_error *err);
+/* The features of a classifier (feature_dims numbers each) and, if wanted, its most likely labels. */
+rt_status rt_model_features(rt_model *model, int64_t n, const float *x, float *features, int64_t *labels, rt_error *err);
+
+typedef enum rt_class_choice { RT_CLASS_ALL, RT_CLASS_ONE, RT_CLASS_NULL } rt_class_choice;
+
+typedef struct rt_sampling {
+    int64_t n, first; /* samples first .. first + n - 1: draws are keyed by the sample's number, so parts join up */
+    int64_t batch;    /* samples at a time; 0: a good number */
+    uint64_t seed;
+    int steps;           /* 0: the recipe's, else the scheduler's way of 50 */
+    const double *times; /* n_times times of the process, noisy to clean, instead of steps and grid; 0 is appended if it is missing */
+    int n_times;
+    const char *grid, *solver; /* rows; NULL: the recipe's, else the scheduler's, else ddim on trailing times */
+    double guidance;           /* the lecture's omega: (1+w) cond - w uncond */
+    bool has_guidance;
+    rt_class_choice choice; /* ALL: sample j gets class j mod C */
+    int64_t label;          /* for RT_CLASS_ONE */
+    const float *noise;     /* n rows of unit variance instead of the seed's; NULL: the seed's */
+    const int64_t *y;       /* n classes that go with them; NULL: as `choice` says */
+    const float *draws;     /* [calls][n][features] for solvers that draw; NULL: the seed's */
+    int64_t n_draws;        /* calls in draws */
+    bool trace;             /* deliver the states between the steps too */
+} rt_sampling;
+
+/* A batch of finished samples: x[count][features], y (NULL: no classes), trace[steps + 1][count][features] (NULL unless asked for). */
+typedef struct rt_samples {
+    int64_t first, count;
+    const float *x;
+    const int64_t *y;
+    const float *trace;
+} rt_samples;
+/* Takes a batch; anything but RT_OK stops the sampling with that status. */
+typedef rt_status (*rt_take_samples)(void *user, const rt_samples *s, rt_error *err);
+
+typedef struct rt_sample_report {
+    int steps;
+    int64_t calls; /* of the network per sample; guidance counts twice */
+    char solver[32], grid[32];
+    int n_times;
+    double times[RT_MODEL_STEPS + 1];
+    char remark[256]; /* what a user should know: clipping, an overridden recipe; may be empty */
+} rt_sample_report;
+
+/* Resolves what sampling would do, without doing it. */
+rt_status rt_model_plan(rt_model *model, const rt_sampling *s, rt_sample_report *report, rt_error *err);
+rt_status rt_model_sample(rt_model *model, const rt_sampling *s, rt_take_samples take, void *user, rt_sample_report *report, rt_error *err);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
