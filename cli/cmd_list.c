@@ -2,37 +2,38 @@
 #include "cli.h"
 
 #include "retort/config.h"
+#include "retort/diffusion.h"
 #include "retort/ops.h"
 
 #include <string.h>
 
-/* One kind of row: `row` fills name, source and text of row i, or returns false after the last. */
-typedef struct listed {
-    const char *name, *source, *text;
-} listed;
-
 typedef struct kind {
     const char *name, *help;
-    bool (*row)(int i, listed *out);
+    bool (*row)(int i, rt_row_text *out); /* row i, false past the last */
 } kind;
 
-static bool key_row(int i, listed *out)
+static bool key_row(int i, rt_row_text *out)
 {
     if (i >= rt_config_n_keys) return false;
     const rt_config_key *k = &rt_config_keys[i];
-    *out = (listed){k->name, *k->value ? k->value : "-", k->help};
+    *out = (rt_row_text){k->name, *k->value ? k->value : "-", k->help};
     return true;
 }
 
-static bool operator_row(int i, listed *out)
+static bool operator_row(int i, rt_row_text *out)
 {
     rt_op_row r;
     if (!rt_op_describe(i, &r)) return false;
-    *out = (listed){r.name, r.gradient, r.formula};
+    *out = (rt_row_text){r.name, r.gradient, r.formula};
     return true;
 }
 
 static const kind kinds[] = {
+    {"solvers", "how a sampling step is made", rt_solver_describe},
+    {"processes", "how data becomes noise", rt_process_describe},
+    {"grids", "which times a sampler visits", rt_grid_describe},
+    {"predictions", "what a network's output means", rt_prediction_describe},
+    {"weights", "what an error at a time counts in a loss", rt_weight_describe},
     {"operators", "what graphs are made of, with their formulas", operator_row},
     {"keys", "settings of runs, with their defaults", key_row},
 };
@@ -42,7 +43,7 @@ enum { KINDS = sizeof kinds / sizeof *kinds };
 static void print_rows(cli_call *c, const kind *k)
 {
     json_t *rows = json_array();
-    listed r;
+    rt_row_text r;
     size_t widest = 0, second = 0;
     for (int i = 0; k->row(i, &r); i++) {
         if (strlen(r.name) > widest) widest = strlen(r.name);

@@ -3,15 +3,16 @@
 
 #include <string.h>
 
-static const cli_option options[] = {{"n", 'n', "N", "sample.n", "16", "number of samples", NULL},
-                                     {"out", 'o', "PATH", NULL, NULL, ".png (a grid), .safetensors, .zip, or a folder", NULL},
-                                     {"steps", 0, "N", "sample.steps", NULL, "network calls (a student knows its own)", NULL},
-                                     {"times", 0, "T,T,...", "sample.times", NULL, "the times to visit, noisy to clean, instead of --steps", NULL},
-                                     CLI_SAMPLING_OPTIONS,
-                                     {"noise", 0, "FILE", NULL, NULL, "start from tensor noise [n,...] of this file (and classes y [n])", NULL},
-                                     {"draws", 0, "FILE", NULL, NULL, "the noise that a stochastic solver adds: tensor draws [calls,n,...]", NULL},
-                                     {"trace", 0, NULL, NULL, NULL, "keep the states between the steps (.safetensors)", NULL},
-                                     {0}};
+static const cli_option options[] = {
+    {"n", 'n', "N", "sample.n", "16", "number of samples", NULL},
+    {"out", 'o', "PATH", NULL, NULL, ".png (a grid), .safetensors, .zip, or a folder", NULL},
+    {"steps", 0, "N", "sample.steps", NULL, "network calls (a student knows its own)", NULL},
+    {"times", 0, "T,T,...", "sample.times", NULL, "the times to visit, noisy to clean, instead of --steps", NULL},
+    CLI_SAMPLING_OPTIONS,
+    {"noise", 0, "FILE", NULL, NULL, "start from tensor noise [n,...] of this file (and classes y [n])", NULL},
+    {"draws", 0, "FILE", NULL, NULL, "the noise that a stochastic solver adds: tensor draws [calls,n,...]", NULL},
+    {"trace", 0, NULL, NULL, NULL, "keep the states between the steps (.safetensors)", NULL},
+    {0}};
 
 typedef struct sampler {
     cli_call *c;
@@ -52,8 +53,8 @@ static rt_status draw(cli_call *c, rt_model *model, const char *path, const char
     put_report(c, &report);
     if (c->dry_run) {
         cli_print_config(c, c->text);
-        cli_say(c, "would write %s: %lld samples of %d steps with %s, %lld network calls each", out, (long long)s->n, report.steps, report.solver,
-                (long long)report.calls);
+        cli_say(c, "would write %s: %lld samples of %d steps with %s, %lld network calls each", out, (long long)s->n, report.steps,
+                report.solver, (long long)report.calls);
         return RT_OK;
     }
     sampler r = {.c = c};

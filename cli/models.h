@@ -18,11 +18,13 @@ rt_status cli_read_samples(const char *path, const char *name, const rt_model_in
 
 /* The options that choose how to sample, for `sample` and `eval`. */
 #define CLI_SAMPLING_OPTIONS                                                                                                               \
-    {"grid", 0, "NAME", "sample.grid", NULL, "where the steps go: retort list grids", NULL},                                              \
-        {"solver", 0, "NAME", "sample.solver", NULL, "how a step is made: retort list solvers", NULL},                                    \
+    {"grid", 0, "NAME", "sample.grid", NULL, "where the steps go: retort list grids", NULL},                                               \
+        {"solver", 0, "NAME", "sample.solver", NULL, "how a step is made: retort list solvers", NULL},                                     \
         {"guidance", 'w', "W", "sample.guidance", NULL, "(1+W) conditional - W unconditional", NULL},                                      \
-        {"class", 0, "K|all|null", "sample.class", "all", "the class of every sample; all: sample j gets j mod C", NULL},                 \
-        {"batch", 'b', "N", "sample.batch", NULL, "samples at a time", NULL}
+        {"class", 0, "K|all|null", "sample.class", "all", "the class of every sample; all: sample j gets j mod C", NULL},                  \
+    {                                                                                                                                      \
+        "batch", 'b', "N", "sample.batch", NULL, "samples at a time", NULL                                                                 \
+    }
 
 /* Reads those into *s. */
 rt_status cli_read_sampling(cli_call *c, const rt_model_info *info, rt_sampling *s, rt_error *err);

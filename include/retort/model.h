@@ -22,12 +22,12 @@ typedef struct rt_model rt_model;
 
 typedef struct rt_model_spec {
     const char *path;
-    const char *scheduler;   /* diffusers scheduler configuration to use instead of the model's; NULL: the model's own */
-    const char *weights;     /* "ema" (or NULL) or "raw" */
-    const char *backend;     /* NULL: the fastest */
-    int threads;             /* 0: all cores */
-    const double *range;     /* {low, high} of the model's values; NULL: its recipe's, else -1, 1 */
-    int64_t null_class;      /* the label that means no class, where has_null_class */
+    const char *scheduler; /* diffusers scheduler configuration to use instead of the model's; NULL: the model's own */
+    const char *weights;   /* "ema" (or NULL) or "raw" */
+    const char *backend;   /* NULL: the fastest */
+    int threads;           /* 0: all cores */
+    const double *range;   /* {low, high} of the model's values; NULL: its recipe's, else -1, 1 */
+    int64_t null_class;    /* the label that means no class, where has_null_class */
     bool has_null_class;
 } rt_model_spec;
 
@@ -42,18 +42,18 @@ typedef struct rt_recipe {
 } rt_recipe;
 
 typedef struct rt_model_info {
-    char chosen[RT_MODEL_TEXT]; /* the file or folder that was read */
-    char network[32];           /* "unet", "mlp", "classifier", "oracle" */
+    char chosen[RT_MODEL_TEXT];                      /* the file or folder that was read */
+    char network[32];                                /* "unet", "mlp", "classifier", "oracle" */
     char process[32], prediction[32], scheduler[64]; /* empty: none; scheduler: its class name */
-    int rank;                   /* of one sample */
+    int rank;                                        /* of one sample */
     int64_t shape[RT_MAX_RANK], features;
-    int64_t timesteps;          /* T of a discrete process, 0: continuous */
-    int64_t classes;            /* labels that the network takes, the null class included; 0: none */
-    int64_t null_class;         /* -1: none */
+    int64_t timesteps;  /* T of a discrete process, 0: continuous */
+    int64_t classes;    /* labels that the network takes, the null class included; 0: none */
+    int64_t null_class; /* -1: none */
     int64_t parameters;
     double low, high;
-    int feature_dims;           /* of a classifier's features; 0: it has none */
-    char sha256[65];            /* of the weights; empty for oracles */
+    int feature_dims; /* of a classifier's features; 0: it has none */
+    char sha256[65];  /* of the weights; empty for oracles */
     rt_recipe recipe;
 } rt_model_info;
 

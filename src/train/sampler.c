@@ -1,0 +1,253 @@
+/* sampler.c -- a model's samples: which steps, from which noise, in which batches. The mathematics is the driver's (rt_sample). */
+#include "train/model_parts.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { USUAL_STEPS = 50, USUAL_BATCH = 64 };
+
+/* The transitions of one sampling: step k goes from[k] -> to[k]. */
+typedef struct path {
+    int steps;
+    const rt_solver *solver;
+    double clip, guidance;
+    double from[RT_MODEL_STEPS + 1], to[RT_MODEL_STEPS];
+} path;
+
+/* Times that the caller listed; the 0 at the end may be left out. */
+static rt_status listed_times(const rt_model *m, const rt_sampling *s, path *p, rt_error *err)
+{
+    int n = s->n_times;
+    if (n > RT_MODEL_STEPS) RT_RAISE(RT_E_USAGE, "%d times; at most %d", n, RT_MODEL_STEPS);
+    memcpy(p->from, s->times, (size_t)n * sizeof *p->from);
+    if (p->from[n - 1] != 0) p->from[n++] = 0;
+    p->steps = n - 1;
+    return rt_grid_check(m->process, p->steps, p->from, err);
+}
+
+static void join_steps(path *p)
+{
+    for (int k = 0; k < p->steps; k++) p->to[k] = p->from[k + 1];
+}
+
+/* Whose word counts: the caller's times or grid, then the recipe that a student carries, then the scheduler, then trailing times. */
+static rt_status choose_path(const rt_model *m, const rt_sampling *s, path *p, rt_sample_report *r, rt_error *err)
+{
+    const rt_recipe *recipe = m->info.recipe.steps ? &m->info.recipe : NULL;
+    const char *solver = s->solver ? s->solver : recipe ? recipe->solver : NULL, *grid = "trailing";
+    p->steps = s->steps ? s->steps : recipe ? recipe->steps : USUAL_STEPS;
+    if (s->steps < 0 || p->steps > RT_MODEL_STEPS) RT_RAISE(RT_E_USAGE, "%d steps; must be 1 to %d", s->steps, RT_MODEL_STEPS);
+    if (s->n_times) {
+        RT_TRY(listed_times(m, s, p, err));
+        grid = "times";
+    } else if (s->grid) {
+        RT_TRY(rt_grid_build(s->grid, m->process, p->steps, p->from, err));
+        grid = s->grid;
+    } else if (recipe && p->steps == recipe->steps) {
+        memcpy(p->from, recipe->times, (size_t)(recipe->steps + 1) * sizeof *p->from);
+        grid = "recipe";
+    } else if (m->scheduler && rt_scheduler_solver(m->scheduler)) {
+        RT_TRY(rt_scheduler_path(m->scheduler, p->steps, p->from, p->to, err));
+        grid = "scheduler";
+    } else {
+        RT_TRY(rt_grid_build(grid, m->process, p->steps, p->from, err));
+    }
+    if (strcmp(grid, "scheduler") != 0) join_steps(p);
+    snprintf(r->grid, sizeof r->grid, "%s", grid);
+    if (!solver && m->scheduler && rt_scheduler_solver(m->scheduler))
+        p->solver = rt_scheduler_solver(m->scheduler);
+    else
+        p->solver = rt_solver_find(solver ? solver : "ddim", err);
+    if (!p->solver) return RT_E_USAGE;
+    snprintf(r->solver, sizeof r->solver, "%s", rt_solver_get_info(p->solver)->name);
+    p->clip = m->scheduler ? rt_scheduler_clip(m->scheduler) : 0;
+    p->guidance = s->has_guidance ? s->guidance : recipe && recipe->has_guidance ? recipe->guidance : 0;
+    return RT_OK;
+}
+
+static void remark(const rt_model *m, const rt_sampling *s, const path *p, rt_sample_report *r)
+{
+    const rt_recipe *recipe = &m->info.recipe;
+    size_t size = sizeof r->remark, at = 0;
+    bool other = (s->steps && s->steps != recipe->steps) || s->n_times || s->grid || (s->solver && strcmp(s->solver, recipe->solver)) ||
+                 (s->has_guidance && (!recipe->has_guidance || s->guidance != recipe->guidance));
+    if (recipe->steps && other)
+        at += (size_t)snprintf(r->remark, size, "warning: this student was made for %d steps of %s; its recipe is overridden. ",
+                               recipe->steps, recipe->solver);
+    if (p->clip > 0 && at < size)
+        at += (size_t)snprintf(r->remark + at, size - at, "%s: x0 is clipped to [%g, %g]. ", m->info.scheduler, -p->clip, p->clip);
+    double last = p->to[p->steps - 1];
+    if (last > 0 && at < size)
+        at += (size_t)snprintf(r->remark + at, size - at, "%s: the last step ends at alpha %.6g, not at data. ", m->info.scheduler,
+                               rt_process_alpha(m->process, last));
+    if (m->scheduler && !rt_scheduler_solver(m->scheduler) && !s->solver && !recipe->steps && at < size)
+        snprintf(r->remark + at, size - at, "%s: its solver is not known here; ddim is used. ", m->info.scheduler);
+    size_t n = strlen(r->remark);
+    if (n) r->remark[n - 1] = 0;
+}
+
+static rt_status check_classes(const rt_model *m, const rt_sampling *s, double guidance, rt_error *err)
+{
+    const rt_model_info *i = &m->info;
+    if (guidance != 0 && i->classes == 0) RT_RAISE(RT_E_USAGE, "guidance needs a model with classes; this one has none");
+    if (guidance != 0 && i->null_class < 0)
+        RT_RAISE(RT_E_USAGE, "guidance needs a null class; the model names none, so give --null-class K (a label in 0..%lld)",
+                 (long long)i->classes - 1);
+    if (s->choice == RT_CLASS_NULL && i->null_class < 0)
+        RT_RAISE(RT_E_USAGE, "the model has no null class%s", i->classes ? "; give --null-class K" : "");
+    if (s->choice == RT_CLASS_ONE && (s->label < 0 || s->label >= i->classes))
+        RT_RAISE(RT_E_USAGE, "class %lld does not exist; the model has %lld", (long long)s->label, (long long)i->classes);
+    for (int64_t j = 0; s->y && j < s->n; j++)
+        if (s->y[j] < 0 || s->y[j] >= i->classes)
+            RT_RAISE(RT_E_INVALID, "y[%lld] is %lld; must be 0 to %lld", (long long)j, (long long)s->y[j], (long long)i->classes - 1);
+    return RT_OK;
+}
+
+static rt_status resolve(const rt_model *m, const rt_sampling *s, path *p, rt_sample_report *r, rt_error *err)
+{
+    *r = (rt_sample_report){0};
+    if (!m->process)
+        RT_RAISE(RT_E_USAGE, "%s: the model has no scheduler, so nothing says how noise becomes data; give one with --scheduler FILE",
+                 m->info.chosen);
+    RT_TRY(choose_path(m, s, p, r, err));
+    RT_TRY(check_classes(m, s, p->guidance, err));
+    r->steps = p->steps;
+    r->calls = (int64_t)p->steps * rt_solver_get_info(p->solver)->calls * (p->guidance != 0 ? 2 : 1);
+    r->n_times = p->steps + 1;
+    memcpy(r->times, p->from, (size_t)p->steps * sizeof *p->from);
+    r->times[p->steps] = p->to[p->steps - 1];
+    if (s->draws && !rt_solver_get_info(p->solver)->stochastic)
+        RT_RAISE(RT_E_USAGE, "--draws: the solver %s adds no noise", rt_solver_get_info(p->solver)->name);
+    remark(m, s, p, r);
+    return RT_OK;
+}
+
+/* ---- one batch */
+
+typedef struct batch {
+    const rt_model *model;
+    rt_sample_spec spec;
+    int64_t room, features, count; /* samples that fit; of this batch */
+    double *state;
+    float *x, *trace;
+    int64_t *y;
+} batch;
+
+static void to_float(const double *from, int64_t n, float *to)
+{
+    for (int64_t i = 0; i < n; i++) to[i] = (float)from[i];
+}
+
+static rt_status keep_trace(void *self, int k, double t, int64_t n, const double *x, rt_error *err)
+{
+    batch *b = self;
+    (void)t;
+    (void)err;
+    to_float(x, n * b->features, b->trace + (int64_t)k * n * b->features);
+    return RT_OK;
+}
+
+/* Noise of sample `index`: keyed by its number, so it depends neither on batches nor on how many samples are drawn. */
+static void draw_noise(uint64_t seed, int64_t index, int64_t features, double *out)
+{
+    rt__draw d = {.seed = seed, .name = rt__draw_name("sample.noise")};
+    for (int64_t i = 0; i < features; i += 4) {
+        double v[4];
+        rt__draw_normal(&d, (uint32_t)index, (uint32_t)(i / 4), v);
+        for (int64_t j = i; j < i + 4 && j < features; j++) out[j] = v[j - i];
+    }
+}
+
+static void start(batch *b, const rt_sampling *s, int64_t at)
+{
+    const rt_model_info *info = &b->model->info;
+    double scale = rt_process_noise_scale(b->model->process);
+    int64_t usual = info->null_class >= 0 ? info->classes - 1 : info->classes; /* without the null class */
+    for (int64_t j = 0; j < b->count; j++) {
+        double *x = b->state + j * b->features;
+        int64_t index = s->first + at + j;
+        if (s->noise)
+            for (int64_t i = 0; i < b->features; i++) x[i] = (double)s->noise[(at + j) * b->features + i];
+        else
+            draw_noise(s->seed, index, b->features, x);
+        for (int64_t i = 0; i < b->features; i++) x[i] *= scale;
+        if (!info->classes) continue;
+        int64_t label = index % (usual > 0 ? usual : 1);
+        if (info->null_class >= 0 && label >= info->null_class && usual > 0) label++; /* a null class in the middle is stepped over */
+        b->y[j] = s->y ? s->y[at + j] : s->choice == RT_CLASS_ONE ? s->label : s->choice == RT_CLASS_NULL ? info->null_class : label;
+    }
+}
+
+static bool open_batch(batch *b, const rt_model *m, const rt_sampling *s, const path *p)
+{
+    int64_t wanted = s->batch > 0 ? s->batch : USUAL_BATCH;
+    b->model = m;
+    b->features = m->info.features;
+    b->room = wanted < s->n ? wanted : s->n;
+    size_t size = (size_t)(b->room * b->features);
+    b->state = malloc(size * sizeof *b->state);
+    b->x = malloc(size * sizeof *b->x);
+    b->y = m->info.classes ? malloc((size_t)b->room * sizeof *b->y) : NULL;
+    b->trace = s->trace ? malloc(size * (size_t)(p->steps + 1) * sizeof *b->trace) : NULL;
+    b->spec = (rt_sample_spec){.process = m->process,
+                               .solver = p->solver,
+                               .steps = p->steps,
+                               .from = p->from,
+                               .to = p->to,
+                               .guidance = p->guidance,
+                               .clip = p->clip,
+                               .trace = s->trace ? keep_trace : NULL,
+                               .trace_self = b};
+    return b->state && b->x && (b->y || !m->info.classes) && (b->trace || !s->trace);
+}
+
+static void close_batch(batch *b)
+{
+    free(b->state);
+    free(b->x);
+    free(b->y);
+    free(b->trace);
+}
+
+static rt_status run_batches(batch *b, rt_model *m, const rt_sampling *s, rt_take_samples take, void *user, rt_error *err)
+{
+    rt_field field;
+    RT_TRY(rt__model_field(m, b->room * (b->spec.guidance != 0 ? 2 : 1), &field, err));
+    for (int64_t at = 0; at < s->n; at += b->room) {
+        b->count = s->n - at < b->room ? s->n - at : b->room;
+        start(b, s, at);
+        RT_TRY(rt_sample(&b->spec, &field, b->count, b->state, b->y, err));
+        to_float(b->state, b->count * b->features, b->x);
+        for (int64_t i = 0; i < b->count * b->features; i++)
+            if (!isfinite(b->x[i]))
+                RT_RAISE(RT_E_INVALID, "sample %lld is not finite (NaN or infinite); are these weights of a trained model?",
+                         (long long)(s->first + at + i / b->features));
+        RT_TRY(take(user, &(rt_samples){s->first + at, b->count, b->x, b->y, b->trace}, err));
+    }
+    return RT_OK;
+}
+
+rt_status rt_model_plan(rt_model *m, const rt_sampling *s, rt_sample_report *report, rt_error *err)
+{
+    path *p = calloc(1, sizeof *p);
+    if (!p) RT_RAISE(RT_E_MEMORY, "out of memory for the times of a sampler");
+    rt_status status = resolve(m, s, p, report, err);
+    free(p);
+    return status;
+}
+
+rt_status rt_model_sample(rt_model *m, const rt_sampling *s, rt_take_samples take, void *user, rt_sample_report *report, rt_error *err)
+{
+    batch b = {0};
+    path *p = calloc(1, sizeof *p);
+    if (!p) RT_RAISE(RT_E_MEMORY, "out of memory for the times of a sampler");
+    rt_status status = resolve(m, s, p, report, err);
+    if (status == RT_OK && !open_batch(&b, m, s, p))
+        status = rt_error_set(err, RT_E_MEMORY, "out of memory for %lld samples at a time; lower --batch", (long long)b.room);
+    if (status == RT_OK) status = run_batches(&b, m, s, take, user, err);
+    close_batch(&b);
+    free(p);
+    return status;
+}
