@@ -5,26 +5,35 @@
 #include "base/internal.h"
 #include "retort/diffusion.h"
 #include "retort/model.h"
+#include "retort/nn.h"
+#include "retort/ops.h"
 
-/* A network compiled for one batch size; kept until another size is asked for. */
-typedef struct rt__evaluator rt__evaluator;
+/* A network compiled for one number of rows; kept until another is asked for. */
+typedef struct rt__evaluator {
+    rt_graph *graph;
+    rt_program *program;
+    rt_node *x, *t, *y, *out, *pooled; /* y NULL: no classes; t NULL, pooled not: a classifier */
+    int64_t rows, features, width;     /* width: numbers of out per row */
+} rt__evaluator;
 
 struct rt_model {
     rt_model_info info;
     rt_scheduler *scheduler;   /* NULL: none */
-    const rt_process *process; /* the scheduler's, the oracle's, or own; NULL: none */
-    rt_process *own_process;
-    const rt_prediction *prediction; /* NULL: none */
-    rt_oracle *oracle;               /* instead of a network */
-    const struct rt_net *net;
-    struct rt_net *own_net;
-    struct rt_params *params;
-    const struct rt_backend *backend;
+    const rt_process *process; /* the scheduler's or the oracle's; NULL: none */
+    const rt_prediction *prediction;
+    rt_oracle *oracle; /* instead of a network */
+    rt_net *net;
+    rt_params *params;
+    const rt_backend *backend;
     int threads;
     rt__evaluator *evaluator;
 };
 
-/* The model as the sampling driver sees it, ready for up to `rows` rows in a call. Valid until the next call or rt_model_free. */
+rt_status rt__model_evaluator(rt_model *m, int64_t rows, rt__evaluator **evaluator, rt_error *err);
+rt_status rt__evaluator_run(rt__evaluator *e, rt_error *err);
+void rt__evaluator_free(rt__evaluator *e);
+
+/* The model as the sampling driver sees it, for calls of about `rows` rows. Valid until the next call or rt_model_free. */
 rt_status rt__model_field(rt_model *m, int64_t rows, rt_field *field, rt_error *err);
 
 #endif

@@ -1,0 +1,98 @@
+/* evaluator.c -- a network as a function on host arrays: one program for so many rows, longer inputs in slices, short ones padded. */
+#include "train/model_parts.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+void rt__evaluator_free(rt__evaluator *e)
+{
+    if (!e) return;
+    rt_program_free(e->program);
+    rt_graph_free(e->graph);
+    free(e);
+}
+
+static rt_status build(rt__evaluator *e, const rt_model *m, int64_t rows, rt_error *err)
+{
+    const rt_model_info *info = &m->info;
+    int64_t shape[RT_MAX_RANK] = {RT_BATCH}, one[] = {RT_BATCH};
+    memcpy(shape + 1, info->shape, (size_t)info->rank * sizeof *shape);
+    e->rows = rows;
+    e->features = info->features;
+    e->graph = rt_graph_new(RT_F32);
+    if (!e->graph) RT_RAISE(RT_E_MEMORY, "out of memory for a graph");
+    e->x = rt_input(e->graph, "x", RT_F32, info->rank + 1, shape);
+    rt_node *outputs[2] = {NULL, NULL};
+    if (info->feature_dims) {
+        outputs[1] = e->pooled = rt_net_features(m->net, m->params, e->x);
+        outputs[0] = e->out = rt_net_apply(m->net, m->params, e->x, NULL, NULL);
+    } else {
+        e->t = rt_input(e->graph, "t", RT_F32, 1, one);
+        e->y = info->classes ? rt_input(e->graph, "y", RT_I64, 1, one) : NULL;
+        outputs[0] = e->out = rt_net_apply(m->net, m->params, e->x, e->t, e->y);
+    }
+    rt_program_spec spec = {.outputs = outputs, .n_outputs = 1 + (e->pooled != NULL), .batch = rows, .backend = m->backend, .threads = m->threads};
+    RT_TRY(rt_compile(&e->program, e->graph, &spec, err));
+    e->width = rt_program_count(e->program, e->out) / rows;
+    return RT_OK;
+}
+
+rt_status rt__model_evaluator(rt_model *m, int64_t rows, rt__evaluator **evaluator, rt_error *err)
+{
+    if (!m->evaluator || m->evaluator->rows != rows) {
+        rt__evaluator_free(m->evaluator);
+        m->evaluator = NULL;
+        rt__evaluator *e = calloc(1, sizeof *e);
+        if (!e) RT_RAISE(RT_E_MEMORY, "out of memory for an evaluator");
+        rt_status status = build(e, m, rows, err);
+        if (status != RT_OK) {
+            rt__evaluator_free(e);
+            rt_error_prefix(err, "%s", m->info.chosen);
+            return status;
+        }
+        m->evaluator = e;
+    }
+    *evaluator = m->evaluator;
+    return RT_OK;
+}
+
+rt_status rt__evaluator_run(rt__evaluator *e, rt_error *err) { return rt_run(e->program, &(rt_clock){0}, err); }
+
+/* ---- the sampling driver's view */
+
+static rt_status eval(void *self, double time, int64_t n, const double *x, const int64_t *y, double *out, rt_error *err)
+{
+    rt_model *m = self;
+    rt__evaluator *e = m->evaluator;
+    float *xs = rt_program_data(e->program, e->x), *ts = rt_program_data(e->program, e->t);
+    int64_t *ys = e->y ? rt_program_data(e->program, e->y) : NULL;
+    const float *results = rt_program_data(e->program, e->out);
+    float fed = (float)rt_process_network_time(m->process, time);
+    for (int64_t i = 0; ts && i < e->rows; i++) ts[i] = fed;
+    for (int64_t at = 0; at < n; at += e->rows) {
+        int64_t rows = n - at < e->rows ? n - at : e->rows, count = rows * e->features;
+        const double *from = x + at * e->features;
+        double *to = out + at * e->features;
+        for (int64_t i = 0; i < count; i++) xs[i] = (float)from[i];
+        if (ys) memcpy(ys, y + at, (size_t)rows * sizeof *ys);
+        RT_TRY(rt__evaluator_run(e, err));
+        for (int64_t i = 0; i < count; i++) to[i] = (double)results[i];
+    }
+    return RT_OK;
+}
+
+rt_status rt__model_field(rt_model *m, int64_t rows, rt_field *field, rt_error *err)
+{
+    if (m->oracle) {
+        *field = rt_oracle_field(m->oracle);
+        return RT_OK;
+    }
+    rt__evaluator *e;
+    if (m->info.feature_dims) RT_RAISE(RT_E_USAGE, "%s: a classifier draws no samples", m->info.chosen);
+    RT_TRY(rt__model_evaluator(m, rows, &e, err));
+    if (e->width != e->features)
+        RT_RAISE(RT_E_INVALID, "%s: the network takes %lld numbers per sample and gives %lld; models that also predict a variance are not understood",
+                 m->info.chosen, (long long)e->features, (long long)e->width);
+    *field = (rt_field){m, eval, m->prediction, m->info.features, m->info.null_class};
+    return RT_OK;
+}
