@@ -1,8 +1,6 @@
 /* cmd_sample.c -- retort sample MODEL: draw samples. */
 #include "samples.h"
 
-#include <string.h>
-
 static const cli_option options[] = {
     {"n", 'n', "N", "sample.n", "16", "number of samples", NULL},
     {"out", 'o', "PATH", NULL, NULL, ".png (a grid), .safetensors, .zip, or a folder", NULL},
@@ -78,9 +76,9 @@ static rt_status read_noise(cli_call *c, const rt_model_info *info, rt_sampling 
 {
     const char *path = cli_text(c, "noise");
     if (!path) return RT_OK;
-    int64_t n = -1;
-    TRY(cli_read_samples(path, "noise", info, noise, &n, err));
-    if (cli_given(c, "n") && s->n > n)
+    TRY(cli_read_rows(path, "noise", info, 1, noise, err));
+    int64_t n = noise->shape[0];
+    if (n < 1 || (cli_given(c, "n") && s->n > n))
         return rt_error_set(err, RT_E_USAGE, "%s: holds %lld noises, fewer than --n %lld", path, (long long)n, (long long)s->n);
     if (!cli_given(c, "n")) s->n = n;
     s->noise = noise->data;
@@ -92,17 +90,24 @@ static rt_status read_noise(cli_call *c, const rt_model_info *info, rt_sampling 
 static rt_status read_draws(cli_call *c, const rt_model_info *info, rt_sampling *s, rt_tensor *draws, rt_error *err)
 {
     const char *path = cli_text(c, "draws");
-    return path ? cli_read_draws(path, info, s->n, draws, &s->draws, &s->n_draws, err) : RT_OK;
+    if (!path) return RT_OK;
+    TRY(cli_read_rows(path, "draws", info, 2, draws, err));
+    if (draws->shape[1] != s->n)
+        return rt_error_set(err, RT_E_USAGE, "%s: draws are for %lld samples, not %lld", path, (long long)draws->shape[1], (long long)s->n);
+    s->draws = draws->data;
+    s->n_draws = draws->shape[0];
+    return RT_OK;
 }
 
 static rt_status run(cli_call *c, rt_error *err)
 {
     const char *path = c->arguments[0], *out = cli_text(c, "out");
-    rt_sampling s = {.seed = c->seed, .n = cli_int(c, "n", 1, 100000000), .trace = cli_flag(c, "trace")};
+    rt_sampling s = {.n = cli_int(c, "n", 1, 100000000), .trace = cli_flag(c, "trace")};
     double *times;
     if (cli_text(c, "steps")) s.steps = (int)cli_int(c, "steps", 1, RT_MODEL_STEPS);
     s.n_times = cli_reals(c, "times", 0, 1e9, &times);
     s.times = s.n_times ? times : NULL;
+    cli_read_sampling(c, &s);
     TRY(cli_ok(c, err));
     if (!out) return rt_error_set(err, RT_E_USAGE, "--out is missing: PATH.png, PATH.safetensors, PATH.zip, or a folder");
     if (s.times && cli_given(c, "steps")) return rt_error_set(err, RT_E_USAGE, "--steps and --times exclude each other");
@@ -112,8 +117,7 @@ static rt_status run(cli_call *c, rt_error *err)
     rt_tensor noise = {0}, y = {0}, draws = {0};
     TRY(cli_open_model(c, path, &model, err));
     const rt_model_info *info = rt_model_get_info(model);
-    rt_status status = cli_read_sampling(c, info, &s, err);
-    if (status == RT_OK) status = read_noise(c, info, &s, &noise, &y, err);
+    rt_status status = read_noise(c, info, &s, &noise, &y, err);
     if (status == RT_OK) status = read_draws(c, info, &s, &draws, err);
     if (status == RT_OK) status = draw(c, model, path, out, &s, err);
     rt_tensor_free(&noise);

@@ -50,6 +50,7 @@ typedef struct rt_model_info {
     int64_t timesteps;  /* T of a discrete process, 0: continuous */
     int64_t classes;    /* labels that the network takes, the null class included; 0: none */
     int64_t null_class; /* -1: none */
+    int64_t outputs;    /* numbers that the network gives per sample */
     int64_t parameters;
     double low, high;
     int feature_dims; /* of a classifier's features; 0: it has none */
@@ -61,11 +62,10 @@ rt_status rt_model_open(rt_model **model, const rt_model_spec *spec, rt_error *e
 void rt_model_free(rt_model *model);
 const rt_model_info *rt_model_get_info(const rt_model *model); /* borrowed */
 
-/* The raw output of the network for n samples x at the times t (n numbers, in the network's units), classes y (NULL: none). */
-rt_status rt_model_predict(rt_model *model, int64_t n, const float *x, const double *t, const int64_t *y, float *out, rt_error *err);
-/* The same as x0-, epsilon-, v-prediction or score: `as` is a row of `retort list predictions`. */
-rt_status rt_model_predict_as(rt_model *model, const char *as, int64_t n, const float *x, const double *t, const int64_t *y, float *out,
-                              rt_error *err);
+/* The network's output (info->outputs numbers per sample) for n samples x at the times t (n numbers, in the network's units), classes y (NULL:
+ * none). `as` NULL: raw; else a row of `retort list predictions`, into which it is converted by the model's process. */
+rt_status rt_model_predict(rt_model *model, const char *as, int64_t n, const float *x, const double *t, const int64_t *y, float *out,
+                           rt_error *err);
 /* The features of a classifier (feature_dims numbers each) and, if wanted, its most likely labels. */
 rt_status rt_model_features(rt_model *model, int64_t n, const float *x, float *features, int64_t *labels, rt_error *err);
 

@@ -31,7 +31,8 @@ static rt_status build(rt__evaluator *e, const rt_model *m, int64_t rows, rt_err
         e->y = info->classes ? rt_input(e->graph, "y", RT_I64, 1, one) : NULL;
         outputs[0] = e->out = rt_net_apply(m->net, m->params, e->x, e->t, e->y);
     }
-    rt_program_spec spec = {.outputs = outputs, .n_outputs = 1 + (e->pooled != NULL), .batch = rows, .backend = m->backend, .threads = m->threads};
+    rt_program_spec spec = {
+        .outputs = outputs, .n_outputs = 1 + (e->pooled != NULL), .batch = rows, .backend = m->backend, .threads = m->threads};
     RT_TRY(rt_compile(&e->program, e->graph, &spec, err));
     e->width = rt_program_count(e->program, e->out) / rows;
     return RT_OK;
@@ -91,7 +92,8 @@ rt_status rt__model_field(rt_model *m, int64_t rows, rt_field *field, rt_error *
     if (m->info.feature_dims) RT_RAISE(RT_E_USAGE, "%s: a classifier draws no samples", m->info.chosen);
     RT_TRY(rt__model_evaluator(m, rows, &e, err));
     if (e->width != e->features)
-        RT_RAISE(RT_E_INVALID, "%s: the network takes %lld numbers per sample and gives %lld; models that also predict a variance are not understood",
+        RT_RAISE(RT_E_INVALID,
+                 "%s: the network takes %lld numbers per sample and gives %lld; models that also predict a variance are not understood",
                  m->info.chosen, (long long)e->features, (long long)e->width);
     *field = (rt_field){m, eval, m->prediction, m->info.features, m->info.null_class};
     return RT_OK;

@@ -1,0 +1,179 @@
+/* models.c -- see models.h. */
+#include "models.h"
+
+#include "retort/diffusion.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- names of rows */
+
+enum { MOST_ROWS = 64 };
+
+static const char *const *words(const char *names[MOST_ROWS], bool (*describe)(int, rt_row_text *))
+{
+    rt_row_text row;
+    for (int i = 0; i < MOST_ROWS - 1 && describe(i, &row); i++) names[i] = row.name;
+    return names;
+}
+
+const char *const *cli_solver_words(void)
+{
+    static const char *names[MOST_ROWS];
+    return words(names, rt_solver_describe);
+}
+
+const char *const *cli_grid_words(void)
+{
+    static const char *names[MOST_ROWS];
+    return words(names, rt_grid_describe);
+}
+
+const char *const *cli_prediction_words(void)
+{
+    static const char *names[MOST_ROWS];
+    return words(names, rt_prediction_describe);
+}
+
+/* ---- models */
+
+rt_status cli_open_model(cli_call *c, const char *path, rt_model **model, rt_error *err)
+{
+    double *range = NULL;
+    int n = cli_reals(c, "data-range", -1e6, 1e6, &range);
+    if (n && (n != 2 || range[0] >= range[1]))
+        cli_wrong(c, "data-range", "'%s' is not LOW,HIGH with LOW < HIGH", cli_text(c, "data-range"));
+    rt_model_spec spec = {.path = path,
+                          .scheduler = cli_text(c, "scheduler"),
+                          .weights = cli_word(c, "weights"),
+                          .backend = c->backend,
+                          .threads = c->threads,
+                          .range = range,
+                          .has_null_class = cli_given(c, "null-class")};
+    if (spec.has_null_class) spec.null_class = cli_int(c, "null-class", 0, 1 << 30);
+    TRY(cli_ok(c, err));
+    return rt_model_open(model, &spec, err);
+}
+
+static json_t *text_or_null(const char *text) { return *text ? json_string(text) : json_null(); }
+
+static json_t *reals(const double *v, int n)
+{
+    json_t *list = json_array();
+    for (int i = 0; i < n; i++) json_array_append_new(list, json_real(v[i]));
+    return list;
+}
+
+static json_t *recipe_json(const rt_recipe *r)
+{
+    if (!r->steps) return json_null();
+    json_t *o = json_pack("{s:s, s:s, s:i, s:b}", "method", r->method, "solver", r->solver, "steps", r->steps, "exact_in_diffusers",
+                          r->exact_in_diffusers);
+    json_object_set_new(o, "times", reals(r->times, r->steps + 1));
+    json_object_set_new(o, "guidance", r->has_guidance ? json_real(r->guidance) : json_null());
+    return o;
+}
+
+json_t *cli_model_json(const char *path, const rt_model_info *info)
+{
+    json_t *shape = json_array(), *o = json_object();
+    for (int i = 0; i < info->rank; i++) json_array_append_new(shape, json_integer(info->shape[i]));
+    json_object_set_new(o, "path", json_string(path));
+    json_object_set_new(o, "chosen", json_string(info->chosen));
+    json_object_set_new(o, "network", json_string(info->network));
+    json_object_set_new(o, "shape", shape);
+    json_object_set_new(o, "features", json_integer(info->features));
+    json_object_set_new(o, "parameters", json_integer(info->parameters));
+    json_object_set_new(o, "classes", json_integer(info->classes));
+    json_object_set_new(o, "null_class", info->null_class >= 0 ? json_integer(info->null_class) : json_null());
+    json_object_set_new(o, "process", text_or_null(info->process));
+    json_object_set_new(o, "prediction", text_or_null(info->prediction));
+    json_object_set_new(o, "scheduler", text_or_null(info->scheduler));
+    json_object_set_new(o, "timesteps", json_integer(info->timesteps));
+    json_object_set_new(o, "range", reals((double[]){info->low, info->high}, 2));
+    json_object_set_new(o, "sha256", text_or_null(info->sha256));
+    json_object_set_new(o, "recipe", recipe_json(&info->recipe));
+    return o;
+}
+
+/* ---- tensors from files */
+
+static rt_status read_one(const rt_tensors *file, const char *name, rt_dtype dtype, bool optional, rt_tensor *out, rt_error *err)
+{
+    int index = rt_tensors_find(file, name);
+    if (index < 0 && optional) return RT_OK;
+    if (index < 0) return rt_error_set(err, RT_E_INVALID, "there is no tensor '%s'", name);
+    const rt_tensor_info *info = rt_tensors_info(file, index);
+    bool real = info->dtype == RT_F32 || info->dtype == RT_F64 || info->dtype == RT_F16 || info->dtype == RT_BF16;
+    if (dtype == RT_I64 && real)
+        return rt_error_set(err, RT_E_INVALID, "tensor '%s' is %s; must hold whole numbers (I64)", name, rt_dtype_name(info->dtype));
+    rt_tensor raw = {0};
+    TRY(rt_tensors_read(file, index, &raw, err));
+    rt_status status = rt_tensor_cast(out, &raw, dtype, err);
+    rt_tensor_free(&raw);
+    return status;
+}
+
+rt_status cli_read_tensor(const char *path, const char *name, rt_dtype dtype, bool optional, rt_tensor *out, rt_error *err)
+{
+    rt_tensors *file;
+    TRY(rt_tensors_open(&file, path, err));
+    rt_status status = read_one(file, name, dtype, optional, out, err);
+    if (status != RT_OK) rt_error_prefix(err, "%s", path);
+    rt_tensors_close(file);
+    return status;
+}
+
+rt_status cli_read_rows(const char *path, const char *name, const rt_model_info *info, int leading, rt_tensor *out, rt_error *err)
+{
+    TRY(cli_read_tensor(path, name, RT_F32, false, out, err));
+    bool fits = out->rank == leading + info->rank;
+    for (int i = 0; fits && i < info->rank; i++) fits = out->shape[leading + i] == info->shape[i];
+    if (fits) return RT_OK;
+    char have[128], want[128];
+    rt_shape_text(have, sizeof have, out->rank, out->shape);
+    rt_shape_text(want, sizeof want, info->rank, info->shape);
+    rt_tensor_free(out);
+    return rt_error_set(err, RT_E_INVALID, "%s: tensor '%s' is %s; must be %s%s for this model", path, name, have,
+                        leading == 2 ? "calls x n x " : "n x ", want);
+}
+
+rt_status cli_read_labels(const char *path, int64_t n, rt_tensor *out, rt_error *err)
+{
+    TRY(cli_read_tensor(path, "y", RT_I64, true, out, err));
+    if (!out->data || (out->rank == 1 && out->shape[0] == n)) return RT_OK;
+    char have[128];
+    rt_shape_text(have, sizeof have, out->rank, out->shape);
+    rt_tensor_free(out);
+    return rt_error_set(err, RT_E_INVALID, "%s: tensor 'y' is %s; must be %lld, one class for each sample", path, have, (long long)n);
+}
+
+/* ---- how to sample */
+
+static void read_class(cli_call *c, rt_sampling *s)
+{
+    const char *text = cli_text(c, "class");
+    if (strcmp(text, "all") == 0)
+        s->choice = RT_CLASS_ALL;
+    else if (strcmp(text, "null") == 0)
+        s->choice = RT_CLASS_NULL;
+    else {
+        double k;
+        s->choice = RT_CLASS_ONE;
+        if (!cli_number(text, &k))
+            cli_wrong(c, "class", "'%s' is neither a class number nor all nor null", text);
+        else
+            s->label = cli_int(c, "class", 0, 1 << 30);
+    }
+}
+
+void cli_read_sampling(cli_call *c, rt_sampling *s)
+{
+    s->seed = c->seed;
+    s->grid = cli_word(c, "grid");
+    s->solver = cli_word(c, "solver");
+    s->has_guidance = cli_given(c, "guidance");
+    s->guidance = cli_real(c, "guidance", -1, 1e4);
+    if (cli_text(c, "batch")) s->batch = cli_int(c, "batch", 1, 65536);
+    read_class(c, s);
+}
