@@ -1,0 +1,190 @@
+/* model.c -- finds the parts of a model behind a path and puts them together. */
+#include "train/model_parts.h"
+
+#include "base/files.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Where the parts are: the network's folder, and the scheduler's file (empty: none). */
+typedef struct parts {
+    char network[RT_MODEL_TEXT], scheduler[RT_MODEL_TEXT];
+} parts;
+
+/* folder/name as a path of at most `size` bytes; false if it is longer. */
+static bool join(char *out, size_t size, const char *folder, const char *name)
+{
+    int n = snprintf(out, size, "%s/%s", folder, name);
+    return n >= 0 && (size_t)n < size;
+}
+
+static bool has(const char *folder, const char *name, char *out) { return join(out, RT_MODEL_TEXT, folder, name) && rt__file_exists(out); }
+
+static bool ends_with(const char *text, const char *end)
+{
+    size_t n = strlen(text), m = strlen(end);
+    return n >= m && strcmp(text + n - m, end) == 0;
+}
+
+/* ---- finding the parts */
+
+static rt_status refuse_file(const char *path, rt_error *err)
+{
+    static const char *const pickles[] = {".pt", ".pth", ".ckpt", ".bin", ".pkl"};
+    for (size_t i = 0; i < RT_COUNT(pickles); i++)
+        if (ends_with(path, pickles[i]))
+            RT_RAISE(RT_E_INVALID,
+                     "%s: a pickle runs code when it is read, so it is refused; convert it where PyTorch is: python -c \"import torch, "
+                     "safetensors.torch as s; s.save_file(torch.load('%s', map_location='cpu'), 'diffusion_pytorch_model.safetensors')\"",
+                     path, path);
+    if (ends_with(path, ".onnx")) RT_RAISE(RT_E_INVALID, "%s: ONNX networks cannot be read by this version; give a diffusers folder", path);
+    if (!rt__file_exists(path)) RT_RAISE(RT_E_IO, "%s: there is no such file or folder", path);
+    RT_RAISE(RT_E_INVALID, "%s: is no model; a model is a folder with model_index.json, config.yaml or config.json, or oracle:FILE.json",
+             path);
+}
+
+static rt_status find_parts(const char *path, parts *p, rt_error *err)
+{
+    char inner[RT_MODEL_TEXT];
+    if (strlen(path) > RT_MODEL_TEXT - 64) RT_RAISE(RT_E_USAGE, "the model's path is longer than %d bytes", RT_MODEL_TEXT - 64);
+    if (!rt__is_folder(path)) return refuse_file(path, err);
+    if (has(path, "model_index.json", inner)) {
+        if (!has(path, "unet/config.json", inner) && !has(path, "transformer/config.json", inner))
+            RT_RAISE(RT_E_INVALID,
+                     "%s: model_index.json announces a pipeline, but neither unet/config.json nor transformer/config.json is there", path);
+        snprintf(p->network, sizeof p->network, "%.*s", (int)(strlen(inner) - strlen("/config.json")), inner);
+        if (!has(path, "scheduler/scheduler_config.json", p->scheduler)) *p->scheduler = 0;
+        return RT_OK;
+    }
+    if (has(path, "config.yaml", inner)) {
+        if (!join(inner, sizeof inner, path, "student") || !rt__is_folder(inner)) (void)join(inner, sizeof inner, path, "model");
+        if (!rt__is_folder(inner)) RT_RAISE(RT_E_INVALID, "%s: the run has neither student/ nor model/ yet", path);
+        return find_parts(inner, p, err);
+    }
+    if (has(path, "config.json", inner)) {
+        snprintf(p->network, sizeof p->network, "%s", path);
+        if (!has(path, "scheduler/scheduler_config.json", p->scheduler)) *p->scheduler = 0;
+        return RT_OK;
+    }
+    RT_RAISE(RT_E_INVALID, "%s: holds neither model_index.json nor config.yaml nor config.json, so it is no model", path);
+}
+
+/* ---- putting them together */
+
+static void describe_process(rt_model *m)
+{
+    rt_model_info *i = &m->info;
+    if (m->process) {
+        snprintf(i->process, sizeof i->process, "%s", rt_process_name(m->process));
+        i->timesteps = rt_process_discrete_steps(m->process);
+    }
+    if (m->prediction) snprintf(i->prediction, sizeof i->prediction, "%s", rt_prediction_name(m->prediction));
+}
+
+static rt_status open_oracle(rt_model *m, const char *path, rt_error *err)
+{
+    RT_TRY(rt_oracle_open(&m->oracle, path, err));
+    m->process = rt_oracle_process(m->oracle);
+    m->prediction = rt_oracle_prediction(m->oracle);
+    rt_model_info *i = &m->info;
+    snprintf(i->chosen, sizeof i->chosen, "%s", path);
+    snprintf(i->network, sizeof i->network, "oracle");
+    i->rank = 1;
+    i->shape[0] = i->features = i->outputs = rt_oracle_features(m->oracle);
+    return RT_OK;
+}
+
+/* The hash of the weights: of the one file, or of the shards' index, which names sizes and places. */
+static rt_status hash_weights(const char *folder, const char *variant, char hex[65], rt_error *err)
+{
+    static const char *const endings[] = {".safetensors", ".safetensors.index.json"};
+    char name[128], path[RT_MODEL_TEXT];
+    for (size_t i = 0; i < RT_COUNT(endings); i++) {
+        snprintf(name, sizeof name, "diffusion_pytorch_model%s%s%s", variant ? "." : "", variant ? variant : "", endings[i]);
+        if (has(folder, name, path)) return rt__sha256_file(path, hex, err);
+    }
+    return RT_OK; /* loading found it under another name */
+}
+
+static rt_status open_network(rt_model *m, const parts *p, const char *weights, rt_error *err)
+{
+    const char *variant = weights && strcmp(weights, "raw") == 0 ? "raw" : NULL;
+    RT_TRY(rt_net_open(&m->net, p->network, err));
+    m->params = rt_params_new("model", RT_F32);
+    if (!m->params) RT_RAISE(RT_E_MEMORY, "%s: out of memory for its parameters", p->network);
+    RT_TRY(rt_net_declare(m->net, m->params, err));
+    RT_TRY(rt_net_load(m->net, m->params, p->network, variant, err));
+    const rt_net_info *n = rt_net_describe(m->net);
+    rt_model_info *i = &m->info;
+    snprintf(i->chosen, sizeof i->chosen, "%s", p->network);
+    snprintf(i->network, sizeof i->network, "%s", n->kind);
+    i->rank = n->height ? 3 : 1;
+    i->shape[0] = n->in_channels;
+    i->shape[1] = n->height;
+    i->shape[2] = n->width;
+    i->features = n->height ? (int64_t)n->in_channels * n->height * n->width : n->in_channels;
+    i->classes = n->classes;
+    i->feature_dims = n->classifier ? n->features : 0;
+    i->outputs = n->classifier ? n->classes : n->height ? (int64_t)n->out_channels * n->height * n->width : n->out_channels;
+    i->parameters = rt_params_count(m->params);
+    return hash_weights(p->network, variant, i->sha256, err);
+}
+
+static rt_status assemble(rt_model *m, const rt_model_spec *spec, rt_error *err)
+{
+    static const char oracle[] = "oracle:";
+    parts p = {0};
+    m->backend = spec->backend ? rt_backend_find(spec->backend) : NULL;
+    if (spec->backend && !m->backend) RT_RAISE(RT_E_USAGE, "there is no backend '%s' in this build", spec->backend);
+    m->threads = spec->threads;
+    m->info.null_class = -1;
+    m->info.low = -1;
+    m->info.high = 1;
+    if (strncmp(spec->path, oracle, sizeof oracle - 1) == 0) {
+        RT_TRY(open_oracle(m, spec->path + sizeof oracle - 1, err));
+    } else {
+        RT_TRY(find_parts(spec->path, &p, err));
+        RT_TRY(open_network(m, &p, spec->weights, err));
+        if (spec->scheduler)
+            RT_TRY(rt__model_scheduler(m, spec->scheduler, false, err));
+        else if (*p.scheduler)
+            RT_TRY(rt__model_scheduler(m, p.scheduler, true, err));
+    }
+    describe_process(m);
+    if (spec->range) {
+        m->info.low = spec->range[0];
+        m->info.high = spec->range[1];
+    }
+    if (spec->has_null_class) {
+        if (spec->null_class < 0 || spec->null_class >= m->info.classes)
+            RT_RAISE(RT_E_USAGE, "--null-class %lld: the model has %lld classes", (long long)spec->null_class, (long long)m->info.classes);
+        m->info.null_class = spec->null_class;
+    }
+    return RT_OK;
+}
+
+rt_status rt_model_open(rt_model **model, const rt_model_spec *spec, rt_error *err)
+{
+    rt_model *m = calloc(1, sizeof *m);
+    if (!m) RT_RAISE(RT_E_MEMORY, "out of memory for a model");
+    rt_status status = assemble(m, spec, err);
+    if (status == RT_OK)
+        *model = m;
+    else
+        rt_model_free(m);
+    return status;
+}
+
+void rt_model_free(rt_model *m)
+{
+    if (!m) return;
+    rt__evaluator_free(m->evaluator);
+    rt_params_free(m->params);
+    rt_net_free(m->net);
+    rt_scheduler_free(m->scheduler);
+    rt_oracle_free(m->oracle);
+    free(m);
+}
+
+const rt_model_info *rt_model_get_info(const rt_model *m) { return &m->info; }
