@@ -102,7 +102,7 @@ rt_node *rt_linear(rt_node *x, rt_node *w, rt_node *b)
 
 rt_node *rt_attention(rt_node *q, rt_node *k, rt_node *v, double scale, bool causal)
 {
-    rt_node *score = rt_scale(rt_matmul(q, k, false, true), scale);
+    rt_node *score = rt_matmul(rt_scale(q, scale), k, false, true); /* q is smaller than the scores */
     if (causal && !rt__failed(score)) {
         int64_t L = rt_dim(score, -2), M = rt_dim(score, -1);
         if (L < 1 || M < 1 || L > 1 << 15 || M > 1 << 15)

@@ -93,10 +93,10 @@ typedef enum rt__op_id {
 extern const rt_op *const rt__ops_f32[RT_OPS];
 extern const rt_op *const rt__ops_f64[RT_OPS];
 #define RT_JOIN_(a, b) a##b
-#define RT_JOIN(a, b) RT_JOIN_(a, b)
+#define RT_JOIN(a, b)  RT_JOIN_(a, b)
 /* The name of a row's symbol in the instantiation being compiled: rt__op_conv2d_float, rt__op_conv2d_double. */
 #define RT_ROW(name) RT_JOIN(rt__op_##name##_, RT_REAL)
-#define RT_OP(name) extern const rt_op rt__op_##name##_float, rt__op_##name##_double;
+#define RT_OP(name)  extern const rt_op rt__op_##name##_float, rt__op_##name##_double;
 #include "graph/ops.def"
 #undef RT_OP
 
@@ -113,7 +113,8 @@ static inline rt_node *rt__emit2(rt__op_id op, rt_node *a, rt_node *b, const voi
 /* From a shape rule: fails with "path: op <shapes of the inputs>: text" and returns false. */
 bool rt__bad(rt_node *y, const char *format, ...) __attribute__((format(printf, 2, 3)));
 bool rt__failed(const rt_node *n); /* inert? Builders that look at shapes must ask first and return the node itself. */
-void *rt__graph_alloc(rt_graph *g, size_t size); /* from the graph's arena, for attributes; on exhaustion the graph fails and NULL is returned */
+void *rt__graph_alloc(rt_graph *g,
+                      size_t size); /* from the graph's arena, for attributes; on exhaustion the graph fails and NULL is returned */
 
 /* Numpy's rule for two shapes with a symbolic axis 0; false if they do not fit. */
 bool rt__broadcast_shape(const rt_node *a, const rt_node *b, int *rank, int64_t *shape);
@@ -170,8 +171,7 @@ typedef struct rt__pool_attr {
 } rt__pool_attr;
 
 /* An input of a sample: RT_SAMPLE_IN(g, "a", RT_BATCH, 3). */
-#define RT_SAMPLE_IN(g, name, ...)                                                                                                         \
-    rt_input(g, name, rt_graph_real(g), (int)RT_COUNT(((int64_t[]){__VA_ARGS__})), (int64_t[]){__VA_ARGS__})
+#define RT_SAMPLE_IN(g, name, ...) rt_input(g, name, rt_graph_real(g), (int)RT_COUNT(((int64_t[]){__VA_ARGS__})), (int64_t[]){__VA_ARGS__})
 
 /* ---- backends */
 /* A backend claims rows that it does better than the reference. prepare returns its state for a node with fixed extents (NULL: not mine, use the

@@ -68,7 +68,7 @@ static void check(const char *name, rt_node *(*network)(bench *, rt_node *))
     rt_grad(penalty, b.wrt, b.n, grads);
     memcpy(outputs, grads, sizeof grads);
     outputs[b.n] = penalty;
-    rt_program *all, *only;
+    rt_program *all = NULL, *only = NULL;
     rt_backend const *reference = rt_backend_find("reference");
     if (rt_compile(&all, b.g, &(rt_program_spec){outputs, b.n + 1, NULL, 0, BATCH, reference, 1}, &err) != RT_OK ||
         rt_compile(&only, b.g, &(rt_program_spec){&penalty, 1, NULL, 0, BATCH, reference, 1}, &err) != RT_OK ||

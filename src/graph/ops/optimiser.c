@@ -125,9 +125,7 @@ static coefficients prepare(const rt_call *c)
     if (o->kind == RT_ADAMW) k.shrink = (real)(1 - in[LR] * o->weight_decay);
     k.beta1 = (real)o->beta1;
     k.beta2 = (real)o->beta2;
-    if (o->kind == RT_SGD) { /* the buffer starts as the first gradient */
-        if (in[T] <= 1) k.beta1 = 0;
-        k.rest1 = 1;
+    if (o->kind == RT_SGD) { /* the buffer starts from zero, hence as the first gradient */
         k.step = (real)in[LR];
     } else {
         k.rest1 = (real)(1 - o->beta1);
