@@ -1,0 +1,173 @@
+/* backends.c -- every backend in float against the reference in double, at the sizes of real networks, where it may choose other algorithms
+ * (Winograd, blocked layouts, split sums) than at the sizes of the walk. */
+#include "retort/ops.h"
+#include "tolerances.h"
+
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <cmocka.h>
+
+enum { MAX_INPUTS = 3 };
+
+typedef struct specimen {
+    const char *name;
+    enum { CONV, TRANSPOSED, MATMUL, NORM, ATTENTION } kind;
+    int64_t shape[MAX_INPUTS][4]; /* of the inputs; 0 ends a shape, a first 0 the list */
+    rt_conv conv;
+    bool ta, tb;
+} specimen;
+
+#define DENSE(s, p)                                                                                                                        \
+    {                                                                                                                                      \
+        {s, s}, {p, p, p, p}, {1, 1}, 1                                                                                                    \
+    }
+
+static const specimen specimens[] = {
+    {"3x3, 16 to 16 channels", CONV, {{RT_BATCH, 16, 14, 14}, {16, 16, 3, 3}, {16}}, DENSE(1, 1), 0, 0},
+    {"3x3, 32 to 48, odd sizes", CONV, {{RT_BATCH, 32, 7, 13}, {48, 32, 3, 3}}, DENSE(1, 1), 0, 0},
+    {"3x3, 64 to 64, 28x28", CONV, {{RT_BATCH, 64, 28, 28}, {64, 64, 3, 3}, {64}}, DENSE(1, 1), 0, 0},
+    {"3x3, 128 to 32, 4x4", CONV, {{RT_BATCH, 128, 4, 4}, {32, 128, 3, 3}}, DENSE(1, 1), 0, 0},
+    {"3x3, first layer", CONV, {{RT_BATCH, 1, 28, 28}, {32, 1, 3, 3}, {32}}, DENSE(1, 1), 0, 0},
+    {"3x3, last layer", CONV, {{RT_BATCH, 32, 28, 28}, {1, 32, 3, 3}, {1}}, DENSE(1, 1), 0, 0},
+    {"3x3, 20 to 17", CONV, {{RT_BATCH, 20, 9, 11}, {17, 20, 3, 3}}, DENSE(1, 1), 0, 0},
+    {"3x3, padded on all sides differently", CONV, {{RT_BATCH, 32, 14, 14}, {32, 32, 3, 3}}, {{1, 1}, {2, 0, 1, 3}, {1, 1}, 1}, 0, 0},
+    {"3x3, stride 2, padded right and bottom",
+     CONV,
+     {{RT_BATCH, 32, 28, 28}, {32, 32, 3, 3}, {32}},
+     {{2, 2}, {0, 1, 0, 1}, {1, 1}, 1},
+     0,
+     0},
+    {"3x3, stride 2", CONV, {{RT_BATCH, 32, 15, 15}, {64, 32, 3, 3}}, DENSE(2, 1), 0, 0},
+    {"1x1, 48 to 96", CONV, {{RT_BATCH, 48, 14, 14}, {96, 48, 1, 1}, {96}}, DENSE(1, 0), 0, 0},
+    {"5x5 dilated", CONV, {{RT_BATCH, 16, 20, 20}, {16, 16, 5, 5}}, {{1, 1}, {4, 4, 4, 4}, {2, 2}, 1}, 0, 0},
+    {"3x3, 4 groups", CONV, {{RT_BATCH, 64, 14, 14}, {64, 16, 3, 3}, {64}}, {{1, 1}, {1, 1, 1, 1}, {1, 1}, 4}, 0, 0},
+    {"depthwise", CONV, {{RT_BATCH, 32, 14, 14}, {32, 1, 3, 3}}, {{1, 1}, {1, 1, 1, 1}, {1, 1}, 32}, 0, 0},
+    {"transposed 4x4, stride 2", TRANSPOSED, {{RT_BATCH, 32, 7, 7}, {32, 16, 4, 4}, {16}}, DENSE(2, 1), 0, 0},
+    {"transposed 3x3", TRANSPOSED, {{RT_BATCH, 32, 14, 14}, {32, 32, 3, 3}}, DENSE(1, 1), 0, 0},
+    {"linear", MATMUL, {{RT_BATCH, 128}, {256, 128}}, {{0}, {0}, {0}, 0}, 0, 1},
+    {"linear over a sequence", MATMUL, {{RT_BATCH, 49, 96}, {33, 96}}, {{0}, {0}, {0}, 0}, 0, 1},
+    {"weight gradient", MATMUL, {{RT_BATCH, 96}, {RT_BATCH, 130}}, {{0}, {0}, {0}, 0}, 1, 0},
+    {"heads", MATMUL, {{RT_BATCH, 4, 49, 32}, {RT_BATCH, 4, 49, 32}}, {{0}, {0}, {0}, 0}, 0, 1},
+    {"heads, shared factor", MATMUL, {{RT_BATCH, 4, 32, 49}, {1, 4, 32, 17}}, {{0}, {0}, {0}, 0}, 1, 0},
+    {"group norm", NORM, {{RT_BATCH, 64, 14, 14}, {64}, {64}}, {{0}, {0}, {0}, 8}, 0, 0},
+    {"attention", ATTENTION, {{RT_BATCH, 2, 49, 32}, {RT_BATCH, 2, 49, 32}, {RT_BATCH, 2, 49, 32}}, {{0}, {0}, {0}, 0}, 0, 0},
+};
+
+enum { OUTPUTS = MAX_INPUTS + 1, BATCH = 5 };
+
+typedef struct outcome {
+    int n;
+    int64_t count[OUTPUTS];
+    double *value[OUTPUTS]; /* y, then gradients of sum(y projection) */
+} outcome;
+
+static rt_node *build(const specimen *s, rt_node *const *in, int n)
+{
+    rt_node *c = n > 2 ? in[2] : NULL;
+    switch (s->kind) {
+    case CONV: return rt_conv2d(in[0], in[1], c, &s->conv);
+    case TRANSPOSED: return rt_conv_transpose2d(in[0], in[1], c, &s->conv, (int[]){0, 0});
+    case MATMUL: return rt_matmul(in[0], in[1], s->ta, s->tb);
+    case NORM: return rt_group_norm(in[0], in[1], c, s->conv.groups, 1e-5);
+    case ATTENTION: return rt_attention(in[0], in[1], c, 0.18, false);
+    }
+    return NULL;
+}
+
+/* Uniform in (-1, 1), exact in float, different for each input. */
+static void fill(rt_program *p, rt_node *n, uint64_t seed)
+{
+    void *data = rt_program_data(p, n);
+    uint64_t state = seed * 0x9e3779b97f4a7c15u + 1;
+    for (int64_t i = 0; data && i < rt_program_count(p, n); i++) {
+        state = state * 6364136223846793005u + 1442695040888963407u;
+        float v = (float)((double)(state >> 40) / 8388608.0 - 1.0);
+        if (rt_node_dtype(n) == RT_F32)
+            ((float *)data)[i] = v;
+        else
+            ((double *)data)[i] = (double)v;
+    }
+}
+
+static outcome evaluate(const specimen *s, rt_dtype dtype, const char *backend, int threads)
+{
+    rt_graph *g = rt_graph_new(dtype);
+    rt_node *in[MAX_INPUTS], *outputs[OUTPUTS];
+    int n = 0;
+    for (; n < MAX_INPUTS && s->shape[n][0]; n++) {
+        int rank = 0;
+        while (rank < 4 && s->shape[n][rank]) rank++;
+        in[n] = rt_input(g, (const char *[]){"a", "b", "c"}[n], dtype, rank, s->shape[n]);
+    }
+    rt_node *y = outputs[0] = build(s, in, n), *projection = rt_input(g, "projection", dtype, rt_node_rank(y), rt_node_shape(y));
+    rt_grad(rt_sum(rt_mul(y, projection), RT_ALL_AXES, false), in, n, outputs + 1);
+    rt_program *p;
+    rt_error err = {0};
+    if (rt_compile(&p, g, &(rt_program_spec){outputs, n + 1, NULL, 0, BATCH, rt_backend_find(backend), threads}, &err) != RT_OK)
+        fail_msg("%s: %s", s->name, err.text);
+    for (int i = 0; i < n; i++) fill(p, in[i], (uint64_t)i + 1);
+    fill(p, projection, 9);
+    if (rt_run(p, &(rt_clock){0}, &err) != RT_OK) fail_msg("%s: %s", s->name, err.text);
+    outcome o = {.n = n + 1};
+    for (int i = 0; i <= n; i++) {
+        o.count[i] = rt_program_count(p, outputs[i]);
+        o.value[i] = malloc((size_t)o.count[i] * sizeof *o.value[i]);
+        const void *data = rt_program_data(p, outputs[i]);
+        for (int64_t j = 0; j < o.count[i]; j++)
+            o.value[i][j] = dtype == RT_F32 ? (double)((const float *)data)[j] : ((const double *)data)[j];
+    }
+    rt_program_free(p);
+    rt_graph_free(g);
+    return o;
+}
+
+static void outcome_free(outcome *o)
+{
+    for (int i = 0; i < o->n; i++) free(o->value[i]);
+}
+
+static int compare(const specimen *s, const char *backend, int threads, const outcome *got, const outcome *want)
+{
+    int failures = 0;
+    for (int i = 0; i < want->n; i++) {
+        double d = 0, top = 0;
+        for (int64_t j = 0; j < want->count[i]; j++) {
+            double e = fabs(got->value[i][j] - want->value[i][j]);
+            d = e < INFINITY ? fmax(d, e) : INFINITY;
+            top = fmax(top, fabs(want->value[i][j]));
+        }
+        if (d <= (i ? TOL_BACKEND_GRAD : TOL_BACKEND) * top) continue;
+        print_error("%s, %d threads, %s, %s %d: %.2e\n", backend, threads, s->name, i ? "gradient" : "result", i ? i - 1 : 0, d / top);
+        failures++;
+    }
+    return failures;
+}
+
+static void test_backends(void **state)
+{
+    (void)state;
+    int failures = 0;
+    for (size_t k = 0; k < sizeof specimens / sizeof *specimens; k++) {
+        const specimen *s = &specimens[k];
+        outcome want = evaluate(s, RT_F64, "reference", 2);
+        for (const char *const *name = rt_backend_names(); *name; name++)
+            for (int threads = 1; threads <= 2; threads++) {
+                outcome got = evaluate(s, RT_F32, *name, threads);
+                failures += compare(s, *name, threads, &got, &want);
+                outcome_free(&got);
+            }
+        outcome_free(&want);
+    }
+    assert_int_equal(failures, 0);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_backends)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
