@@ -15,6 +15,7 @@
 
 /* operators and compositions: tests/unit */
 #define TOL_COMPOSED     1e-13 /* compositions in double against loops over their formulas */
+#define TOL_ROUNDING     6e-8  /* one operation in float */
 #define TOL_SUM_SINGLE   6e-8  /* a float sum against its exact value: one rounding */
 #define TOL_DRAWS        1e-14 /* draws in double against their formula, of the value or 1 */
 #define TOL_DRAWS_SINGLE 6e-8
