@@ -20,15 +20,15 @@ extern "C" {
 /* A status is also the exit code of the program, so that the two tables cannot differ. */
 typedef enum rt_status {
     RT_OK = 0,
-    RT_E_INTERNAL = 1, /* a bug in Retort */
-    RT_E_USAGE = 2,    /* the request makes no sense: options, arguments, names of rows */
-    RT_E_INVALID = 3,  /* a configuration, model or data file is wrong */
-    RT_E_MEMORY = 4,   /* an allocation failed or would exceed a limit */
-    RT_E_IO = 5,       /* the operating system refused: missing, unreadable, full, exists already */
-    RT_E_BUSY = 6,     /* the run directory is in use by another process */
-    RT_E_DIVERGED = 7, /* training met NaN or Inf */
-    RT_E_COMM = 8,     /* communication between ranks failed */
-    RT_E_DEVICE = 9,   /* an accelerator failed or is missing */
+    RT_E_INTERNAL = 1,     /* a bug in Retort */
+    RT_E_USAGE = 2,        /* the request makes no sense: options, arguments, names of rows */
+    RT_E_INVALID = 3,      /* a configuration, model or data file is wrong */
+    RT_E_MEMORY = 4,       /* an allocation failed or would exceed a limit */
+    RT_E_IO = 5,           /* the operating system refused: missing, unreadable, full, exists already */
+    RT_E_BUSY = 6,         /* the run directory is in use by another process */
+    RT_E_DIVERGED = 7,     /* training met NaN or Inf */
+    RT_E_COMM = 8,         /* communication between ranks failed */
+    RT_E_DEVICE = 9,       /* an accelerator failed or is missing */
     RT_E_INTERRUPTED = 130 /* stopped on request after a checkpoint */
 } rt_status;
 
@@ -67,10 +67,15 @@ typedef struct rt_tensor {
 
 /* Allocates a zeroed tensor; fails with RT_E_MEMORY on overflow or exhaustion and RT_E_INVALID on a negative extent. */
 rt_status rt_tensor_init(rt_tensor *t, rt_dtype dtype, int rank, const int64_t *shape, rt_error *err);
-void rt_tensor_free(rt_tensor *t);             /* leaves *t zeroed */
-int64_t rt_tensor_count(const rt_tensor *t);   /* number of elements */
+void rt_tensor_free(rt_tensor *t);           /* leaves *t zeroed */
+int64_t rt_tensor_count(const rt_tensor *t); /* number of elements */
 /* A new tensor with the values of `t` in another type (rounded to nearest even; I64 from floats truncates). */
 rt_status rt_tensor_cast(rt_tensor *out, const rt_tensor *t, rt_dtype dtype, rt_error *err);
+
+/* What `retort list` prints of a row. Each table has an rt_X_describe: row i in the table's order, false past the last. */
+typedef struct rt_row_text {
+    const char *name, *source, *text;
+} rt_row_text;
 
 /* The name in `names` (n of them) that is closest to `word` by edit distance, or NULL if none is close: "did you mean". */
 const char *rt_closest(const char *word, const char *const *names, size_t n);

@@ -26,11 +26,6 @@
 extern "C" {
 #endif
 
-/* What `retort list` prints of a row. Each table has an rt_X_describe: row i in the table's order, false past the last. */
-typedef struct rt_row_text {
-    const char *name, *source, *text;
-} rt_row_text;
-
 /* ---- processes: ddpm, vp-linear, vp-cosine, flow ------------------------------------------------------------------------------------- */
 
 typedef struct rt_process rt_process;

@@ -9,10 +9,10 @@
 
 static const rt__reader *const readers[] = {&rt__reader_idx};
 
-bool rt_dataset_list(int i, rt_dataset_row *row)
+bool rt_dataset_list(int i, rt_row_text *row)
 {
     if (i < 0 || (size_t)i >= RT_COUNT(readers)) return false;
-    *row = (rt_dataset_row){readers[i]->name, readers[i]->source, readers[i]->text};
+    *row = (rt_row_text){readers[i]->name, readers[i]->source, readers[i]->text};
     return true;
 }
 
@@ -54,7 +54,12 @@ void rt_dataset_free(rt_dataset *ds)
 }
 
 const rt_dataset_info *rt_dataset_describe(const rt_dataset *ds) { return &ds->info; }
-void rt_dataset_limit(rt_dataset *ds, int64_t count) { ds->info.count = count > 0 && count < ds->all ? count : ds->all; }
+rt_status rt_dataset_limit(rt_dataset *ds, int64_t count, rt_error *err)
+{
+    (void)err;
+    ds->info.count = count > 0 && count < ds->all ? count : ds->all;
+    return RT_OK;
+}
 
 void rt_dataset_range(rt_dataset *ds, double low, double high, bool flip)
 {
