@@ -64,12 +64,13 @@ static json_t *reals(const double *v, int n)
     return list;
 }
 
-static json_t *recipe_json(const rt_recipe *r)
+static json_t *recipe_json(const rt_model_info *info)
 {
+    const rt_recipe *r = &info->recipe;
     if (!r->steps) return json_null();
     json_t *o = json_pack("{s:s, s:s, s:i, s:b}", "method", r->method, "solver", r->solver, "steps", r->steps, "exact_in_diffusers",
                           r->exact_in_diffusers);
-    json_object_set_new(o, "times", reals(r->times, r->steps + 1));
+    json_object_set_new(o, "times", reals(info->recipe_times, r->steps + 1));
     json_object_set_new(o, "guidance", r->has_guidance ? json_real(r->guidance) : json_null());
     return o;
 }
@@ -92,7 +93,7 @@ json_t *cli_model_json(const char *path, const rt_model_info *info)
     json_object_set_new(o, "timesteps", json_integer(info->timesteps));
     json_object_set_new(o, "range", reals((double[]){info->low, info->high}, 2));
     json_object_set_new(o, "sha256", text_or_null(info->sha256));
-    json_object_set_new(o, "recipe", recipe_json(&info->recipe));
+    json_object_set_new(o, "recipe", recipe_json(info));
     return o;
 }
 

@@ -44,7 +44,7 @@ typedef struct rt_named_tensor {
 rt_status rt_tensors_write(const char *path, const rt_named_tensor *tensors, int n, const char *const *metadata, rt_error *err);
 
 /* ---- diffusers' scheduler_config.json ------------------------------------------------------------------------------------------------
- * Reading is strict JSON without duplicate keys, but takes the Infinity and NaN that diffusers writes (infinities become +-1e308, NaN null). What
+ * Reading is strict JSON without duplicate keys, but takes the Infinity that diffusers writes (as 1e308). What
  * the keys mean is the diffusion layer's business (rt_scheduler_new); values are fetched by type, and errors name file, key, value and remedy. */
 
 typedef struct rt_scheduler_config rt_scheduler_config;

@@ -10,13 +10,13 @@
 #ifndef RETORT_MODEL_H
 #define RETORT_MODEL_H
 
-#include "retort/base.h"
+#include "retort/format.h"
 
 #ifdef __cplusplus
 extern "C" {
 #endif
 
-enum { RT_MODEL_TEXT = 1024, RT_MODEL_STEPS = 4096 };
+enum { RT_MODEL_TEXT = 1024, RT_MODEL_STEPS = RT_RECIPE_STEPS };
 
 typedef struct rt_model rt_model;
 
@@ -31,16 +31,6 @@ typedef struct rt_model_spec {
     bool has_null_class;
 } rt_model_spec;
 
-/* How a student wants to be sampled; steps 0: no recipe. */
-typedef struct rt_recipe {
-    char method[32], solver[32];
-    int steps;
-    double times[RT_MODEL_STEPS + 1]; /* of the process, noisy to clean, steps + 1 of them, the last 0 */
-    double guidance;
-    bool has_guidance, exact_in_diffusers;
-    char teacher_sha256[65];
-} rt_recipe;
-
 typedef struct rt_model_info {
     char chosen[RT_MODEL_TEXT];                      /* the file or folder that was read */
     char network[32];                                /* "unet", "mlp", "classifier", "oracle" */
@@ -53,9 +43,10 @@ typedef struct rt_model_info {
     int64_t outputs;    /* numbers that the network gives per sample */
     int64_t parameters;
     double low, high;
-    int feature_dims; /* of a classifier's features; 0: it has none */
-    char sha256[65];  /* of the weights; empty for oracles */
-    rt_recipe recipe;
+    int feature_dims;                         /* of a classifier's features; 0: it has none */
+    char sha256[65];                          /* of the weights; empty for oracles */
+    rt_recipe recipe;                         /* steps 0: the model knows no number of steps of its own */
+    double recipe_times[RT_RECIPE_STEPS + 1]; /* of the process, steps + 1, the last 0 */
 } rt_model_info;
 
 rt_status rt_model_open(rt_model **model, const rt_model_spec *spec, rt_error *err);

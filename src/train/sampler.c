@@ -46,7 +46,7 @@ static rt_status choose_path(const rt_model *m, const rt_sampling *s, path *p, r
         RT_TRY(rt_grid_build(s->grid, m->process, p->steps, p->from, err));
         grid = s->grid;
     } else if (recipe && p->steps == recipe->steps) {
-        memcpy(p->from, recipe->times, (size_t)(recipe->steps + 1) * sizeof *p->from);
+        memcpy(p->from, m->info.recipe_times, (size_t)(recipe->steps + 1) * sizeof *p->from);
         grid = "recipe";
     } else if (m->scheduler && rt_scheduler_solver(m->scheduler)) {
         RT_TRY(rt_scheduler_path(m->scheduler, p->steps, p->from, p->to, err));
