@@ -66,7 +66,7 @@ static json_t *reals(const double *v, int n)
 
 static json_t *recipe_json(const rt_model_info *info)
 {
-    const rt_recipe *r = &info->recipe;
+    const rt_student_recipe *r = &info->recipe;
     if (!r->steps) return json_null();
     json_t *o = json_pack("{s:s, s:s, s:i, s:b}", "method", r->method, "solver", r->solver, "steps", r->steps, "exact_in_diffusers",
                           r->exact_in_diffusers);

@@ -10,7 +10,7 @@
 #ifndef RETORT_MODEL_H
 #define RETORT_MODEL_H
 
-#include "retort/format.h"
+#include "retort/diffusion.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -45,7 +45,7 @@ typedef struct rt_model_info {
     double low, high;
     int feature_dims;                         /* of a classifier's features; 0: it has none */
     char sha256[65];                          /* of the weights; empty for oracles */
-    rt_recipe recipe;                         /* steps 0: the model knows no number of steps of its own */
+    rt_student_recipe recipe;                 /* steps 0: the model knows no number of steps of its own */
     double recipe_times[RT_RECIPE_STEPS + 1]; /* of the process, steps + 1, the last 0 */
 } rt_model_info;
 

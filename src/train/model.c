@@ -72,6 +72,27 @@ static rt_status find_parts(const char *path, parts *p, rt_error *err)
 
 /* ---- putting them together */
 
+/* A scheduler's configuration: the process, the prediction and, where it is the model's own, the recipe. diffusers' tables are used, so that
+ * pictures agree with diffusers' to the last rounding. */
+static rt_status open_scheduler(rt_model *m, const char *path, bool own, rt_error *err)
+{
+    rt_model_info *i = &m->info;
+    RT_TRY(rt_scheduler_open(&m->scheduler, path, true, err));
+    const rt_scheduler_config *c = rt_scheduler_get_config(m->scheduler);
+    m->process = rt_scheduler_process(m->scheduler);
+    m->prediction = rt_scheduler_prediction(m->scheduler);
+    snprintf(i->scheduler, sizeof i->scheduler, "%s", c->class_name);
+    if (!own || !c->recipe.version) return RT_OK;
+    i->recipe = c->recipe;
+    i->low = c->recipe.low;
+    i->high = c->recipe.high;
+    i->null_class = c->recipe.null_class;
+    if (i->null_class >= i->classes)
+        RT_RAISE(RT_E_INVALID, "%s: the recipe's null class is %lld, but the network has %lld classes", path, (long long)i->null_class,
+                 (long long)i->classes);
+    return i->recipe.steps ? rt_scheduler_recipe_times(m->scheduler, i->recipe_times, err) : RT_OK;
+}
+
 static void describe_process(rt_model *m)
 {
     rt_model_info *i = &m->info;
@@ -147,9 +168,9 @@ static rt_status assemble(rt_model *m, const rt_model_spec *spec, rt_error *err)
         RT_TRY(find_parts(spec->path, &p, err));
         RT_TRY(open_network(m, &p, spec->weights, err));
         if (spec->scheduler)
-            RT_TRY(rt__model_scheduler(m, spec->scheduler, false, err));
+            RT_TRY(open_scheduler(m, spec->scheduler, false, err));
         else if (*p.scheduler)
-            RT_TRY(rt__model_scheduler(m, p.scheduler, true, err));
+            RT_TRY(open_scheduler(m, p.scheduler, true, err));
     }
     describe_process(m);
     if (spec->range) {

@@ -36,7 +36,4 @@ void rt__evaluator_free(rt__evaluator *e);
 /* The model as the sampling driver sees it, for calls of about `rows` rows. Valid until the next call or rt_model_free. */
 rt_status rt__model_field(rt_model *m, int64_t rows, rt_field *field, rt_error *err);
 
-/* Reads a scheduler configuration into m: process, prediction, and with `own` the recipe that a student's carries. */
-rt_status rt__model_scheduler(rt_model *m, const char *path, bool own, rt_error *err);
-
 #endif

@@ -35,7 +35,7 @@ static void join_steps(path *p)
 /* Whose word counts: the caller's times or grid, then the recipe that a student carries, then the scheduler, then trailing times. */
 static rt_status choose_path(const rt_model *m, const rt_sampling *s, path *p, rt_sample_report *r, rt_error *err)
 {
-    const rt_recipe *recipe = m->info.recipe.steps ? &m->info.recipe : NULL;
+    const rt_student_recipe *recipe = m->info.recipe.steps ? &m->info.recipe : NULL;
     const char *solver = s->solver ? s->solver : recipe ? recipe->solver : NULL, *grid = "trailing";
     p->steps = s->steps ? s->steps : recipe ? recipe->steps : USUAL_STEPS;
     if (s->steps < 0 || p->steps > RT_MODEL_STEPS) RT_RAISE(RT_E_USAGE, "%d steps; must be 1 to %d", s->steps, RT_MODEL_STEPS);
@@ -69,7 +69,7 @@ static rt_status choose_path(const rt_model *m, const rt_sampling *s, path *p, r
 
 static void remark(const rt_model *m, const rt_sampling *s, const path *p, rt_sample_report *r)
 {
-    const rt_recipe *recipe = &m->info.recipe;
+    const rt_student_recipe *recipe = &m->info.recipe;
     size_t size = sizeof r->remark, at = 0;
     bool other = (s->steps && s->steps != recipe->steps) || s->n_times || s->grid || (s->solver && strcmp(s->solver, recipe->solver)) ||
                  (s->has_guidance && (!recipe->has_guidance || s->guidance != recipe->guidance));
