@@ -30,25 +30,26 @@
 #define TOL_OPTIMISER_DOUBLE       1e-10
 
 /* diffusion: tests/unit, tests/oracle. Absolute unless said otherwise */
-#define TOL_IDENTITY      1e-8  /* d alpha/dt = f alpha, d beta^2/dt = 2 f beta^2 + g^2: finite differences, relative to the larger term */
-#define TOL_CLOSED_FORM   1e-14 /* alpha, beta against another form of their formula */
-#define TOL_INVERSE_TIME  1e-9  /* time of a log-SNR, relative to the length of the process */
-#define TOL_CONDITION     8     /* conversions: units in the last place of the terms that cancel */
-#define TOL_MAP           1e-13 /* DDIM maps, composed or inverted */
-#define TOL_TARGET        1e-15 /* Lemma 2's pseudo-target, times 1/(alpha_t beta_s - alpha_s beta_t) */
-#define TOL_GRAPH         1e-13 /* graphs in double against numbers */
-#define TOL_PREDICTIONS   1e-11 /* one trajectory, told in five predictions */
-#define TOL_QUADRATURE    1e-9  /* posterior means against numerical integrals, scores against differences of the density */
-#define TOL_FLOW_EXACT    1e-13 /* flow map: composition, the lecture notes' form */
-#define TOL_FLOW_SOLVED   2e-5  /* flow map against solvers, extrapolated in the step size */
-#define TOL_SCHEDULER     1e-9  /* diffusers' trajectories in double */
-#define TOL_SCHEDULER_F32 1e-4  /* and as shipped */
-#define TOL_TABLE_F64     1e-14 /* alphas_cumprod in double */
+#define TOL_IDENTITY      1e-8   /* d alpha/dt = f alpha, d beta^2/dt = 2 f beta^2 + g^2: finite differences, relative to the larger term */
+#define TOL_CLOSED_FORM   1e-14  /* alpha, beta against another form of their formula */
+#define TOL_INVERSE_TIME  1e-9   /* time of a log-SNR, relative to the length of the process */
+#define TOL_CONDITION     8      /* conversions: units in the last place of the terms that cancel */
+#define TOL_MAP           1e-13  /* DDIM maps, composed or inverted */
+#define TOL_TARGET        1e-15  /* Lemma 2's pseudo-target, times 1/(alpha_t beta_s - alpha_s beta_t) */
+#define TOL_GRAPH         1e-13  /* graphs in double against numbers */
+#define TOL_PREDICTIONS   1e-11  /* one trajectory, told in five predictions */
+#define TOL_QUADRATURE    1e-9   /* posterior means against numerical integrals, scores against differences of the density */
+#define TOL_FLOW_EXACT    1e-13  /* flow map: composition, the lecture notes' form */
+#define TOL_FLOW_SOLVED   2e-5   /* flow map against solvers, extrapolated in the step size */
+#define TOL_SCHEDULER     1e-9   /* diffusers' trajectories in double */
+#define TOL_SCHEDULER_F32 1e-4   /* and as shipped */
+#define TOL_TABLE_F64     1e-13  /* alphas_cumprod in double, relative */
 #define TOL_TABLE_F32     1.2e-7 /* alphas_cumprod as diffusers holds it, relative: one unit in the last place */
+#define TOL_TABLE_ZERO    1e-5   /* the same, rescaled to zero SNR: PyTorch itself differs by that from machine to machine */
 
 /* ---- networks against PyTorch: of the tensor's maximum (golden/README) */
-#define TOL_NET_FORWARD 1e-4
+#define TOL_NET_FORWARD  1e-4
 #define TOL_NET_GRADIENT 1e-3
-#define TOL_NET_DUST 1e-6 /* to_k.bias: of the largest gradient */
+#define TOL_NET_DUST     1e-6 /* to_k.bias: of the largest gradient */
 
 #endif
