@@ -26,9 +26,10 @@ RT_INLINE real fast_exp(real x)
     p = p * r + 5.0000001201e-1f;
     p = p * r * r + r + 1.0f;
     union {
-        int32_t i;
         float f;
-    } scale = {.i = ((int32_t)n + 127) * (1 << 23)};
+        uint32_t i;
+    } scale = {.f = shifted}; /* its low bits are n; unsigned, so that NaN passes through */
+    scale.i = (scale.i - 0x4b400000u + 127u) << 23;
     return (real)(p * scale.f);
 }
 
