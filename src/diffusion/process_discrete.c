@@ -42,7 +42,8 @@ static double squaredcos_beta(const rt_process_spec *s, int64_t i)
 
 static double sigmoid_beta(const rt_process_spec *s, int64_t i)
 {
-    double u = spaced(-6, 6, i, s->timesteps, s->float32), sigmoid = rounded(1 / (1 + exp(-u)), s->float32);
+    double u = spaced(-6, 6, i, s->timesteps, s->float32), e = rounded(exp(-u), s->float32);
+    double sigmoid = rounded(1 / rounded(1 + e, s->float32), s->float32);
     double width = rounded(s->beta_end - s->beta_start, s->float32);
     return rounded(rounded(sigmoid * width, s->float32) + rounded(s->beta_start, s->float32), s->float32);
 }

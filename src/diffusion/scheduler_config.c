@@ -365,6 +365,14 @@ rt_status rt_scheduler_config_copy(rt_scheduler_config *to, const rt_scheduler_c
 
 /* ---- making */
 
+/* The rest of the field is 0: equal configurations are equal bytes. */
+static void put_text(char *field, size_t size, const char *text)
+{
+    memset(field, 0, size);
+    snprintf(field, size, "%s", text);
+}
+#define PUT(field, text) put_text(field, sizeof(field), text)
+
 rt_status rt_scheduler_config_student(rt_scheduler_config *student, const rt_scheduler_config *teacher, const rt_prediction *prediction,
                                       rt_error *err)
 {
@@ -378,14 +386,14 @@ rt_status rt_scheduler_config_student(rt_scheduler_config *student, const rt_sch
     RT_TRY(rt_scheduler_config_copy(student, teacher, err));
     student->recipe = no_recipe;
     if (flow) {
-        snprintf(student->class_name, sizeof student->class_name, "FlowMatchEulerDiscreteScheduler");
+        PUT(student->class_name, "FlowMatchEulerDiscreteScheduler");
         student->shift_terminal = 0;
         student->use_karras_sigmas = false;
         return RT_OK;
     }
-    snprintf(student->class_name, sizeof student->class_name, "DDIMScheduler");
-    snprintf(student->prediction_type, sizeof student->prediction_type, "%s", name);
-    snprintf(student->timestep_spacing, sizeof student->timestep_spacing, "trailing");
+    PUT(student->class_name, "DDIMScheduler");
+    PUT(student->prediction_type, name);
+    PUT(student->timestep_spacing, "trailing");
     student->steps_offset = 0;
     student->set_alpha_to_one = true;
     student->clip_sample = false;
@@ -403,7 +411,7 @@ rt_status rt_scheduler_config_from(rt_scheduler_config *c, const rt_process_spec
     like.num_train_timesteps = spec->timesteps;
     like.shift = spec->shift;
     if (!flow) {
-        snprintf(like.beta_schedule, sizeof like.beta_schedule, "%s", spec->betas ? spec->betas : "linear");
+        PUT(like.beta_schedule, spec->betas ? spec->betas : "linear");
         like.beta_start = spec->beta_start;
         like.beta_end = spec->beta_end;
         like.rescale_betas_zero_snr = spec->zero_snr;
