@@ -263,6 +263,24 @@ static void batches_join_and_part(void **state)
     rt_graph_free(g);
 }
 
+/* An extreme over features maps samples, so slices are fine; one over the batch needs all samples at once and says so. */
+static void extremes_and_slices(void **state)
+{
+    (void)state;
+    rt_graph *g = rt_graph_new(RT_F64);
+    rt_node *x = rt_input(g, "x", RT_F64, SHAPE(B, 2)), *outputs[] = {rt_sum(rt_logsumexp(x, 2, false), 1, false), rt_max(x, 1, false)};
+    for (int i = 0; i < 2; i++) {
+        rt_program *p = NULL;
+        rt_error err = {0};
+        rt_program_spec spec = {.outputs = &outputs[i], .n_outputs = 1, .batch = 2, .backend = rt_backend_find("reference"), .threads = 1};
+        assert_int_equal(rt_compile(&p, g, &spec, &err), RT_OK);
+        assert_int_equal(rt_run(p, &(rt_clock){.total = 4, .more = true}, &err), i ? RT_E_USAGE : RT_OK);
+        if (i) assert_non_null(strstr(err.text, "max needs all samples"));
+        rt_program_free(p);
+    }
+    rt_graph_free(g);
+}
+
 static void cutting_and_selecting(void **state)
 {
     (void)state;
@@ -289,15 +307,11 @@ static void cutting_and_selecting(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(binary_broadcasts),
-        cmocka_unit_test(integers_and_choice),
-        cmocka_unit_test(nan_is_not_hidden),
-        cmocka_unit_test(ties_share_the_gradient),
-        cmocka_unit_test(reductions),
-        cmocka_unit_test(float_sums_are_exact_to_rounding),
-        cmocka_unit_test(permutations),
-        cmocka_unit_test(batches_join_and_part),
-        cmocka_unit_test(cutting_and_selecting),
+        cmocka_unit_test(binary_broadcasts),   cmocka_unit_test(integers_and_choice),
+        cmocka_unit_test(nan_is_not_hidden),   cmocka_unit_test(ties_share_the_gradient),
+        cmocka_unit_test(reductions),          cmocka_unit_test(float_sums_are_exact_to_rounding),
+        cmocka_unit_test(permutations),        cmocka_unit_test(batches_join_and_part),
+        cmocka_unit_test(extremes_and_slices), cmocka_unit_test(cutting_and_selecting),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
