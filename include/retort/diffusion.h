@@ -258,7 +258,8 @@ rt_status rt_oracle_gaussian(rt_oracle **oracle, int64_t d, const double *mean, 
                              const rt_prediction *prediction, rt_error *err);
 void rt_oracle_free(rt_oracle *o);
 int64_t rt_oracle_features(const rt_oracle *o);
-const rt_process *rt_oracle_process(const rt_oracle *o); /* borrowed */
+const rt_process *rt_oracle_process(const rt_oracle *o);     /* borrowed */
+const rt_scheduler *rt_oracle_scheduler(const rt_oracle *o); /* borrowed; NULL: its file has none */
 const rt_prediction *rt_oracle_prediction(const rt_oracle *o);
 rt_field rt_oracle_field(const rt_oracle *o); /* borrows the oracle */
 

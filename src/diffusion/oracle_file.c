@@ -1,14 +1,11 @@
 /* oracle_file.c -- oracles from JSON files. */
-#include "diffusion/diffusion_rows.h"
 #include "diffusion/oracle.h"
+#include "diffusion/scheduler.h"
 
 #include "base/internal.h"
 
-#include <jansson.h>
-#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
 enum { MAX_FILE = 256 << 20 };
 
@@ -110,35 +107,50 @@ static rt_status read_process(const json_t *object, rt_process **process, rt_err
     return rt_process_new(process, &spec, err);
 }
 
+/* Process and prediction of any kind of oracle: from `process`, or from a configuration of diffusers. */
+static rt_status read_setting(const json_t *root, rt_oracle *o, rt_error *err)
+{
+    const json_t *process = json_object_get(root, "process"), *scheduler = json_object_get(root, "scheduler"),
+                 *prediction = json_object_get(root, "prediction");
+    if (process && scheduler) RT_RAISE(RT_E_INVALID, "fields 'process' and 'scheduler' are both there; give one");
+    if (scheduler) {
+        rt_scheduler_config config;
+        RT_TRY(rt__scheduler_config_parse(&config, scheduler, "field 'scheduler'", err));
+        rt_status status = rt_scheduler_new(&o->scheduler, &config, false, err);
+        rt_scheduler_config_free(&config);
+        if (status != RT_OK) return status;
+        o->process = rt_scheduler_process(o->scheduler);
+        o->prediction = rt_scheduler_prediction(o->scheduler);
+    } else {
+        RT_TRY(read_process(process, &o->owned, err));
+        o->process = o->owned;
+        o->prediction = rt_prediction_find("x0", err);
+    }
+    if (!prediction) return RT_OK;
+    if (!json_is_string(prediction)) RT_RAISE(RT_E_INVALID, "field 'prediction' is %s; must be a string", type_of(prediction));
+    o->prediction = rt_prediction_find(json_string_value(prediction), err);
+    return o->prediction ? RT_OK : RT_E_INVALID;
+}
+
 static rt_status read_gaussian(const json_t *root, rt_oracle **oracle, rt_error *err)
 {
-    static const char *const known[] = {"kind", "means", "covariances", "prediction", "process"};
-    const json_t *mean, *covariance, *prediction = json_object_get(root, "prediction");
+    static const char *const known[] = {"kind", "means", "covariances", "prediction", "process", "scheduler"};
+    const json_t *mean, *covariance;
     RT_TRY(check_keys(root, known, RT_COUNT(known), "", err));
     RT_TRY(only(json_object_get(root, "means"), "means", &mean, err));
     RT_TRY(only(json_object_get(root, "covariances"), "covariances", &covariance, err));
-    if (prediction && !json_is_string(prediction))
-        RT_RAISE(RT_E_INVALID, "field 'prediction' is %s; must be a string", type_of(prediction));
-    const rt_prediction *row = rt_prediction_find(prediction ? json_string_value(prediction) : "x0", err);
-    if (!row) return RT_E_INVALID;
     size_t d = json_array_size(mean);
     if (d > 4096) RT_RAISE(RT_E_INVALID, "field 'means' has %zu numbers; must have at most 4096", d);
     if (json_array_size(covariance) != d)
         RT_RAISE(RT_E_INVALID, "field 'covariances' has %zu rows; must have %zu, as the mean", json_array_size(covariance), d);
 
-    rt_process *process = NULL;
-    RT_TRY(read_process(json_object_get(root, "process"), &process, err));
     double *room = malloc((d + d * d) * sizeof *room);
     rt_status status = room ? numbers(mean, "means", d, room, err) : rt_error_set(err, RT_E_MEMORY, "out of memory for %zu numbers", d * d);
     for (size_t i = 0; i < d && status == RT_OK; i++)
         status = numbers(json_array_get(covariance, i), "covariances", d, room + d + i * d, err);
-    if (status == RT_OK) status = rt_oracle_gaussian(oracle, (int64_t)d, room, room + d, process, row, err);
+    if (status == RT_OK) status = rt_oracle_gaussian(oracle, (int64_t)d, room, room + d, NULL, NULL, err);
     free(room);
-    if (status == RT_OK)
-        (*oracle)->owned = process;
-    else
-        rt_process_free(process);
-    return status;
+    return status == RT_OK ? read_setting(root, *oracle, err) : status;
 }
 
 static const struct kind {
@@ -157,19 +169,15 @@ static rt_status read_root(const json_t *root, rt_oracle **oracle, rt_error *err
 
 rt_status rt_oracle_open(rt_oracle **oracle, const char *path, rt_error *err)
 {
+    json_t *root;
     *oracle = NULL;
-    struct stat file;
-    if (stat(path, &file)) RT_RAISE(RT_E_IO, "%s: %s", path, strerror(errno));
-    if (file.st_size > MAX_FILE)
-        RT_RAISE(RT_E_INVALID, "%s: %lld bytes; an oracle file has at most %d", path, (long long)file.st_size, MAX_FILE);
-    json_error_t at;
-    json_t *root = json_load_file(path, JSON_REJECT_DUPLICATES, &at);
-    if (!root) RT_RAISE(RT_E_INVALID, "%s:%d: %s; must be JSON (NaN and Infinity are not)", path, at.line, at.text);
+    RT_TRY(rt__json_read(path, MAX_FILE, &root, err));
     rt_error local = {0};
     rt_status status = read_root(root, oracle, &local);
     json_decref(root);
     if (status == RT_OK) return RT_OK;
+    rt_oracle_free(*oracle);
+    *oracle = NULL;
     /* whatever is wrong with a file is the file's fault, not the command line's */
-    if (status == RT_E_USAGE) status = RT_E_INVALID;
-    RT_RAISE(status, "%s: %s", path, local.text);
+    RT_RAISE(status == RT_E_USAGE ? RT_E_INVALID : status, "%s: %s", path, local.text);
 }

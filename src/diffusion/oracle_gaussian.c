@@ -69,12 +69,14 @@ void rt_oracle_free(rt_oracle *o)
 {
     if (!o) return;
     rt_process_free(o->owned);
+    rt_scheduler_free(o->scheduler);
     free(o->mean);
     free(o);
 }
 
 int64_t rt_oracle_features(const rt_oracle *o) { return o->features; }
 const rt_process *rt_oracle_process(const rt_oracle *o) { return o->process; }
+const rt_scheduler *rt_oracle_scheduler(const rt_oracle *o) { return o->scheduler; }
 const rt_prediction *rt_oracle_prediction(const rt_oracle *o) { return o->prediction; }
 
 /* out = shift mu + V diag(factor) V^T (x - alpha mu), one row at a time; c[d] is room. `squares` (may be NULL) gets

@@ -3,7 +3,6 @@
 
 #include "base/files.h"
 
-#include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -328,20 +327,35 @@ static void tame_infinity(char *text)
     }
 }
 
-rt_status rt_scheduler_config_read(rt_scheduler_config *c, const char *path, rt_error *err)
+rt_status rt__json_read(const char *path, size_t limit, json_t **root, rt_error *err)
 {
-    *c = (rt_scheduler_config){0};
     char *text;
     size_t size;
     json_error_t at;
-    RT_TRY(rt__file_read(path, MAX_FILE, &text, &size, err));
+    *root = NULL;
+    RT_TRY(rt__file_read(path, limit, &text, &size, err));
     tame_infinity(text);
-    json_t *root = json_loadb(text, size, JSON_REJECT_DUPLICATES, &at);
+    *root = json_loadb(text, size, JSON_REJECT_DUPLICATES, &at);
     free(text);
-    if (!root) RT_RAISE(RT_E_INVALID, "%s:%d: %s; must be JSON", path, at.line, at.text);
+    if (!*root) RT_RAISE(RT_E_INVALID, "%s:%d: %s; must be JSON", path, at.line, at.text);
+    return RT_OK;
+}
+
+rt_status rt__scheduler_config_parse(rt_scheduler_config *c, const json_t *root, const char *path, rt_error *err)
+{
+    *c = (rt_scheduler_config){0};
     rt_status status = read_root(c, &(reader){root, path}, err);
-    json_decref(root);
     if (status != RT_OK) rt_scheduler_config_free(c);
+    return status;
+}
+
+rt_status rt_scheduler_config_read(rt_scheduler_config *c, const char *path, rt_error *err)
+{
+    json_t *root;
+    *c = (rt_scheduler_config){0};
+    RT_TRY(rt__json_read(path, MAX_FILE, &root, err));
+    rt_status status = rt__scheduler_config_parse(c, root, path, err);
+    json_decref(root);
     return status;
 }
 

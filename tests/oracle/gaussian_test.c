@@ -304,6 +304,14 @@ static void files(void **state)
     assert_int_equal(rt_process_discrete_steps(rt_oracle_process(o)), 64);
     rt_oracle_free(o);
 
+    CHECK_OK(rt_oracle_open(&o,
+                            write_file("{\"kind\": \"gaussian\", " BODY
+                                       ", \"scheduler\": {\"_class_name\": \"DDIMScheduler\", \"prediction_type\": \"v_prediction\"}}"),
+                            &err));
+    assert_string_equal(rt_prediction_name(rt_oracle_prediction(o)), "v");
+    assert_ptr_equal(rt_scheduler_process(rt_oracle_scheduler(o)), rt_oracle_process(o));
+    rt_oracle_free(o);
+
     static const struct {
         const char *text, *says;
     } bad[] = {
@@ -314,6 +322,9 @@ static void files(void **state)
         {"{\"kind\": \"gaussian\", \"kind\": \"gaussian\"}", "duplicate"},
         {"{\"kind\": \"gaussian\", \"mean\": []}", "field 'mean' is not known; did you mean means"},
         {"{\"kind\": \"gaussian\", " BODY "}", "field 'process' is missing"},
+        {"{\"kind\": \"gaussian\", " BODY ", \"process\": {\"name\": \"flow\"}, \"scheduler\": {}}", "are both there"},
+        {"{\"kind\": \"gaussian\", " BODY ", \"scheduler\": {\"_class_name\": \"DDIMScheduler\", \"beta_end\": 3}}",
+         "field 'beta_end' is 3"},
         {"{\"kind\": \"gaussian\", " BODY ", \"process\": {\"name\": \"flou\"}}", "did you mean 'flow'"},
         {"{\"kind\": \"gaussian\", " BODY ", \"process\": {\"name\": \"flow\", \"shift\": \"x\"}}", "field 'process.shift' is a string"},
         {"{\"kind\": \"gaussian\", " BODY ", \"process\": {\"name\": \"flow\", \"shift\": -3}}", "shift is -3"},
