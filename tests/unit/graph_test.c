@@ -16,7 +16,13 @@ static rt_program *compile(rt_graph *g, rt_node *const *outputs, int n, rt_node 
 {
     rt_program *p = NULL;
     rt_error err = {0};
-    rt_program_spec spec = {.outputs = outputs, .n_outputs = n, .updates = updates, .n_updates = m, .batch = batch, .backend = rt_backend_find("reference"), .threads = 2};
+    rt_program_spec spec = {.outputs = outputs,
+                            .n_outputs = n,
+                            .updates = updates,
+                            .n_updates = m,
+                            .batch = batch,
+                            .backend = rt_backend_find("reference"),
+                            .threads = 2};
     if (rt_compile(&p, g, &spec, &err) != RT_OK) fail_msg("%s", err.text);
     return p;
 }
@@ -269,9 +275,9 @@ static void plan_reuses_memory(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(equal_nodes_are_one),  cmocka_unit_test(first_failure_sticks),      cmocka_unit_test(second_derivatives),
-        cmocka_unit_test(gradients_of_several), cmocka_unit_test(updates_make_versions),     cmocka_unit_test(prologue_follows_versions),
-        cmocka_unit_test(slices_are_the_batch), cmocka_unit_test(passes_keep_values),        cmocka_unit_test(plan_reuses_memory),
+        cmocka_unit_test(equal_nodes_are_one),  cmocka_unit_test(first_failure_sticks),  cmocka_unit_test(second_derivatives),
+        cmocka_unit_test(gradients_of_several), cmocka_unit_test(updates_make_versions), cmocka_unit_test(prologue_follows_versions),
+        cmocka_unit_test(slices_are_the_batch), cmocka_unit_test(passes_keep_values),    cmocka_unit_test(plan_reuses_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
