@@ -463,7 +463,7 @@ static char *shortest(const json_t *object, size_t flags)
     char *text = NULL;
     for (int digits = 15; digits <= 17; digits++) {
         free(text);
-        text = json_dumps(object, flags | JSON_SORT_KEYS | JSON_REAL_PRECISION(digits));
+        text = json_dumps(object, flags | JSON_SORT_KEYS | JSON_REAL_PRECISION((size_t)digits));
         json_t *back = text ? json_loads(text, 0, NULL) : NULL;
         bool same = back && json_equal(object, back);
         json_decref(back);
