@@ -2,63 +2,176 @@
 #include "data/reader.h"
 
 #include "base/files.h"
-#include "base/internal.h"
 
+#include <sha2.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
-static const rt__reader *const readers[] = {&rt__reader_idx};
+/* The first that claims a path reads it. */
+static const rt__reader *const readers[] = {&rt__reader_toy, &rt__reader_idx,         &rt__reader_cifar,
+                                            &rt__reader_zip, &rt__reader_safetensors, &rt__reader_folder};
 
 bool rt_dataset_list(int i, rt_row_text *row)
 {
-    if (i < 0 || (size_t)i >= RT_COUNT(readers)) return false;
-    *row = (rt_row_text){readers[i]->name, readers[i]->source, readers[i]->text};
+    int files = (int)RT_COUNT(readers) - 1;
+    if (i < 0) return false;
+    if (i >= files) return rt__toy_row(i - files, row);
+    const rt__reader *r = readers[i + 1];
+    *row = (rt_row_text){r->name, r->source, r->text};
     return true;
 }
 
-rt_status rt_dataset_open(rt_dataset **out, const char *data, rt_error *err)
+bool rt__ends(const char *name, const char *ending)
 {
-    *out = NULL;
-    const rt__reader *reader = NULL;
-    for (size_t i = 0; i < RT_COUNT(readers) && !reader; i++)
-        if (readers[i]->claims(data)) reader = readers[i];
-    if (!reader) {
-        if (!rt__file_exists(data) && !strchr(data, ':'))
-            RT_RAISE(RT_E_IO, "%s: no such file or folder; give a data set (`retort list datasets`)", data);
-        RT_RAISE(RT_E_INVALID, "%s: not a data set that is known; `retort list datasets` prints the kinds", data);
-    }
-    rt_dataset *ds = calloc(1, sizeof *ds);
-    if (!ds) RT_RAISE(RT_E_MEMORY, "%s: out of memory", data);
-    rt_status s = reader->read(ds, data, err);
-    if (s != RT_OK) {
-        rt_dataset_free(ds);
-        return s;
-    }
-    ds->info.kind = reader->name;
-    ds->info.features = 1;
-    for (int i = 0; i < ds->info.rank; i++) ds->info.features *= ds->info.shape[i];
-    ds->all = ds->info.count;
-    ds->low = -1;
-    ds->high = 1;
-    *out = ds;
+    size_t n = strlen(name), k = strlen(ending);
+    return n >= k && strcasecmp(name + n - k, ending) == 0;
+}
+
+void rt__split_part(const char *data, char path[RT_DATA_PATH], const char **part)
+{
+    const char *colon = strrchr(data, ':');
+    bool named = colon && (!strcmp(colon, ":train") || !strcmp(colon, ":test")) && !rt__file_exists(data);
+    snprintf(path, RT_DATA_PATH, "%.*s", named ? (int)(colon - data) : (int)strlen(data), data);
+    *part = rt__is_folder(path) ? named ? colon + 1 : "train" : NULL;
+}
+
+rt_status rt__check_label(const char *file, int64_t item, int64_t label, int64_t classes, rt_error *err)
+{
+    if (label < 0 || label >= classes)
+        RT_RAISE(RT_E_INVALID, "%s: field 'label' of item %lld is %lld; must be 0 to %lld", file, (long long)item, (long long)label,
+                 (long long)classes - 1);
     return RT_OK;
+}
+
+static rt_status unknown(const char *data, rt_error *err)
+{
+    char path[RT_DATA_PATH];
+    const char *part;
+    rt__split_part(data, path, &part);
+    if (!rt__file_exists(path)) RT_RAISE(RT_E_IO, "%s: no such file or folder; give a data set (`retort list datasets`)", path);
+    RT_RAISE(RT_E_INVALID, "%s: not a data set that is known; `retort list datasets` prints the kinds", data);
+}
+
+/* ---- life */
+
+static rt_dataset *new_set(rt__items *items)
+{
+    rt_dataset *ds = calloc(1, sizeof *ds);
+    if (!ds) return NULL;
+    ds->items = items ? items : calloc(1, sizeof *items);
+    if (!ds->items) {
+        free(ds);
+        return NULL;
+    }
+    atomic_fetch_add(&ds->items->users, 1);
+    rt_dataset_range(ds, -1, 1, false);
+    return ds;
 }
 
 void rt_dataset_free(rt_dataset *ds)
 {
     if (!ds) return;
-    free(ds->bytes);
-    free(ds->reals);
-    free(ds->labels);
+    rt__items *it = ds->items;
+    if (atomic_fetch_sub(&it->users, 1) == 1) {
+        for (int i = 0; it->classes && i < it->n_classes; i++) free(it->classes[i]);
+        free(it->classes);
+        free(it->bytes);
+        free(it->reals);
+        free(it->labels);
+        free(it);
+    }
+    free(ds->chosen);
     free(ds);
 }
 
-const rt_dataset_info *rt_dataset_describe(const rt_dataset *ds) { return &ds->info; }
+rt_status rt_dataset_open(rt_dataset **out, const char *data, rt_error *err)
+{
+    *out = NULL;
+    if (strlen(data) >= RT_DATA_PATH)
+        RT_RAISE(RT_E_USAGE, "%.60s...: the name of a data set has %zu bytes; at most %d", data, strlen(data), RT_DATA_PATH - 1);
+    const rt__reader *reader = NULL;
+    for (size_t i = 0; i < RT_COUNT(readers) && !reader; i++)
+        if (readers[i]->claims(data)) reader = readers[i];
+    if (!reader) return unknown(data, err);
+    rt_dataset *ds = new_set(NULL);
+    if (!ds) RT_RAISE(RT_E_MEMORY, "%s: out of memory", data);
+    snprintf(ds->items->chosen, sizeof ds->items->chosen, "%s", data);
+    rt_status s = reader->read(ds, data, err);
+    if (s != RT_OK) {
+        rt_dataset_free(ds);
+        return s;
+    }
+    if (!ds->info.kind) ds->info.kind = reader->name;
+    ds->info.chosen = ds->items->chosen;
+    ds->info.features = 1;
+    for (int i = 0; i < ds->info.rank; i++) ds->info.features *= ds->info.shape[i];
+    *out = ds;
+    return RT_OK;
+}
+
+/* ---- parts */
+
+static int ascending(const void *a, const void *b)
+{
+    int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
+    return (x > y) - (x < y);
+}
+
+static rt_status choose(const rt_dataset *ds, int64_t from, int64_t to, int64_t **chosen, rt_error *err)
+{
+    int64_t n = ds->info.count;
+    if (from < 0 || to > n || from >= to)
+        RT_RAISE(RT_E_USAGE, "%s: items %lld to %lld of a set of %lld; give a range inside it that is not empty", ds->info.chosen,
+                 (long long)from, (long long)to - 1, (long long)n);
+    int64_t *c = malloc((size_t)(to - from) * sizeof *c);
+    if (!c) RT_RAISE(RT_E_MEMORY, "%s: out of memory for the numbers of %lld items", ds->info.chosen, (long long)(to - from));
+    for (int64_t i = from; i < to; i++) {
+        int64_t at = rt_permute_index(0, UINT64_MAX, n, i); /* a permutation that no loader uses */
+        c[i - from] = ds->chosen ? ds->chosen[at] : at;
+    }
+    qsort(c, (size_t)(to - from), sizeof *c, ascending);
+    *chosen = c;
+    return RT_OK;
+}
+
+rt_status rt_dataset_part(rt_dataset **part, const rt_dataset *whole, int64_t from, int64_t to, rt_error *err)
+{
+    *part = NULL;
+    int64_t *chosen;
+    RT_TRY(choose(whole, from, to, &chosen, err));
+    rt_dataset *ds = new_set(whole->items);
+    if (!ds) {
+        free(chosen);
+        RT_RAISE(RT_E_MEMORY, "%s: out of memory for a part", whole->info.chosen);
+    }
+    ds->info = whole->info;
+    ds->info.count = to - from;
+    ds->chosen = chosen;
+    rt_dataset_range(ds, whole->low, whole->high, whole->flip);
+    *part = ds;
+    return RT_OK;
+}
+
 rt_status rt_dataset_limit(rt_dataset *ds, int64_t count, rt_error *err)
 {
-    (void)err;
-    ds->info.count = count > 0 && count < ds->all ? count : ds->all;
+    int64_t *chosen;
+    if (count <= 0 || count >= ds->info.count) return RT_OK;
+    RT_TRY(choose(ds, 0, count, &chosen, err));
+    free(ds->chosen);
+    ds->chosen = chosen;
+    ds->info.count = count;
     return RT_OK;
+}
+
+/* ---- items */
+
+const rt_dataset_info *rt_dataset_describe(const rt_dataset *ds) { return &ds->info; }
+
+const char *rt_dataset_class(const rt_dataset *ds, int label)
+{
+    return ds->items->classes && label >= 0 && label < ds->items->n_classes ? ds->items->classes[label] : NULL;
 }
 
 void rt_dataset_range(rt_dataset *ds, double low, double high, bool flip)
@@ -66,91 +179,35 @@ void rt_dataset_range(rt_dataset *ds, double low, double high, bool flip)
     ds->low = low;
     ds->high = high;
     ds->flip = flip;
+    for (int i = 0; i < 256; i++) ds->values[i] = (float)((low * (255 - i) + high * i) / 255); /* exact at both ends */
 }
 
 void rt_dataset_read(const rt_dataset *ds, int64_t index, float *x, int64_t *y)
 {
-    int64_t d = ds->info.features;
-    if (ds->bytes) {
-        float low = (float)ds->low, step = (float)((ds->high - ds->low) / 255);
-        for (int64_t i = 0; i < d; i++) x[i] = low + step * (float)ds->bytes[index * d + i];
+    const rt__items *it = ds->items;
+    int64_t d = ds->info.features, at = ds->chosen ? ds->chosen[index] : index;
+    if (it->bytes) {
+        const uint8_t *from = it->bytes + at * d;
+        for (int64_t i = 0; i < d; i++) x[i] = ds->values[from[i]];
     } else {
-        memcpy(x, ds->reals + index * d, (size_t)d * sizeof *x);
+        memcpy(x, it->reals + at * d, (size_t)d * sizeof *x);
     }
-    if (y) *y = ds->labels ? ds->labels[index] : 0;
+    if (y) *y = it->labels ? it->labels[at] : 0;
 }
 
 void rt_dataset_sha256(const rt_dataset *ds, char hex[65])
 {
-    char both[2][65] = {{0}, {0}};
-    size_t n = (size_t)(ds->info.count * ds->info.features);
-    rt__sha256(ds->bytes ? (const void *)ds->bytes : (const void *)ds->reals, ds->bytes ? n : n * sizeof *ds->reals, both[0]);
-    if (ds->labels) rt__sha256(ds->labels, (size_t)ds->info.count * sizeof *ds->labels, both[1]);
-    rt__sha256(both, sizeof both, hex);
-}
-
-/* ---- shuffling: a four-round Feistel network on the smallest even number of bits that holds n, walked until it stays below n */
-
-int64_t rt_permute_index(uint64_t seed, uint64_t key, int64_t n, int64_t index)
-{
-    int half = 1;
-    while ((int64_t)1 << 2 * half < n) half++;
-    uint64_t mask = ((uint64_t)1 << half) - 1, v = (uint64_t)index;
-    rt__draw draw = {.seed = seed, .name = rt__draw_name("permutation"), .clock = (uint32_t)key};
-    do {
-        uint64_t left = v >> half, right = v & mask;
-        for (uint32_t round = 0; round < 4; round++) {
-            uint32_t w[4];
-            rt__draw_words(&draw, (uint32_t)right, round | (uint32_t)(key >> 32) << 2, w);
-            uint64_t next = left ^ (w[0] & mask);
-            left = right;
-            right = next;
-        }
-        v = left << half | right;
-    } while (v >= (uint64_t)n);
-    return (int64_t)v;
-}
-
-struct rt_loader {
-    const rt_dataset *ds;
-    int64_t batch;
-    uint64_t seed;
-};
-
-rt_status rt_loader_new(rt_loader **out, const rt_dataset *ds, int batch, uint64_t seed, rt_error *err)
-{
-    *out = NULL;
-    if (batch < 1) RT_RAISE(RT_E_USAGE, "a batch of %d; give 1 or more", batch);
-    rt_loader *l = calloc(1, sizeof *l);
-    if (!l) RT_RAISE(RT_E_MEMORY, "out of memory for a loader");
-    *l = (rt_loader){ds, batch, seed};
-    *out = l;
-    return RT_OK;
-}
-
-void rt_loader_free(rt_loader *l) { free(l); }
-
-static void mirror(const rt_dataset *ds, float *x)
-{
-    int64_t w = ds->info.shape[2];
-    for (int64_t row = 0; row < ds->info.features / w; row++)
-        for (int64_t i = 0; i < w / 2; i++) {
-            float t = x[row * w + i];
-            x[row * w + i] = x[row * w + w - 1 - i];
-            x[row * w + w - 1 - i] = t;
-        }
-}
-
-void rt_loader_batch(rt_loader *l, int64_t u, float *x, int64_t *y)
-{
-    const rt_dataset *ds = l->ds;
-    int64_t n = ds->info.count, d = ds->info.features;
-    for (int64_t i = 0; i < l->batch; i++) {
-        int64_t at = u * l->batch + i, item = rt_permute_index(l->seed, (uint64_t)(at / n), n, at % n);
-        rt_dataset_read(ds, item, x + i * d, y ? y + i : NULL);
-        uint32_t w[4] = {0};
-        if (ds->flip)
-            rt__draw_words(&(rt__draw){.seed = l->seed, .name = rt__draw_name("flip"), .clock = (uint32_t)(at >> 32)}, (uint32_t)at, 0, w);
-        if (w[0] >> 31 && ds->info.rank == 3) mirror(ds, x + i * d);
-    }
+    const rt__items *it = ds->items;
+    const unsigned char *data = it->bytes ? it->bytes : (const unsigned char *)it->reals;
+    size_t width = it->bytes ? 1 : sizeof *it->reals, item = (size_t)ds->info.features * width;
+    char text[128], shape[80];
+    rt_shape_text(shape, sizeof shape, ds->info.rank, ds->info.shape);
+    int n = snprintf(text, sizeof text, "%s %lld %s %d\n", it->bytes ? "U8" : "F32", (long long)ds->info.count, shape, ds->info.classes);
+    SHA2_CTX c;
+    SHA256Init(&c);
+    SHA256Update(&c, (const unsigned char *)text, (size_t)n);
+    for (int64_t i = 0; i < ds->info.count; i++) SHA256Update(&c, data + (size_t)(ds->chosen ? ds->chosen[i] : i) * item, item);
+    for (int64_t i = 0; it->labels && i < ds->info.count; i++)
+        SHA256Update(&c, (const unsigned char *)&it->labels[ds->chosen ? ds->chosen[i] : i], sizeof *it->labels);
+    SHA256End(&c, hex);
 }

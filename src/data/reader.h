@@ -4,25 +4,60 @@
 
 #include "retort/data.h"
 
-enum { RT_DATA_SIZE = 1 << 14 }; /* largest height and width of a picture */
+#include "base/internal.h"
+
+#include <stdatomic.h>
+
+enum { RT_DATA_SIDE = 1 << 14, RT_DATA_CLASSES = 1 << 16, RT_DATA_PATH = 1024 };
+#define RT_DATA_COUNT INT64_C(0x7fffffff)
 #define RT_DATA_BYTES ((size_t)1 << 36)
+
+/* What was read; shared by the parts that are cut from it. */
+typedef struct rt__items {
+    atomic_int users;
+    uint8_t *bytes;  /* pictures: [count][C][H][W] */
+    float *reals;    /* or numbers: [count][...] */
+    int32_t *labels; /* NULL: none */
+    char **classes;  /* names, info.classes of them; NULL: none */
+    int n_classes;
+    char chosen[RT_DATA_PATH + 512]; /* what was read */
+} rt__items;
 
 struct rt_dataset {
     rt_dataset_info info;
-    int64_t all;     /* before a limit */
-    uint8_t *bytes;  /* pictures: [count][C][H][W] */
-    float *reals;    /* or numbers: [count][...] */
-    int64_t *labels; /* NULL: none */
+    rt__items *items;
+    int64_t *chosen; /* items of a part, ascending; NULL: all */
     double low, high;
     bool flip;
+    float values[256]; /* of bytes, in the range */
 };
 
 typedef struct rt__reader {
     const char *name, *source, *text;
-    bool (*claims)(const char *path);
-    rt_status (*read)(rt_dataset *ds, const char *path, rt_error *err); /* fills info and arrays; the caller frees them on failure */
+    bool (*claims)(const char *data);
+    /* Fills count, rank, shape, classes, pictures of info (kind where it is not the name), and the items; the caller frees them on failure. */
+    rt_status (*read)(rt_dataset *ds, const char *data, rt_error *err);
 } rt__reader;
 
-extern const rt__reader rt__reader_idx;
+extern const rt__reader rt__reader_idx, rt__reader_cifar, rt__reader_folder, rt__reader_zip, rt__reader_safetensors, rt__reader_toy;
+bool rt__toy_row(int i, rt_row_text *row);
+
+/* "PATH:train", "PATH:test" or PATH, where "train" is meant unless a path of that very name exists. The part is NULL if a file stands there. */
+void rt__split_part(const char *data, char path[RT_DATA_PATH], const char **part);
+/* Does `name` end in `ending`, in either case of letters? */
+bool rt__ends(const char *name, const char *ending);
+rt_status rt__check_label(const char *file, int64_t item, int64_t label, int64_t classes, rt_error *err);
+
+/* Pictures that come one by one. */
+typedef struct rt__gallery {
+    rt_dataset *ds;
+    int64_t room; /* pictures that are announced */
+} rt__gallery;
+rt_status rt__gallery_begin(rt__gallery *g, rt_dataset *ds, int64_t room, rt_error *err);
+rt_status rt__gallery_add(rt__gallery *g, const char *name, const void *file, size_t size, rt_error *err);
+
+/* Labels of named pictures: from dataset.json (`json` of `size` bytes, NULL: there is none), else from the folders that the n names lead through. */
+rt_status rt__label_pictures(rt_dataset *ds, const char *where, char *const *names, int64_t n, const char *json, size_t size,
+                             rt_error *err);
 
 #endif

@@ -1,0 +1,192 @@
+/* gallery.c -- pictures that come one by one become one array; their labels come from dataset.json or from the folders they lie in. */
+#include "data/reader.h"
+
+#include "format/picture.h"
+
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+rt_status rt__gallery_begin(rt__gallery *g, rt_dataset *ds, int64_t room, rt_error *err)
+{
+    *g = (rt__gallery){ds, room};
+    ds->info = (rt_dataset_info){.rank = 3, .pictures = true};
+    if (room < 1) RT_RAISE(RT_E_INVALID, "%s: no pictures (.png, .jpg, .jpeg) in it", ds->items->chosen);
+    if (room > RT_DATA_COUNT) RT_RAISE(RT_E_INVALID, "%s: %lld pictures; at most 2^31 - 1", ds->items->chosen, (long long)room);
+    return RT_OK;
+}
+
+/* The array for pictures of `channels`; the grey ones that are there become coloured. */
+static rt_status make_room(rt__gallery *g, const char *name, int channels, rt_error *err)
+{
+    rt_dataset_info *info = &g->ds->info;
+    size_t plane = (size_t)(info->shape[1] * info->shape[2]), total;
+    if (!rt__mul_size(plane * (size_t)channels, (size_t)g->room, &total) || total > RT_DATA_BYTES)
+        RT_RAISE(RT_E_INVALID, "%s: %lld pictures of its size (%lldx%lldx%d) exceed 2^36 bytes; use fewer or smaller ones", name,
+                 (long long)g->room, (long long)info->shape[1], (long long)info->shape[2], channels);
+    uint8_t *bytes = malloc(total);
+    if (!bytes) RT_RAISE(RT_E_MEMORY, "%s: out of memory for %zu bytes of pictures", name, total);
+    for (int64_t i = 0; i < info->count; i++)
+        for (int c = 0; c < channels; c++)
+            memcpy(bytes + ((size_t)i * (size_t)channels + (size_t)c) * plane, g->ds->items->bytes + (size_t)i * plane, plane);
+    free(g->ds->items->bytes);
+    g->ds->items->bytes = bytes;
+    info->shape[0] = channels;
+    return RT_OK;
+}
+
+rt_status rt__gallery_add(rt__gallery *g, const char *name, const void *file, size_t size, rt_error *err)
+{
+    rt_dataset_info *info = &g->ds->info;
+    rt__picture p;
+    RT_TRY(rt__picture_decode(&p, name, file, size, (int)info->shape[2], (int)info->shape[1], RT_DATA_SIDE, err));
+    info->shape[1] = p.height;
+    info->shape[2] = p.width;
+    rt_status status = p.channels > info->shape[0] ? make_room(g, name, p.channels, err) : RT_OK;
+    if (status == RT_OK) {
+        size_t c = (size_t)info->shape[0], plane = (size_t)p.height * (size_t)p.width, from = (size_t)p.channels;
+        uint8_t *to = g->ds->items->bytes + (size_t)info->count++ * c * plane;
+        for (size_t k = 0; k < c; k++)
+            for (size_t i = 0; i < plane; i++) to[k * plane + i] = p.pixels[i * from + (from == 1 ? 0 : k)];
+    }
+    rt__picture_free(&p);
+    return status;
+}
+
+/* ---- labels */
+
+static rt_status room_for_labels(rt_dataset *ds, int64_t n, rt_error *err)
+{
+    ds->items->labels = malloc((size_t)n * sizeof *ds->items->labels);
+    if (!ds->items->labels) RT_RAISE(RT_E_MEMORY, "%s: out of memory for labels", ds->items->chosen);
+    return RT_OK;
+}
+
+static size_t folder_length(const char *name)
+{
+    const char *slash = strrchr(name, '/');
+    return slash ? (size_t)(slash - name) : 0;
+}
+
+static int by_text(const void *a, const void *b) { return strcmp(*(char *const *)a, *(char *const *)b); }
+
+/* Class = the folder that a picture lies in; the folders in the order of their names. One folder for all means no classes. */
+static rt_status label_by_folder(rt_dataset *ds, const char *where, char *const *names, int64_t n, rt_error *err)
+{
+    rt__items *it = ds->items;
+    bool several = false;
+    for (int64_t i = 1; i < n && !several; i++) {
+        size_t k = folder_length(names[i]);
+        several = k != folder_length(names[0]) || memcmp(names[i], names[0], k);
+    }
+    if (!several && folder_length(names[0]) == 0) return RT_OK;
+    it->classes = calloc((size_t)n, sizeof *it->classes);
+    if (!it->classes) RT_RAISE(RT_E_MEMORY, "%s: out of memory for classes", where);
+    for (int64_t i = 0; i < n; i++) { /* the distinct ones among neighbours, then sorted and distinct */
+        size_t k = folder_length(names[i]);
+        if (k == 0) RT_RAISE(RT_E_INVALID, "%s: %s lies beside the folders of the classes; move it into one of them", where, names[i]);
+        if (it->n_classes && strlen(it->classes[it->n_classes - 1]) == k && !memcmp(it->classes[it->n_classes - 1], names[i], k)) continue;
+        it->classes[it->n_classes] = strndup(names[i], k);
+        if (!it->classes[it->n_classes]) RT_RAISE(RT_E_MEMORY, "%s: out of memory for classes", where);
+        it->n_classes++;
+    }
+    qsort(it->classes, (size_t)it->n_classes, sizeof *it->classes, by_text);
+    int distinct = 0;
+    for (int i = 0; i < it->n_classes; i++) {
+        if (distinct && !strcmp(it->classes[distinct - 1], it->classes[i]))
+            free(it->classes[i]);
+        else
+            it->classes[distinct++] = it->classes[i];
+    }
+    it->n_classes = ds->info.classes = distinct;
+    if (distinct > RT_DATA_CLASSES)
+        RT_RAISE(RT_E_INVALID, "%s: %d folders are %d classes; at most %d", where, distinct, distinct, RT_DATA_CLASSES);
+    RT_TRY(room_for_labels(ds, n, err));
+    for (int64_t i = 0; i < n; i++) {
+        char folder[4096], *key = folder;
+        snprintf(folder, sizeof folder, "%.*s", (int)folder_length(names[i]), names[i]);
+        char **at = bsearch(&key, it->classes, (size_t)distinct, sizeof *it->classes, by_text);
+        if (!at) RT_RAISE(RT_E_INTERNAL, "%s: %s has no class", where, names[i]);
+        it->labels[i] = (int32_t)(at - it->classes);
+    }
+    return RT_OK;
+}
+
+static rt_status class_names(rt_dataset *ds, const char *where, const json_t *classes, rt_error *err)
+{
+    rt__items *it = ds->items;
+    if (!json_is_array(classes)) return RT_OK; /* Retort's own addition: others may use the key as they like */
+    size_t n = json_array_size(classes);
+    if (n < (size_t)ds->info.classes)
+        RT_RAISE(RT_E_INVALID, "%s: field 'classes' has %zu names; the labels need %d", where, n, ds->info.classes);
+    if (n > RT_DATA_CLASSES) RT_RAISE(RT_E_INVALID, "%s: field 'classes' has %zu names; at most %d", where, n, RT_DATA_CLASSES);
+    it->classes = calloc(n ? n : 1, sizeof *it->classes);
+    if (!it->classes) RT_RAISE(RT_E_MEMORY, "%s: out of memory for classes", where);
+    it->n_classes = ds->info.classes = (int)n;
+    for (size_t i = 0; i < n; i++) {
+        const json_t *name = json_array_get(classes, i);
+        if (!json_is_string(name)) RT_RAISE(RT_E_INVALID, "%s: field 'classes', element %zu, is no string", where, i);
+        it->classes[i] = strdup(json_string_value(name));
+        if (!it->classes[i]) RT_RAISE(RT_E_MEMORY, "%s: out of memory for classes", where);
+    }
+    return RT_OK;
+}
+
+typedef struct place {
+    const char *name;
+    int64_t at;
+} place;
+
+static int by_name(const void *a, const void *b) { return strcmp(((const place *)a)->name, ((const place *)b)->name); }
+
+/* "labels": [["00000/img00000000.png", 6], ...], in any order, one for each picture. */
+static rt_status label_by_list(rt_dataset *ds, const char *where, const place *sorted, int64_t n, const json_t *labels, rt_error *err)
+{
+    if (!json_is_array(labels))
+        RT_RAISE(RT_E_INVALID, "%s: field 'labels' must be null or an array of [\"name\", label]; make the data set again", where);
+    size_t i;
+    const json_t *pair;
+    int32_t *out = ds->items->labels;
+    for (int64_t k = 0; k < n; k++) out[k] = -1;
+    json_array_foreach(labels, i, pair)
+    {
+        const json_t *name = json_array_get(pair, 0), *label = json_array_get(pair, 1);
+        if (!json_is_string(name) || !json_is_integer(label))
+            RT_RAISE(RT_E_INVALID, "%s: field 'labels', element %zu, must be [\"name\", whole number]; class vectors are not understood",
+                     where, i);
+        const place *p = bsearch(&(place){json_string_value(name), 0}, sorted, (size_t)n, sizeof *sorted, by_name);
+        if (!p) RT_RAISE(RT_E_INVALID, "%s: field 'labels' names '%.200s'; there is no such picture", where, json_string_value(name));
+        RT_TRY(rt__check_label(where, p->at, json_integer_value(label), RT_DATA_CLASSES, err));
+        out[p->at] = (int32_t)json_integer_value(label);
+        if (out[p->at] >= ds->info.classes) ds->info.classes = out[p->at] + 1;
+    }
+    for (int64_t k = 0; k < n; k++)
+        if (out[sorted[k].at] < 0)
+            RT_RAISE(RT_E_INVALID, "%s: field 'labels' has none for '%s'; label every picture, or set \"labels\": null", where,
+                     sorted[k].name);
+    return RT_OK;
+}
+
+rt_status rt__label_pictures(rt_dataset *ds, const char *where, char *const *names, int64_t n, const char *text, size_t size, rt_error *err)
+{
+    if (!text) return label_by_folder(ds, where, names, n, err);
+    char file[RT_DATA_PATH + 20];
+    snprintf(file, sizeof file, "%s: dataset.json", where);
+    json_error_t why;
+    json_t *root = json_loadb(text, size, JSON_REJECT_DUPLICATES, &why);
+    if (!root) RT_RAISE(RT_E_INVALID, "%s: not JSON: line %d: %s; make the data set again", file, why.line, why.text);
+    const json_t *labels = json_object_get(root, "labels");
+    rt_status status = RT_OK;
+    if (labels && !json_is_null(labels)) {
+        place *sorted = malloc((size_t)n * sizeof *sorted);
+        status = sorted ? room_for_labels(ds, n, err) : rt_error_set(err, RT_E_MEMORY, "%s: out of memory", file);
+        for (int64_t i = 0; sorted && i < n; i++) sorted[i] = (place){names[i], i};
+        if (sorted) qsort(sorted, (size_t)n, sizeof *sorted, by_name);
+        if (status == RT_OK) status = label_by_list(ds, file, sorted, n, labels, err);
+        if (status == RT_OK) status = class_names(ds, file, json_object_get(root, "classes"), err);
+        free(sorted);
+    }
+    json_decref(root);
+    return status;
+}
