@@ -57,7 +57,7 @@ static rt_status draw(cli_call *c, rt_model *model, const char *path, const char
     }
     sampler r = {.c = c};
     double began = cli_now();
-    rt_status status = cli_sink_open(&r.sink, c, out, info, s->n, report.steps, s->trace, err);
+    rt_status status = cli_sink_open(&r.sink, out, info, s->n, report.steps, s->trace, err);
     cli_progress_start(&r.progress, c, "sampling", "samples", (double)s->n);
     if (status == RT_OK) status = rt_model_sample(model, s, take, &r, &report, err);
     if (status == RT_OK) status = cli_sink_finish(r.sink, &report, err);
@@ -117,7 +117,8 @@ static rt_status run(cli_call *c, rt_error *err)
     rt_tensor noise = {0}, y = {0}, draws = {0};
     TRY(cli_open_model(c, path, &model, err));
     const rt_model_info *info = rt_model_get_info(model);
-    rt_status status = read_noise(c, info, &s, &noise, &y, err);
+    rt_status status = cli_sink_check(out, info, s.trace, err);
+    if (status == RT_OK) status = read_noise(c, info, &s, &noise, &y, err);
     if (status == RT_OK) status = read_draws(c, info, &s, &draws, err);
     if (status == RT_OK) status = draw(c, model, path, out, &s, err);
     rt_tensor_free(&noise);

@@ -1,4 +1,4 @@
-/* samples.h -- where samples go: a picture, a tensor file, a zip, a folder. */
+/* samples.h -- where samples go: a picture, a tensor file, a zip, a folder; the ending of the path decides. */
 #ifndef RETORT_SAMPLES_H
 #define RETORT_SAMPLES_H
 
@@ -6,11 +6,12 @@
 
 typedef struct cli_sink cli_sink;
 
-/* Chooses by the ending of `path`. `command` is kept with the samples, so that they say where they come from. Claims the path. */
-rt_status cli_sink_open(cli_sink **sink, cli_call *c, const char *path, const rt_model_info *info, int64_t n, int steps, bool trace,
-                        rt_error *err);
+/* Can samples of this model go there? For answers before any work is done. */
+rt_status cli_sink_check(const char *path, const rt_model_info *info, bool trace, rt_error *err);
+/* Room for n samples, numbered from 0, of `steps` steps. *sink must be freed even after a failure. */
+rt_status cli_sink_open(cli_sink **sink, const char *path, const rt_model_info *info, int64_t n, int steps, bool trace, rt_error *err);
 rt_status cli_sink_take(cli_sink *sink, const rt_samples *s, rt_error *err);
-/* Writes what could not be written before, with the times of the trace. */
+/* Writes what could not be written before. */
 rt_status cli_sink_finish(cli_sink *sink, const rt_sample_report *report, rt_error *err);
 void cli_sink_free(cli_sink *sink);
 
