@@ -119,7 +119,8 @@ void cli_report_error(const rt_error *err);
 bool cli_colour(FILE *f);                              /* a terminal, and NO_COLOR is unset */
 void cli_put(cli_call *c, const char *key, json_t *v); /* into the JSON object of the call; steals v */
 json_t *cli_json_real(double v);                       /* null for NaN and infinities */
-void cli_write_json(cli_call *c);                      /* schema, command, version, seed, seconds, then what was put */
+json_t *cli_whole_result(cli_call *c);                 /* schema, command, version, seed, seconds, then what was put; a new reference */
+void cli_write_json(cli_call *c);                      /* that on standard output */
 double cli_now(void);                                  /* seconds, monotonic */
 /* Prints the resolved configuration as YAML to f. */
 void cli_print_config(const cli_call *c, FILE *f);

@@ -41,7 +41,7 @@ json_t *cli_json_real(double v) { return isfinite(v) ? json_real(v) : json_null(
 
 void cli_put(cli_call *c, const char *key, json_t *v) { json_object_set_new(c->result, key, v); }
 
-void cli_write_json(cli_call *c)
+json_t *cli_whole_result(cli_call *c)
 {
     char schema[64];
     snprintf(schema, sizeof schema, "retort.%s/1", c->command->name);
@@ -52,6 +52,12 @@ void cli_write_json(cli_call *c)
     json_object_set_new(all, "seed", json_integer((json_int_t)c->seed));
     json_object_set_new(all, "seconds", json_real(cli_now() - c->started));
     json_object_update(all, c->result);
+    return all;
+}
+
+void cli_write_json(cli_call *c)
+{
+    json_t *all = cli_whole_result(c);
     json_dumpf(all, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(9));
     putchar('\n');
     json_decref(all);

@@ -87,7 +87,7 @@ void rt_pixels_from_values(const float *x, int channels, int height, int width, 
     for (size_t i = 0; i < c * plane; i++) {
         double v = ((double)x[i] - low) / (high - low) * 255;
         /* !(v > 0) also sends NaN to black */
-        pixels[i % plane * c + i / plane] = !(v > 0) ? 0 : v >= 255 ? 255 : (uint8_t)(v + 0.5);
+        pixels[i % plane * c + i / plane] = !(v > 0) ? 0 : v >= 255 ? 255 : (uint8_t)lrint(v);
     }
 }
 

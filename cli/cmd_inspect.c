@@ -1,0 +1,260 @@
+/* cmd_inspect.c -- retort inspect PATH: what it is, and whether all of it is sound. */
+#include "models.h"
+
+#include "retort/data.h"
+
+#include <dirent.h>
+#include <stdarg.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+static bool exists(const char *folder, const char *name)
+{
+    char path[4300];
+    struct stat s;
+    snprintf(path, sizeof path, "%s/%s", folder, name);
+    return stat(path, &s) == 0;
+}
+
+static bool is_folder(const char *path)
+{
+    struct stat s;
+    return stat(path, &s) == 0 && S_ISDIR(s.st_mode);
+}
+
+static bool begins(const char *text, const char *with) { return strncmp(text, with, strlen(with)) == 0; }
+
+static bool ends(const char *text, const char *with)
+{
+    size_t n = strlen(text), m = strlen(with);
+    return n >= m && strcmp(text + n - m, with) == 0;
+}
+
+static void line(cli_call *c, const char *key, const char *format, ...) __attribute__((format(printf, 3, 4)));
+static void line(cli_call *c, const char *key, const char *format, ...)
+{
+    if (c->json) return;
+    va_list ap;
+    fprintf(c->text, "%-12s ", key);
+    va_start(ap, format);
+    vfprintf(c->text, format, ap);
+    va_end(ap);
+    fputc('\n', c->text);
+}
+
+/* ---- models */
+
+static void describe_recipe(cli_call *c, const rt_model_info *i)
+{
+    const rt_student_recipe *r = &i->recipe;
+    if (!r->version) return;
+    if (!r->steps) {
+        line(c, "recipe", "%s", *r->method ? r->method : "of a model that was trained from data");
+        return;
+    }
+    char times[200] = "";
+    for (int k = 0; k < r->steps && strlen(times) < 160; k++)
+        snprintf(times + strlen(times), sizeof times - strlen(times), "%s%g", k ? ", " : "", r->timesteps[k]);
+    line(c, "recipe", "%s: %d step%s of %s at timesteps %s%s", r->method, r->steps, r->steps > 1 ? "s" : "", r->solver, times,
+         strlen(times) >= 160 ? ", ..." : "");
+    if (r->has_guidance) line(c, "guidance", "%g", r->guidance);
+}
+
+static rt_status inspect_model(cli_call *c, const char *path, rt_error *err)
+{
+    rt_model *model;
+    TRY(cli_open_model(c, path, &model, err));
+    const rt_model_info *i = rt_model_get_info(model);
+    char shape[128];
+    line(c, "chosen", "%s", i->chosen);
+    line(c, "network", "%s, %lld parameters", i->network, (long long)i->parameters);
+    line(c, "samples", "%s in [%g, %g]", rt_shape_text(shape, sizeof shape, i->rank, i->shape), i->low, i->high);
+    if (i->feature_dims)
+        line(c, "features", "%d numbers, %lld classes", i->feature_dims, (long long)i->classes);
+    else if (i->classes && i->null_class >= 0)
+        line(c, "classes", "%lld, of which %lld means no class", (long long)i->classes, (long long)i->null_class);
+    else if (i->classes)
+        line(c, "classes", "%lld", (long long)i->classes);
+    if (*i->process)
+        line(c, "process", i->timesteps ? "%s, %lld timesteps%s%s" : "%s%.0lld%s%s", i->process, (long long)i->timesteps,
+             *i->scheduler ? ", as " : "", i->scheduler);
+    else if (!i->feature_dims)
+        line(c, "process", "none: give --scheduler FILE where one is needed");
+    if (*i->prediction) line(c, "predicts", "%s", i->prediction);
+    describe_recipe(c, i);
+    if (*i->sha256) line(c, "sha256", "%s", i->sha256);
+    cli_put(c, "kind", json_string("model"));
+    cli_put(c, "chosen", json_string(i->chosen));
+    cli_put(c, "model", cli_model_json(path, i));
+    rt_model_free(model);
+    return RT_OK;
+}
+
+/* ---- runs: their model, and what is kept of the way there */
+
+static void count_checkpoints(cli_call *c, const char *path)
+{
+    char folder[4300];
+    int n = 0;
+    long long newest = -1;
+    snprintf(folder, sizeof folder, "%s/checkpoints", path);
+    DIR *d = opendir(folder);
+    for (struct dirent *e; d && (e = readdir(d));) {
+        long long update;
+        char rest;
+        if (sscanf(e->d_name, "update-%lld%c", &update, &rest) != 1) continue;
+        n++;
+        if (update > newest) newest = update;
+    }
+    if (d) closedir(d);
+    if (n) line(c, "checkpoints", "%d, the newest at update %lld", n, newest);
+    cli_put(c, "checkpoints", json_integer(n));
+    cli_put(c, "newest_update", n ? json_integer(newest) : json_null());
+}
+
+static rt_status inspect_run(cli_call *c, const char *path, rt_error *err)
+{
+    line(c, "run", "%s", path);
+    count_checkpoints(c, path);
+    if (!exists(path, "student") && !exists(path, "model")) {
+        line(c, "result", "none yet");
+        cli_put(c, "kind", json_string("run"));
+        cli_put(c, "chosen", json_string(path));
+        return RT_OK;
+    }
+    TRY(inspect_model(c, path, err));
+    cli_put(c, "kind", json_string("run"));
+    return RT_OK;
+}
+
+/* ---- tensor files: every number is looked at */
+
+typedef struct extent {
+    double low, high;
+    int64_t not_finite;
+} extent;
+
+static rt_status measure(const rt_tensors *file, int index, extent *e, rt_error *err)
+{
+    rt_tensor raw = {0}, v = {0};
+    TRY(rt_tensors_read(file, index, &raw, err));
+    rt_status status = rt_tensor_cast(&v, &raw, RT_F64, err);
+    rt_tensor_free(&raw);
+    TRY(status);
+    *e = (extent){INFINITY, -INFINITY, 0};
+    const double *x = v.data;
+    for (int64_t i = 0, n = rt_tensor_count(&v); i < n; i++) {
+        if (!isfinite(x[i]))
+            e->not_finite++;
+        else {
+            e->low = fmin(e->low, x[i]);
+            e->high = fmax(e->high, x[i]);
+        }
+    }
+    rt_tensor_free(&v);
+    return RT_OK;
+}
+
+static rt_status inspect_tensors(cli_call *c, const char *path, rt_error *err)
+{
+    rt_tensors *file;
+    TRY(rt_tensors_open(&file, path, err));
+    json_t *list = json_array();
+    rt_status status = RT_OK;
+    int64_t numbers = 0;
+    for (int i = 0; i < rt_tensors_count(file) && status == RT_OK; i++) {
+        const rt_tensor_info *t = rt_tensors_info(file, i);
+        char shape[128];
+        extent e;
+        status = measure(file, i, &e, err);
+        if (status != RT_OK) break;
+        rt_shape_text(shape, sizeof shape, t->rank, t->shape);
+        if (!c->json) {
+            fprintf(c->text, "%-40s %-5s %-16s ", t->name, rt_dtype_name(t->dtype), t->rank ? shape : "one number");
+            if (e.low <= e.high) fprintf(c->text, "%.6g .. %.6g", e.low, e.high);
+            if (e.not_finite) fprintf(c->text, "  %lld are NaN or infinite", (long long)e.not_finite);
+            fputc('\n', c->text);
+        }
+        json_t *dims = json_array();
+        for (int k = 0; k < t->rank; k++) json_array_append_new(dims, json_integer(t->shape[k]));
+        json_array_append_new(list, json_pack("{s:s, s:s, s:o, s:o, s:o, s:I}", "name", t->name, "dtype", rt_dtype_name(t->dtype), "shape",
+                                              dims, "least", cli_json_real(e.low), "greatest", cli_json_real(e.high), "not_finite",
+                                              (json_int_t)e.not_finite));
+        numbers += t->count;
+    }
+    if (status == RT_OK) line(c, "together", "%d tensors, %lld numbers", rt_tensors_count(file), (long long)numbers);
+    cli_put(c, "kind", json_string("tensors"));
+    cli_put(c, "chosen", json_string(path));
+    cli_put(c, "tensors", list);
+    rt_tensors_close(file);
+    return status;
+}
+
+/* ---- data sets */
+
+static rt_status inspect_data(cli_call *c, const char *path, rt_error *err)
+{
+    rt_dataset *data;
+    TRY(rt_dataset_open(&data, path, err));
+    const rt_dataset_info *i = rt_dataset_describe(data);
+    char shape[128], hash[65];
+    int64_t *counts = calloc((size_t)i->classes + 1, sizeof *counts), y = 0;
+    float *x = malloc((size_t)i->features * sizeof *x);
+    json_t *classes = json_array();
+    for (int64_t j = 0; i->classes && counts && x && j < i->count; j++) {
+        rt_dataset_read(data, j, x, &y);
+        counts[y]++;
+    }
+    rt_dataset_sha256(data, hash);
+    line(c, "chosen", "%s", i->chosen);
+    line(c, "data", "%s: %lld items of %s%s", i->kind, (long long)i->count, rt_shape_text(shape, sizeof shape, i->rank, i->shape),
+         i->pictures ? ", pictures" : "");
+    for (int k = 0; k < i->classes && counts; k++) {
+        const char *name = rt_dataset_class(data, k);
+        line(c, k ? "" : "classes", "%3d  %lld%s%s", k, (long long)counts[k], name ? "  " : "", name ? name : "");
+        json_array_append_new(classes, json_integer(counts[k]));
+    }
+    line(c, "sha256", "%s", hash);
+    cli_put(c, "kind", json_string("data"));
+    cli_put(c, "chosen", json_string(i->chosen));
+    cli_put(c, "data",
+            json_pack("{s:s, s:I, s:I, s:b, s:o, s:s}", "format", i->kind, "count", (json_int_t)i->count, "features",
+                      (json_int_t)i->features, "pictures", i->pictures, "class_counts", classes, "sha256", hash));
+    free(counts);
+    free(x);
+    rt_dataset_free(data);
+    return RT_OK;
+}
+
+static rt_status run(cli_call *c, rt_error *err)
+{
+    const char *path = c->arguments[0];
+    cli_put(c, "path", json_string(path));
+    if (begins(path, "oracle:")) return inspect_model(c, path, err);
+    if (is_folder(path)) {
+        bool pipeline = exists(path, "model_index.json");
+        if (!pipeline && exists(path, "config.yaml")) return inspect_run(c, path, err);
+        return pipeline || exists(path, "config.json") ? inspect_model(c, path, err) : inspect_data(c, path, err);
+    }
+    if (ends(path, ".safetensors") || ends(path, ".safetensors.index.json")) return inspect_tensors(c, path, err);
+    static const char *const models[] = {".pt", ".pth", ".ckpt", ".pkl", ".onnx"}; /* refused, with the reason */
+    for (size_t i = 0; i < sizeof models / sizeof *models; i++)
+        if (ends(path, models[i])) return inspect_model(c, path, err);
+    return inspect_data(c, path, err);
+}
+
+const cli_command cli_inspect_command = {
+    .name = "inspect",
+    .arguments = "PATH",
+    .summary = "describe a model, a tensor file, a data set or a run, completely checked",
+    .text = "Reads all of PATH and says what it is and which part of a folder was chosen. Whatever `inspect` accepts, the other commands\n"
+            "accept, too: weights and their shapes, every tensor, every picture are checked.",
+    .examples = "retort inspect examples/points.safetensors\nretort inspect toy:moons",
+    .shared = cli_model_options,
+    .shared_title = "Options for models",
+    .min_arguments = 1,
+    .max_arguments = 1,
+    .run = run,
+};
