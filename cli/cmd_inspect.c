@@ -77,9 +77,11 @@ static rt_status inspect_model(cli_call *c, const char *path, rt_error *err)
         line(c, "classes", "%lld, of which %lld means no class", (long long)i->classes, (long long)i->null_class);
     else if (i->classes)
         line(c, "classes", "%lld", (long long)i->classes);
-    if (*i->process)
-        line(c, "process", i->timesteps ? "%s, %lld timesteps%s%s" : "%s%.0lld%s%s", i->process, (long long)i->timesteps,
-             *i->scheduler ? ", as " : "", i->scheduler);
+    const char *as = *i->scheduler ? ", as " : "";
+    if (*i->process && i->timesteps)
+        line(c, "process", "%s, %lld timesteps%s%s", i->process, (long long)i->timesteps, as, i->scheduler);
+    else if (*i->process)
+        line(c, "process", "%s%s%s", i->process, as, i->scheduler);
     else if (!i->feature_dims)
         line(c, "process", "none: give --scheduler FILE where one is needed");
     if (*i->prediction) line(c, "predicts", "%s", i->prediction);
