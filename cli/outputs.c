@@ -2,6 +2,7 @@
 #include "cli.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -47,4 +48,21 @@ rt_status cli_claim_out(cli_call *c, const char *path, rt_error *err)
     if (stat(folder, &s) != 0) return rt_error_set(err, RT_E_IO, "%s: the folder %s: %s; create it first", path, folder, strerror(errno));
     if (access(folder, W_OK) != 0) return rt_error_set(err, RT_E_IO, "%s: the folder %s: %s", path, folder, strerror(errno));
     return RT_OK;
+}
+
+rt_status cli_write_file(const char *path, const char *text, rt_error *err)
+{
+    char temporary[4200];
+    snprintf(temporary, sizeof temporary, "%s.part", path);
+    FILE *f = fopen(temporary, "w");
+    bool ok = f && fprintf(f, "%s\n", text) >= 0 && fflush(f) == 0 && fsync(fileno(f)) == 0;
+    int why = errno;
+    if (f && fclose(f) != 0 && ok) {
+        ok = false;
+        why = errno;
+    }
+    if (ok && rename(temporary, path) == 0) return RT_OK;
+    rt_error_set(err, RT_E_IO, "%s: %s", path, strerror(ok ? errno : why));
+    unlink(temporary);
+    return RT_E_IO;
 }

@@ -122,21 +122,13 @@ static rt_status finish_zip(cli_sink *s, const rt_sample_report *report, rt_erro
 
 /* ---- a folder: each file appears when it is ready; retort.json marks the folder as ours */
 
-static rt_status write_text(const char *path, const char *text, rt_error *err)
-{
-    FILE *f = fopen(path, "w");
-    bool ok = f && fputs(text, f) >= 0;
-    if (f && fclose(f) != 0) ok = false;
-    return ok ? RT_OK : rt_error_set(err, RT_E_IO, "%s: %s", path, strerror(errno));
-}
-
 static rt_status open_folder(cli_sink *s, rt_error *err)
 {
     char path[4200], text[256];
     if (mkdir(s->path, 0777) != 0 && errno != EEXIST) return rt_error_set(err, RT_E_IO, "%s: %s", s->path, strerror(errno));
     snprintf(path, sizeof path, "%s/retort.json", s->path);
-    snprintf(text, sizeof text, "{\"schema\": \"retort.samples/1\", \"version\": \"%s\", \"n\": %lld}\n", RETORT_VERSION, (long long)s->n);
-    return write_text(path, text, err);
+    snprintf(text, sizeof text, "{\"schema\": \"retort.samples/1\", \"version\": \"%s\", \"n\": %lld}", RETORT_VERSION, (long long)s->n);
+    return cli_write_file(path, text, err);
 }
 
 static rt_status picture_to_folder(cli_sink *s, int64_t index, const uint8_t *png, size_t size, rt_error *err)
@@ -158,7 +150,7 @@ static rt_status finish_folder(cli_sink *s, const rt_sample_report *report, rt_e
     (void)report;
     char path[4200], *text = dataset_json(s);
     snprintf(path, sizeof path, "%s/dataset.json", s->path);
-    rt_status status = text ? write_text(path, text, err) : rt_error_set(err, RT_E_MEMORY, "%s: out of memory", s->path);
+    rt_status status = text ? cli_write_file(path, text, err) : rt_error_set(err, RT_E_MEMORY, "%s: out of memory", s->path);
     free(text);
     return status;
 }

@@ -40,8 +40,10 @@ static rt_status build(rt__evaluator *e, const rt_model *m, int64_t rows, rt_err
 
 rt_status rt__model_evaluator(rt_model *m, int64_t rows, rt__evaluator **evaluator, rt_error *err)
 {
-    if (!m->evaluator || m->evaluator->rows != rows) {
-        rt__evaluator_free(m->evaluator);
+    rt__evaluator *old = m->evaluator;
+    /* somewhat too large will do: the last of several slices is short */
+    if (!old || old->rows < rows || old->rows / 8 > rows) {
+        rt__evaluator_free(old);
         m->evaluator = NULL;
         rt__evaluator *e = calloc(1, sizeof *e);
         if (!e) RT_RAISE(RT_E_MEMORY, "out of memory for an evaluator");

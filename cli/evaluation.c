@@ -1,0 +1,261 @@
+/* evaluation.c -- see evaluation.h. */
+#include "evaluation.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { AT_ONCE = 250 };
+
+/* ---- points */
+
+static int64_t width(const cli_judge *j, int64_t d) { return j->features ? rt_model_get_info(j->features)->feature_dims : d; }
+
+static rt_status check_fit(const cli_judge *j, int64_t d, rt_error *err)
+{
+    const rt_model_info *f = j->features ? rt_model_get_info(j->features) : NULL;
+    if (f && f->features != d)
+        return rt_error_set(err, RT_E_USAGE, "the samples have %lld numbers each, but %s takes %lld", (long long)d, f->chosen,
+                            (long long)f->features);
+    return RT_OK;
+}
+
+/* A slice of samples in low..high as the classifier wants to see them. */
+static void prepare(const cli_judge *j, int64_t count, const float *x, bool pictures, const double range[2], float *out)
+{
+    const rt_model_info *f = rt_model_get_info(j->features);
+    if (pictures)
+        rt_quantise(count, range[0], range[1], x, out);
+    else
+        memcpy(out, x, (size_t)count * sizeof *out);
+    double scale = (f->high - f->low) / (range[1] - range[0]);
+    for (int64_t i = 0; i < count; i++) out[i] = (float)(f->low + ((double)out[i] - range[0]) * scale);
+}
+
+typedef struct classified {
+    int64_t n, right;
+} classified;
+
+static rt_status features_of(cli_judge *j, int64_t n, int64_t d, const float *x, const int64_t *y, bool pictures, const double range[2],
+                             float *points, classified *seen, rt_error *err)
+{
+    int64_t labels[AT_ONCE], w = width(j, d);
+    float *slice = malloc((size_t)(AT_ONCE * d) * sizeof *slice);
+    if (!slice) return rt_error_set(err, RT_E_MEMORY, "out of memory for features");
+    rt_status status = RT_OK;
+    for (int64_t at = 0; at < n && status == RT_OK; at += AT_ONCE) {
+        int64_t rows = n - at < AT_ONCE ? n - at : AT_ONCE;
+        prepare(j, rows * d, x + at * d, pictures, range, slice);
+        status = rt_model_features(j->features, rows, slice, points + at * w, labels, err);
+        for (int64_t i = 0; y && i < rows; i++) seen->right += labels[i] == y[at + i];
+        seen->n += rows;
+    }
+    free(slice);
+    return status;
+}
+
+rt_status cli_judge_points(cli_judge *j, cli_call *c, int64_t n, int64_t d, const float *x, const int64_t *y, bool pictures,
+                           const double range[2], float **points, double *agree, rt_error *err)
+{
+    (void)c;
+    classified seen = {0};
+    TRY(check_fit(j, d, err));
+    *points = malloc((size_t)(n * width(j, d)) * sizeof **points);
+    if (!*points) return rt_error_set(err, RT_E_MEMORY, "out of memory for the features of %lld samples", (long long)n);
+    if (!j->features)
+        memcpy(*points, x, (size_t)(n * d) * sizeof *x);
+    else
+        TRY(features_of(j, n, d, x, y, pictures, range, *points, &seen, err));
+    *agree = y && seen.n ? (double)seen.right / (double)seen.n : NAN;
+    return RT_OK;
+}
+
+/* All items of a data set, in the range that it reads them in (-1..1). */
+static rt_status points_of_data(cli_judge *j, cli_call *c, const char *label, const rt_dataset *data, int64_t n, float **points,
+                                rt_error *err)
+{
+    const rt_dataset_info *info = rt_dataset_describe(data);
+    static const double range[2] = {-1, 1};
+    int64_t d = info->features, w = width(j, d);
+    TRY(check_fit(j, d, err));
+    *points = malloc((size_t)(n * w) * sizeof **points);
+    float *slice = malloc((size_t)(AT_ONCE * d) * sizeof *slice);
+    rt_status status =
+        *points && slice ? RT_OK : rt_error_set(err, RT_E_MEMORY, "out of memory for the features of %lld items", (long long)n);
+    cli_progress p;
+    cli_progress_start(&p, c, label, "items", (double)n);
+    for (int64_t at = 0; at < n && status == RT_OK; at += AT_ONCE) {
+        int64_t rows = n - at < AT_ONCE ? n - at : AT_ONCE;
+        for (int64_t i = 0; i < rows; i++) rt_dataset_read(data, at + i, slice + i * d, NULL);
+        classified unused = {0};
+        if (j->features)
+            status = features_of(j, rows, d, slice, NULL, false, range, *points + at * w, &unused, err);
+        else
+            memcpy(*points + at * w, slice, (size_t)(rows * d) * sizeof *slice);
+        cli_progress_at(&p, (double)(at + rows));
+        if (cli_interrupted()) status = rt_error_set(err, RT_E_INTERRUPTED, "interrupted while reading data");
+    }
+    cli_progress_end(&p, (double)n);
+    free(slice);
+    return status;
+}
+
+/* ---- opening */
+
+static rt_status choose_measures(cli_judge *j, cli_call *c, rt_error *err)
+{
+    const char *text = cli_text(c, "metrics");
+    if (!text) text = j->features ? "frechet" : "sliced-wasserstein,energy";
+    char *list = cli_own(c, strdup(text));
+    for (char *name; list && (name = strsep(&list, ","));) {
+        const rt_measure *m = rt_measure_find(name, err);
+        if (!m) return RT_E_USAGE;
+        if (m->needs == RT_NEEDS_PAIRS)
+            return rt_error_set(err, RT_E_USAGE, "--metrics %s: needs pairs; it is measured against --teacher", name);
+        if (!j->points.x && strcmp(name, "frechet") != 0)
+            return rt_error_set(err, RT_E_USAGE,
+                                "--metrics %s: the reference is a file of statistics, which serves frechet only; give the data", name);
+        if (j->n_measures == CLI_MOST_MEASURES) return rt_error_set(err, RT_E_USAGE, "--metrics: more than %d", CLI_MOST_MEASURES);
+        j->measures[j->n_measures++] = m;
+    }
+    return RT_OK;
+}
+
+static bool ends_with(const char *text, const char *end)
+{
+    size_t n = strlen(text), m = strlen(end);
+    return n >= m && strcmp(text + n - m, end) == 0;
+}
+
+/* Is it a file of statistics (mean, cov) rather than of data? */
+static bool is_statistics(const char *path)
+{
+    rt_tensors *file;
+    if (!ends_with(path, ".safetensors") || rt_tensors_open(&file, path, NULL) != RT_OK) return false;
+    bool yes = rt_tensors_find(file, "mean") >= 0 && rt_tensors_find(file, "cov") >= 0;
+    rt_tensors_close(file);
+    return yes;
+}
+
+/* Data to hold against the reference: --floor; the other part of the same folder; or n items cut off the reference itself, if it is large. */
+static rt_status find_real(cli_judge *j, cli_call *c, const char *reference, int64_t n, rt_error *err)
+{
+    const char *given = cli_text(c, "floor");
+    char other[4200];
+    if (given) {
+        j->real_source = given;
+        return rt_dataset_open(&j->real, given, err);
+    }
+    if (!j->reference) return RT_OK;
+    size_t length = strlen(reference) - (ends_with(reference, ":test") ? 5 : ends_with(reference, ":train") ? 6 : 0);
+    snprintf(other, sizeof other, "%.*s:%s", (int)length, reference, ends_with(reference, ":test") ? "train" : "test");
+    if (rt_dataset_open(&j->real, other, NULL) == RT_OK) {
+        j->real_source = cli_own(c, strdup(other));
+        if (rt_dataset_describe(j->real)->count >= n) return RT_OK;
+        rt_dataset_free(j->real);
+        j->real = NULL;
+    }
+    int64_t count = rt_dataset_describe(j->reference)->count;
+    if (count < 2 * n) return RT_OK;
+    rt_dataset *whole = j->reference;
+    j->reference = NULL;
+    j->real_source = "cut off the reference";
+    rt_status status = rt_dataset_part(&j->real, whole, 0, n, err);
+    if (status == RT_OK) status = rt_dataset_part(&j->reference, whole, n, count, err);
+    rt_dataset_free(whole);
+    return status;
+}
+
+static rt_status open_reference(cli_judge *j, cli_call *c, const char *path, int64_t n, rt_error *err)
+{
+    if (is_statistics(path)) {
+        if (!j->features)
+            return rt_error_set(err, RT_E_USAGE, "%s: statistics of features need the network that gave them: --features MODEL", path);
+        TRY(rt_statistics_read(&j->statistics, path, err));
+        const rt_model_info *f = rt_model_get_info(j->features);
+        if (*j->statistics.features_sha256 && strcmp(j->statistics.features_sha256, f->sha256) != 0)
+            return rt_error_set(err, RT_E_INVALID, "%s: was made with another network (%.12s...) than --features (%.12s...)", path,
+                                j->statistics.features_sha256, f->sha256);
+        return find_real(j, c, path, n, err);
+    }
+    TRY(rt_dataset_open(&j->reference, path, err));
+    const rt_dataset_info *info = rt_dataset_describe(j->reference);
+    if (info->pictures && !j->features)
+        return rt_error_set(err, RT_E_USAGE, "%s: pictures are compared in the features of a classifier: give --features MODEL", path);
+    TRY(find_real(j, c, path, n, err));
+    int64_t count = rt_dataset_describe(j->reference)->count;
+    float *points = NULL;
+    rt_status status = points_of_data(j, c, "reference", j->reference, count, &points, err);
+    j->points = (rt_points){count, width(j, info->features), points};
+    return status;
+}
+
+rt_status cli_judge_open(cli_judge *j, cli_call *c, int64_t n, rt_error *err)
+{
+    const char *reference = cli_text(c, "reference"), *features = cli_text(c, "features");
+    if (!reference) return rt_error_set(err, RT_E_USAGE, "--reference is missing: the real data to compare with");
+    if (features) {
+        TRY(rt_model_open(&j->features, &(rt_model_spec){.path = features, .backend = c->backend, .threads = c->threads}, err));
+        if (!rt_model_get_info(j->features)->feature_dims)
+            return rt_error_set(err, RT_E_USAGE, "--features %s: is a %s; must be a classifier", features,
+                                rt_model_get_info(j->features)->network);
+    }
+    TRY(open_reference(j, c, reference, n, err));
+    TRY(choose_measures(j, c, err));
+    if (!j->points.x || j->statistics.mean) return RT_OK;
+    for (int i = 0; i < j->n_measures; i++)
+        if (strcmp(j->measures[i]->name, "frechet") == 0) return rt_statistics_of(&j->statistics, &j->points, err);
+    return RT_OK;
+}
+
+void cli_judge_close(cli_judge *j)
+{
+    rt_model_free(j->features);
+    rt_dataset_free(j->reference);
+    rt_dataset_free(j->real);
+    rt_statistics_free(&j->statistics);
+    free((float *)j->points.x);
+}
+
+json_t *cli_judge_json(const cli_judge *j, const char *reference, const char *features)
+{
+    char hash[65];
+    json_t *o = json_object(), *r = json_object(), *names = json_array();
+    json_object_set_new(r, "path", json_string(reference));
+    if (j->reference) {
+        rt_dataset_sha256(j->reference, hash);
+        json_object_set_new(r, "count", json_integer(rt_dataset_describe(j->reference)->count));
+        json_object_set_new(r, "sha256", json_string(hash));
+    } else {
+        json_object_set_new(r, "count", json_integer(j->statistics.n));
+        json_object_set_new(r, "sha256", json_string(j->statistics.reference_sha256));
+    }
+    json_object_set_new(o, "reference", r);
+    json_object_set_new(o, "features", j->features ? cli_model_json(features, rt_model_get_info(j->features)) : json_null());
+    for (int i = 0; i < j->n_measures; i++) json_array_append_new(names, json_string(j->measures[i]->name));
+    json_object_set_new(o, "metrics", names);
+    json_object_set_new(o, "floor_source", j->real_source ? json_string(j->real_source) : json_null());
+    return o;
+}
+
+/* ---- measuring */
+
+rt_status cli_judge_measure(const cli_judge *j, int64_t n, const float *points, double *values, rt_error *err)
+{
+    rt_points b = {n, j->points.x ? j->points.d : j->statistics.d, points};
+    if (!j->points.x) return rt_frechet_points(&j->statistics, &b, values, err);
+    rt_measure_options o = {.statistics = j->statistics.mean ? &j->statistics : NULL};
+    return rt_measure_all(j->measures, j->n_measures, &j->points, &b, &o, values, err);
+}
+
+rt_status cli_judge_floor(cli_judge *j, cli_call *c, int64_t n, double *values, bool *known, rt_error *err)
+{
+    float *points = NULL;
+    *known = j->real && rt_dataset_describe(j->real)->count >= n;
+    if (!*known) return RT_OK;
+    TRY(rt_dataset_limit(j->real, n, err));
+    rt_status status = points_of_data(j, c, "real data", j->real, n, &points, err);
+    if (status == RT_OK) status = cli_judge_measure(j, n, points, values, err);
+    free(points);
+    return status;
+}
