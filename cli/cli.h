@@ -138,6 +138,8 @@ void cli_progress_end(cli_progress *p, double done);
 
 /* ---- files that are written: PATH is free, or may be replaced because of --force and because Retort wrote it */
 rt_status cli_claim_out(cli_call *c, const char *path, rt_error *err);
+/* Removes a folder that cli_claim_out allowed to replace; files are replaced by whoever writes them. */
+rt_status cli_clear_out(const char *path, rt_error *err);
 /* A text and a newline, complete or absent. */
 rt_status cli_write_file(const char *path, const char *text, rt_error *err);
 

@@ -2,22 +2,24 @@
 #include "cli.h"
 
 #include <errno.h>
+#include <ftw.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* A folder that Retort wrote says so: samples leave retort.json, runs config.yaml and checkpoints, models a README that names it. */
-static bool written_by_retort(const char *folder)
+static bool holds(const char *folder, const char *name)
 {
-    static const char *const marks[] = {"retort.json", "checkpoints", "metrics.jsonl"};
     char path[4200];
     struct stat s;
-    for (size_t i = 0; i < sizeof marks / sizeof *marks; i++) {
-        snprintf(path, sizeof path, "%s/%s", folder, marks[i]);
-        if (stat(path, &s) == 0) return true;
-    }
-    return false;
+    snprintf(path, sizeof path, "%s/%s", folder, name);
+    return stat(path, &s) == 0;
+}
+
+/* A folder that Retort wrote says so: samples leave retort.json, runs their configuration and their metrics. */
+static bool written_by_retort(const char *folder)
+{
+    return holds(folder, "retort.json") || (holds(folder, "config.yaml") && holds(folder, "metrics.jsonl"));
 }
 
 rt_status cli_claim_out(cli_call *c, const char *path, rt_error *err)
@@ -48,6 +50,19 @@ rt_status cli_claim_out(cli_call *c, const char *path, rt_error *err)
     if (stat(folder, &s) != 0) return rt_error_set(err, RT_E_IO, "%s: the folder %s: %s; create it first", path, folder, strerror(errno));
     if (access(folder, W_OK) != 0) return rt_error_set(err, RT_E_IO, "%s: the folder %s: %s", path, folder, strerror(errno));
     return RT_OK;
+}
+
+static int remove_one(const char *path, const struct stat *s, int kind, struct FTW *where)
+{
+    (void)s, (void)kind, (void)where;
+    return remove(path);
+}
+
+rt_status cli_clear_out(const char *path, rt_error *err)
+{
+    struct stat s;
+    if (stat(path, &s) != 0 || !S_ISDIR(s.st_mode) || nftw(path, remove_one, 16, FTW_DEPTH | FTW_PHYS) == 0) return RT_OK;
+    return rt_error_set(err, RT_E_IO, "%s: could not be replaced: %s", path, strerror(errno));
 }
 
 rt_status cli_write_file(const char *path, const char *text, rt_error *err)

@@ -251,6 +251,7 @@ rt_status cli_run(cli_call *c, const char *method, rt_error *err)
         status = say_plan(c, config, err);
     } else if (status == RT_OK) {
         if (!resume) status = cli_claim_out(c, config->out, err);
+        if (!resume && status == RT_OK) status = cli_clear_out(config->out, err);
         if (status == RT_OK) status = rt_run_train(config, resume, &observer, summary, err);
         close_progress(&w);
         if (status == RT_OK) report(c, config, summary);

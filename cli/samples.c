@@ -125,6 +125,7 @@ static rt_status finish_zip(cli_sink *s, const rt_sample_report *report, rt_erro
 static rt_status open_folder(cli_sink *s, rt_error *err)
 {
     char path[4200], text[256];
+    TRY(cli_clear_out(s->path, err));
     if (mkdir(s->path, 0777) != 0 && errno != EEXIST) return rt_error_set(err, RT_E_IO, "%s: %s", s->path, strerror(errno));
     snprintf(path, sizeof path, "%s/retort.json", s->path);
     snprintf(text, sizeof text, "{\"schema\": \"retort.samples/1\", \"version\": \"%s\", \"n\": %lld}", RETORT_VERSION, (long long)s->n);

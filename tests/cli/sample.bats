@@ -132,6 +132,8 @@ setup() {
     "$RETORT" sample "$teacher" --n 3 --steps 1 --out "$t/x.png" -q
     [ "$(head -c 8 "$t/x.png" | od -An -tx1 | tr -d ' \n')" = 89504e470d0a1a0a ]
     "$RETORT" sample "$teacher" --n 3 --steps 1 --out "$t/pictures" -q
+    "$RETORT" sample "$teacher" --n 4 --steps 1 --out "$t/pictures" -q --force
+    "$RETORT" sample "$teacher" --n 3 --steps 1 --out "$t/pictures" -q --force
     [ "$(ls "$t/pictures" | tr '\n' ' ')" = "000000.png 000001.png 000002.png dataset.json retort.json " ]
     "$RETORT" sample "$teacher" --n 3 --steps 1 --class 7 --out "$t/x.zip" -q
     "$RETORT" inspect "$t/x.zip" | grep -q '3 items of 1x28x28, pictures'
