@@ -21,6 +21,6 @@ if(TARGET retort-cli)
   set(pages ${CMAKE_CURRENT_BINARY_DIR}/share)
   add_custom_command(OUTPUT ${pages}/stamp COMMAND retort-cli generate share ${pages} COMMAND ${CMAKE_COMMAND} -E touch ${pages}/stamp
                      DEPENDS retort-cli COMMENT "man pages and completion")
-  add_custom_target(pages DEPENDS ${pages}/stamp)
+  add_custom_target(pages ALL DEPENDS ${pages}/stamp)
   install(DIRECTORY ${pages}/man ${pages}/bash-completion DESTINATION ${CMAKE_INSTALL_DATADIR})
 endif()
