@@ -52,4 +52,10 @@
 #define TOL_NET_GRADIENT 1e-3
 #define TOL_NET_DUST     1e-6 /* to_k.bias: of the largest gradient */
 
+/* measures: tests/golden, tests/unit. Relative to the value unless said otherwise */
+#define TOL_MEASURE        1e-8  /* against SciPy and NumPy in double */
+#define TOL_MEASURE_CLOSED 1e-12 /* against closed forms and loops over the definition; those of zero: relative to the terms that cancel */
+#define TOL_MEASURE_RANK   1e-7  /* Frechet distances of covariances without full rank */
+#define TOL_TOY_MOMENTS    5.0   /* toy sets: standard errors that a mean or a share may be off */
+
 #endif

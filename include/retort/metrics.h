@@ -5,7 +5,7 @@
  *     RT_TRY(rt_statistics_of(&s, &real, err));
  *     RT_TRY(rt_frechet_points(&s, &fake, &distance, err));
  *
- * Sums are in double and in an order that does not depend on the number of threads. Points with NaN or Inf are RT_E_INVALID with row and column; so
+ * Sums over points are in double and in an order that does not depend on the number of threads. Points with NaN or Inf are RT_E_INVALID with row and column; so
  * are sets too small for an estimate. Pairwise distances are computed in blocks: memory stays in the size of the points.
  *
  * In the names: A (first argument) is the reference, B what is measured. */
@@ -112,7 +112,7 @@ rt_status rt_measure_all(const rt_measure *const *measures, int n, const rt_poin
 
 /* ---- features of pictures --------------------------------------------------------------------------------------------------------------- */
 
-/* What pictures are: clip to low .. high, map to 0..255, round to nearest (ties to even), and back. In place is fine. */
+/* What pictures are: clip to low .. high, map to 0..255, round to nearest (NaN is black), and back, to what rt_dataset_read gives. In place is fine. */
 void rt_quantise(int64_t count, double low, double high, const float *x, float *out);
 
 #ifdef __cplusplus
