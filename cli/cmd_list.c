@@ -4,6 +4,7 @@
 #include "retort/config.h"
 #include "retort/data.h"
 #include "retort/diffusion.h"
+#include "retort/metrics.h"
 #include "retort/ops.h"
 
 #include <string.h>
@@ -35,6 +36,7 @@ static const kind kinds[] = {
     {"grids", "which times a sampler visits", rt_grid_describe},
     {"predictions", "what a network's output means", rt_prediction_describe},
     {"weights", "what an error at a time counts in a loss", rt_weight_describe},
+    {"metrics", "distances between samples and data", rt_measure_describe},
     {"datasets", "what --data reads", rt_dataset_list},
     {"schedulers", "classes of diffusers whose configurations are followed", rt_scheduler_describe},
     {"operators", "what graphs are made of, with their formulas", operator_row},
