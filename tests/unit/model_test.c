@@ -278,6 +278,19 @@ static void samples_are_identified_by_their_number(void **state)
     rt_model_free(m);
 }
 
+static void a_null_class_in_the_middle_is_left_out(void **state)
+{
+    (void)state;
+    rt_error err = {0};
+    rt_model *m = opened(&(rt_model_spec){.path = in("pipeline"), .has_null_class = true, .null_class = 1});
+    kept k = {0};
+    rt_sample_report report;
+    const int64_t want[N] = {0, 2, 3, 0, 2};
+    assert_int_equal(rt_model_sample(m, &(rt_sampling){.n = N}, keep, &k, &report, &err), RT_OK);
+    assert_memory_equal(k.y, want, sizeof want);
+    rt_model_free(m);
+}
+
 static void what_cannot_be_sampled(void **state)
 {
     (void)state;
@@ -304,8 +317,9 @@ static void what_cannot_be_sampled(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(the_first_part_that_is_found_counts), cmocka_unit_test(what_a_model_says_of_itself),
-                                       cmocka_unit_test(a_student_is_sampled_by_its_recipe),
-                                       cmocka_unit_test(samples_are_identified_by_their_number), cmocka_unit_test(what_cannot_be_sampled)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(the_first_part_that_is_found_counts),    cmocka_unit_test(what_a_model_says_of_itself),
+        cmocka_unit_test(a_student_is_sampled_by_its_recipe),     cmocka_unit_test(samples_are_identified_by_their_number),
+        cmocka_unit_test(a_null_class_in_the_middle_is_left_out), cmocka_unit_test(what_cannot_be_sampled)};
     return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -1,0 +1,62 @@
+#!/usr/bin/env bats
+# eval: on an exact Gaussian whose samples approach the floor, on files of samples, with a teacher.
+load common
+
+setup() {
+    t=$BATS_TEST_TMPDIR
+    oracle=oracle:examples/gaussian.json
+    reference=examples/points.safetensors
+}
+
+# value KEY: the first number that follows "KEY": in the JSON of the last command
+value() { grep -o "\"$1\": [-0-9.e+]*" "$t/json" | head -1 | sed 's/.*: //'; }
+
+@test "more steps come nearer, and many reach the floor" {
+    obeys eval eval "$oracle" --reference "$reference" --n 800 --steps 1,4,32 --metrics energy
+    mapfile -t means < <(grep -o '"mean": [-0-9.e+]*' "$t/json" | sed 's/.*: //')
+    awk -v a="${means[0]}" -v b="${means[1]}" -v c="${means[2]}" -v f="$(sed -n '/"floor"/,/}/p' "$t/json" | grep -o '"energy": [-0-9.e+]*' | sed 's/.*: //')" \
+        'BEGIN { exit !(a > 4 * b && b > 2 * c && c < 4 * f && f > 0) }'
+}
+
+@test "seeds are repeated and their spread is told" {
+    "$RETORT" eval "$oracle" --reference "$reference" --n 200 --steps 4 --seeds 0,1,2 >"$t/table" 2>/dev/null
+    grep -q '+-' "$t/table"
+    grep -q '^real data .*200 items' "$t/table"
+}
+
+@test "a teacher's column and the distance to its samples: none to itself" {
+    obeys eval eval "$oracle" --reference "$reference" --n 100 --steps 8 --teacher "$oracle" --teacher-steps 8
+    [ "$(value rms_to_teacher)" = 0.0 ]
+    [ "$(value rms_to_finished_teacher)" = 0.0 ]
+    obeys eval eval "$oracle" --reference "$reference" --n 100 --steps 2 --teacher "$oracle" --teacher-steps 8
+    [ "$(value rms_to_teacher)" = 0.0 ]
+    awk -v r="$(value rms_to_finished_teacher)" 'BEGIN { exit !(r > 0.01) }'
+}
+
+@test "samples from a file measure as those from the model" {
+    "$RETORT" sample "$oracle" --n 300 --steps 8 --out "$t/x.safetensors" -q
+    obeys eval eval "$t/x.safetensors" --reference "$reference" --n 300 --metrics energy
+    file=$(value mean)
+    obeys eval eval "$oracle" --reference "$reference" --n 300 --steps 8 --metrics energy
+    [ "$file" = "$(value mean)" ]
+}
+
+@test "figures go to --out, whole and under the same rules" {
+    "$RETORT" eval "$oracle" --reference "$reference" --n 100 --steps 2 --out "$t/f.json" >/dev/null 2>&1
+    "$JSON_CHECK" docs/json/eval.json <"$t/f.json"
+    fails 5 "exists already" eval "$oracle" --reference "$reference" --n 100 --steps 2 --out "$t/f.json"
+}
+
+@test "what is missing or wrong" {
+    fails 2 "--reference is missing" eval "$oracle"
+    fails 2 "did you mean frechet" eval "$oracle" --reference "$reference" --metrics frehcet
+    fails 2 "needs a MODEL, RUN or SAMPLES" eval --reference "$reference"
+    fails 2 "--n: 1 is too small" eval "$oracle" --reference "$reference" --n 1
+    fails 2 "must be a classifier" eval "$oracle" --reference "$reference" --features "$oracle"
+    fails 2 "did you mean 'ddim'" eval "$oracle" --reference "$reference" --solver ddmi
+}
+
+@test "pictures need features" {
+    needs_shared
+    fails 2 "give --features MODEL" eval "$SHARED/teachers/fashion-ddpm-diffusers" --reference "$SHARED/data/fashion-mnist" --n 10
+}
