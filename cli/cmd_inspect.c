@@ -2,6 +2,7 @@
 #include "models.h"
 
 #include "retort/data.h"
+#include "retort/nn.h"
 
 #include <dirent.h>
 #include <stdarg.h>
@@ -230,6 +231,45 @@ static rt_status inspect_data(cli_call *c, const char *path, rt_error *err)
     return RT_OK;
 }
 
+/* ---- configurations alone */
+
+static rt_status inspect_network(cli_call *c, const char *path, rt_error *err)
+{
+    rt_net *net;
+    TRY(rt_net_open(&net, path, err));
+    const rt_net_info *i = rt_net_describe(net);
+    rt_params *set = rt_params_new("inspect", RT_F32);
+    rt_status status = set ? rt_net_declare(net, set, err) : rt_error_set(err, RT_E_MEMORY, "%s: out of memory", path);
+    if (status == RT_OK) {
+        line(c, "network", "%s, %lld parameters, %.4g GFLOP per forward", i->kind, (long long)rt_params_count(set),
+             1e-9 * rt_net_flop(net));
+        cli_put(c, "kind", json_string("network"));
+        cli_put(c, "chosen", json_string(path));
+        cli_put(c, "network",
+                json_pack("{s:s, s:I, s:f}", "kind", i->kind, "parameters", (json_int_t)rt_params_count(set), "forward_flop",
+                          rt_net_flop(net)));
+    }
+    rt_params_free(set);
+    rt_net_free(net);
+    return status;
+}
+
+static rt_status inspect_scheduler(cli_call *c, const char *path, rt_error *err)
+{
+    rt_scheduler *s;
+    TRY(rt_scheduler_open(&s, path, true, err));
+    const rt_process *p = rt_scheduler_process(s);
+    const rt_solver *solver = rt_scheduler_solver(s);
+    line(c, "scheduler", "%s", rt_scheduler_get_config(s)->class_name);
+    line(c, "process", "%s, ends at time %g", rt_process_name(p), rt_process_end(p));
+    line(c, "predicts", "%s", rt_prediction_name(rt_scheduler_prediction(s)));
+    line(c, "solver", "%s", solver ? rt_solver_get_info(solver)->name : "not known here");
+    cli_put(c, "kind", json_string("scheduler"));
+    cli_put(c, "chosen", json_string(path));
+    rt_scheduler_free(s);
+    return RT_OK;
+}
+
 static rt_status run(cli_call *c, rt_error *err)
 {
     const char *path = c->arguments[0];
@@ -241,6 +281,8 @@ static rt_status run(cli_call *c, rt_error *err)
         return pipeline || exists(path, "config.json") ? inspect_model(c, path, err) : inspect_data(c, path, err);
     }
     if (ends(path, ".safetensors") || ends(path, ".safetensors.index.json")) return inspect_tensors(c, path, err);
+    if (ends(path, "scheduler_config.json")) return inspect_scheduler(c, path, err);
+    if (ends(path, ".json")) return inspect_network(c, path, err);
     static const char *const models[] = {".pt", ".pth", ".ckpt", ".pkl", ".onnx"}; /* refused, with the reason */
     for (size_t i = 0; i < sizeof models / sizeof *models; i++)
         if (ends(path, models[i])) return inspect_model(c, path, err);
