@@ -131,7 +131,7 @@ static int by_name(const void *a, const void *b) { return strcmp(((const entry *
 
 static rt_status check_cover(const mapped *m, entry *e, int n, size_t data_bytes, rt_error *err)
 {
-    qsort(e, (size_t)n, sizeof *e, by_begin);
+    if (n) qsort(e, (size_t)n, sizeof *e, by_begin);
     size_t at = 0;
     for (int i = 0; i < n; i++) {
         if (e[i].begin != at)
@@ -184,7 +184,7 @@ static rt_status parse(rt_tensors *t, int shard, json_t *header, size_t data_byt
         e->data = data + e->begin;
         t->n++;
     }
-    return check_cover(m, t->entries + first, t->n - first, data_bytes, err);
+    return check_cover(m, t->n > first ? t->entries + first : NULL, t->n - first, data_bytes, err);
 }
 
 static rt_status open_shard(rt_tensors *t, int shard, rt_error *err)
