@@ -57,5 +57,6 @@
 #define TOL_MEASURE_CLOSED 1e-12 /* against closed forms and loops over the definition; those of zero: relative to the terms that cancel */
 #define TOL_MEASURE_RANK   1e-7  /* Frechet distances of covariances without full rank */
 #define TOL_TOY_MOMENTS    5.0   /* toy sets: standard errors that a mean or a share may be off */
+#define TOL_JPEG           1     /* levels of 255: decoders may round differently */
 
 #endif

@@ -59,16 +59,18 @@ static rt_status read_bytes(const char *path, bool want_labels, int *rank, uint3
         used += (size_t)n;
     }
     unsigned char past;
-    bool longer = data && used == total && gzread(f, &past, 1) > 0;
-    gzclose(f);
+    int end = data && used == total ? gzread(f, &past, 1) : 0; /* also reads the checksum */
+    bool damaged = gzclose(f) != Z_OK || end < 0;
     if (!data) RT_RAISE(RT_E_MEMORY, "%s: out of memory after %zu bytes", path, used);
-    if (used < total || longer) {
-        free(data);
-        RT_RAISE(RT_E_INVALID, "%s: field 'extents' says %zu bytes, the file has %s%zu; it is damaged, fetch it again", path, total,
-                 longer ? "more than " : "", used);
+    if (used == total && end == 0 && !damaged) {
+        *out = data;
+        return RT_OK;
     }
-    *out = data;
-    return RT_OK;
+    free(data);
+    if (used == total && damaged)
+        RT_RAISE(RT_E_INVALID, "%s: the packed data ends too early or has a wrong checksum; it is damaged, fetch it again", path);
+    RT_RAISE(RT_E_INVALID, "%s: field 'extents' says %zu bytes, the file has %s%zu; it is damaged, fetch it again", path, total,
+             end > 0 ? "more than " : "", used);
 }
 
 static rt_status read_images(rt_dataset *ds, const char *path, rt_error *err)
