@@ -37,7 +37,7 @@ static inline int drop_folder(void **state)
 /* folder/NAME, in one of eight buffers that take turns. */
 static inline const char *at(const char *name)
 {
-    static char paths[8][512];
+    static char paths[8][1024];
     static int turn;
     char *path = paths[turn++ % 8];
     snprintf(path, sizeof *paths, "%s/%s", data_folder, name);
@@ -48,7 +48,7 @@ static inline const char *at(const char *name)
 static inline const char *put(const char *name, const void *data, size_t size)
 {
     const char *path = at(name);
-    char folder[512];
+    char folder[1024];
     rt_error err = {0};
     snprintf(folder, sizeof folder, "%.*s", (int)(strrchr(path, '/') - path), path);
     if (rt__make_folders(folder, &err) != RT_OK || rt__file_write(path, data, size, &err) != RT_OK) fail_msg("%s", err.text);
