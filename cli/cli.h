@@ -100,6 +100,7 @@ void cli_free_pairs(cli_pair *pairs, int n);
 
 /* ---- typed getters, sticky. `name` is the option's long name; asking for one that the command lacks is a bug and aborts. */
 const char *cli_text(cli_call *c, const char *name); /* NULL: not given and no default */
+#define CLI_LARGEST ((int64_t)1 << 53)               /* the bounds of whole numbers: doubles hold them exactly */
 bool cli_flag(cli_call *c, const char *name);
 bool cli_given(cli_call *c, const char *name); /* by option, environment or file */
 int64_t cli_int(cli_call *c, const char *name, int64_t min, int64_t max);

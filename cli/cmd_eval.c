@@ -411,7 +411,7 @@ static rt_status run(cli_call *c, rt_error *err)
     e->rows = json_array();
     e->n = cli_int(c, "n", 2, 100000000);
     e->teacher_steps = (int)cli_int(c, "teacher-steps", 1, RT_MODEL_STEPS);
-    e->n_seeds = cli_ints(c, "seeds", 0, INT64_MAX, &e->seeds);
+    e->n_seeds = cli_ints(c, "seeds", 0, CLI_LARGEST, &e->seeds);
     int64_t one = (int64_t)c->seed;
     if (!e->n_seeds) {
         e->n_seeds = 1;

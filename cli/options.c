@@ -277,7 +277,7 @@ rt_status cli_parse(cli_call *c, const cli_command *command, int argc, char **ar
     for (int i = 0; i < c->n_sets; i++) TRY(set_key(c, c->sets[i], err));
     c->result = json_object();
     if (c->help) return RT_OK;
-    c->seed = (uint64_t)cli_int(c, "seed", 0, INT64_MAX);
+    c->seed = (uint64_t)cli_int(c, "seed", 0, CLI_LARGEST);
     if (cli_text(c, "threads")) c->threads = (int)cli_int(c, "threads", 1, 4096);
     c->backend = cli_word(c, "backend");
     const char *dtype = cli_word(c, "dtype");
