@@ -5,6 +5,7 @@
 #include "retort/data.h"
 #include "retort/diffusion.h"
 #include "retort/metrics.h"
+#include "retort/nn.h"
 #include "retort/ops.h"
 
 #include <string.h>
@@ -36,6 +37,7 @@ static const kind kinds[] = {
     {"grids", "which times a sampler visits", rt_grid_describe},
     {"predictions", "what a network's output means", rt_prediction_describe},
     {"weights", "what an error at a time counts in a loss", rt_weight_describe},
+    {"networks", "architectures, by the _class_name of their config.json", rt_net_kind_describe},
     {"metrics", "distances between samples and data", rt_measure_describe},
     {"datasets", "what --data reads", rt_dataset_list},
     {"schedulers", "classes of diffusers whose configurations are followed", rt_scheduler_describe},

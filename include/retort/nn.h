@@ -28,6 +28,9 @@ typedef struct rt_net_info {
     bool classifier;
 } rt_net_info;
 
+/* Row i of `retort list networks`; false past the last. */
+bool rt_net_kind_describe(int i, rt_row_text *row);
+
 /* Path of a config.json, or of a folder that holds one. RT_E_INVALID names file, field, value and remedy. */
 rt_status rt_net_open(rt_net **net, const char *path, rt_error *err);
 void rt_net_free(rt_net *net);

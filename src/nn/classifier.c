@@ -78,5 +78,10 @@ static rt_node *apply(const void *settings_, rt_params *set, rt_node *x, rt_node
     return rt__linear((rt__layers){rt_node_graph(x), set}, "head", features(settings_, set, x), s->widths[s->levels - 1], s->classes);
 }
 
-const rt__net_kind rt__net_classifier = {
-    .name = "RetortClassifier", .size = sizeof(settings), .read = read, .apply = apply, .features = features};
+const rt__net_kind rt__net_classifier = {.name = "RetortClassifier",
+                                         .source = "Retort",
+                                         .text = "small residual network from pictures to classes; its features serve `retort eval`",
+                                         .size = sizeof(settings),
+                                         .read = read,
+                                         .apply = apply,
+                                         .features = features};

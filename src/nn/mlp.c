@@ -47,4 +47,9 @@ static rt_node *apply(const void *settings_, rt_params *set, rt_node *x, rt_node
     return rt__linear(l, "proj_out", rt_silu(h), s->hidden, s->dim);
 }
 
-const rt__net_kind rt__net_mlp = {.name = "RetortMLP", .size = sizeof(settings), .read = read, .apply = apply};
+const rt__net_kind rt__net_mlp = {.name = "RetortMLP",
+                                  .source = "Retort",
+                                  .text = "residual network for vectors, conditioned on time and class",
+                                  .size = sizeof(settings),
+                                  .read = read,
+                                  .apply = apply};

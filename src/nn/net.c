@@ -15,6 +15,13 @@ enum { CONFIG_LIMIT = 1 << 20 };
 
 static const rt__net_kind *const kinds[] = {&rt__net_unet, &rt__net_mlp, &rt__net_classifier};
 
+bool rt_net_kind_describe(int i, rt_row_text *row)
+{
+    if (i < 0 || i >= (int)RT_COUNT(kinds)) return false;
+    *row = (rt_row_text){kinds[i]->name, kinds[i]->source, kinds[i]->text};
+    return true;
+}
+
 struct rt_net {
     const rt__net_kind *kind;
     rt_net_info info;

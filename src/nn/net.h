@@ -7,8 +7,9 @@
 #include <jansson.h>
 
 typedef struct rt__net_kind {
-    const char *name; /* `_class_name` */
-    size_t size;      /* of the settings */
+    const char *name;          /* `_class_name` */
+    const char *source, *text; /* for `retort list networks` */
+    size_t size;               /* of the settings */
     /* Reads the settings and fills info. */
     rt_status (*read)(void *settings, rt_net_info *info, const json_t *config, const char *file, rt_error *err);
     rt_node *(*apply)(const void *settings, rt_params *set, rt_node *x, rt_node *t, rt_node *y);

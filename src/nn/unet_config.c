@@ -201,4 +201,9 @@ static rt_node *apply(const void *settings, rt_params *set, rt_node *x, rt_node 
     return rt__unet_apply(settings, set, x, t, y);
 }
 
-const rt__net_kind rt__net_unet = {.name = "UNet2DModel", .size = sizeof(rt__unet), .read = read, .apply = apply};
+const rt__net_kind rt__net_unet = {.name = "UNet2DModel",
+                                   .source = "diffusers",
+                                   .text = "U-Net for pictures, every option of diffusers' configuration",
+                                   .size = sizeof(rt__unet),
+                                   .read = read,
+                                   .apply = apply};
