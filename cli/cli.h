@@ -144,7 +144,9 @@ rt_status cli_clear_out(const char *path, rt_error *err);
 /* A text and a newline, complete or absent. */
 rt_status cli_write_file(const char *path, const char *text, rt_error *err);
 
-/* ---- interruption: SIGINT or SIGTERM that arrived, 0 if none. The second one ends the program at once. */
+/* ---- interruption. SIGINT and SIGTERM end the program at once: files are complete or absent anyway. After cli_stop_gently the first one only
+ * makes cli_interrupted return its number. */
+void cli_stop_gently(void);
 int cli_interrupted(void);
 void cli_catch_signals(void);
 

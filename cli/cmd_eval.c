@@ -61,11 +61,12 @@ typedef struct drawn {
 static rt_status keep(void *user, const rt_samples *s, rt_error *err)
 {
     drawn *d = user;
+    (void)err;
     memcpy(d->x + s->first * d->features, s->x, (size_t)(s->count * d->features) * sizeof *d->x);
     if (d->y && s->y) memcpy(d->y + s->first, s->y, (size_t)s->count * sizeof *d->y);
     d->done += s->count;
     cli_progress_at(&d->progress, (double)d->done);
-    return cli_interrupted() ? rt_error_set(err, RT_E_INTERRUPTED, "interrupted") : RT_OK;
+    return RT_OK;
 }
 
 /* n samples of `model` from one seed; *x and *y are allocated. */

@@ -25,7 +25,6 @@ static rt_status take(void *user, const rt_samples *s, rt_error *err)
     TRY(cli_sink_take(r->sink, s, err));
     r->done += s->count;
     cli_progress_at(&r->progress, (double)r->done);
-    if (cli_interrupted()) return rt_error_set(err, RT_E_INTERRUPTED, "interrupted after %lld samples", (long long)r->done);
     return RT_OK;
 }
 

@@ -93,7 +93,6 @@ static rt_status points_of_data(cli_judge *j, cli_call *c, const char *label, co
         else
             memcpy(*points + at * w, slice, (size_t)(rows * d) * sizeof *slice);
         cli_progress_at(&p, (double)(at + rows));
-        if (cli_interrupted()) status = rt_error_set(err, RT_E_INTERRUPTED, "interrupted while reading data");
     }
     cli_progress_end(&p, (double)n);
     free(slice);

@@ -243,6 +243,7 @@ rt_status cli_run(cli_call *c, const char *method, rt_error *err)
     watcher w = {.c = c};
     rt_observer observer = {&w, on_progress, on_note, on_stop};
     rt_status status = RT_E_MEMORY;
+    cli_stop_gently();
     if (!config || !summary)
         rt_error_set(err, status, "out of memory before the run began");
     else

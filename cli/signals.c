@@ -1,18 +1,20 @@
-/* signals.c -- Ctrl-C asks once politely. */
+/* signals.c -- Ctrl-C: commands that could lose work finish what they are doing first; a second one ends them, too. */
 #include "cli.h"
 
 #include <signal.h>
 #include <unistd.h>
 
-static volatile sig_atomic_t arrived;
+static volatile sig_atomic_t arrived, gently;
 
 static void on_signal(int number)
 {
-    if (arrived) _exit(128 + number);
+    if (arrived || !gently) _exit(128 + number);
     arrived = number;
 }
 
 int cli_interrupted(void) { return arrived; }
+
+void cli_stop_gently(void) { gently = 1; }
 
 void cli_catch_signals(void)
 {

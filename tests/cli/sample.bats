@@ -94,6 +94,19 @@ setup() {
     fails 5 "" sample "$oracle" --out /dev/full/x.safetensors
 }
 
+@test "Ctrl-C and SIGTERM end it, with 130 and 143, and leave no file" {
+    for signal in INT TERM; do
+        code=0
+        # a background job of a script ignores SIGINT; env restores it
+        env --default-signal=INT "$RETORT" sample "$oracle" --n 1M --steps 1k --out "$t/x.safetensors" 2>/dev/null &
+        sleep 0.3
+        kill -$signal $!
+        wait $! || code=$?
+        [ "$code" -eq $((128 + $(kill -l $signal))) ]
+        [ -z "$(ls "$t")" ]
+    done
+}
+
 @test "a folder that may not be written" {
     [ "$(id -u)" -ne 0 ] || skip "running as root, whom nothing stops"
     mkdir "$t/locked"; chmod a-w "$t/locked"
