@@ -112,7 +112,7 @@ const cli_command cli_predict_command = {
     .summary = "evaluate the network once on tensors from a file",
     .text = "Reads x [n,...], t (one number or [n], in the units that the network takes: diffusers timesteps 0..T-1) and y [n] where\n"
             "the model has classes, and writes the network's raw output as tensor `out`. --as converts it by the model's process.",
-    .examples = "retort predict models/fashion-mnist --inputs in.safetensors --out out.safetensors",
+    .examples = "retort predict oracle:examples/gaussian.json --inputs examples/inputs.safetensors --out out.safetensors",
     .options = options,
     .shared = cli_model_options,
     .shared_title = "Options for models",

@@ -31,7 +31,7 @@ const cli_command cli_train_command = {
     .text = "Trains a diffusion or flow model (a teacher to distil), or a classifier whose features serve `retort eval`.\n"
             "The run directory holds checkpoints, metrics, pictures and the model, a folder that diffusers loads as it is.\n"
             "Ctrl-C writes a checkpoint; --resume goes on from it to the same bits.",
-    .examples = "retort train --data toy:two-moons --net examples/mlp.json --out run --updates 200",
+    .examples = "retort train --data toy:moons --net examples/mlp.json --out run --updates 200",
     .options = options,
     .shared = cli_run_options,
     .shared_title = "Options of runs",
