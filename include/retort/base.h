@@ -77,6 +77,12 @@ typedef struct rt_row_text {
     const char *name, *source, *text;
 } rt_row_text;
 
+/* Reads a file of settings, YAML or JSON, flattened: "train: {lr: 1e-3, updates: [8, 4]}" gives train.lr = "1e-3" and train.updates = "8,4"; null gives
+ * nothing. `take` gets each in the file's order; what it returns, unless RT_OK, ends the reading. RT_E_INVALID names file, line and key: a key that
+ * stands twice, an alias, lists of lists, more than 1 MB, 4096 keys or 8 levels. */
+typedef rt_status (*rt_take_setting)(void *user, const char *key, const char *text, rt_error *err);
+rt_status rt_settings_read(const char *path, rt_take_setting take, void *user, rt_error *err);
+
 /* The name in `names` (n of them) that is closest to `word` by edit distance, or NULL if none is close: "did you mean". */
 const char *rt_closest(const char *word, const char *const *names, size_t n);
 

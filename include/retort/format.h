@@ -1,4 +1,4 @@
-/* format.h -- files: safetensors, pictures. */
+/* format.h -- files: safetensors, pictures, metrics, the index of a pipeline. */
 #ifndef RETORT_FORMAT_H
 #define RETORT_FORMAT_H
 
@@ -53,6 +53,23 @@ void rt_pixels_from_values(const float *x, int channels, int height, int width, 
 /* n samples (C,H,W) as one picture of `columns` columns with `gap` black pixels between them; columns 0: about a square. C is 1 or 3. */
 rt_status rt_png_grid(const char *path, int64_t n, const float *x, int channels, int height, int width, double low, double high,
                       int columns, int gap, rt_error *err);
+
+/* ---- metrics of a run ---------------------------------------------------------------------------------------------------------------- */
+
+typedef struct rt_metric {
+    const char *name; /* snake_case with unit; the first of a row is "update", a whole number */
+    double value;     /* NaN and Inf stand as null in JSON, empty in CSV */
+} rt_metric;
+/* Appends one row to FOLDER/metrics.jsonl and FOLDER/metrics.csv, which begin with the first row; all rows of a CSV have the names of its first.
+ * A row is written at once and whole, so that a reader sees complete lines. Numbers read back exactly. */
+rt_status rt_metrics_append(const char *folder, const rt_metric *row, int n, rt_error *err);
+/* Before a run goes on after update `last`: drops later rows and a line that a crash cut off. Absent files are no error. */
+rt_status rt_metrics_truncate(const char *folder, int64_t last, rt_error *err);
+
+/* ---- pipelines ----------------------------------------------------------------------------------------------------------------------- */
+
+/* Writes FOLDER/model_index.json: a pipeline of unet/ (`network`, such as "UNet2DModel") and scheduler/ (`scheduler`, such as "DDIMScheduler"). */
+rt_status rt_model_index_write(const char *folder, const char *network, const char *scheduler, rt_error *err);
 
 #ifdef __cplusplus
 }

@@ -1,0 +1,76 @@
+/* config_file.c -- the settings of a run as a YAML file, from which the run can be repeated bit for bit. */
+#include "base/files.h"
+#include "retort/config.h"
+
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+typedef struct reading {
+    rt_config *config;
+    const char *path;
+} reading;
+
+static rt_status take(void *user, const char *key, const char *text, rt_error *err)
+{
+    reading *r = user;
+    rt_error why = {0};
+    rt_status status = rt_config_set(r->config, key, text, &why);
+    if (status == RT_E_USAGE) status = RT_E_INVALID; /* the file is wrong, not the command */
+    return status == RT_OK ? RT_OK : rt_error_set(err, status, "%s: %s", r->path, why.text);
+}
+
+rt_status rt_config_read(rt_config *c, const char *path, rt_error *err) { return rt_settings_read(path, take, &(reading){c, path}, err); }
+
+/* Would YAML read it back as the same text, unquoted? Words that mean null are quoted; true, 1e-08 and 8,4 are texts to the reader. */
+static bool is_plain(const char *text)
+{
+    static const char letters[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_./,+-";
+    return *text && strspn(text, letters) == strlen(text) && text[0] != '-' && text[0] != ',' && strcmp(text, "null") != 0;
+}
+
+static rt_status write_text(FILE *f, const char *key, const char *text, rt_error *err)
+{
+    if (is_plain(text) || (text[0] == '-' && text[1] >= '0' && text[1] <= '9' && is_plain(text + 1))) {
+        fprintf(f, "%s\n", text);
+        return RT_OK;
+    }
+    json_t *value = json_string(text);
+    if (!value) RT_RAISE(RT_E_USAGE, "%s: the text is not UTF-8, which configuration files are", key);
+    char *quoted = json_dumps(value, JSON_ENCODE_ANY); /* a JSON string is a YAML string */
+    json_decref(value);
+    if (!quoted) RT_RAISE(RT_E_MEMORY, "%s: out of memory", key);
+    fprintf(f, "%s\n", quoted);
+    free(quoted);
+    return RT_OK;
+}
+
+/* Keys of one group stand together in the table, so a group is opened where its name changes. */
+static rt_status write_keys(FILE *f, const rt_config *c, rt_error *err)
+{
+    char group[64] = "";
+    for (int i = 0; i < rt_config_n_keys; i++) {
+        const char *name = rt_config_keys[i].name, *dot = strchr(name, '.');
+        char text[2 * RT_CONFIG_TEXT];
+        size_t n = dot ? (size_t)(dot - name) : 0;
+        RT_TRY(rt_config_get(c, name, text, sizeof text, err));
+        if (dot && (strncmp(group, name, n) != 0 || group[n])) {
+            snprintf(group, sizeof group, "%.*s", (int)n, name);
+            fprintf(f, "%s:\n", group);
+        }
+        fprintf(f, "%s%s: ", dot ? "  " : "", dot ? dot + 1 : name);
+        RT_TRY(write_text(f, name, text, err));
+    }
+    return RT_OK;
+}
+
+rt_status rt_config_write(const rt_config *c, const char *path, rt_error *err)
+{
+    rt__file f;
+    RT_TRY(rt__file_begin(&f, path, err));
+    rt_status status = write_keys(f.stream, c, err);
+    if (status == RT_OK) return rt__file_commit(&f, err);
+    rt__file_abort(&f);
+    return status;
+}
