@@ -129,7 +129,7 @@ void rt_quantise(int64_t count, double low, double high, const float *x, float *
 {
     for (int64_t i = 0; i < count; i++) {
         double v = ((double)x[i] - low) / (high - low) * 255;
-        v = v > 0 ? floor(fmin(v, 255) + 0.5) : 0; /* as rt_pixels_from_values: NaN is black */
+        v = v > 0 ? rint(fmin(v, 255)) : 0; /* as rt_pixels_from_values: NaN is black */
         out[i] = (float)((low * (255 - v) + high * v) / 255);
     }
 }

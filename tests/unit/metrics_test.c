@@ -473,6 +473,7 @@ static void quantised(void **state)
         assert_memory_equal(out, levels, sizeof levels); /* what pictures hold stays as it is */
         for (int i = 0; i < 4000; i++) x[i] = (float)(low + (high - low) * (0.5 + 1.2 * (double)wobble(&seed)));
         x[7] = NAN, x[8] = INFINITY, x[9] = -INFINITY;
+        if (r == 1) x[10] = 0.5f; /* half of 255: a tie */
         rt_quantise(4000, low, high, x, out);
         rt_pixels_from_values(x, 1, 1, 4000, low, high, bytes); /* what a picture file gets */
         for (int i = 0; i < 4000; i++) assert_true(out[i] == levels[bytes[i]]);

@@ -273,13 +273,13 @@ static void broken_zips(void **state)
     data[60] ^= 1; /* in the first picture */
     refused(put("bits.zip", data, size), RT_E_INVALID, "bits.zip|img00000000.png|CRC");
     data[60] ^= 1;
-    /* the directory claims that the second picture unpacks to 0x7fffff00 bytes */
+    /* the directory claims that the second picture unpacks to 0x3fffff00 bytes */
     for (size_t i = size - 4; i-- > 0;)
         if (!memcmp(data + i, "PK\1\2", 4)) {
-            memcpy(data + i + 24, "\0\xff\xff\x7f", 4);
+            memcpy(data + i + 24, "\0\xff\xff\x3f", 4);
             break;
         }
-    refused(put("bomb.zip", data, size), RT_E_INVALID, "bomb.zip");
+    refused(put("bomb.zip", data, size), RT_E_INVALID, "bomb.zip|claims 1073741568 bytes");
     free(data);
     refused(put_zip("none.zip", 0, "{}", false, false), RT_E_INVALID, "no pictures");
     refused(put_zip("secret.zip", 1, NULL, false, true), RT_E_INVALID, "secret.zip|cannot be unpacked");
