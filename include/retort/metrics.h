@@ -13,8 +13,6 @@
 #define RETORT_METRICS_H
 
 #include "retort/base.h"
-#include "retort/data.h"
-#include "retort/graph.h"
 
 #ifdef __cplusplus
 extern "C" {
