@@ -42,8 +42,8 @@ typedef struct rt_error {
 /* "usage", "invalid", ... for a status; never NULL. */
 const char *rt_status_name(rt_status status);
 
-/* Fills *err (if not NULL) from a printf format and returns status, so that failing is one expression. A later error does not
- * overwrite an earlier one that is still set: the first cause is what the user needs. Clear with *err = (rt_error){0}. */
+/* Fills *err (if not NULL) from a printf format and returns status, so that failing is one expression. Control characters become "?". A later error
+ * does not overwrite an earlier one that is still set: the first cause is what the user needs. Clear with *err = (rt_error){0}. */
 rt_status rt_error_set(rt_error *err, rt_status status, const char *format, ...) __attribute__((format(printf, 3, 4)));
 
 /* Puts "prefix: " before the text of an error that is set: callers add the file or field that they know. */

@@ -23,6 +23,13 @@ const char *rt_status_name(rt_status status)
     return "unknown";
 }
 
+/* Names come from files of strangers: no line breaks and no commands to the terminal get through. */
+static void disarm(char *text)
+{
+    for (; *text; text++)
+        if ((unsigned char)*text < ' ' || *text == 127) *text = '?';
+}
+
 rt_status rt_error_set(rt_error *err, rt_status status, const char *format, ...)
 {
     if (err && err->status == RT_OK) {
@@ -31,6 +38,7 @@ rt_status rt_error_set(rt_error *err, rt_status status, const char *format, ...)
         va_start(ap, format);
         vsnprintf(err->text, sizeof err->text, format, ap);
         va_end(ap);
+        disarm(err->text);
     }
     return status;
 }
@@ -45,5 +53,6 @@ void rt_error_prefix(rt_error *err, const char *format, ...)
     va_end(ap);
     if (n < 0 || (size_t)n + 3 >= sizeof text) return;
     snprintf(text + n, sizeof text - (size_t)n, ": %.*s", (int)(sizeof text - (size_t)n - 3), err->text);
+    disarm(text);
     memcpy(err->text, text, sizeof text);
 }

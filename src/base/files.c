@@ -1,9 +1,9 @@
 /* files.c -- see files.h. */
 #include "base/files.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <fts.h>
 #include <sha2.h>
 #include <stdlib.h>
 #include <string.h>
@@ -72,21 +72,24 @@ static void folder_of(const char *path, char *folder, size_t size)
 
 rt_status rt__file_begin(rt__file *f, const char *path, rt_error *err)
 {
+    struct stat st;
+    int fd = -1;
     memset(f, 0, sizeof *f);
     if (strlen(path) >= sizeof f->path)
         RT_RAISE(RT_E_IO, "%.60s...: the path has %zu bytes; at most %zu", path, strlen(path), sizeof f->path - 1);
+    if (stat(path, &st) == 0 && !S_ISREG(st.st_mode)) /* the rename would put a file in the place of a device or a pipe */
+        RT_RAISE(RT_E_IO, "%s: exists and is not a file", path);
     snprintf(f->path, sizeof f->path, "%s", path);
-    snprintf(f->temporary, sizeof f->temporary, "%s.XXXXXX", path);
-    int fd = mkostemp(f->temporary, O_CLOEXEC);
+    for (int i = 0; i < 100 && (i == 0 || errno == EEXIST) && fd < 0; i++) {
+        snprintf(f->temporary, sizeof f->temporary, "%s.part-%d-%d", path, (int)getpid(), i);
+        fd = open(f->temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+    }
     if (fd < 0) RT_RAISE(RT_E_IO, "%s: cannot be written: %s", path, strerror(errno));
-    mode_t mask = umask(0);
-    umask(mask);
-    fchmod(fd, 0666 & ~mask);
     f->stream = fdopen(fd, "wb");
     if (!f->stream) {
         close(fd);
         unlink(f->temporary);
-        RT_RAISE(RT_E_IO, "%s: cannot be written: %s", path, strerror(errno));
+        RT_RAISE(RT_E_MEMORY, "%s: out of memory", path);
     }
     return RT_OK;
 }
@@ -134,18 +137,15 @@ rt_status rt__file_write(const char *path, const void *data, size_t size, rt_err
 rt_status rt__make_folders(const char *path, rt_error *err)
 {
     char part[1024];
-    if (strlen(path) >= sizeof part)
-        RT_RAISE(RT_E_IO, "%.60s...: the path has %zu bytes; at most %zu", path, strlen(path), sizeof part - 1);
-    snprintf(part, sizeof part, "%s", path);
-    for (char *p = part + 1;; p++) {
-        if (*p && *p != '/') continue;
-        char c = *p;
-        *p = 0;
-        if (mkdir(part, 0777) != 0 && errno != EEXIST) RT_RAISE(RT_E_IO, "%s: cannot be made: %s", part, strerror(errno));
-        *p = c;
-        if (!c) break;
+    size_t n = strlen(path);
+    if (n >= sizeof part) RT_RAISE(RT_E_IO, "%.60s...: the path has %zu bytes; at most %zu", path, n, sizeof part - 1);
+    for (size_t i = 1; i <= n; i++) {
+        if (path[i] && path[i] != '/') continue;
+        snprintf(part, sizeof part, "%.*s", (int)i, path);
+        if (mkdir(part, 0777) == 0 || rt__is_folder(part)) continue;
+        if (errno == EEXIST) RT_RAISE(RT_E_IO, "%s: exists and is not a folder", part);
+        RT_RAISE(RT_E_IO, "%s: cannot be made: %s", part, strerror(errno));
     }
-    if (!rt__is_folder(path)) RT_RAISE(RT_E_IO, "%s: exists and is not a folder", path);
     return RT_OK;
 }
 
@@ -160,47 +160,56 @@ rt_status rt__sync_folder(const char *path, rt_error *err)
     return RT_OK;
 }
 
+/* Where the file system cannot exchange two names: a kill between the renames leaves the former folder as `old`. */
+static rt_status replace_folder(const char *temporary, const char *path, rt_error *err)
+{
+    char old[1100];
+    if (snprintf(old, sizeof old, "%s.old", path) >= (int)sizeof old) RT_RAISE(RT_E_IO, "%.60s...: the path is too long", path);
+    RT_TRY(rt__remove_tree(old, err));
+    if (rename(path, old) != 0) RT_RAISE(RT_E_IO, "%s: cannot be replaced: %s", path, strerror(errno));
+    if (rename(temporary, path) == 0) return rt__remove_tree(old, err);
+    int why = errno;
+    if (rename(old, path) != 0) RT_RAISE(RT_E_IO, "%s: cannot be replaced: %s; the former one is %s", path, strerror(why), old);
+    RT_RAISE(RT_E_IO, "%s: cannot be replaced: %s", path, strerror(why));
+}
+
 rt_status rt__folder_commit(const char *temporary, const char *path, rt_error *err)
 {
-    char old[1100], parent[1024];
+    char parent[1024];
+    if (strlen(path) >= sizeof parent)
+        RT_RAISE(RT_E_IO, "%.60s...: the path has %zu bytes; at most %zu", path, strlen(path), sizeof parent - 1);
     RT_TRY(rt__sync_folder(temporary, err));
-    snprintf(old, sizeof old, "%s.old", path);
-    bool replaced = rt__is_folder(path);
-    if (replaced) {
-        RT_TRY(rt__remove_tree(old, err));
-        if (rename(path, old) != 0) RT_RAISE(RT_E_IO, "%s: cannot be replaced: %s", path, strerror(errno));
-    }
-    if (rename(temporary, path) != 0) {
-        int why = errno;
-        if (replaced && rename(old, path) != 0)
-            RT_RAISE(RT_E_IO, "%s: cannot be replaced: %s; the former one is %s", path, strerror(why), old);
-        RT_RAISE(RT_E_IO, "%s: cannot be written: %s", path, strerror(why));
+    if (!rt__is_folder(path)) {
+        if (rename(temporary, path) != 0) RT_RAISE(RT_E_IO, "%s: cannot be written: %s", path, strerror(errno));
+    } else if (renameat2(AT_FDCWD, temporary, AT_FDCWD, path, RENAME_EXCHANGE) == 0) {
+        RT_TRY(rt__remove_tree(temporary, err));
+    } else if (errno == EINVAL || errno == ENOSYS) {
+        RT_TRY(replace_folder(temporary, path, err));
+    } else {
+        RT_RAISE(RT_E_IO, "%s: cannot be replaced: %s", path, strerror(errno));
     }
     folder_of(path, parent, sizeof parent);
-    RT_TRY(rt__sync_folder(parent, err));
-    return replaced ? rt__remove_tree(old, err) : RT_OK;
+    return rt__sync_folder(parent, err);
 }
 
 rt_status rt__remove_tree(const char *path, rt_error *err)
 {
     struct stat st;
-    if (lstat(path, &st) != 0) return errno == ENOENT ? RT_OK : rt_error_set(err, RT_E_IO, "%s: %s", path, strerror(errno));
-    if (!S_ISDIR(st.st_mode)) {
-        if (unlink(path) != 0) RT_RAISE(RT_E_IO, "%s: cannot be removed: %s", path, strerror(errno));
-        return RT_OK;
+    if (lstat(path, &st) != 0 && errno == ENOENT) return RT_OK;
+    char *roots[] = {(char *)(uintptr_t)path, NULL};
+    FTS *tree = fts_open(roots, FTS_PHYSICAL | FTS_NOCHDIR | FTS_XDEV, NULL);
+    if (!tree) RT_RAISE(RT_E_IO, "%s: cannot be removed: %s", path, strerror(errno));
+    rt_status status = RT_OK;
+    for (FTSENT *e; status == RT_OK && (errno = 0, e = fts_read(tree));) {
+        if (e->fts_info == FTS_D) continue; /* comes again as FTS_DP, when it is empty */
+        bool failed = e->fts_info == FTS_ERR || e->fts_info == FTS_DNR || e->fts_info == FTS_NS;
+        if (failed) errno = e->fts_errno;
+        if (failed || remove(e->fts_path) != 0)
+            status = rt_error_set(err, RT_E_IO, "%s: cannot be removed: %s", e->fts_path, strerror(errno));
     }
-    DIR *d = opendir(path);
-    if (!d) RT_RAISE(RT_E_IO, "%s: cannot be opened: %s", path, strerror(errno));
-    rt_status s = RT_OK;
-    for (struct dirent *e; s == RT_OK && (e = readdir(d));) {
-        if (!strcmp(e->d_name, ".") || !strcmp(e->d_name, "..")) continue;
-        char child[2048];
-        snprintf(child, sizeof child, "%s/%s", path, e->d_name);
-        s = rt__remove_tree(child, err);
-    }
-    closedir(d);
-    if (s == RT_OK && rmdir(path) != 0) RT_RAISE(RT_E_IO, "%s: cannot be removed: %s", path, strerror(errno));
-    return s;
+    if (status == RT_OK && errno != 0) status = rt_error_set(err, RT_E_IO, "%s: cannot be removed: %s", path, strerror(errno));
+    fts_close(tree);
+    return status;
 }
 
 /* ---- locks */

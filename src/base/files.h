@@ -24,9 +24,9 @@ rt_status rt__file_write(const char *path, const void *data, size_t size, rt_err
 
 rt_status rt__make_folders(const char *path, rt_error *err); /* mkdir -p */
 rt_status rt__sync_folder(const char *path, rt_error *err);
-/* Makes `temporary`, synced, appear as `path`, which is replaced if it is a folder. */
+/* Makes `temporary`, whose files are synced, appear as `path`. A folder that is there is exchanged for it at once and then removed. */
 rt_status rt__folder_commit(const char *temporary, const char *path, rt_error *err);
-/* Removes a folder and what is in it; absent is no error. Does not follow links. */
+/* Removes a folder and what is in it; absent is no error. Follows no links and enters no other file system. */
 rt_status rt__remove_tree(const char *path, rt_error *err);
 
 /* Takes `path` for this process until *lock is released; RT_E_BUSY if another holds it. */

@@ -103,6 +103,18 @@ static uint16_t float_to_bf16(float f)
     return (uint16_t)((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
 }
 
+/* Through a float rounded to odd: its last bit remembers that something was cut off, so the second rounding is the only one. */
+static uint16_t double_to_bf16(double v)
+{
+    float f = (float)v;
+    uint32_t bits;
+    if (isnan(v) || (double)f == v) return float_to_bf16(f);
+    memcpy(&bits, &f, sizeof bits);
+    bits = (fabs((double)f) > fabs(v) ? bits - 1 : bits) | 1;
+    memcpy(&f, &bits, sizeof f);
+    return float_to_bf16(f);
+}
+
 static double load(const rt_tensor *t, int64_t i)
 {
     switch (t->dtype) {
@@ -131,7 +143,7 @@ static void store(rt_tensor *t, int64_t i, double v)
     switch (t->dtype) {
     case RT_F32: ((float *)t->data)[i] = (float)v; break;
     case RT_F64: ((double *)t->data)[i] = v; break;
-    case RT_BF16: ((uint16_t *)t->data)[i] = float_to_bf16((float)v); break;
+    case RT_BF16: ((uint16_t *)t->data)[i] = double_to_bf16(v); break;
     case RT_F16: ((uint16_t *)t->data)[i] = double_to_half(v); break;
     case RT_I8: ((int8_t *)t->data)[i] = (int8_t)whole(v, INT8_MIN, INT8_MAX); break;
     case RT_I16: ((int16_t *)t->data)[i] = (int16_t)whole(v, INT16_MIN, INT16_MAX); break;
