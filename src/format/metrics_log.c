@@ -34,7 +34,9 @@ __attribute__((format(printf, 2, 3))) static void add(row_text *r, const char *f
 static void add_number(row_text *r, double v, const char *none)
 {
     char text[32];
-    for (int digits = 6; digits <= 17; digits++) {
+    bool whole = v == floor(v) && fabs(v) < 1e15;
+    if (whole) snprintf(text, sizeof text, "%.0f", v);
+    for (int digits = 6; digits <= 17 && !whole; digits++) {
         snprintf(text, sizeof text, "%.*g", digits, v);
         if (strtod(text, NULL) == v) break;
     }
