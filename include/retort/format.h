@@ -10,7 +10,7 @@ extern "C" {
 
 /* ---- safetensors ---------------------------------------------------------------------------------------------------------------------
  * Reading is strict: anything that the format forbids, and duplicate names, are RT_E_INVALID with file, tensor and remedy. Limits: a header of
- * 100 MB, 64 dimensions of which RT_MAX_RANK can be read. */
+ * 100 MB with a million values, RT_MAX_RANK dimensions, 512 shards. Headers are read when a file is opened, tensors when they are asked for. */
 
 typedef struct rt_tensors rt_tensors;
 

@@ -2,7 +2,9 @@
  *
  *     8 bytes: length n of the header | n bytes: JSON {"name": {"dtype", "shape", "data_offsets": [begin, end]}, ...} | data
  *
- * The ranges must cover the data exactly, without overlap or hole. Files are mapped, so a lying header costs no memory. */
+ * The ranges must cover the data exactly, without overlap or hole. A header is read when its length has been checked against the file's, and
+ * parsed when it has been seen to be small enough; tensors are read when they are asked for, so that a file that shrinks or a disk that fails is an
+ * error and not a signal, as it would be if the file were mapped. */
 #include "retort/format.h"
 
 #include "base/files.h"
@@ -13,27 +15,26 @@
 #include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { HEADER_LIMIT = 100000000, FORMAT_RANK = 64, SHARD_LIMIT = 4096 };
+enum { HEADER_LIMIT = 100000000, VALUES_LIMIT = 1 << 20, FORMAT_RANK = 64, SHARD_LIMIT = 512 };
 
-typedef struct mapped {
+typedef struct shard {
     char *path;
-    const unsigned char *data;
-    size_t size;
-} mapped;
+    int fd;     /* -1: not open */
+    off_t data; /* where the data begin */
+    size_t bytes;
+} shard;
 
 typedef struct entry {
     rt_tensor_info info;
-    const unsigned char *data;
     size_t begin, bytes; /* within its file's data */
     int shard;
 } entry;
 
 struct rt_tensors {
-    mapped *shards;
+    shard *shards;
     int n_shards;
     entry *entries; /* by name */
     int n, room;
@@ -45,7 +46,7 @@ void rt_tensors_close(rt_tensors *t)
 {
     if (!t) return;
     for (int i = 0; i < t->n_shards; i++) {
-        if (t->shards[i].data) munmap((void *)(uintptr_t)t->shards[i].data, t->shards[i].size);
+        if (t->shards[i].fd >= 0) close(t->shards[i].fd);
         free(t->shards[i].path);
     }
     free(t->shards);
@@ -57,66 +58,71 @@ void rt_tensors_close(rt_tensors *t)
 
 /* ---- the header */
 
-static rt_status read_shape(const char *path, const char *name, const json_t *shape, entry *e, rt_error *err)
+static rt_status wrong(const shard *m, const char *name, const char *field, const json_t *value, const char *must, rt_error *err)
 {
-    if (!json_is_array(shape) || json_array_size(shape) > FORMAT_RANK)
-        RT_RAISE(RT_E_INVALID, "%s: tensor '%s': field 'shape' must be a list of at most %d whole numbers; write the file anew", path, name,
-                 FORMAT_RANK);
-    int rank = (int)json_array_size(shape);
+    char *text = value ? json_dumps(value, JSON_ENCODE_ANY | JSON_COMPACT) : NULL;
+    rt_status s = rt_error_set(err, RT_E_INVALID, "%s: tensor '%.80s': field '%s' is %.60s; must be %s; write the file anew", m->path, name,
+                               field, text ? text : "missing", must);
+    free(text);
+    return s;
+}
+
+static rt_status read_shape(const shard *m, const char *name, const json_t *shape, entry *e, rt_error *err)
+{
+    size_t rank = json_array_size(shape);
     int64_t count = 1;
+    if (!json_is_array(shape) || rank > FORMAT_RANK) return wrong(m, name, "shape", shape, "a list of at most 64 whole numbers", err);
     if (rank > RT_MAX_RANK)
-        RT_RAISE(RT_E_INVALID, "%s: tensor '%s': field 'shape' has %d dimensions; at most %d are supported", path, name, rank, RT_MAX_RANK);
-    for (int i = 0; i < rank; i++) {
-        const json_t *d = json_array_get(shape, (size_t)i);
-        if (!json_is_integer(d) || json_integer_value(d) < 0)
-            RT_RAISE(RT_E_INVALID, "%s: tensor '%s': field 'shape[%d]' must be a whole number of 0 or more; write the file anew", path,
-                     name, i);
+        RT_RAISE(RT_E_INVALID, "%s: tensor '%.80s': field 'shape' has %zu dimensions; must have at most %d: reshape the tensor", m->path,
+                 name, rank, RT_MAX_RANK);
+    for (size_t i = 0; i < rank; i++) {
+        const json_t *d = json_array_get(shape, i);
+        if (!json_is_integer(d) || json_integer_value(d) < 0) return wrong(m, name, "shape", shape, "whole numbers of 0 or more", err);
         e->info.shape[i] = json_integer_value(d);
-        if (__builtin_mul_overflow(count, e->info.shape[i], &count))
-            RT_RAISE(RT_E_INVALID, "%s: tensor '%s': field 'shape' describes more elements than can exist; write the file anew", path,
-                     name);
+        if (__builtin_mul_overflow(count, e->info.shape[i], &count)) return wrong(m, name, "shape", shape, "fewer than 2^63 elements", err);
     }
-    e->info.rank = rank;
+    e->info.rank = (int)rank;
     e->info.count = count;
     return RT_OK;
 }
 
-static rt_status read_entry(const mapped *m, const char *name, const json_t *v, size_t data_bytes, entry *e, rt_error *err)
+static rt_status read_entry(const shard *m, const char *name, const json_t *v, entry *e, rt_error *err)
 {
-    const char *path = m->path;
-    if (!json_is_object(v))
-        RT_RAISE(RT_E_INVALID, "%s: tensor '%s': its description must be an object with dtype, shape and data_offsets; write the file anew",
-                 path, name);
     const char *key;
     json_t *unused;
-    json_object_foreach((json_t *)(uintptr_t)v, key,
-                        unused) if (strcmp(key, "dtype") && strcmp(key, "shape") && strcmp(key, "data_offsets"))
-        RT_RAISE(RT_E_INVALID, "%s: tensor '%s': unknown field '%s'; only dtype, shape and data_offsets are defined", path, name, key);
+    if (!json_is_object(v))
+        RT_RAISE(RT_E_INVALID, "%s: tensor '%.80s': its value must be an object with dtype, shape and data_offsets; write the file anew",
+                 m->path, name);
+    json_object_foreach((json_t *)(uintptr_t)v, key, unused)
+    {
+        if (strcmp(key, "dtype") && strcmp(key, "shape") && strcmp(key, "data_offsets"))
+            RT_RAISE(RT_E_INVALID, "%s: tensor '%.80s': unknown field '%.80s'; only dtype, shape and data_offsets are defined", m->path,
+                     name, key);
+    }
     const char *dtype = json_string_value(json_object_get(v, "dtype"));
     int type = 0;
     while (dtype && type < RT_DTYPES && strcmp(dtype, rt_dtype_name((rt_dtype)type))) type++;
     if (!dtype || type == RT_DTYPES)
-        RT_RAISE(RT_E_INVALID, "%s: tensor '%s': field 'dtype' is '%.20s'; must be one of F64 F32 F16 BF16 I64 I32 I16 I8 U8 BOOL", path,
-                 name, dtype ? dtype : "missing");
+        return wrong(m, name, "dtype", json_object_get(v, "dtype"), "one of F64 F32 F16 BF16 I64 I32 I16 I8 U8 BOOL", err);
     e->info.dtype = (rt_dtype)type;
-    RT_TRY(read_shape(path, name, json_object_get(v, "shape"), e, err));
+    RT_TRY(read_shape(m, name, json_object_get(v, "shape"), e, err));
     const json_t *offsets = json_object_get(v, "data_offsets"), *from = json_array_get(offsets, 0), *to = json_array_get(offsets, 1);
     if (json_array_size(offsets) != 2 || !json_is_integer(from) || !json_is_integer(to) || json_integer_value(from) < 0 ||
         json_integer_value(to) < json_integer_value(from))
-        RT_RAISE(RT_E_INVALID, "%s: tensor '%s': field 'data_offsets' must be two whole numbers, begin and end; write the file anew", path,
-                 name);
-    if ((uint64_t)json_integer_value(to) > data_bytes)
-        RT_RAISE(RT_E_INVALID,
-                 "%s: tensor '%s': field 'data_offsets' ends at byte %lld, the file has %zu bytes of data; it was cut off, fetch it again",
-                 path, name, (long long)json_integer_value(to), data_bytes);
+        return wrong(m, name, "data_offsets", offsets, "two whole numbers, begin and end", err);
+    if ((uint64_t)json_integer_value(to) > m->bytes)
+        RT_RAISE(
+            RT_E_INVALID,
+            "%s: tensor '%.80s': field 'data_offsets' ends at byte %lld, the file has %zu bytes of data; it was cut off, fetch it again",
+            m->path, name, (long long)json_integer_value(to), m->bytes);
     e->begin = (size_t)json_integer_value(from);
     e->bytes = (size_t)(json_integer_value(to) - json_integer_value(from));
     size_t need;
     if (!rt__mul_size((size_t)e->info.count, rt_dtype_size(e->info.dtype), &need) || need != e->bytes)
-        RT_RAISE(
-            RT_E_INVALID,
-            "%s: tensor '%s': dtype and shape need %lld elements of %zu bytes, field 'data_offsets' spans %zu bytes; write the file anew",
-            path, name, (long long)e->info.count, rt_dtype_size(e->info.dtype), e->bytes);
+        RT_RAISE(RT_E_INVALID,
+                 "%s: tensor '%.80s': dtype and shape need %lld elements of %zu bytes, field 'data_offsets' spans %zu bytes; write the "
+                 "file anew",
+                 m->path, name, (long long)e->info.count, rt_dtype_size(e->info.dtype), e->bytes);
     return RT_OK;
 }
 
@@ -129,37 +135,37 @@ static int by_begin(const void *a, const void *b)
 
 static int by_name(const void *a, const void *b) { return strcmp(((const entry *)a)->info.name, ((const entry *)b)->info.name); }
 
-static rt_status check_cover(const mapped *m, entry *e, int n, size_t data_bytes, rt_error *err)
+static rt_status check_cover(const shard *m, entry *e, int n, rt_error *err)
 {
     if (n) qsort(e, (size_t)n, sizeof *e, by_begin);
     size_t at = 0;
     for (int i = 0; i < n; i++) {
         if (e[i].begin != at)
-            RT_RAISE(RT_E_INVALID, "%s: tensor '%s': field 'data_offsets' begins at byte %zu, %s byte %zu; write the file anew", m->path,
+            RT_RAISE(RT_E_INVALID, "%s: tensor '%.80s': field 'data_offsets' begins at byte %zu, %s byte %zu; write the file anew", m->path,
                      e[i].info.name, e[i].begin, e[i].begin < at ? "overlapping the tensor that ends at" : "leaving a hole after", at);
         at += e[i].bytes;
     }
-    if (at != data_bytes)
+    if (at != m->bytes)
         RT_RAISE(RT_E_INVALID,
                  "%s: %zu bytes follow the last tensor, which ends at %zu; field 'data_offsets' must cover the file: write it anew",
-                 m->path, data_bytes - at, at);
+                 m->path, m->bytes - at, at);
     return RT_OK;
 }
 
-static rt_status read_metadata(rt_tensors *t, const mapped *m, json_t *v, rt_error *err)
+static rt_status read_metadata(rt_tensors *t, const shard *m, json_t *v, rt_error *err)
 {
     const char *key;
     json_t *value;
     if (!json_is_object(v)) RT_RAISE(RT_E_INVALID, "%s: field '__metadata__' must be an object of strings; write the file anew", m->path);
     json_object_foreach(v, key, value) if (!json_is_string(value))
-        RT_RAISE(RT_E_INVALID, "%s: field '__metadata__.%s' must be a string; write the file anew", m->path, key);
+        RT_RAISE(RT_E_INVALID, "%s: field '__metadata__.%.80s' must be a string; write the file anew", m->path, key);
     if (!t->metadata) t->metadata = json_incref(v);
     return RT_OK;
 }
 
-static rt_status parse(rt_tensors *t, int shard, json_t *header, size_t data_bytes, const unsigned char *data, rt_error *err)
+static rt_status parse(rt_tensors *t, int index, json_t *header, rt_error *err)
 {
-    const mapped *m = &t->shards[shard];
+    const shard *m = &t->shards[index];
     int first = t->n;
     const char *name;
     json_t *v;
@@ -177,53 +183,101 @@ static rt_status parse(rt_tensors *t, int shard, json_t *header, size_t data_byt
             t->room = room;
         }
         entry *e = &t->entries[t->n];
-        *e = (entry){.shard = shard};
-        RT_TRY(read_entry(m, name, v, data_bytes, e, err));
+        *e = (entry){.shard = index};
+        RT_TRY(read_entry(m, name, v, e, err));
         e->info.name = rt__arena_strdup(&t->names, name);
         if (!e->info.name) RT_RAISE(RT_E_MEMORY, "%s: out of memory for a name", m->path);
-        e->data = data + e->begin;
         t->n++;
     }
-    return check_cover(m, t->n > first ? t->entries + first : NULL, t->n - first, data_bytes, err);
+    return check_cover(m, t->n > first ? t->entries + first : NULL, t->n - first, err);
 }
 
-static rt_status open_shard(rt_tensors *t, int shard, rt_error *err)
+/* `n` bytes from `at` in the file. */
+static rt_status read_bytes(const shard *m, off_t at, void *to, size_t n, rt_error *err)
 {
-    mapped *m = &t->shards[shard];
-    int fd = open(m->path, O_RDONLY | O_CLOEXEC);
-    struct stat st;
-    if (fd < 0) RT_RAISE(RT_E_IO, "%s: cannot be opened: %s", m->path, strerror(errno));
-    if (fstat(fd, &st) != 0 || !S_ISREG(st.st_mode)) {
-        close(fd);
-        RT_RAISE(RT_E_IO, "%s: is not a file", m->path);
+    for (char *p = to; n > 0;) {
+        ssize_t got = pread(m->fd, p, n, at);
+        if (got < 0 && errno == EINTR) continue;
+        if (got < 0) RT_RAISE(RT_E_IO, "%s: cannot be read at byte %lld: %s", m->path, (long long)at, strerror(errno));
+        if (got == 0) RT_RAISE(RT_E_IO, "%s: ends at byte %lld; it was cut off while it was read", m->path, (long long)at);
+        p += got;
+        at += got;
+        n -= (size_t)got;
     }
-    m->size = (size_t)st.st_size;
-    void *map = m->size >= 8 ? mmap(NULL, m->size, PROT_READ, MAP_PRIVATE, fd, 0) : MAP_FAILED;
-    int why = errno;
-    close(fd);
-    if (m->size < 8)
-        RT_RAISE(RT_E_INVALID,
-                 "%s: %zu bytes, but a safetensors file begins with 8 bytes of field 'header length'; it was cut off, fetch it again",
-                 m->path, m->size);
-    if (map == MAP_FAILED) RT_RAISE(RT_E_IO, "%s: cannot be mapped: %s", m->path, strerror(why));
-    m->data = map;
-    uint64_t length = 0;
-    for (int i = 0; i < 8; i++) length |= (uint64_t)m->data[i] << 8 * i;
-    if (length > HEADER_LIMIT || length > m->size - 8)
-        RT_RAISE(RT_E_INVALID,
-                 "%s: field 'header length' is %llu, but %zu bytes follow (limit %d); not a safetensors file, or cut off: fetch it again",
-                 m->path, (unsigned long long)length, m->size - 8, HEADER_LIMIT);
-    json_error_t why_json;
-    json_t *header =
-        length && m->data[8] == '{' ? json_loadb((const char *)m->data + 8, (size_t)length, JSON_REJECT_DUPLICATES, &why_json) : NULL;
-    if (!header) {
-        bool parsed = length && m->data[8] == '{';
-        RT_RAISE(RT_E_INVALID, "%s: field 'header' is not a JSON object%s%.120s; not a safetensors file, or damaged: fetch it again",
-                 m->path, parsed ? ": " : "", parsed ? why_json.text : "");
+    return RT_OK;
+}
+
+/* A parsed header takes ten times its size and more, so that one made of the smallest values could fill the memory: they are counted first. */
+static json_t *parse_json(const char *path, const char *text, size_t size, rt_error *err)
+{
+    json_error_t why = {.text = "must begin with {"};
+    json_t *root = NULL;
+    size_t values = 0;
+    bool quoted = false;
+    for (size_t i = 0; i < size; i++) {
+        char c = text[i];
+        if (quoted && c == '\\')
+            i++;
+        else if (c == '"')
+            quoted = !quoted;
+        else if (!quoted && (c == ',' || c == ':' || c == '[' || c == '{'))
+            values++;
     }
-    rt_status s = parse(t, shard, header, m->size - 8 - (size_t)length, m->data + 8 + length, err);
+    if (values > VALUES_LIMIT)
+        rt_error_set(err, RT_E_INVALID, "%s: field 'header' has %zu values; at most %d: write the file in several parts", path, values,
+                     VALUES_LIMIT);
+    else if (size && text[0] == '{')
+        root = json_loadb(text, size, JSON_REJECT_DUPLICATES, &why);
+    if (!root && json_error_code(&why) == json_error_out_of_memory) rt_error_set(err, RT_E_MEMORY, "%s: out of memory", path);
+    if (!root)
+        rt_error_set(err, RT_E_INVALID, "%s: field 'header' is not valid JSON: %.120s; write the file anew, or fetch it again", path,
+                     why.text);
+    return root;
+}
+
+static rt_status read_header(rt_tensors *t, int index, size_t length, rt_error *err)
+{
+    const shard *m = &t->shards[index];
+    rt_error why = {0};
+    char *text = malloc(length + 1);
+    if (!text) RT_RAISE(RT_E_MEMORY, "%s: out of memory for a header of %zu bytes", m->path, length);
+    rt_status s = read_bytes(m, 8, text, length, &why);
+    json_t *header = s == RT_OK ? parse_json(m->path, text, length, &why) : NULL;
+    free(text);
+    if (!header) RT_RAISE(why.status, "%s", why.text);
+    s = parse(t, index, header, err);
     json_decref(header);
     return s;
+}
+
+static rt_status open_shard(rt_tensors *t, int index, rt_error *err)
+{
+    shard *m = &t->shards[index];
+    unsigned char start[9];
+    struct stat st;
+    m->fd = open(m->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a pipe must not keep us waiting */
+    if (m->fd < 0) RT_RAISE(RT_E_IO, "%s: cannot be opened: %s", m->path, strerror(errno));
+    if (fstat(m->fd, &st) != 0 || !S_ISREG(st.st_mode)) RT_RAISE(RT_E_IO, "%s: is not a file", m->path);
+    size_t size = (size_t)st.st_size;
+    if (size < 8)
+        RT_RAISE(RT_E_INVALID,
+                 "%s: %zu bytes, but a safetensors file begins with 8 bytes of field 'header length'; it was cut off, fetch it again",
+                 m->path, size);
+    RT_TRY(read_bytes(m, 0, start, size < sizeof start ? size : sizeof start, err));
+    uint64_t length = 0;
+    for (int i = 0; i < 8; i++) length |= (uint64_t)start[i] << 8 * i;
+    if (length > HEADER_LIMIT || length > size - 8)
+        RT_RAISE(RT_E_INVALID,
+                 "%s: field 'header length' is %llu, but %zu bytes follow (limit %d); not a safetensors file, or cut off: fetch it again",
+                 m->path, (unsigned long long)length, size - 8, HEADER_LIMIT);
+    if (length == 0) RT_RAISE(RT_E_INVALID, "%s: field 'header length' is 0; must be 2 or more; not a safetensors file", m->path);
+    if (start[8] != '{')
+        RT_RAISE(RT_E_INVALID,
+                 "%s: field 'header' begins with byte 0x%02x; must be '{'; not a safetensors file, or damaged: fetch it again", m->path,
+                 start[8]);
+    m->data = (off_t)(8 + length);
+    m->bytes = size - 8 - (size_t)length;
+    return read_header(t, index, (size_t)length, err);
 }
 
 /* ---- shards */
@@ -231,7 +285,7 @@ static rt_status open_shard(rt_tensors *t, int shard, rt_error *err)
 static rt_status add_shard(rt_tensors *t, const char *path, size_t folder, const char *name, rt_error *err)
 {
     size_t size = folder + strlen(name) + 1;
-    mapped *more = realloc(t->shards, (size_t)(t->n_shards + 1) * sizeof *more);
+    shard *more = realloc(t->shards, (size_t)(t->n_shards + 1) * sizeof *more);
     char *full = malloc(size);
     if (more) t->shards = more;
     if (!more || !full) {
@@ -239,7 +293,7 @@ static rt_status add_shard(rt_tensors *t, const char *path, size_t folder, const
         RT_RAISE(RT_E_MEMORY, "%s: out of memory", path);
     }
     snprintf(full, size, "%.*s%s", (int)folder, path, name);
-    t->shards[t->n_shards++] = (mapped){.path = full};
+    t->shards[t->n_shards++] = (shard){.path = full, .fd = -1};
     return RT_OK;
 }
 
@@ -263,9 +317,13 @@ static rt_status read_index(rt_tensors *t, const char *path, json_t *index, rt_e
     }
     for (int i = 0; i < t->n_shards; i++) RT_TRY(open_shard(t, i, err));
     qsort(t->entries, (size_t)t->n, sizeof *t->entries, by_name);
-    json_object_foreach(map, name, v) if (rt_tensors_find(t, name) < 0)
-        RT_RAISE(RT_E_INVALID, "%s: field 'weight_map.%.80s' names a tensor that %.80s does not hold; fetch the files again", path, name,
-                 json_string_value(v));
+    json_object_foreach(map, name, v)
+    {
+        int i = rt_tensors_find(t, name);
+        if (i < 0 || strcmp(t->shards[t->entries[i].shard].path + folder, json_string_value(v)) != 0)
+            RT_RAISE(RT_E_INVALID, "%s: field 'weight_map.%.80s' names a tensor that %.80s does not hold; fetch the files again", path,
+                     name, json_string_value(v));
+    }
     return RT_OK;
 }
 
@@ -279,14 +337,11 @@ rt_status rt_tensors_open(rt_tensors **out, const char *path, rt_error *err)
     if (n > 5 && !strcmp(path + n - 5, ".json")) {
         char *text;
         size_t size;
+        rt_error why = {0};
         s = rt__file_read(path, HEADER_LIMIT, &text, &size, err);
-        if (s == RT_OK) {
-            json_error_t why;
-            json_t *index = json_loadb(text, size, JSON_REJECT_DUPLICATES, &why);
-            s = index ? read_index(t, path, index, err)
-                      : rt_error_set(err, RT_E_INVALID, "%s: not JSON: %.120s (line %d)", path, why.text, why.line);
-            json_decref(index);
-        }
+        json_t *index = s == RT_OK ? parse_json(path, text, size, &why) : NULL;
+        if (s == RT_OK) s = index ? read_index(t, path, index, err) : rt_error_set(err, why.status, "%s", why.text);
+        json_decref(index);
         free(text);
     } else {
         s = add_shard(t, path, 0, path, err);
@@ -295,7 +350,7 @@ rt_status rt_tensors_open(rt_tensors **out, const char *path, rt_error *err)
     }
     for (int i = 1; i < t->n && s == RT_OK; i++)
         if (!strcmp(t->entries[i].info.name, t->entries[i - 1].info.name))
-            s = rt_error_set(err, RT_E_INVALID, "%s: tensor '%s' stands in two files", path, t->entries[i].info.name);
+            s = rt_error_set(err, RT_E_INVALID, "%s: tensor '%.80s' stands in two files", path, t->entries[i].info.name);
     if (s != RT_OK) {
         rt_tensors_close(t);
         return s;
@@ -320,12 +375,19 @@ int rt_tensors_find(const rt_tensors *t, const char *name)
     return e ? (int)(e - t->entries) : -1;
 }
 
+static rt_status read_entry_data(const rt_tensors *t, const entry *e, void *to, rt_error *err)
+{
+    const shard *m = &t->shards[e->shard];
+    return read_bytes(m, m->data + (off_t)e->begin, to, e->bytes, err);
+}
+
 rt_status rt_tensors_read(const rt_tensors *t, int index, rt_tensor *out, rt_error *err)
 {
     const entry *e = &t->entries[index];
     RT_TRY(rt_tensor_init(out, e->info.dtype, e->info.rank, e->info.shape, err));
-    if (e->bytes) memcpy(out->data, e->data, e->bytes);
-    return RT_OK;
+    rt_status s = read_entry_data(t, e, out->data, err);
+    if (s != RT_OK) rt_tensor_free(out);
+    return s;
 }
 
 rt_status rt_tensors_read_real(const rt_tensors *t, int index, rt_dtype dtype, void *out, rt_error *err)
@@ -333,12 +395,9 @@ rt_status rt_tensors_read_real(const rt_tensors *t, int index, rt_dtype dtype, v
     const entry *e = &t->entries[index];
     rt_dtype from = e->info.dtype;
     if (from != RT_F32 && from != RT_F64 && from != RT_F16 && from != RT_BF16)
-        RT_RAISE(RT_E_INVALID, "%s: tensor '%s' holds %s; real numbers are needed", t->shards[e->shard].path, e->info.name,
+        RT_RAISE(RT_E_INVALID, "%s: tensor '%.80s' holds %s; real numbers are needed", t->shards[e->shard].path, e->info.name,
                  rt_dtype_name(from));
-    if (from == dtype) {
-        if (e->bytes) memcpy(out, e->data, e->bytes);
-        return RT_OK;
-    }
+    if (from == dtype) return read_entry_data(t, e, out, err);
     rt_tensor raw, cast = {0};
     RT_TRY(rt_tensors_read(t, index, &raw, err));
     rt_status s = rt_tensor_cast(&cast, &raw, dtype, err);
@@ -357,36 +416,51 @@ static size_t bytes_of(const rt_named_tensor *t)
     return n;
 }
 
-static json_t *header_of(const rt_named_tensor *tensors, int n, const char *const *metadata)
+/* False if the key stands there already, a text is not UTF-8, or memory is out; the value is released in any case. */
+static bool put(json_t *object, const char *key, json_t *value)
 {
-    json_t *header = json_object();
-    if (metadata && metadata[0]) {
-        json_t *m = json_object();
-        for (int i = 0; metadata[i]; i += 2) json_object_set_new(m, metadata[i], json_string(metadata[i + 1]));
-        json_object_set_new(header, "__metadata__", m);
-    }
-    size_t at = 0;
-    for (int i = 0; i < n; i++) {
-        json_t *shape = json_array();
-        for (int j = 0; j < tensors[i].rank; j++) json_array_append_new(shape, json_integer(tensors[i].shape[j]));
+    if (!json_object_get(object, key)) return json_object_set_new(object, key, value) == 0;
+    json_decref(value);
+    return false;
+}
+
+static bool put_tensor(json_t *header, const rt_named_tensor *t, size_t at, size_t end)
+{
+    json_t *e = json_object(), *shape = json_array(), *offsets = json_pack("[I, I]", (json_int_t)at, (json_int_t)end);
+    bool ok = strcmp(t->name, "__metadata__") != 0;
+    for (int i = 0; i < t->rank; i++) ok &= json_array_append_new(shape, json_integer(t->shape[i])) == 0;
+    ok &= put(e, "dtype", json_string(rt_dtype_name(t->dtype))); /* all three are put, so that all are released with e */
+    ok &= put(e, "shape", shape);
+    ok &= put(e, "data_offsets", offsets);
+    return put(header, t->name, e) && ok;
+}
+
+/* The header as text; NULL when it cannot be made. */
+static char *header_of(const rt_named_tensor *tensors, int n, const char *const *metadata)
+{
+    json_t *header = json_object(), *m = metadata && metadata[0] ? json_object() : NULL;
+    bool ok = true;
+    for (int i = 0; m && metadata[i]; i += 2) ok &= put(m, metadata[i], json_string(metadata[i + 1]));
+    if (metadata && metadata[0]) ok &= put(header, "__metadata__", m);
+    for (size_t i = 0, at = 0; i < (size_t)n && ok; i++) {
         size_t end = at + bytes_of(&tensors[i]);
-        json_object_set_new(header, tensors[i].name,
-                            json_pack("{s:s, s:o, s:[I, I]}", "dtype", rt_dtype_name(tensors[i].dtype), "shape", shape, "data_offsets",
-                                      (json_int_t)at, (json_int_t)end));
+        ok = put_tensor(header, &tensors[i], at, end);
         at = end;
     }
-    return header;
+    char *text = ok ? json_dumps(header, JSON_COMPACT) : NULL;
+    json_decref(header);
+    return text;
 }
 
 rt_status rt_tensors_write(const char *path, const rt_named_tensor *tensors, int n, const char *const *metadata, rt_error *err)
 {
-    json_t *header = header_of(tensors, n, metadata);
-    bool complete = header && json_object_size(header) == (size_t)n + (metadata && metadata[0]);
-    char *text = complete ? json_dumps(header, JSON_COMPACT) : NULL;
-    json_decref(header);
+    char *text = header_of(tensors, n, metadata);
     if (!text)
-        RT_RAISE(complete ? RT_E_MEMORY : RT_E_INVALID, "%s: the header cannot be made: %s", path,
-                 complete ? "out of memory" : "two tensors share a name, or a name is not UTF-8");
+        RT_RAISE(RT_E_INVALID, "%s: the header cannot be made: two tensors share a name, a text is not UTF-8, or memory is out", path);
+    if (strlen(text) > HEADER_LIMIT - 8) {
+        free(text);
+        RT_RAISE(RT_E_INVALID, "%s: the header would be longer than %d bytes; shorten names and metadata", path, HEADER_LIMIT);
+    }
     rt__file f;
     rt_status s = rt__file_begin(&f, path, err);
     if (s == RT_OK) {
