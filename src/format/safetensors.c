@@ -316,7 +316,10 @@ static rt_status read_index(rt_tensors *t, const char *path, json_t *index, rt_e
         RT_TRY(add_shard(t, path, folder, file, err));
     }
     for (int i = 0; i < t->n_shards; i++) RT_TRY(open_shard(t, i, err));
-    qsort(t->entries, (size_t)t->n, sizeof *t->entries, by_name);
+    if (t->n) qsort(t->entries, (size_t)t->n, sizeof *t->entries, by_name);
+    for (int i = 1; i < t->n; i++)
+        if (!strcmp(t->entries[i].info.name, t->entries[i - 1].info.name))
+            RT_RAISE(RT_E_INVALID, "%s: tensor '%.80s' stands in two files", path, t->entries[i].info.name);
     json_object_foreach(map, name, v)
     {
         int i = rt_tensors_find(t, name);
@@ -348,9 +351,6 @@ rt_status rt_tensors_open(rt_tensors **out, const char *path, rt_error *err)
         if (s == RT_OK) s = open_shard(t, 0, err);
         if (t->n) qsort(t->entries, (size_t)t->n, sizeof *t->entries, by_name);
     }
-    for (int i = 1; i < t->n && s == RT_OK; i++)
-        if (!strcmp(t->entries[i].info.name, t->entries[i - 1].info.name))
-            s = rt_error_set(err, RT_E_INVALID, "%s: tensor '%.80s' stands in two files", path, t->entries[i].info.name);
     if (s != RT_OK) {
         rt_tensors_close(t);
         return s;
