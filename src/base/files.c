@@ -1,9 +1,9 @@
 /* files.c -- see files.h. */
 #include "base/files.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <fts.h>
 #include <sha2.h>
 #include <stdlib.h>
 #include <string.h>
@@ -192,24 +192,32 @@ rt_status rt__folder_commit(const char *temporary, const char *path, rt_error *e
     return rt__sync_folder(parent, err);
 }
 
+/* `name` in the open folder `at`. Descriptors, not paths, so that nobody can swap a folder for a link on the way. */
+static rt_status remove_at(int at, const char *name, const char *root, rt_error *err)
+{
+    if (unlinkat(at, name, 0) == 0) return RT_OK;
+    if (errno != EISDIR && errno != EPERM) RT_RAISE(RT_E_IO, "%s: '%s' cannot be removed: %s", root, name, strerror(errno));
+    int fd = openat(at, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    DIR *d = fd < 0 ? NULL : fdopendir(fd);
+    if (!d) {
+        rt_error_set(err, RT_E_IO, "%s: '%s' cannot be opened: %s", root, name, strerror(errno));
+        if (fd >= 0) close(fd);
+        return RT_E_IO;
+    }
+    rt_status s = RT_OK;
+    for (struct dirent *e; s == RT_OK && (e = readdir(d));)
+        if (strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0) s = remove_at(fd, e->d_name, root, err);
+    closedir(d);
+    if (s == RT_OK && unlinkat(at, name, AT_REMOVEDIR) != 0)
+        s = rt_error_set(err, RT_E_IO, "%s: '%s' cannot be removed: %s", root, name, strerror(errno));
+    return s;
+}
+
 rt_status rt__remove_tree(const char *path, rt_error *err)
 {
     struct stat st;
     if (lstat(path, &st) != 0 && errno == ENOENT) return RT_OK;
-    char *roots[] = {(char *)(uintptr_t)path, NULL};
-    FTS *tree = fts_open(roots, FTS_PHYSICAL | FTS_NOCHDIR | FTS_XDEV, NULL);
-    if (!tree) RT_RAISE(RT_E_IO, "%s: cannot be removed: %s", path, strerror(errno));
-    rt_status status = RT_OK;
-    for (FTSENT *e; status == RT_OK && (errno = 0, e = fts_read(tree));) {
-        if (e->fts_info == FTS_D) continue; /* comes again as FTS_DP, when it is empty */
-        bool failed = e->fts_info == FTS_ERR || e->fts_info == FTS_DNR || e->fts_info == FTS_NS;
-        if (failed) errno = e->fts_errno;
-        if (failed || remove(e->fts_path) != 0)
-            status = rt_error_set(err, RT_E_IO, "%s: cannot be removed: %s", e->fts_path, strerror(errno));
-    }
-    if (status == RT_OK && errno != 0) status = rt_error_set(err, RT_E_IO, "%s: cannot be removed: %s", path, strerror(errno));
-    fts_close(tree);
-    return status;
+    return remove_at(AT_FDCWD, path, path, err);
 }
 
 /* ---- locks */

@@ -26,7 +26,7 @@ rt_status rt__make_folders(const char *path, rt_error *err); /* mkdir -p */
 rt_status rt__sync_folder(const char *path, rt_error *err);
 /* Makes `temporary`, whose files are synced, appear as `path`. A folder that is there is exchanged for it at once and then removed. */
 rt_status rt__folder_commit(const char *temporary, const char *path, rt_error *err);
-/* Removes a folder and what is in it; absent is no error. Follows no links and enters no other file system. */
+/* Removes a folder and what is in it; absent is no error. Follows no links. */
 rt_status rt__remove_tree(const char *path, rt_error *err);
 
 /* Takes `path` for this process until *lock is released; RT_E_BUSY if another holds it. */

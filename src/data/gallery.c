@@ -1,9 +1,9 @@
 /* gallery.c -- pictures that come one by one become one array; their labels come from dataset.json or from the folders they lie in. */
 #include "data/reader.h"
 
+#include "base/json.h"
 #include "format/picture.h"
 
-#include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -173,9 +173,8 @@ rt_status rt__label_pictures(rt_dataset *ds, const char *where, char *const *nam
     if (!text) return label_by_folder(ds, where, names, n, err);
     char file[RT_DATA_PATH + 20];
     snprintf(file, sizeof file, "%s: dataset.json", where);
-    json_error_t why;
-    json_t *root = json_loadb(text, size, JSON_REJECT_DUPLICATES, &why);
-    if (!root) RT_RAISE(RT_E_INVALID, "%s: not JSON: line %d: %s; make the data set again", file, why.line, why.text);
+    json_t *root;
+    RT_TRY(rt__json_parse(&root, file, text, size, 1 << 26, err)); /* a picture takes four values */
     const json_t *labels = json_object_get(root, "labels");
     rt_status status = RT_OK;
     if (labels && !json_is_null(labels)) {

@@ -2,6 +2,7 @@
 #include "diffusion/scheduler.h"
 
 #include "base/files.h"
+#include "base/json.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -331,14 +332,12 @@ rt_status rt__json_read(const char *path, size_t limit, json_t **root, rt_error 
 {
     char *text;
     size_t size;
-    json_error_t at;
     *root = NULL;
     RT_TRY(rt__file_read(path, limit, &text, &size, err));
     tame_infinity(text);
-    *root = json_loadb(text, size, JSON_REJECT_DUPLICATES, &at);
+    rt_status status = rt__json_parse(root, path, text, size, limit, err);
     free(text);
-    if (!*root) RT_RAISE(RT_E_INVALID, "%s:%d: %s; must be JSON", path, at.line, at.text);
-    return RT_OK;
+    return status;
 }
 
 rt_status rt__scheduler_config_parse(rt_scheduler_config *c, const json_t *root, const char *path, rt_error *err)

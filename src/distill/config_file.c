@@ -2,6 +2,7 @@
 #include "base/files.h"
 #include "retort/config.h"
 
+#include <errno.h>
 #include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -36,11 +37,12 @@ static rt_status write_text(FILE *f, const char *key, const char *text, rt_error
         fprintf(f, "%s\n", text);
         return RT_OK;
     }
+    errno = 0;
     json_t *value = json_string(text);
-    if (!value) RT_RAISE(RT_E_USAGE, "%s: the text is not UTF-8, which configuration files are", key);
     char *quoted = json_dumps(value, JSON_ENCODE_ANY); /* a JSON string is a YAML string */
     json_decref(value);
-    if (!quoted) RT_RAISE(RT_E_MEMORY, "%s: out of memory", key);
+    if (!quoted && errno == ENOMEM) RT_RAISE(RT_E_MEMORY, "%s: out of memory", key);
+    if (!quoted) RT_RAISE(RT_E_USAGE, "%s: the text is not UTF-8, which configuration files are", key);
     fprintf(f, "%s\n", quoted);
     free(quoted);
     return RT_OK;

@@ -1,6 +1,7 @@
 /* picture.c -- see picture.h. Both libraries report by longjmp, so the functions that call setjmp keep their state in a struct of the caller. */
 #include "format/picture.h"
 
+#include <errno.h>
 #include <setjmp.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -193,7 +194,10 @@ rt_status rt__picture_decode(rt__picture *p, const char *name, const void *file,
     bool png = size >= 8 && !png_sig_cmp(bytes, 0, 8), jpeg = size >= 3 && bytes[0] == 0xff && bytes[1] == 0xd8 && bytes[2] == 0xff;
     if (!png && !jpeg) RT_RAISE(RT_E_INVALID, "%s: neither PNG nor JPEG by its first bytes; remove it or save it as one of them", name);
     decoding d = {.name = name, .file = bytes, .size = size, .width = width, .height = height, .max_side = max_side, .out = p, .err = err};
+    errno = 0;
     bool ok = png ? decode_png(&d) : decode_jpeg(&d);
+    if (!ok && d.status == RT_OK && errno == ENOMEM) /* the libraries say it in many ways */
+        d.status = rt_error_set(err, RT_E_MEMORY, "%s: out of memory for a picture: %s", name, d.text);
     if (!ok && d.status == RT_OK)
         d.status = rt_error_set(err, RT_E_INVALID, "%s: damaged %s: %s; make it again", name, png ? "PNG" : "JPEG", d.text);
     if (d.status == RT_OK) d.status = drop_alpha(&d);

@@ -9,10 +9,10 @@
 
 #include "base/files.h"
 #include "base/internal.h"
+#include "base/json.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -207,45 +207,17 @@ static rt_status read_bytes(const shard *m, off_t at, void *to, size_t n, rt_err
     return RT_OK;
 }
 
-/* A parsed header takes ten times its size and more, so that one made of the smallest values could fill the memory: they are counted first. */
-static json_t *parse_json(const char *path, const char *text, size_t size, rt_error *err)
-{
-    json_error_t why = {.text = "must begin with {"};
-    json_t *root = NULL;
-    size_t values = 0;
-    bool quoted = false;
-    for (size_t i = 0; i < size; i++) {
-        char c = text[i];
-        if (quoted && c == '\\')
-            i++;
-        else if (c == '"')
-            quoted = !quoted;
-        else if (!quoted && (c == ',' || c == ':' || c == '[' || c == '{'))
-            values++;
-    }
-    if (values > VALUES_LIMIT)
-        rt_error_set(err, RT_E_INVALID, "%s: field 'header' has %zu values; at most %d: write the file in several parts", path, values,
-                     VALUES_LIMIT);
-    else if (size && text[0] == '{')
-        root = json_loadb(text, size, JSON_REJECT_DUPLICATES, &why);
-    if (!root && json_error_code(&why) == json_error_out_of_memory) rt_error_set(err, RT_E_MEMORY, "%s: out of memory", path);
-    if (!root)
-        rt_error_set(err, RT_E_INVALID, "%s: field 'header' is not valid JSON: %.120s; write the file anew, or fetch it again", path,
-                     why.text);
-    return root;
-}
-
 static rt_status read_header(rt_tensors *t, int index, size_t length, rt_error *err)
 {
     const shard *m = &t->shards[index];
-    rt_error why = {0};
-    char *text = malloc(length + 1);
+    json_t *header = NULL;
+    char *text = malloc(length + 1), name[1100];
     if (!text) RT_RAISE(RT_E_MEMORY, "%s: out of memory for a header of %zu bytes", m->path, length);
-    rt_status s = read_bytes(m, 8, text, length, &why);
-    json_t *header = s == RT_OK ? parse_json(m->path, text, length, &why) : NULL;
+    snprintf(name, sizeof name, "%s: field 'header'", m->path);
+    rt_status s = read_bytes(m, 8, text, length, err);
+    if (s == RT_OK) s = rt__json_parse(&header, name, text, length, VALUES_LIMIT, err);
     free(text);
-    if (!header) RT_RAISE(why.status, "%s", why.text);
-    s = parse(t, index, header, err);
+    if (s == RT_OK) s = parse(t, index, header, err);
     json_decref(header);
     return s;
 }
@@ -340,10 +312,10 @@ rt_status rt_tensors_open(rt_tensors **out, const char *path, rt_error *err)
     if (n > 5 && !strcmp(path + n - 5, ".json")) {
         char *text;
         size_t size;
-        rt_error why = {0};
+        json_t *index = NULL;
         s = rt__file_read(path, HEADER_LIMIT, &text, &size, err);
-        json_t *index = s == RT_OK ? parse_json(path, text, size, &why) : NULL;
-        if (s == RT_OK) s = index ? read_index(t, path, index, err) : rt_error_set(err, why.status, "%s", why.text);
+        if (s == RT_OK) s = rt__json_parse(&index, path, text, size, VALUES_LIMIT, err);
+        if (s == RT_OK) s = read_index(t, path, index, err);
         json_decref(index);
         free(text);
     } else {
@@ -454,9 +426,10 @@ static char *header_of(const rt_named_tensor *tensors, int n, const char *const 
 
 rt_status rt_tensors_write(const char *path, const rt_named_tensor *tensors, int n, const char *const *metadata, rt_error *err)
 {
+    errno = 0; /* the only way to learn why jansson failed */
     char *text = header_of(tensors, n, metadata);
-    if (!text)
-        RT_RAISE(RT_E_INVALID, "%s: the header cannot be made: two tensors share a name, a text is not UTF-8, or memory is out", path);
+    if (!text && errno == ENOMEM) RT_RAISE(RT_E_MEMORY, "%s: out of memory for the header", path);
+    if (!text) RT_RAISE(RT_E_INVALID, "%s: the header cannot be made: two tensors share a name, or a text is not UTF-8", path);
     if (strlen(text) > HEADER_LIMIT - 8) {
         free(text);
         RT_RAISE(RT_E_INVALID, "%s: the header would be longer than %d bytes; shorten names and metadata", path, HEADER_LIMIT);

@@ -2,6 +2,7 @@
 #include "nn/net.h"
 
 #include "base/files.h"
+#include "base/json.h"
 #include "base/internal.h"
 #include "retort/format.h"
 #include "retort/ops.h"
@@ -51,18 +52,12 @@ rt_status rt_net_open(rt_net **out, const char *path, rt_error *err)
     rt_net *net = calloc(1, sizeof *net);
     if (!net) RT_RAISE(RT_E_MEMORY, "%s: out of memory", file);
     rt_status s = rt__file_read(file, CONFIG_LIMIT, &net->config, &size, err);
-    if (s == RT_OK) {
-        json_error_t why;
-        json_t *config = json_loadb(net->config, size, JSON_REJECT_DUPLICATES, &why);
-        if (!config)
-            s = rt_error_set(err, RT_E_INVALID, "%s: not JSON: %.160s (line %d, column %d); give a network's config.json", file, why.text,
-                             why.line, why.column);
-        else if (!json_is_object(config))
-            s = rt_error_set(err, RT_E_INVALID, "%s: must be a JSON object; give a network's config.json", file);
-        else
-            s = open_config(net, file, config, err);
-        json_decref(config);
-    }
+    json_t *config = NULL;
+    if (s == RT_OK) s = rt__json_parse(&config, file, net->config, size, CONFIG_LIMIT, err);
+    if (s == RT_OK && !json_is_object(config))
+        s = rt_error_set(err, RT_E_INVALID, "%s: must be a JSON object; give a network's config.json", file);
+    if (s == RT_OK) s = open_config(net, file, config, err);
+    json_decref(config);
     if (s != RT_OK) {
         rt_net_free(net);
         return s;

@@ -218,7 +218,7 @@ static void sets(void **state)
 
     refuses(put_index(""), RT_E_INVALID, "weight_map");
     refuses(put("set/m.safetensors.index.json", "{}", 2), RT_E_INVALID, "weight_map");
-    refuses(put("set/m.safetensors.index.json", "[]", 2), RT_E_INVALID, "JSON");
+    refuses(put("set/m.safetensors.index.json", "[]", 2), RT_E_INVALID, "weight_map");
     refuses(put("set/m.safetensors.index.json", "", 0), RT_E_INVALID, "JSON");
     refuses(put_index("\"b\":\"../1.safetensors\""), RT_E_INVALID, "same folder");
     refuses(put_index("\"b\":\"/etc/passwd\""), RT_E_INVALID, "same folder");

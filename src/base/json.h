@@ -1,0 +1,12 @@
+/* json.h -- JSON texts of strangers into jansson trees. */
+#ifndef RT_BASE_JSON_H
+#define RT_BASE_JSON_H
+
+#include "base/internal.h"
+
+#include <jansson.h>
+
+/* Keys that stand twice, NUL in strings, bytes that are not UTF-8, 2048 levels and more than `most` values are refused. `name` begins the message. */
+rt_status rt__json_parse(json_t **root, const char *name, const char *text, size_t size, size_t most, rt_error *err);
+
+#endif
