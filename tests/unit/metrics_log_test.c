@@ -115,7 +115,9 @@ static void cutting(void **state)
     expect("c/metrics.jsonl", "");
     log_row(at("c"), 1, 1);
     append_raw("c/metrics.jsonl", "not JSON\n{\"update\": 2}\n");
+    append_raw("c/metrics.csv", "2,0.5,0.00"); /* reads as a row, but was longer */
     assert_int_equal(rt_metrics_truncate(at("c"), 9, &err), RT_OK);
+    expect("c/metrics.csv", "update,loss,lr\n1,1,0.0001\n");
     expect("c/metrics.jsonl", "{\"update\": 1, \"loss\": 1, \"lr\": 0.0001}\n");
 }
 

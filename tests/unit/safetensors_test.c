@@ -115,6 +115,9 @@ static void rules(void **state)
     refuses(put_file("r", "{\"__metadata__\":[]}", 0), RT_E_INVALID, "__metadata__");
     refuses(put_file("r", "{} x", 0), RT_E_INVALID, "JSON");
     refuses(put_file("r", "{\"a\\nb\\u001b\":0}", 0), RT_E_INVALID, "a?b?");
+    /* as many bytes as the file has, but some twice and some not at all */
+    refuses(put_file("r", "{" X "[4],\"data_offsets\":[0,4]},\"y\":{\"dtype\":\"U8\",\"shape\":[4],\"data_offsets\":[2,6]}}", 8),
+            RT_E_INVALID, "overlapping");
     rt_tensors *t = opens(put_file("r", "{" X "[1,1,1,1,1,1,1,4],\"data_offsets\":[0,4]}}", 4));
     assert_int_equal(rt_tensors_info(t, 0)->rank, 8);
     rt_tensors_close(t);
