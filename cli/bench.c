@@ -1,0 +1,201 @@
+/* bench.c -- see bench.h. */
+#include "bench.h"
+#include "cli.h"
+
+#include "retort/nn.h"
+#include "retort/ops.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+
+enum { WARM = 2, MAX_REPEATS = 3000, MAX_SOURCES = 4 };
+
+/* A graph with one program and the inputs to be filled. */
+typedef struct work {
+    rt_graph *graph;
+    rt_program *program;
+    rt_node *inputs[MAX_SOURCES];
+    int n;
+} work;
+
+static void work_free(work *w)
+{
+    rt_program_free(w->program);
+    rt_graph_free(w->graph);
+    *w = (work){0};
+}
+
+static rt_node *add_input(work *w, const char *name, rt_dtype dtype, int rank, const int64_t *shape)
+{
+    return w->inputs[w->n++] = rt_input(w->graph, name, dtype, rank, shape);
+}
+
+/* Compiles, and fills real inputs with numbers in (-1, 1), integer ones with zeros. */
+static rt_status work_compile(work *w, const bench_setup *s, rt_node *output, rt_node *update, int64_t batch, rt_error *err)
+{
+    rt_program_spec spec = {.outputs = &output, .n_outputs = 1, .batch = batch, .threads = s->threads};
+    spec.backend = rt_backend_find(s->backend);
+    if (update) spec.updates = &update, spec.n_updates = 1;
+    TRY(rt_compile(&w->program, w->graph, &spec, err));
+    uint32_t state = 1;
+    for (int i = 0; i < w->n; i++) {
+        float *x = rt_program_data(w->program, w->inputs[i]);
+        if (!x || rt_node_dtype(w->inputs[i]) != RT_F32) continue;
+        for (int64_t j = 0; j < rt_program_count(w->program, w->inputs[i]); j++) {
+            state = state * 1664525u + 1013904223u;
+            x[j] = (float)(state >> 8) / 8388608.0f - 1;
+        }
+    }
+    return RT_OK;
+}
+
+static int by_value(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+/* Runs until `repeats` were timed; the median and the best, in milliseconds. */
+static rt_status time_runs(work *w, const bench_setup *s, int repeats, double *median, double *best, rt_error *err)
+{
+    double ms[MAX_REPEATS];
+    if (repeats > MAX_REPEATS) repeats = MAX_REPEATS;
+    for (int i = -WARM; i < repeats; i++) {
+        if (s->stop && s->stop(s->user)) return rt_error_set(err, RT_E_INTERRUPTED, "interrupted; nothing was measured to the end");
+        double start = cli_now();
+        TRY(rt_run(w->program, &(rt_clock){.seed = s->seed, .step = (uint32_t)(i + WARM)}, err));
+        if (i >= 0) ms[i] = 1e3 * (cli_now() - start);
+    }
+    qsort(ms, (size_t)repeats, sizeof *ms, by_value);
+    if (median) *median = (ms[(repeats - 1) / 2] + ms[repeats / 2]) / 2;
+    if (best) *best = ms[0];
+    return RT_OK;
+}
+
+/* ---- a network */
+
+/* The network on inputs x, t and y as it needs them; *x is its first. */
+static rt_node *append(work *w, const rt_net *net, rt_params *set, rt_node **x)
+{
+    const rt_net_info *info = rt_net_describe(net);
+    int64_t shape[] = {RT_BATCH, info->in_channels, info->height, info->width}, one = RT_BATCH;
+    *x = add_input(w, "x", RT_F32, info->height ? 4 : 2, shape);
+    if (info->classifier) return rt_net_apply(net, set, *x, NULL, NULL);
+    rt_node *t = add_input(w, "t", RT_F32, 1, &one), *y = info->classes ? add_input(w, "y", RT_I64, 1, &one) : NULL;
+    return rt_net_apply(net, set, *x, t, y);
+}
+
+/* Of convolutions and matrix products, in the one run that was profiled. */
+static double product_flop(rt_program *p)
+{
+    const rt_profile_row *rows;
+    double flop = 0;
+    for (int i = rt_program_profile_rows(p, &rows) - 1; i >= 0; i--)
+        if (strcmp(rows[i].op, "matmul") == 0 || strncmp(rows[i].op, "conv2d", 6) == 0) flop += rows[i].flop;
+    return flop;
+}
+
+static rt_status time_training(const rt_net *net, rt_params *set, const bench_setup *s, bool profile, bench_speed *speed, rt_error *err)
+{
+    work w = {.graph = rt_graph_new(RT_F32)};
+    rt_node *x, *out = append(&w, net, set, &x), *target = add_input(&w, "target", RT_F32, rt_node_rank(out), rt_node_shape(out));
+    rt_node *loss = rt_mse(out, target);
+    rt_update u = rt_minimise(loss, set, &(rt_optimiser){.kind = RT_ADAM, .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8});
+    rt_status status = work_compile(&w, s, loss, u.node, s->batch, err);
+    if (status == RT_OK) {
+        *(float *)rt_program_data(w.program, u.lr) = 1e-4f;
+        *(float *)rt_program_data(w.program, u.t) = 1;
+        status = time_runs(&w, s, s->repeats, &speed->train_ms, NULL, err);
+    }
+    if (status == RT_OK) {
+        struct rusage usage;
+        getrusage(RUSAGE_SELF, &usage);
+        speed->peak_mib = (double)usage.ru_maxrss / 1024;
+        speed->planned_mib = (double)rt_program_bytes(w.program) / 1048576;
+    }
+    if (status == RT_OK && profile) {
+        rt_program_profile(w.program, true);
+        double ms;
+        status = time_runs(&w, s, s->repeats, &ms, NULL, err);
+        speed->profiled = s->repeats + WARM;
+        const rt_profile_row *rows;
+        int n = rt_program_profile_rows(w.program, &rows);
+        speed->n_rows = n < BENCH_OPERATORS ? n : BENCH_OPERATORS;
+        memcpy(speed->rows, rows, (size_t)speed->n_rows * sizeof *rows);
+    }
+    work_free(&w);
+    return status;
+}
+
+static rt_status time_forward(const rt_net *net, rt_params *set, const bench_setup *s, int64_t batch, int repeats, double *ms, double *flop,
+                              rt_error *err)
+{
+    work w = {.graph = rt_graph_new(RT_F32)};
+    rt_node *x, *out = append(&w, net, set, &x);
+    rt_status status = work_compile(&w, s, out, NULL, batch, err);
+    if (status == RT_OK) status = time_runs(&w, s, repeats, ms, NULL, err);
+    if (status == RT_OK && flop) {
+        rt_program_profile(w.program, true);
+        status = rt_run(w.program, &(rt_clock){0}, err);
+        *flop = product_flop(w.program);
+    }
+    work_free(&w);
+    return status;
+}
+
+rt_status bench_network(const bench_setup *s, bool profile, bench_speed *speed, rt_error *err)
+{
+    *speed = (bench_speed){0};
+    rt_net *net;
+    TRY(rt_net_open(&net, s->folder, err));
+    rt_params *set = rt_params_new("net", RT_F32);
+    rt_status status = set ? rt_net_declare(net, set, err) : rt_error_set(err, RT_E_MEMORY, "out of memory");
+    if (status == RT_OK) status = rt_params_init(set, s->seed, err);
+    if (status == RT_OK) {
+        speed->kind = rt_net_describe(net)->kind;
+        speed->parameters = rt_params_count(set);
+        status = time_training(net, set, s, profile, speed, err);
+    }
+    double flop = 0;
+    if (status == RT_OK) status = time_forward(net, set, s, s->batch, s->repeats, &speed->forward_ms, &flop, err);
+    if (status == RT_OK) status = time_forward(net, set, s, 1, 3 * s->repeats, &speed->one_image_ms, NULL, err);
+    if (status == RT_OK) {
+        speed->gflop_per_image = flop / (double)s->batch / 1e9;
+        speed->train_images_per_s = 1e3 * (double)s->batch / speed->train_ms;
+        speed->train_gflops = 3 * flop / speed->train_ms / 1e6;
+        speed->forward_gflops = flop / speed->forward_ms / 1e6;
+    }
+    rt_params_free(set);
+    rt_net_free(net);
+    return status;
+}
+
+/* ---- the machine */
+
+static rt_status best_rate(work *w, rt_node *y, double amount, const bench_setup *s, double *rate, rt_error *err)
+{
+    double ms = 0;
+    rt_status status = work_compile(w, s, y, NULL, 1, err);
+    if (status == RT_OK) status = time_runs(w, s, 20, NULL, &ms, err);
+    if (status == RT_OK) *rate = amount / ms / 1e6;
+    work_free(w);
+    return status;
+}
+
+rt_status bench_machine(const bench_setup *s, bench_peak *peak, rt_error *err)
+{
+    int64_t side = 1024, image[] = {32, 128, 32, 32}, kernel[] = {128, 128, 3, 3}, length = 24 << 20;
+    work w = {.graph = rt_graph_new(RT_F32)};
+    rt_node *a = add_input(&w, "a", RT_F32, 2, (int64_t[]){side, side}), *b = add_input(&w, "b", RT_F32, 2, (int64_t[]){side, side});
+    TRY(best_rate(&w, rt_matmul(a, b, false, false), 2.0 * (double)(side * side * side), s, &peak->matmul_gflops, err));
+
+    w.graph = rt_graph_new(RT_F32);
+    a = add_input(&w, "a", RT_F32, 4, image), b = add_input(&w, "b", RT_F32, 4, kernel);
+    double taps = (double)(kernel[0] * kernel[1] * kernel[2] * kernel[3]), pixels = (double)(image[0] * image[2] * image[3]);
+    TRY(best_rate(&w, rt_conv2d(a, b, NULL, RT_CONV(1, 1)), 2 * taps * pixels, s, &peak->conv_gflops, err));
+
+    w.graph = rt_graph_new(RT_F32);
+    a = add_input(&w, "a", RT_F32, 1, &length), b = add_input(&w, "b", RT_F32, 1, &length);
+    return best_rate(&w, rt_add(a, b), 3.0 * sizeof(float) * (double)length, s, &peak->memory_gb_s, err);
+}
