@@ -116,7 +116,7 @@ const cli_command cli_bench_command = {
         "Times a training step (forward, backward of the mean squared error, Adam), a forward of a batch and of one image of the network\n"
         "in DIR/config.json, with random weights and inputs, and what the machine reaches on large matrix products, wide convolutions\n"
         "and plain memory traffic. Rates count the operations of convolutions and matrix products, a step as three forwards.",
-    .examples = "retort bench models/fashion-mnist --batch 64 --threads 2",
+    .examples = "retort bench models/fashion-mnist --batch 32 --repeats 3",
     .options = options,
     .min_arguments = 1,
     .max_arguments = 1,

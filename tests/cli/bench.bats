@@ -1,0 +1,59 @@
+#!/usr/bin/env bats
+# retort bench: its figures hang together. What the machine is doing besides is not known here, so no time is asserted.
+load common
+
+setup() {
+    cat >"$BATS_TEST_TMPDIR/config.json" <<'END'
+{"_class_name": "UNet2DModel", "in_channels": 1, "out_channels": 1, "sample_size": 8, "block_out_channels": [8, 16], "layers_per_block": 1,
+ "down_block_types": ["DownBlock2D", "AttnDownBlock2D"], "up_block_types": ["AttnUpBlock2D", "UpBlock2D"], "norm_num_groups": 4}
+END
+}
+
+value() { sed -n "s/^ *\"$1\": \([-0-9.e]*\),*$/\1/p" "$BATS_TEST_TMPDIR/json"; }
+about() { awk -v a="$1" -v b="$2" 'BEGIN { d = a - b; if (d < 0) d = -d; exit !(d <= 1e-6 * b) }'; }
+
+@test "--json obeys its schema, and rates are operations over times" {
+    obeys bench bench "$BATS_TEST_TMPDIR" --batch 4 --repeats 1 --threads 1 --profile
+    [ "$(value batch)" = 4 ]
+    train=$(value train_ms) forward=$(value forward_ms) each=$(value gflop_per_image)
+    about "$(value train_images_per_s)" "$(awk "BEGIN { print 4000 / $train }" OFMT=%.12g)"
+    about "$(value train_gflops)" "$(awk -v OFMT=%.12g "BEGIN { print 3 * 4 * $each / $train * 1000 }")"
+    about "$(value forward_gflops)" "$(awk -v OFMT=%.12g "BEGIN { print 4 * $each / $forward * 1000 }")"
+    awk "BEGIN { exit !($(value planned_mib) < $(value peak_mib)) }"
+}
+
+@test "operations are counted as on paper" {
+    # networks of one and of three input channels: conv_in alone differs
+    count() {
+        sed "s/\[8, 16\]/[$1, 16]/; s/\"norm_num_groups\": 4/\"norm_num_groups\": 4, \"in_channels\": $2/" "$BATS_TEST_TMPDIR/config.json" |
+            sed 's/"in_channels": 1, //' >"$BATS_TEST_TMPDIR/x.json"
+        "$RETORT" bench "$BATS_TEST_TMPDIR/x.json" --batch 1 --repeats 1 --threads 1 --json >"$BATS_TEST_TMPDIR/json"
+        value gflop_per_image
+    }
+    one=$(count 8 1) three=$(count 8 3)
+    # two operations, nine taps, 64 pixels, 8 channels out, 2 further channels in
+    about "$(awk -v OFMT=%.12g "BEGIN { print ($three - $one) * 1e9 }")" 18432
+}
+
+@test "--profile lists operators, --dry-run times nothing" {
+    run "$RETORT" bench "$BATS_TEST_TMPDIR" --batch 2 --repeats 1 --threads 1 --profile
+    [ "$status" -eq 0 ]
+    [[ "$output" == *conv2d_weight* ]]
+    [[ "$output" == *"training step"* ]]
+    run "$RETORT" bench "$BATS_TEST_TMPDIR" --dry-run
+    [ "$status" -eq 0 ]
+    [[ "$output" != *"training step"* ]]
+}
+
+@test "what cannot be timed is refused" {
+    fails 5 "nothing-there" bench "$BATS_TEST_TMPDIR/nothing-there"
+    fails 2 "--batch" bench "$BATS_TEST_TMPDIR" --batch 0
+    fails 2 "bf16" bench "$BATS_TEST_TMPDIR" --dtype bf16
+    fails 2 "DIR" bench
+}
+
+@test "threads spin briefly, unless the user says otherwise" {
+    ldd "$RETORT" | grep -q libgomp || skip "another OpenMP runtime than GNU's"
+    OMP_DISPLAY_ENV=verbose "$RETORT" list 2>&1 | grep -q "GOMP_SPINCOUNT = '3000'"
+    ! OMP_DISPLAY_ENV=verbose OMP_WAIT_POLICY=active "$RETORT" list 2>&1 | grep -q "GOMP_SPINCOUNT = '3000'"
+}
