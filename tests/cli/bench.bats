@@ -16,7 +16,7 @@ about() { awk -v a="$1" -v b="$2" 'BEGIN { d = a - b; if (d < 0) d = -d; exit !(
     obeys bench bench "$BATS_TEST_TMPDIR" --batch 4 --repeats 1 --threads 1 --profile
     [ "$(value batch)" = 4 ]
     train=$(value train_ms) forward=$(value forward_ms) each=$(value gflop_per_image)
-    about "$(value train_images_per_s)" "$(awk "BEGIN { print 4000 / $train }" OFMT=%.12g)"
+    about "$(value train_images_per_s)" "$(awk -v OFMT=%.12g "BEGIN { print 4000 / $train }")"
     about "$(value train_gflops)" "$(awk -v OFMT=%.12g "BEGIN { print 3 * 4 * $each / $train * 1000 }")"
     about "$(value forward_gflops)" "$(awk -v OFMT=%.12g "BEGIN { print 4 * $each / $forward * 1000 }")"
     awk "BEGIN { exit !($(value planned_mib) < $(value peak_mib)) }"
