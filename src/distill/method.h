@@ -1,0 +1,110 @@
+/* method.h -- what a method sees: the graph of one round, the networks as sets, the phases it declares.
+ *
+ * A method is one file that reads like the paper. It declares losses and the network that each trains; the loop, the optimiser, checkpoints and
+ * pictures are not its business. A method works in rounds: each builds a fresh graph; at the end of one the student may become the teacher. */
+#ifndef RT_DISTILL_METHOD_H
+#define RT_DISTILL_METHOD_H
+
+#include "retort/config.h"
+#include "retort/data.h"
+#include "retort/diffusion.h"
+#include "retort/nn.h"
+#include "retort/ops.h"
+
+typedef struct rt_distill rt_distill;
+typedef struct rt_method rt_method;
+
+/* A network in use: one architecture on one set of parameters, and how to read its output. */
+typedef struct rt_denoiser {
+    const rt_net *net;
+    rt_params *set;
+    const rt_prediction *prediction;
+    double guidance; /* omega of (1.39), 0: none */
+} rt_denoiser;
+
+/* Where the numbers of an update come from: fills the program's input nodes for update u (from 0) of the round. A pure function of (seed, round, u), so
+ * that a resumed run needs no state of it. */
+typedef struct rt_source {
+    void *self;
+    rt_status (*fill)(void *self, int64_t update, rt_program *program, rt_error *err);
+    void (*free)(void *self);
+} rt_source;
+
+enum { RT_PHASES = 4, RT_WATCHED = 8 };
+
+typedef struct rt_phase {
+    const char *name;
+    rt_params *set; /* the one that is trained */
+    rt_node *loss;
+    int every; /* runs per iteration */
+    rt_update update;
+    rt_program *program;
+} rt_phase;
+
+struct rt_distill {
+    const rt_method *method;
+    const rt_config *config;
+    rt_error *err;
+
+    const rt_process *process;
+    rt_denoiser student, teacher, first; /* teacher and first (teacher of the first round): set NULL for a model trained from scratch */
+    rt_denoiser shown;                   /* the student as it is used: its averaged weights where an average is kept */
+    int classes, null_class;             /* 0: unconditional; -1: no null class */
+    int rank;                            /* of a batch: 4 (B,C,H,W) or 2 (B,D) */
+    int64_t shape[RT_MAX_RANK], features;
+
+    const rt_dataset *data; /* NULL without */
+
+    int round, n_rounds;
+    int chain[RT_CONFIG_LIST + 1], n_chain; /* steps of the first teacher and of all students; 0: the method has no grid */
+    int teacher_steps, steps;               /* of this round */
+    double *fine, *grid;                    /* times, noisy to clean: chain[0] + 1 of all rounds; teacher_steps + 1 of this one */
+
+    rt_graph *graph; /* of this round */
+    rt_phase phases[RT_PHASES];
+    int n_phases;
+    rt_node *inputs[RT_WATCHED]; /* what the source writes, in the method's own order */
+    rt_source source;
+
+    /* Long work outside updates (pairs, pools): may be NULL. True from `stop` ends it with RT_E_INTERRUPTED. */
+    void *self;
+    void (*progress)(void *self, const char *what, int64_t done, int64_t total);
+    bool (*stop)(void *self);
+};
+
+struct rt_method {
+    const char *name, *title, *source, *equation; /* source: the paper */
+    bool needs_teacher, needs_data;
+    const char *const *defaults; /* key, value, ..., NULL: replace those of the table of settings */
+    /* Sets n_rounds, and, with a grid, chain and the steps of round d->round; fails on a list that cannot be. */
+    rt_status (*plan)(rt_distill *d);
+    /* Declares the phases of round d->round on d->graph and opens d->source. */
+    rt_status (*build)(rt_distill *d);
+};
+
+/* The table: methods.c. */
+extern const rt_method *const rt__methods[];
+extern const rt_method rt__method_denoise, rt__method_classify, rt__method_kd, rt__method_pd;
+
+/* ---- shared pieces: pieces.c */
+
+/* A time per sample: (B,1,..,1) nodes of alpha and beta, (B) of what the network is fed. */
+typedef struct rt_at {
+    rt_node *alpha, *beta, *fed;
+} rt_at;
+
+/* Row k[j] of a table of n numbers (double, rounded once), as (B,1,..,1). */
+rt_node *rt__pick(rt_distill *d, const double *table, int n, rt_node *k);
+/* The times grid[first + stride k]: n possible k. */
+rt_at rt__at(rt_distill *d, const double *grid, int n, int stride, rt_node *k);
+/* x0-prediction of a denoiser at (x, t) for classes y (NULL: none), guided by (1.39) in one call of twice the batch where it asks for it. */
+rt_node *rt__denoise(rt_distill *d, const rt_denoiser *m, rt_node *x, rt_at t, rt_node *y);
+/* Trains set so that loss falls: adds a phase. */
+void rt__minimise(rt_distill *d, const char *name, rt_params *set, rt_node *loss);
+/* Batch inputs: data (B,...) and classes (B) or NULL. */
+rt_node *rt__input_x(rt_distill *d, const char *name);
+rt_node *rt__input_y(rt_distill *d);
+/* Mean over features of the squared difference, per sample; the explicit 1/d of losses that are quoted per feature. */
+rt_node *rt__mean_square(rt_distill *d, rt_node *a, rt_node *b);
+
+#endif

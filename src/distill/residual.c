@@ -1,0 +1,88 @@
+/* residual.c -- what a round lost, on held-out noise, as RMS per feature in data units: the local semigroup residual (1.37), the distance to its own
+ * teacher's rollout, the drift from the first teacher's full rollout (1.38). */
+#include "distill/residual.h"
+#include "distill/denoiser.h"
+#include "distill/rollout.h"
+
+#include "base/internal.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+static double square_distance(const float *a, const float *b, int64_t n)
+{
+    double s = 0;
+    for (int64_t i = 0; i < n; i++) s += ((double)a[i] - (double)b[i]) * ((double)a[i] - (double)b[i]);
+    return s;
+}
+
+typedef struct bench {
+    const rt_distill *d;
+    int64_t n, size; /* samples, numbers in all of them */
+    int64_t *y;
+    float *x0;
+} bench;
+
+/* x goes along every `stride`-th of the fine times, from point `from` to point `to`. */
+static rt_status roll(bench *b, rt_evaluator *e, float *x, int from, int to, int stride, rt_error *err)
+{
+    for (int j = from; j < to; j += stride) RT_TRY(rt__ddim(e, x, b->d->fine[j], b->d->fine[j + stride], b->y, b->n, b->x0, err));
+    return RT_OK;
+}
+
+static rt_status measure(bench *b, rt_evaluator *first, rt_evaluator *teacher, rt_evaluator *student, rt_residual *out, rt_error *err)
+{
+    const rt_distill *d = b->d;
+    int N = d->chain[0], t_stride = N / d->teacher_steps, s_stride = N / d->steps;
+    float *states = malloc((size_t)((N + 1 + 3) * b->size) * sizeof *states), *x = states + (N + 1) * b->size, *a = x + b->size,
+          *c = a + b->size;
+    if (!states) RT_RAISE(RT_E_MEMORY, "out of memory for %d states of %lld held-out samples; lower pd.holdout", N + 1, (long long)b->n);
+    size_t bytes = (size_t)b->size * sizeof *x;
+    rt_status s = RT_OK;
+    for (int64_t i = 0; i < b->n; i++)
+        rt__noise(d, "holdout", 0, (uint32_t)i, rt_process_beta(d->process, d->fine[0]), states + i * d->features);
+    for (int j = 0; j < N && s == RT_OK; j++) {
+        memcpy(states + (j + 1) * b->size, states + j * b->size, bytes);
+        s = roll(b, first, states + (j + 1) * b->size, j, j + 1, 1, err);
+    }
+    double residual = 0, step = 0;
+    for (int k = 0; k < N && s == RT_OK; k += s_stride) { /* one student step against the teacher's, at the first teacher's states */
+        const float *from = states + k * b->size;
+        memcpy(a, from, bytes);
+        memcpy(c, from, bytes);
+        s = roll(b, teacher, a, k, k + s_stride, t_stride, err);
+        if (s == RT_OK) s = roll(b, student, c, k, k + s_stride, s_stride, err);
+        residual += square_distance(a, c, b->size);
+        step += square_distance(a, from, b->size);
+    }
+    memcpy(a, states, bytes);
+    memcpy(c, states, bytes);
+    if (s == RT_OK) s = roll(b, teacher, a, 0, N, t_stride, err);
+    if (s == RT_OK) s = roll(b, student, c, 0, N, s_stride, err);
+    out->local = sqrt(residual / (double)(b->size * d->steps));
+    out->relative = sqrt(residual / step);
+    out->own_teacher = sqrt(square_distance(a, c, b->size) / (double)b->size);
+    out->drift = sqrt(square_distance(c, states + N * b->size, b->size) / (double)b->size);
+    free(states);
+    return s;
+}
+
+rt_status rt__residual(const rt_distill *d, int64_t n, rt_residual *out, rt_error *err)
+{
+    bench b = {.d = d,
+               .n = n,
+               .size = n * d->features,
+               .y = malloc((size_t)n * sizeof *b.y),
+               .x0 = malloc((size_t)(n * d->features) * sizeof *b.x0)};
+    rt_evaluator e[3] = {0};
+    const rt_denoiser *m[3] = {&d->first, &d->teacher, &d->shown};
+    rt_status s = b.y && b.x0 ? RT_OK : rt_error_set(err, RT_E_MEMORY, "out of memory for %lld held-out samples", (long long)n);
+    for (int64_t i = 0; i < n && s == RT_OK; i++) b.y[i] = rt__class_of(d, i);
+    for (int i = 0; i < 3 && s == RT_OK; i++) s = rt__evaluator_open(&e[i], d, m[i], n < 64 ? n : 64, err);
+    if (s == RT_OK) s = measure(&b, &e[0], &e[1], &e[2], out, err);
+    for (int i = 0; i < 3; i++) rt__evaluator_close(&e[i]);
+    free(b.y);
+    free(b.x0);
+    return s;
+}

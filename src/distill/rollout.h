@@ -1,0 +1,21 @@
+/* rollout.h -- where examples come from: a data set, rollouts of the current teacher, or stored pairs. Each is a pure function of (seed, round, update). */
+#ifndef RT_DISTILL_ROLLOUT_H
+#define RT_DISTILL_ROLLOUT_H
+
+#include "distill/method.h"
+
+/* inputs: x0, y (NULL: none). */
+rt_status rt__source_data(rt_distill *d);
+
+/* Examples (x_s, x~_t, k, y) along rollouts of the teacher from noise: a rollout of N steps visits every start, so each costs the teacher's q
+ * calls, as with data. n starts k, start k at grid point k stride, q teacher steps to its end. inputs: xs, xt, k, y. */
+rt_status rt__source_rollout(rt_distill *d, int q, int stride, int n);
+
+/* kd.pairs pairs of (noise, teacher sample), drawn once and kept in the run directory. inputs: noise, sample, y. */
+rt_status rt__source_pairs(rt_distill *d);
+
+/* Standard normal noise of sample `index` of the draw `name` (features numbers), times `scale`; the class that goes with it. */
+void rt__noise(const rt_distill *d, const char *name, uint32_t clock, uint32_t index, double scale, float *out);
+int64_t rt__class_of(const rt_distill *d, int64_t index);
+
+#endif
