@@ -17,7 +17,7 @@ typedef struct pairs {
 
 static void start_noise(const rt_distill *d, int64_t index, float *z)
 {
-    rt__noise(d, "pairs", 0, (uint32_t)index, rt_process_beta(d->process, d->grid[0]), z);
+    rt__noise(d, "pairs", 0, (uint32_t)index, rt_process_noise_scale(d->process), z);
 }
 
 static rt_status draw_pairs(pairs *p, rt_error *err)

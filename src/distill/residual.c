@@ -41,7 +41,7 @@ static rt_status measure(bench *b, rt_evaluator *first, rt_evaluator *teacher, r
     size_t bytes = (size_t)b->size * sizeof *x;
     rt_status s = RT_OK;
     for (int64_t i = 0; i < b->n; i++)
-        rt__noise(d, "holdout", 0, (uint32_t)i, rt_process_beta(d->process, d->fine[0]), states + i * d->features);
+        rt__noise(d, "holdout", 0, (uint32_t)i, rt_process_noise_scale(d->process), states + i * d->features);
     for (int j = 0; j < N && s == RT_OK; j++) {
         memcpy(states + (j + 1) * b->size, states + j * b->size, bytes);
         s = roll(b, first, states + (j + 1) * b->size, j, j + 1, 1, err);

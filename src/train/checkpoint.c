@@ -1,0 +1,149 @@
+/* checkpoint.c -- complete or absent: written under a temporary name, synced, its manifest with the SHA-256 last, then renamed. */
+#include "train/run.h"
+
+#include "base/files.h"
+#include "base/internal.h"
+#include "base/json.h"
+#include "retort/format.h"
+
+#include <dirent.h>
+#include <jansson.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const char *const role_names[RT_ROLES] = {"value", "gradient", "moment1", "moment2", "average"};
+enum { PARTS = 2 * RT_ROLES + 1, PATH = RT_CONFIG_TEXT + 96 };
+
+static bool all_finite(const rt_params *set, const float *v)
+{
+    for (int64_t i = 0; i < rt_params_extent(set); i++)
+        if (!isfinite(v[i])) return false;
+    return true;
+}
+
+rt_status rt__checkpoint_write(rt__run *run, rt_error *err)
+{
+    char temporary[PATH], folder[PATH], file[PATH + 32], hex[65], names[PARTS][96];
+    rt_params *sets[] = {run->student, run->teacher};
+    int64_t extents[2], bytes = (int64_t)sizeof run->at;
+    rt_named_tensor parts[PARTS];
+    int n = 0;
+    for (int s = 0; s < 2; s++) {
+        if (!sets[s]) continue;
+        extents[s] = rt_params_extent(sets[s]);
+        for (int role = 0; role < RT_ROLES; role++) {
+            if (!rt_params_has(sets[s], (rt_role)role)) continue;
+            snprintf(names[n], sizeof names[n], "%s.%s", rt_params_name(sets[s]), role_names[role]);
+            const float *v = rt_params_data(sets[s], (rt_role)role);
+            if (!all_finite(sets[s], v))
+                RT_RAISE(RT_E_DIVERGED, "%s: %s holds NaN or Inf after update %lld and is not saved; the last checkpoint is good",
+                         run->config->out, names[n], (long long)run->at.updates);
+            parts[n] = (rt_named_tensor){names[n], RT_F32, 1, &extents[s], v};
+            n++;
+        }
+    }
+    parts[n++] = (rt_named_tensor){"position", RT_U8, 1, &bytes, &run->at};
+    snprintf(folder, sizeof folder, "%s/checkpoints/update-%lld", run->config->out, (long long)run->at.updates);
+    snprintf(temporary, sizeof temporary, "%s/checkpoints/.writing", run->config->out);
+    RT_TRY(rt__remove_tree(temporary, err));
+    RT_TRY(rt__make_folders(temporary, err));
+    snprintf(file, sizeof file, "%s/state.safetensors", temporary);
+    RT_TRY(rt_tensors_write(file, parts, n, NULL, err));
+    RT_TRY(rt__sha256_file(file, hex, err));
+    json_t *o = json_pack("{s:i, s:s, s:I, s:I, s:{s:s}}", "version", 1, "method", run->config->method, "update",
+                          (json_int_t)run->at.updates, "round", (json_int_t)run->at.round, "sha256", "state.safetensors", hex);
+    char *text = o ? json_dumps(o, JSON_INDENT(2)) : NULL;
+    json_decref(o);
+    if (!text) RT_RAISE(RT_E_MEMORY, "out of memory for a manifest");
+    snprintf(file, sizeof file, "%s/manifest.json", temporary);
+    rt_status status = rt__file_write(file, text, strlen(text), err);
+    free(text);
+    if (status == RT_OK) status = rt__folder_commit(temporary, folder, err);
+    /* keep the newest */
+    for (int dropped = 1; dropped && status == RT_OK;) {
+        long long oldest = -1;
+        int count = 0;
+        snprintf(file, sizeof file, "%s/checkpoints", run->config->out);
+        DIR *dir = opendir(file);
+        for (struct dirent *e; dir && (e = readdir(dir));) {
+            long long u;
+            if (sscanf(e->d_name, "update-%lld", &u) != 1) continue;
+            count++;
+            if (oldest < 0 || u < oldest) oldest = u;
+        }
+        if (dir) closedir(dir);
+        dropped = count > run->config->run.keep;
+        if (dropped) {
+            snprintf(file, sizeof file, "%s/checkpoints/update-%lld", run->config->out, oldest);
+            status = rt__remove_tree(file, err);
+        }
+    }
+    return status;
+}
+
+static bool verifies(const char *folder)
+{
+    char file[PATH + 32], hex[65];
+    json_error_t why;
+    snprintf(file, sizeof file, "%s/manifest.json", folder);
+    json_t *o = json_load_file(file, JSON_REJECT_DUPLICATES, &why);
+    const char *want = json_string_value(json_object_get(json_object_get(o, "sha256"), "state.safetensors"));
+    snprintf(file, sizeof file, "%s/state.safetensors", folder);
+    bool ok = want && rt__sha256_file(file, hex, NULL) == RT_OK && !strcmp(hex, want);
+    json_decref(o);
+    return ok;
+}
+
+static rt_status load(rt__run *run, const char *folder, rt_error *err)
+{
+    char file[PATH + 32], name[96];
+    snprintf(file, sizeof file, "%s/state.safetensors", folder);
+    rt_tensors *t;
+    RT_TRY(rt_tensors_open(&t, file, err));
+    rt_params *sets[] = {run->student, run->teacher};
+    rt_status status = RT_OK;
+    for (int s = 0; s < 2 && status == RT_OK; s++)
+        for (int role = 0; sets[s] && role < RT_ROLES && status == RT_OK; role++) {
+            snprintf(name, sizeof name, "%s.%s", rt_params_name(sets[s]), role_names[role]);
+            int i = rt_tensors_find(t, name);
+            if (i < 0) continue;
+            float *v = rt_params_data(sets[s], (rt_role)role);
+            if (rt_tensors_info(t, i)->count != rt_params_extent(sets[s]) || !v)
+                status = rt_error_set(err, RT_E_INVALID, "%s: tensor '%s' is not of this network; the run's config.yaml was changed", file,
+                                      name);
+            else
+                status = rt_tensors_read_real(t, i, RT_F32, v, err);
+            rt_params_touch(sets[s]);
+        }
+    rt_tensor position = {0};
+    int i = rt_tensors_find(t, "position");
+    if (status == RT_OK) status = i >= 0 ? rt_tensors_read(t, i, &position, err) : RT_E_INVALID;
+    if (status == RT_OK && (position.dtype != RT_U8 || rt_tensor_count(&position) != (int64_t)sizeof run->at)) status = RT_E_INVALID;
+    if (status == RT_OK) memcpy(&run->at, position.data, sizeof run->at);
+    if (status == RT_E_INVALID)
+        rt_error_set(err, RT_E_INVALID, "%s: tensor 'position' is not that of this version; start the run again", file);
+    rt_tensor_free(&position);
+    rt_tensors_close(t);
+    return status;
+}
+
+rt_status rt__checkpoint_read(rt__run *run, rt_error *err)
+{
+    char folder[PATH];
+    for (long long below = INT64_MAX;;) { /* newest first, until one verifies */
+        long long newest = -1;
+        snprintf(folder, sizeof folder, "%s/checkpoints", run->config->out);
+        DIR *dir = opendir(folder);
+        for (struct dirent *e; dir && (e = readdir(dir));) {
+            long long u;
+            if (sscanf(e->d_name, "update-%lld", &u) == 1 && u < below && u > newest) newest = u;
+        }
+        if (dir) closedir(dir);
+        if (newest < 0) RT_RAISE(RT_E_INVALID, "%s: no checkpoint that verifies; start the run again with --force", run->config->out);
+        snprintf(folder, sizeof folder, "%s/checkpoints/update-%lld", run->config->out, newest);
+        if (verifies(folder)) return load(run, folder, err);
+        below = newest;
+    }
+}

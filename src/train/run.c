@@ -1,0 +1,157 @@
+/* run.c -- opening and closing a run: directory, networks, sets, data. */
+#include "train/run.h"
+
+#include "base/files.h"
+#include "base/internal.h"
+#include "retort/format.h"
+#include "train/model_parts.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static rt_status open_teacher(rt__run *run, rt_error *err)
+{
+    const rt_config *c = run->config;
+    rt_distill *d = &run->d;
+    RT_TRY(rt_model_open(&run->origin,
+                         &(rt_model_spec){.path = c->teacher, .threads = c->threads, .backend = *c->backend ? c->backend : NULL}, err));
+    rt_model *m = run->origin;
+    if (!m->net || !m->scheduler || !m->process)
+        RT_RAISE(RT_E_INVALID, "%s: a network with a scheduler is needed to distil; give a diffusers folder", c->teacher);
+    run->net = m->net;
+    run->first = m->params;
+    d->process = m->process;
+    d->null_class = (int)m->info.null_class;
+    d->first = (rt_denoiser){.net = run->net, .set = run->first, .prediction = m->prediction};
+    bool epsilon = !strcmp(rt_prediction_name(m->prediction), "epsilon");
+    const char *name = *c->pd.prediction ? c->pd.prediction : epsilon && !strcmp(c->method, "pd") ? "v" : rt_prediction_name(m->prediction);
+    d->student.prediction = rt_prediction_find(name, err);
+    if (!d->student.prediction) return err ? err->status : RT_E_USAGE;
+    run->teacher = rt_params_new("teacher", RT_F32);
+    if (!run->teacher) RT_RAISE(RT_E_MEMORY, "out of memory for the teacher");
+    RT_TRY(rt_net_declare(run->net, run->teacher, err));
+    return rt_params_copy(run->teacher, RT_VALUE, run->first, RT_VALUE, err);
+}
+
+static rt_status open_net(rt__run *run, rt_error *err)
+{
+    const rt_config *c = run->config;
+    rt_distill *d = &run->d;
+    if (!*c->net) RT_RAISE(RT_E_USAGE, "no network to train; give --net with a config.json");
+    RT_TRY(rt_net_open(&run->net, c->net, err));
+    const rt_net_info *i = rt_net_describe(run->net);
+    d->null_class = -1;
+    if (i->classifier) return RT_OK;
+    int labels = run->data ? rt_dataset_describe(run->data)->classes : 0;
+    if (i->classes > 0 && labels > 0 && i->classes == labels + 1) d->null_class = labels; /* one row more than labels: the null class */
+    rt_process_spec spec = rt_process_defaults(c->diffusion.process);
+    spec.timesteps = c->diffusion.timesteps;
+    spec.betas = c->diffusion.beta_schedule;
+    spec.beta_start = c->diffusion.beta_start;
+    spec.beta_end = c->diffusion.beta_end;
+    d->student.prediction = rt_prediction_find(c->diffusion.prediction, err);
+    if (!d->student.prediction) return err ? err->status : RT_E_USAGE;
+    rt_scheduler_config sc;
+    RT_TRY(rt_scheduler_config_from(&sc, &spec, d->student.prediction, err));
+    rt_status s = rt_scheduler_new(&run->scheduler, &sc, false, err);
+    rt_scheduler_config_free(&sc);
+    RT_TRY(s);
+    d->process = rt_scheduler_process(run->scheduler);
+    return RT_OK;
+}
+
+static rt_status check_data(const rt__run *run, rt_error *err)
+{
+    const rt_distill *d = &run->d;
+    if (!run->data) return RT_OK;
+    const rt_dataset_info *i = rt_dataset_describe(run->data);
+    const rt_net_info *n = rt_net_describe(run->net);
+    bool fits = n->height ? i->rank == 3 && i->shape[0] == n->in_channels && i->shape[1] == n->height && i->shape[2] == n->width
+                          : i->rank == 1 && i->shape[0] == n->in_channels;
+    if (!fits)
+        RT_RAISE(RT_E_INVALID, "%s: items of %lldx%lldx%lld, the network takes %dx%dx%d; give data of that size or another network",
+                 run->config->data.path, (long long)i->shape[0], (long long)i->shape[1], (long long)i->shape[2], n->in_channels, n->height,
+                 n->width);
+    if (d->classes > 0 && i->classes > d->classes)
+        RT_RAISE(RT_E_INVALID, "%s: %d classes, the network's table has %d; give a network with num_class_embeds %d or more",
+                 run->config->data.path, i->classes, d->classes, i->classes);
+    return RT_OK;
+}
+
+rt_status rt__run_open(rt__run *run, bool resume, rt_error *err)
+{
+    const rt_config *c = run->config;
+    rt_distill *d = &run->d;
+    char path[RT_CONFIG_TEXT + 64];
+    d->config = c;
+    d->err = err;
+    d->null_class = -1;
+    for (int i = 0; rt__methods[i]; i++)
+        if (!strcmp(rt__methods[i]->name, c->method)) d->method = rt__methods[i];
+    if (!d->method) RT_RAISE(RT_E_USAGE, "unknown method '%s'; `retort list methods` prints all", c->method);
+    if (!*c->out) RT_RAISE(RT_E_USAGE, "no run directory; give --out");
+    if (d->method->needs_data && !*c->data.path) RT_RAISE(RT_E_USAGE, "%s learns from data; give --data", c->method);
+    if (d->method->needs_teacher && !*c->teacher) RT_RAISE(RT_E_USAGE, "%s needs a model to distil; give --teacher", c->method);
+    if (*c->data.path) {
+        RT_TRY(rt_dataset_open(&run->data, c->data.path, err));
+        if (c->data.limit > 0) RT_TRY(rt_dataset_limit(run->data, c->data.limit, err));
+        rt_dataset_range(run->data, c->data.low, c->data.high, c->data.flip);
+    }
+    RT_TRY(d->method->needs_teacher ? open_teacher(run, err) : open_net(run, err));
+    const rt_net_info *i = rt_net_describe(run->net);
+    d->classes = i->classes;
+    d->data = run->data;
+    d->rank = i->height ? 4 : 2;
+    d->shape[0] = RT_BATCH;
+    d->shape[1] = i->in_channels;
+    d->shape[2] = i->height;
+    d->shape[3] = i->width;
+    d->features = (int64_t)i->in_channels * (i->height ? i->height * i->width : 1);
+    RT_TRY(check_data(run, err));
+    run->student = rt_params_new("student", RT_F32);
+    run->shown = rt_params_new("shown", RT_F32);
+    if (!run->student || !run->shown) RT_RAISE(RT_E_MEMORY, "out of memory for the student");
+    RT_TRY(rt_net_declare(run->net, run->student, err));
+    RT_TRY(rt_net_declare(run->net, run->shown, err));
+    d->student.net = d->teacher.net = d->shown.net = run->net;
+    d->student.set = run->student;
+    d->shown.set = run->shown;
+    d->shown.prediction = d->student.prediction;
+    d->teacher.set = run->teacher;
+    if (run->first)
+        RT_TRY(rt_params_copy(run->student, RT_VALUE, run->first, RT_VALUE, err));
+    else if (*c->init)
+        RT_TRY(rt_net_load(run->net, run->student, c->init, NULL, err));
+    else
+        RT_TRY(rt_params_init(run->student, c->seed, err));
+    if (run->origin && !run->scheduler) run->scheduler = run->origin->scheduler;
+
+    snprintf(path, sizeof path, "%s/config.yaml", c->out);
+    if (!resume && rt__file_exists(path))
+        RT_RAISE(RT_E_IO, "%s: holds a run; give --resume to go on with it, --force to start again, or another --out", c->out);
+    snprintf(path, sizeof path, "%s/samples", c->out);
+    RT_TRY(rt__make_folders(path, err));
+    snprintf(path, sizeof path, "%s/checkpoints", c->out);
+    RT_TRY(rt__make_folders(path, err));
+    snprintf(path, sizeof path, "%s/.lock", c->out);
+    RT_TRY(rt__lock(path, &run->lock, err));
+    snprintf(path, sizeof path, "%s/config.yaml", c->out);
+    return resume ? RT_OK : rt_config_write(c, path, err);
+}
+
+void rt__run_close(rt__run *run)
+{
+    free(run->d.fine);
+    rt_params_free(run->student);
+    rt_params_free(run->shown);
+    rt_params_free(run->teacher);
+    if (run->origin) {
+        rt_model_free(run->origin);
+    } else {
+        rt_scheduler_free(run->scheduler);
+        rt_net_free(run->net);
+    }
+    rt_dataset_free(run->data);
+    rt__unlock(&run->lock);
+}

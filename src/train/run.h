@@ -1,0 +1,47 @@
+/* run.h -- a run in progress: its directory, its state, its checkpoints; for the files of src/train. */
+#ifndef RT_TRAIN_RUN_H
+#define RT_TRAIN_RUN_H
+
+#include "distill/method.h"
+#include "retort/model.h"
+#include "retort/train.h"
+
+/* Everything that a checkpoint must hold beside the parameter sets: plain numbers, stored as bytes. */
+typedef struct rt__position {
+    int64_t round;    /* the round to go on with */
+    int64_t in_round; /* updates done in it */
+    int64_t updates;  /* over all rounds */
+    int64_t examples;
+    double loss_sum, loss_n; /* over the last tenth of the round, for its report */
+    double seconds;          /* of training, over all sittings */
+    int64_t n_reports;
+    rt_round_report reports[RT_CONFIG_LIST];
+} rt__position;
+
+typedef struct rt__run {
+    const rt_config *config;
+    const rt_observer *observer;
+    int lock;
+    rt_distill d;
+    rt_model *origin; /* the first teacher as a model */
+    rt_net *net;      /* of a model trained from scratch; else the teacher's */
+    rt_scheduler *scheduler;
+    rt_params *student, *teacher, *first, *shown;
+    rt_dataset *data;
+    rt__position at;
+} rt__run;
+
+rt_status rt__run_open(rt__run *run, bool resume, rt_error *err);
+void rt__run_close(rt__run *run);
+
+/* RUN/checkpoints/update-N/, complete or absent: all roles of the student, the values of the teacher, the position. */
+rt_status rt__checkpoint_write(rt__run *run, rt_error *err);
+/* The newest one that verifies, into the run's sets and position; RT_E_INVALID when there is none. */
+rt_status rt__checkpoint_read(rt__run *run, rt_error *err);
+
+/* The student as it is used, into the set `shown`; then its folder, its pictures. */
+rt_status rt__show_student(rt__run *run, rt_error *err);
+rt_status rt__result_write(rt__run *run, rt_error *err);
+rt_status rt__run_pictures(rt__run *run, rt_error *err);
+
+#endif
