@@ -45,8 +45,7 @@ static rt_status draw_pool(rollouts *r, int64_t pool, rt_error *err)
     int64_t size = r->noises * d->features;
     uint32_t first = (uint32_t)(pool * r->noises);
     for (int64_t i = 0; i < r->noises; i++) {
-        rt__noise(d, "rollout", (uint32_t)d->round, first + (uint32_t)i, rt_process_noise_scale(d->process),
-                  r->states + i * d->features);
+        rt__noise(d, "rollout", (uint32_t)d->round, first + (uint32_t)i, rt_process_noise_scale(d->process), r->states + i * d->features);
         r->classes[i] = rt__class_of(d, (int64_t)first + i);
     }
     for (int j = 0; j < d->teacher_steps; j++) {

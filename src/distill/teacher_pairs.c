@@ -1,4 +1,4 @@
-/* pairs.c -- (noise, teacher sample) pairs for knowledge distillation, drawn once and kept in RUN/pairs.safetensors. Noise j is a draw, so only the samples are stored. */
+/* teacher_pairs.c -- (noise, teacher sample) pairs for knowledge distillation, drawn once and kept in RUN/pairs.safetensors. Noise j is a draw, so only the samples are stored. */
 #include "distill/denoiser.h"
 #include "distill/rollout.h"
 
