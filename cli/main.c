@@ -24,8 +24,11 @@ static rt_status help(int argc, char **argv, rt_error *err)
  * so the program starts again with it in the environment. A user's own choice stands. */
 static void spin_less(char **argv)
 {
-    if (getenv("GOMP_SPINCOUNT") || getenv("OMP_WAIT_POLICY") || setenv("GOMP_SPINCOUNT", "3000", 1) != 0) return;
-    execv("/proc/self/exe", argv); /* returns only if it fails; then all works as before */
+    char self[4096]; /* by its own path, so that lists of processes show its name */
+    ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
+    if (n < 0 || getenv("GOMP_SPINCOUNT") || getenv("OMP_WAIT_POLICY") || setenv("GOMP_SPINCOUNT", "3000", 1) != 0) return;
+    self[n] = 0;
+    execv(self, argv); /* returns only if it fails; then all works as before */
 }
 
 static rt_status run_command(const cli_command *command, int argc, char **argv, rt_error *err)

@@ -31,6 +31,8 @@ static const specimen specimens[] = {
     {"3x3, 16 to 16 channels", CONV, {{RT_BATCH, 16, 14, 14}, {16, 16, 3, 3}, {16}}, DENSE(1, 1), 0, 0},
     {"3x3, 32 to 48, odd sizes", CONV, {{RT_BATCH, 32, 7, 13}, {48, 32, 3, 3}}, DENSE(1, 1), 0, 0},
     {"3x3, 64 to 64, 28x28", CONV, {{RT_BATCH, 64, 28, 28}, {64, 64, 3, 3}, {64}}, DENSE(1, 1), 0, 0},
+    {"3x3, 128 to 128, odd sizes", CONV, {{RT_BATCH, 128, 13, 15}, {128, 128, 3, 3}, {128}}, DENSE(1, 1), 0, 0},
+    {"3x3, 96 to 160, padded differently", CONV, {{RT_BATCH, 96, 14, 13}, {160, 96, 3, 3}}, {{1, 1}, {2, 0, 1, 2}, {1, 1}, 1}, 0, 0},
     {"3x3, 128 to 32, 4x4", CONV, {{RT_BATCH, 128, 4, 4}, {32, 128, 3, 3}}, DENSE(1, 1), 0, 0},
     {"3x3, first layer", CONV, {{RT_BATCH, 1, 28, 28}, {32, 1, 3, 3}, {32}}, DENSE(1, 1), 0, 0},
     {"3x3, last layer", CONV, {{RT_BATCH, 32, 28, 28}, {1, 32, 3, 3}, {1}}, DENSE(1, 1), 0, 0},
@@ -166,8 +168,20 @@ static void test_backends(void **state)
     assert_int_equal(failures, 0);
 }
 
+/* Algorithms are chosen by rule: another program of the same graph gives the same bits. */
+static void test_same_bits(void **state)
+{
+    (void)state;
+    for (size_t k = 0; k < sizeof specimens / sizeof *specimens; k++) {
+        outcome a = evaluate(&specimens[k], RT_F32, NULL, 2), b = evaluate(&specimens[k], RT_F32, NULL, 2);
+        for (int i = 0; i < a.n; i++) assert_memory_equal(a.value[i], b.value[i], (size_t)a.count[i] * sizeof *a.value[i]);
+        outcome_free(&a);
+        outcome_free(&b);
+    }
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_backends)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_backends), cmocka_unit_test(test_same_bits)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -34,6 +34,7 @@ static inline dnnl_status_t matmul_pd(dnnl_primitive_desc_t *pd, const_dnnl_prim
 {
     return dnnl_matmul_primitive_desc_create(pd, engine, a, b, NULL, y, attr);
 }
+static inline dnnl_status_t add_to_result(dnnl_post_ops_t ops) { return dnnl_post_ops_append_sum(ops, 1, 0, dnnl_data_type_undef); }
 
 #else
 
@@ -56,6 +57,7 @@ static inline dnnl_status_t matmul_pd(dnnl_primitive_desc_t *pd, const_dnnl_prim
     dnnl_status_t s = dnnl_matmul_desc_init(&d, a, b, NULL, y);
     return s == dnnl_success ? dnnl_primitive_desc_create(pd, &d, attr, engine, NULL) : s;
 }
+static inline dnnl_status_t add_to_result(dnnl_post_ops_t ops) { return dnnl_post_ops_append_sum(ops, 1); }
 
 #endif
 
