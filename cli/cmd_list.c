@@ -32,6 +32,7 @@ static bool operator_row(int i, rt_row_text *out)
 }
 
 static const kind kinds[] = {
+    {"methods", "how a model is made or distilled", rt_method_describe},
     {"solvers", "how a sampling step is made", rt_solver_describe},
     {"processes", "how data becomes noise", rt_process_describe},
     {"grids", "which times a sampler visits", rt_grid_describe},

@@ -116,8 +116,7 @@ static rt_status set_all(const target *t)
 static rt_status resolve(cli_call *c, const char *method, bool resume, rt_config *config, rt_error *err)
 {
     target t = {c, config, resume, err};
-    rt_config_default(config);
-    TRY(rt_config_set(config, "method", method, err));
+    TRY(rt_config_method(config, method, err));
     if (resume) {
         const char *out = cli_text(c, "out");
         char path[RT_CONFIG_TEXT + 16];

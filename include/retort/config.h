@@ -106,6 +106,10 @@ extern const rt_config_key rt_config_keys[];
 extern const int rt_config_n_keys;
 
 void rt_config_default(rt_config *c); /* the defaults of the table */
+/* The same, with the defaults of a method over them; RT_E_USAGE with "did you mean" if there is no such method. */
+rt_status rt_config_method(rt_config *c, const char *method, rt_error *err);
+bool rt_method_describe(int i, rt_row_text *row); /* row i of `retort list methods`; false past the last */
+
 /* Sets one key from text ("3", "8,4,2,1", "1.5", "true"; suffixes k and M are 1000 and 1,000,000). RT_E_USAGE with "did you mean" on a wrong name,
  * type or range. */
 rt_status rt_config_set(rt_config *c, const char *key, const char *value, rt_error *err);

@@ -1,0 +1,323 @@
+/* run_test.c -- runs: a stopped and resumed run ends in the same bits; damaged checkpoints are passed over; a run directory serves one process; a student
+ * that starts as its teacher on a finer grid comes nearer to it. */
+#include "retort/format.h"
+#include "retort/model.h"
+#include "retort/train.h"
+
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+static char base[64];
+static rt_error err;
+#define OK(call)                                                                                                                           \
+    do {                                                                                                                                   \
+        err = (rt_error){0};                                                                                                               \
+        if ((call) != RT_OK) fail_msg("%s", err.text);                                                                                     \
+    } while (0)
+
+static void set(rt_config *c, const char *key, const char *value) { OK(rt_config_set(c, key, value, &err)); }
+
+static rt_config config_of(const char *method, const char *name)
+{
+    rt_config c;
+    char out[128];
+    OK(rt_config_method(&c, method, &err));
+    snprintf(out, sizeof out, "%s/%s", base, name);
+    set(&c, "out", out);
+    set(&c, "threads", "1");
+    set(&c, "train.batch", "32");
+    set(&c, "run.checkpoint-every", "7");
+    return c;
+}
+
+static rt_config toy(const char *name)
+{
+    rt_config c = config_of("denoise", name);
+    set(&c, "data.path", "toy:moons");
+    set(&c, "net", "examples/mlp.json");
+    set(&c, "diffusion.timesteps", "64");
+    set(&c, "train.updates", "40");
+    return c;
+}
+
+/* Bytes of a file, to compare. */
+static size_t slurp(const char *run, const char *file, char **data)
+{
+    char path[256];
+    snprintf(path, sizeof path, "%s/%s/%s", base, run, file);
+    FILE *f = fopen(path, "rb");
+    if (!f) fail_msg("%s is missing", path);
+    fseek(f, 0, SEEK_END);
+    size_t n = (size_t)ftell(f);
+    rewind(f);
+    *data = malloc(n + 1);
+    assert_int_equal(fread(*data, 1, n, f), n);
+    fclose(f);
+    return n;
+}
+
+static void same_file(const char *a, const char *b, const char *file)
+{
+    char *x, *y;
+    size_t n = slurp(a, file, &x), m = slurp(b, file, &y);
+    if (n != m || memcmp(x, y, n) != 0) fail_msg("%s differs between %s and %s", file, a, b);
+    free(x);
+    free(y);
+}
+
+static void same_tensors(const char *a, const char *b, const char *file)
+{
+    char path[2][256];
+    rt_tensors *t[2];
+    for (int i = 0; i < 2; i++) {
+        snprintf(path[i], sizeof path[i], "%s/%s/%s", base, i ? b : a, file);
+        OK(rt_tensors_open(&t[i], path[i], &err));
+    }
+    assert_int_equal(rt_tensors_count(t[0]), rt_tensors_count(t[1]));
+    for (int i = 0; i < rt_tensors_count(t[0]); i++) {
+        if (!strcmp(rt_tensors_info(t[0], i)->name, "position")) continue; /* holds seconds */
+        rt_tensor x, y;
+        OK(rt_tensors_read(t[0], i, &x, &err));
+        OK(rt_tensors_read(t[1], i, &y, &err));
+        assert_memory_equal(x.data, y.data, (size_t)rt_tensor_count(&x) * rt_dtype_size(x.dtype));
+        rt_tensor_free(&x);
+        rt_tensor_free(&y);
+    }
+    rt_tensors_close(t[0]);
+    rt_tensors_close(t[1]);
+}
+
+static void resumed_is_the_same(void **state)
+{
+    (void)state;
+    rt_config whole = toy("whole"), parts = toy("parts");
+    rt_run_summary s;
+    OK(rt_run_train(&whole, false, NULL, &s, &err));
+    assert_int_equal(s.updates, 40);
+    static const char *const stops[] = {"5", "14", "33"};
+    for (int i = 0; i < 3; i++) {
+        set(&parts, "run.until-update", stops[i]);
+        OK(rt_run_train(&parts, i > 0, NULL, &s, &err));
+        assert_int_equal(s.updates, atoi(stops[i]));
+    }
+    set(&parts, "run.until-update", "0");
+    OK(rt_run_train(&parts, true, NULL, &s, &err));
+    same_tensors("whole", "parts", "checkpoints/update-40/state.safetensors");
+    same_file("whole", "parts", "model/unet/diffusion_pytorch_model.safetensors");
+    same_file("whole", "parts", "model/unet/diffusion_pytorch_model.raw.safetensors");
+    same_file("whole", "parts", "model/scheduler/scheduler_config.json");
+}
+
+static void damaged_checkpoint_is_passed_over(void **state)
+{
+    (void)state;
+    rt_config c = toy("damaged");
+    rt_run_summary s;
+    set(&c, "run.until-update", "20");
+    OK(rt_run_train(&c, false, NULL, &s, &err));
+    char path[256];
+    snprintf(path, sizeof path, "%s/damaged/checkpoints/update-20/state.safetensors", base);
+    FILE *f = fopen(path, "r+b");
+    assert_non_null(f);
+    fseek(f, -9, SEEK_END);
+    fputc('x', f);
+    fclose(f);
+    set(&c, "run.until-update", "0");
+    OK(rt_run_train(&c, true, NULL, &s, &err)); /* goes on from update 14 */
+    same_file("whole", "damaged", "model/unet/diffusion_pytorch_model.safetensors");
+}
+
+static bool stop_now(void *self)
+{
+    (void)self;
+    return true;
+}
+
+/* While a run goes on, a second one on the directory is refused; a stop leaves a checkpoint. */
+typedef struct rival {
+    rt_config config;
+    rt_status status;
+} rival;
+static void try_rival(void *self, const char *what, int64_t done, int64_t total, const char *unit, double loss)
+{
+    (void)what, (void)done, (void)total, (void)unit, (void)loss;
+    rival *r = self;
+    r->status = rt_run_train(&r->config, true, NULL, NULL, NULL);
+}
+
+static void one_process_and_a_stop(void **state)
+{
+    (void)state;
+    rt_config c = toy("busy");
+    rival r = {.config = c};
+    rt_observer o = {.self = &r, .progress = try_rival, .stop = stop_now};
+    err = (rt_error){0};
+    assert_int_equal(rt_run_train(&c, false, &o, NULL, &err), RT_E_INTERRUPTED);
+    assert_int_equal(r.status, RT_E_BUSY);
+    char *text;
+    assert_true(slurp("busy", "checkpoints/update-1/manifest.json", &text) > 0);
+    free(text);
+    err = (rt_error){0};
+    assert_int_equal(rt_run_train(&c, false, NULL, NULL, &err), RT_E_IO); /* the directory holds a run */
+}
+
+static void divergence_saves_nothing(void **state)
+{
+    (void)state;
+    rt_config c = toy("diverged");
+    set(&c, "train.lr", "1000");
+    set(&c, "train.optimiser", "sgd");
+    set(&c, "train.clip", "0");
+    set(&c, "train.ema", "0");
+    err = (rt_error){0};
+    assert_int_equal(rt_run_train(&c, false, NULL, NULL, &err), RT_E_DIVERGED);
+    char path[256];
+    snprintf(path, sizeof path, "%s/diverged/model", base);
+    assert_int_not_equal(access(path, F_OK), 0);
+}
+
+/* Rounds by rollouts and with data, both ways to draw k; the student learns: its residual falls with more updates. A stop in the second round and a
+ * resumption end in the same student. */
+static void progressive_distillation(void **state)
+{
+    (void)state;
+    char teacher[128];
+    snprintf(teacher, sizeof teacher, "%s/whole", base);
+    double residual[2];
+    static const char *const updates[] = {"1", "80"};
+    for (int i = 0; i < 2; i++) {
+        rt_config c = config_of("pd", i ? "pd-long" : "pd-short");
+        rt_run_summary s;
+        set(&c, "teacher", teacher);
+        set(&c, "pd.steps", "4,2,1");
+        set(&c, "train.updates", updates[i]);
+        set(&c, "train.lr", "0.001");
+        OK(rt_run_train(&c, false, NULL, &s, &err));
+        assert_int_equal(s.n_rounds, 3);
+        assert_int_equal(s.rounds[2].steps, 1);
+        assert_int_equal(s.rounds[2].teacher_steps, 2);
+        residual[i] = s.rounds[0].residual;
+        assert_true(isfinite(s.rounds[2].drift));
+    }
+    if (!(residual[1] < 0.7 * residual[0])) fail_msg("residual %g after 80 updates, %g after 1", residual[1], residual[0]);
+
+    rt_config c = config_of("pd", "pd-parts");
+    set(&c, "teacher", teacher);
+    set(&c, "pd.steps", "4,2,1");
+    set(&c, "train.updates", "80");
+    set(&c, "train.lr", "0.001");
+    set(&c, "run.until-update", "110");
+    OK(rt_run_train(&c, false, NULL, NULL, &err));
+    set(&c, "run.until-update", "0");
+    OK(rt_run_train(&c, true, NULL, NULL, &err));
+    static const char *const students[] = {"student-4", "student-2", "student-1"};
+    for (int i = 0; i < 3; i++) {
+        char file[128];
+        snprintf(file, sizeof file, "%s/unet/diffusion_pytorch_model.safetensors", students[i]);
+        same_file("pd-long", "pd-parts", file);
+    }
+    same_tensors("pd-long", "pd-parts", "checkpoints/update-240/state.safetensors");
+
+    rt_config data = config_of("pd", "pd-data");
+    set(&data, "teacher", teacher);
+    set(&data, "data.path", "toy:moons");
+    set(&data, "pd.starts", "all");
+    set(&data, "pd.steps", "2");
+    set(&data, "pd.teacher-steps", "8"); /* four teacher steps in one */
+    set(&data, "train.weight", "map");
+    set(&data, "train.updates", "20");
+    rt_run_summary s;
+    OK(rt_run_train(&data, false, NULL, &s, &err));
+    assert_int_equal(s.n_rounds, 1);
+}
+
+/* The recipe of a student is followed: its model knows its steps and times. */
+static void students_carry_their_recipe(void **state)
+{
+    (void)state;
+    char path[128];
+    rt_model *m;
+    snprintf(path, sizeof path, "%s/pd-long/student-4", base);
+    OK(rt_model_open(&m, &(rt_model_spec){.path = path, .threads = 1}, &err));
+    const rt_model_info *info = rt_model_get_info(m);
+    assert_int_equal(info->recipe.steps, 4);
+    static const double fed[] = {63, 47, 31, 15}; /* T = 64 */
+    for (int i = 0; i < 4; i++) assert_true(info->recipe.timesteps[i] == fed[i]);
+    assert_string_equal(info->recipe.method, "pd");
+    rt_model_free(m);
+}
+
+static void knowledge_distillation(void **state)
+{
+    (void)state;
+    char teacher[128];
+    snprintf(teacher, sizeof teacher, "%s/whole", base);
+    rt_config c = config_of("kd", "kd");
+    rt_run_summary s[2];
+    set(&c, "teacher", teacher);
+    set(&c, "kd.pairs", "256");
+    set(&c, "kd.steps", "8");
+    set(&c, "train.updates", "5");
+    OK(rt_run_train(&c, false, NULL, &s[0], &err));
+    rt_config longer = config_of("kd", "kd-longer");
+    set(&longer, "teacher", teacher);
+    set(&longer, "kd.pairs", "256");
+    set(&longer, "kd.steps", "8");
+    set(&longer, "train.lr", "0.002");
+    set(&longer, "train.updates", "300");
+    OK(rt_run_train(&longer, false, NULL, &s[1], &err));
+    if (!(s[1].rounds[0].drift < 0.8 * s[0].rounds[0].drift))
+        fail_msg("drift %g after 300 updates, %g after 5", s[1].rounds[0].drift, s[0].rounds[0].drift);
+}
+
+static void refusals(void **state)
+{
+    (void)state;
+    char teacher[128];
+    snprintf(teacher, sizeof teacher, "%s/whole", base);
+    rt_config c = config_of("pd", "refused");
+    set(&c, "teacher", teacher);
+    set(&c, "pd.steps", "4,3");
+    err = (rt_error){0};
+    assert_int_equal(rt_run_train(&c, false, NULL, NULL, &err), RT_E_USAGE);
+    assert_non_null(strstr(err.text, "3 does not divide 4"));
+    rt_config none = config_of("denoise", "refused");
+    err = (rt_error){0};
+    assert_int_equal(rt_run_train(&none, false, NULL, NULL, &err), RT_E_USAGE);
+    err = (rt_error){0};
+    assert_int_equal(rt_config_method(&none, "pdd", &err), RT_E_USAGE);
+    assert_non_null(strstr(err.text, "'pd'"));
+}
+
+static int make_base(void **state)
+{
+    (void)state;
+    strcpy(base, "/tmp/retort-run-XXXXXX");
+    return mkdtemp(base) ? 0 : -1;
+}
+
+static int remove_base(void **state)
+{
+    (void)state;
+    char command[96];
+    snprintf(command, sizeof command, "rm -rf %s", base);
+    return system(command);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(resumed_is_the_same),      cmocka_unit_test(damaged_checkpoint_is_passed_over),
+        cmocka_unit_test(one_process_and_a_stop),   cmocka_unit_test(divergence_saves_nothing),
+        cmocka_unit_test(progressive_distillation), cmocka_unit_test(students_carry_their_recipe),
+        cmocka_unit_test(knowledge_distillation),   cmocka_unit_test(refusals),
+    };
+    return cmocka_run_group_tests(tests, make_base, remove_base);
+}
