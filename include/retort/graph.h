@@ -103,6 +103,9 @@ int rt_node_rank(const rt_node *n);
 const int64_t *rt_node_shape(const rt_node *n); /* rank extents; extent 0 may be the symbol */
 int64_t rt_dim(const rt_node *n, int axis);     /* negative axes count from the end */
 
+/* Operations of computing every node once for a batch of B, multiply and add counted as two, convolutions as direct. Needs no memory for values. */
+double rt_graph_flop(const rt_graph *g, int64_t batch);
+
 /* Gradients of a scalar `loss` with respect to n nodes, as nodes of their shapes; a node the loss does not depend on gives zeros.
  * Follows only paths from wrt to loss. Being nodes, gradients can be differentiated again. */
 void rt_grad(rt_node *loss, rt_node *const *wrt, int n, rt_node **out);

@@ -7,7 +7,17 @@
  *     RT_TRY(rt_net_load(net, set, "teacher/unet", err));
  *     rt_node *out = rt_net_apply(net, set, x, t, y);                      // raw output, as often as wanted
  *
- * Kinds, by `_class_name`: UNet2DModel (as diffusers 0.42 defines it, complete for evaluation), RetortMLP (vectors), RetortClassifier (images to classes). */
+ * Kinds, by `_class_name`; a field that is absent takes the value in brackets:
+ *
+ *   UNet2DModel       as diffusers 0.42 evaluates it, dropout being the identity: Down, AttnDown and ResnetDownsample blocks and their counterparts
+ *                     up, UNetMidBlock2D or null, every other option. block_out_channels and the block types must be given. sample_size (32) is the
+ *                     size of samples; the network takes every size that its levels can halve.
+ *   RetortMLP         data_dim, hidden [128], layers [3], num_class_embeds [null], time_features [32], act_fn [silu]. With a = act_fn:
+ *                         e = a(time_embedding(features(t))) + class_embedding[y]        h = proj_in(x)
+ *                         h = h + linear_2(a(linear_1(a(h)) + time(e))), per layer       out = proj_out(a(h))
+ *   RetortClassifier  in_channels, sample_size, num_classes, block_out_channels, layers_per_block [1], norm_num_groups [8], act_fn [silu]:
+ *                     conv_in; per level a 3x3 convolution of stride 2 (not before the first), then residual blocks
+ *                     x + conv2(a(norm2(conv1(a(norm1(x)))))); a(norm_out), the mean over the pixels (the features), head. */
 #ifndef RETORT_NN_H
 #define RETORT_NN_H
 
@@ -19,11 +29,17 @@ extern "C" {
 
 typedef struct rt_net rt_net;
 
+/* What y is: nothing; (B) I64 below `classes`; (B) numbers, embedded as times are (class_embed_type "timestep"); (B,label_width) real, added to the
+ * time embedding ("identity"). */
+typedef enum rt_label { RT_LABEL_NONE, RT_LABEL_CLASS, RT_LABEL_NUMBER, RT_LABEL_VECTOR } rt_label;
+
 typedef struct rt_net_info {
     const char *kind;              /* "UNet2DModel", "RetortMLP", "RetortClassifier" */
     int in_channels, out_channels; /* vectors: the dimension */
     int height, width;             /* sample_size; 0 for vectors. A UNet also takes other sizes */
-    int classes;                   /* rows of the class table, the null class included; 0: unconditional. Classifiers: classes told apart */
+    rt_label label;                /* what rt_net_apply takes as y */
+    int label_width;               /* of RT_LABEL_VECTOR, else 0 */
+    int classes;                   /* rows of the class table, the null class included; 0: none. Classifiers: classes told apart */
     int features;                  /* classifiers: width of the pooled features */
     bool classifier;
 } rt_net_info;
@@ -37,12 +53,12 @@ void rt_net_free(rt_net *net);
 const rt_net_info *rt_net_describe(const rt_net *net);
 const char *rt_net_config(const rt_net *net); /* the text of config.json */
 
-/* Raw output. x (B,C,H,W) or (B,D); t (B), the number the network is fed, real; y (B) I64 where there are classes, else NULL. Classifiers take
- * x alone and give logits (B,K). */
+/* Raw output. x (B,C,H,W) or (B,D); t (B), the number the network is fed, real; y as info->label says, else NULL. Classifiers take x alone and give
+ * logits (B,K). */
 rt_node *rt_net_apply(const rt_net *net, rt_params *set, rt_node *x, rt_node *t, rt_node *y);
 rt_node *rt_net_features(const rt_net *net, rt_params *set, rt_node *x); /* classifiers: pooled features (B,F) */
 
-/* Adds every parameter of the network to the set, with PyTorch's default initialisation for rt_params_init. */
+/* Adds every parameter of the network to the set, with PyTorch's default initialisation for rt_params_init. At most 2^32 numbers. */
 rt_status rt_net_declare(const rt_net *net, rt_params *set, rt_error *err);
 /* Multiplications and additions of one forward of one sample, convolutions counted as direct. */
 double rt_net_flop(const rt_net *net);
@@ -50,7 +66,8 @@ double rt_net_flop(const rt_net *net);
 /* Weights from a diffusers folder: *.safetensors, sharded or not, attention under its present or legacy names. Every entry must be there in its
  * shape and finite, and nothing else. `variant` NULL, or "raw" for diffusion_pytorch_model.raw.safetensors. */
 rt_status rt_net_load(const rt_net *net, rt_params *set, const char *folder, const char *variant, rt_error *err);
-/* Writes config.json and diffusion_pytorch_model[.variant].safetensors into a folder that exists. `metadata`: key, value, ..., NULL. */
+/* Writes config.json and diffusion_pytorch_model[.variant].safetensors into a folder that exists. `metadata`: key, value, ..., NULL, or NULL;
+ * "format": "pt", which PyTorch's readers ask for, goes without saying. */
 rt_status rt_net_save(const rt_net *net, const rt_params *set, rt_role role, const char *folder, const char *variant,
                       const char *const *metadata, rt_error *err);
 

@@ -1,5 +1,8 @@
-/* describe.c -- the rows of the operators as data: for lists and for docs/operators.md. */
-#include "graph/row.h"
+/* describe.c -- the rows of the operators as data, for lists and for docs/operators.md; what a graph costs. */
+#include "graph/internal_graph.h"
+#include "graph/program.h"
+
+#include <stdlib.h>
 
 bool rt_op_describe(int i, rt_op_row *row)
 {
@@ -15,4 +18,24 @@ bool rt_op_describe(int i, rt_op_row *row)
                                    : op->expand ? "by expansion"
                                                 : "none"};
     return true;
+}
+
+double rt_graph_flop(const rt_graph *g, int64_t batch)
+{
+    const rt_program shapes = {.batch = batch};
+    int most = 1;
+    double flop = 0;
+    for (int i = 0; i < g->n_nodes; i++)
+        if (g->nodes[i]->n_in > most) most = g->nodes[i]->n_in;
+    rt_view *in = calloc((size_t)most, sizeof *in);
+    for (int i = 0; i < g->n_nodes && in; i++) {
+        const rt_node *n = g->nodes[i];
+        rt_call c = {.node = n, .n_in = n->n_in, .in = in};
+        if (n->op->flags & (RT_ROW_SOURCE | RT_ROW_VIEW)) continue;
+        for (int k = 0; k < n->n_in; k++) rt__program_view(&shapes, n->in[k], &in[k]);
+        rt__program_view(&shapes, n, &c.out);
+        flop += n->op->flop ? n->op->flop(&c) : (double)c.out.count;
+    }
+    free(in);
+    return flop;
 }

@@ -4,7 +4,7 @@
 #include "base/internal.h"
 
 #include <math.h>
-#include <string.h>
+#include <strings.h>
 
 rt_node *rt__linear(rt__layers l, const char *name, rt_node *x, int64_t in, int64_t out)
 {
@@ -38,36 +38,35 @@ rt_node *rt__group_norm(rt__layers l, const char *name, rt_node *x, int64_t chan
     return y;
 }
 
-static const struct {
-    const char *name;
-    rt_node *(*apply)(rt_node *);
-} activations[] = {{"silu", rt_silu}, {"swish", rt_silu}, {"mish", rt_mish}, {"gelu", rt_gelu_erf}, {"relu", rt_relu}};
-
-rt_node *rt__activation(const char *name, rt_node *x)
+rt_node *rt__embedding(rt__layers l, const char *name, rt_node *index, int64_t rows, int64_t width)
 {
-    for (size_t i = 0; i < RT_COUNT(activations); i++)
-        if (!strcmp(activations[i].name, name)) return activations[i].apply(x);
-    return rt_fail(rt_node_graph(x), "unknown activation '%s'", name);
+    rt_push(l.g, "%s", name);
+    rt_node *y = rt_embedding(rt_param(l.g, l.set, "weight", 2, (int64_t[]){rows, width}, RT_INIT_NORMAL(1)), index);
+    rt_pop(l.g);
+    return y;
 }
 
-bool rt__activation_known(const char *name)
+rt__activation rt__activation_find(const char *name)
 {
-    for (size_t i = 0; i < RT_COUNT(activations); i++)
-        if (!strcmp(activations[i].name, name)) return true;
-    return false;
+    static const struct {
+        const char *name;
+        rt__activation apply;
+    } rows[] = {{"silu", rt_silu}, {"swish", rt_silu}, {"mish", rt_mish}, {"gelu", rt_gelu_erf}, {"relu", rt_relu}};
+    for (size_t i = 0; name && i < RT_COUNT(rows); i++)
+        if (!strcasecmp(rows[i].name, name)) return rows[i].apply;
+    return NULL;
 }
 
 rt_node *rt__timestep_features(rt_node *t, int dim, bool flip_sin_to_cos, double freq_shift)
 {
     rt_graph *g = rt_node_graph(t);
     int half = dim / 2;
-    double freq[4096];
-    if (half < 1 || half > (int)RT_COUNT(freq)) return rt_fail(g, "%d timestep features; must be 2 to %d", dim, 2 * (int)RT_COUNT(freq));
+    double freq[RT_TIMESTEP_FEATURES / 2];
+    if (half < 1 || dim > RT_TIMESTEP_FEATURES) return rt_fail(g, "%d timestep features; must be 2 to %d", dim, RT_TIMESTEP_FEATURES);
     for (int i = 0; i < half; i++)
         freq[i] = (double)expf(-9.210340371976184f * (float)i / (float)(half - freq_shift)); /* 10000^(-i/(half - shift)) */
-    rt_node *arg = rt_mul(rt_reshape(t, 2, (int64_t[]){rt_dim(t, 0), 1}), rt_reals(g, 2, (int64_t[]){1, half}, freq));
+    rt_node *column = rt_reshape(t, 2, (int64_t[]){rt_dim(t, 0), 1}), *arg = rt_mul(column, rt_reals(g, 2, (int64_t[]){1, half}, freq));
     rt_node *sin = rt_sin(arg), *cos = rt_cos(arg);
-    rt_node *parts[] = {flip_sin_to_cos ? cos : sin, flip_sin_to_cos ? sin : cos, NULL};
-    if (dim % 2) parts[2] = rt_zeros_like(rt_reshape(t, 2, (int64_t[]){rt_dim(t, 0), 1}));
+    rt_node *parts[] = {flip_sin_to_cos ? cos : sin, flip_sin_to_cos ? sin : cos, dim % 2 ? rt_zeros_like(column) : NULL};
     return rt_concat(parts, dim % 2 ? 3 : 2, 1);
 }

@@ -10,13 +10,18 @@ typedef struct rt__layers {
     rt_params *set;
 } rt__layers;
 
-/* weight and bias below `name`, initialised as PyTorch does: uniform in +-1/sqrt(fan in). */
+/* weight and bias below `name`, initialised as PyTorch does: uniform in +-1/sqrt(fan in); norms 1 and 0; embeddings normal. */
 rt_node *rt__linear(rt__layers l, const char *name, rt_node *x, int64_t in, int64_t out);
 rt_node *rt__conv(rt__layers l, const char *name, rt_node *x, int64_t in, int64_t out, int kernel, const rt_conv *conv);
 rt_node *rt__group_norm(rt__layers l, const char *name, rt_node *x, int64_t channels, int groups, double eps);
-rt_node *rt__activation(const char *name, rt_node *x);
-bool rt__activation_known(const char *name);
+rt_node *rt__embedding(rt__layers l, const char *name, rt_node *index, int64_t rows, int64_t width);
+
+/* diffusers' names of activations, in any case; NULL for others, NULL included. */
+typedef rt_node *(*rt__activation)(rt_node *x);
+rt__activation rt__activation_find(const char *name);
+
 /* Sinusoidal features (B,dim) of t (B): diffusers' get_timestep_embedding, its frequencies in float32. */
+enum { RT_TIMESTEP_FEATURES = 1 << 14 }; /* at most */
 rt_node *rt__timestep_features(rt_node *t, int dim, bool flip_sin_to_cos, double freq_shift);
 
 #endif

@@ -13,6 +13,7 @@
 #include <string.h>
 
 enum { CONFIG_LIMIT = 1 << 20 };
+static const int64_t MOST_PARAMETERS = (int64_t)1 << 32;
 
 static const rt__net_kind *const kinds[] = {&rt__net_unet, &rt__net_mlp, &rt__net_classifier};
 
@@ -30,15 +31,17 @@ struct rt_net {
     char *config;
 };
 
-static rt_status open_config(rt_net *net, const char *file, const json_t *config, rt_error *err)
+static rt_status read_config(rt_net *net, const rt__fields *f)
 {
-    const char *name = json_string_value(json_object_get(config, "_class_name"));
+    rt_error *err = f->err;
+    if (!json_is_object(f->config)) RT_RAISE(RT_E_INVALID, "%s: must be a JSON object; give a network's config.json", f->file);
+    const char *name = json_string_value(json_object_get(f->config, "_class_name"));
     for (size_t i = 0; name && i < RT_COUNT(kinds); i++)
         if (!strcmp(kinds[i]->name, name)) net->kind = kinds[i];
-    if (!net->kind) return rt__field_wrong(config, file, "_class_name", "must be UNet2DModel, RetortMLP or RetortClassifier", err);
+    if (!net->kind) return rt__field_wrong(f, "_class_name", "must be UNet2DModel, RetortMLP or RetortClassifier");
     net->settings = calloc(1, net->kind->size);
-    if (!net->settings) RT_RAISE(RT_E_MEMORY, "%s: out of memory", file);
-    RT_TRY(net->kind->read(net->settings, &net->info, config, file, err));
+    if (!net->settings) RT_RAISE(RT_E_MEMORY, "%s: out of memory", f->file);
+    RT_TRY(net->kind->read(net->settings, &net->info, f));
     net->info.kind = net->kind->name;
     return RT_OK;
 }
@@ -54,9 +57,7 @@ rt_status rt_net_open(rt_net **out, const char *path, rt_error *err)
     rt_status s = rt__file_read(file, CONFIG_LIMIT, &net->config, &size, err);
     json_t *config = NULL;
     if (s == RT_OK) s = rt__json_parse(&config, file, net->config, size, CONFIG_LIMIT, err);
-    if (s == RT_OK && !json_is_object(config))
-        s = rt_error_set(err, RT_E_INVALID, "%s: must be a JSON object; give a network's config.json", file);
-    if (s == RT_OK) s = open_config(net, file, config, err);
+    if (s == RT_OK) s = read_config(net, &(rt__fields){config, file, err});
     json_decref(config);
     if (s != RT_OK) {
         rt_net_free(net);
@@ -77,36 +78,66 @@ void rt_net_free(rt_net *net)
 const rt_net_info *rt_net_describe(const rt_net *net) { return &net->info; }
 const char *rt_net_config(const rt_net *net) { return net->config; }
 
+/* The inert node if the inputs are not what the network takes, else NULL. */
+static rt_node *misfit(const rt_net *net, rt_node *x, rt_node *t, rt_node *y)
+{
+    const rt_net_info *i = &net->info;
+    rt_graph *g = rt_node_graph(x);
+    char shape[96], vectors[48];
+    if (rt_node_rank(x) != (i->height ? 4 : 2) || rt_dim(x, 1) != i->in_channels)
+        return rt_fail(g, "%s takes (B,%d%s), not (%s)", i->kind, i->in_channels, i->height ? ",H,W" : "",
+                       rt_shape_text(shape, sizeof shape, rt_node_rank(x), rt_node_shape(x)));
+    if (i->classifier) return NULL;
+    if (!t || rt_node_rank(t) != 1) return rt_fail(g, "%s takes times (B)", i->kind);
+    bool whole = y && rt_node_dtype(y) == RT_I64;
+    bool good = !y                            ? i->label == RT_LABEL_NONE
+                : i->label == RT_LABEL_CLASS  ? whole && rt_node_rank(y) == 1
+                : i->label == RT_LABEL_NUMBER ? rt_node_rank(y) == 1
+                : i->label == RT_LABEL_VECTOR ? !whole && rt_node_rank(y) == 2 && rt_dim(y, 1) == i->label_width
+                                              : false;
+    if (good) return NULL;
+    snprintf(vectors, sizeof vectors, "labels (B,%d)", i->label_width);
+    const char *const labels[] = {"no labels", "labels (B) I64", "labels (B)", vectors};
+    return rt_fail(g, "%s with this configuration takes %s%s", i->kind, labels[i->label], y ? ", not what is given" : "; none are given");
+}
+
 rt_node *rt_net_apply(const rt_net *net, rt_params *set, rt_node *x, rt_node *t, rt_node *y)
 {
-    return net->kind->apply(net->settings, set, x, t, y);
+    rt_node *bad = misfit(net, x, t, y);
+    return bad ? bad : net->kind->apply(net->settings, set, x, t, y);
 }
 
 rt_node *rt_net_features(const rt_net *net, rt_params *set, rt_node *x)
 {
-    return net->kind->features ? net->kind->features(net->settings, set, x)
-                               : rt_fail(rt_node_graph(x), "%s has no features; a RetortClassifier has", net->kind->name);
+    if (!net->kind->features) return rt_fail(rt_node_graph(x), "%s has no features; a RetortClassifier has", net->kind->name);
+    rt_node *bad = misfit(net, x, NULL, NULL);
+    return bad ? bad : net->kind->features(net->settings, set, x);
 }
 
 /* The network on a graph of its own, for its parameters and operations. */
-static rt_node *alone(const rt_net *net, rt_graph *g, rt_params *set)
+static void build_alone(const rt_net *net, rt_graph *g, rt_params *set)
 {
     const rt_net_info *i = &net->info;
     rt_dtype real = rt_graph_real(g);
     rt_node *x = i->height ? rt_input(g, "x", real, 4, (int64_t[]){RT_BATCH, i->in_channels, i->height, i->width})
                            : rt_input(g, "x", real, 2, (int64_t[]){RT_BATCH, i->in_channels});
-    rt_node *t = i->classifier ? NULL : rt_input(g, "t", real, 1, (int64_t[]){RT_BATCH});
-    rt_node *y = i->classes && !i->classifier ? rt_input(g, "y", RT_I64, 1, (int64_t[]){RT_BATCH}) : NULL;
-    return rt_net_apply(net, set, x, t, y);
+    rt_node *t = i->classifier ? NULL : rt_input(g, "t", real, 1, (int64_t[]){RT_BATCH}), *y = NULL;
+    if (i->label != RT_LABEL_NONE)
+        y = rt_input(g, "y", i->label == RT_LABEL_CLASS ? RT_I64 : real, i->label == RT_LABEL_VECTOR ? 2 : 1,
+                     (int64_t[]){RT_BATCH, i->label_width});
+    rt_net_apply(net, set, x, t, y);
 }
 
 rt_status rt_net_declare(const rt_net *net, rt_params *set, rt_error *err)
 {
     rt_graph *g = rt_graph_new(rt_params_dtype(set));
     if (!g) RT_RAISE(RT_E_MEMORY, "out of memory for a graph");
-    alone(net, g, set);
+    build_alone(net, g, set);
     rt_status s = rt_graph_status(g, err);
     rt_graph_free(g);
+    if (s == RT_OK && rt_params_count(set) > MOST_PARAMETERS)
+        RT_RAISE(RT_E_INVALID, "%s with this configuration has %lld parameters; must be at most %lld: use fewer or narrower layers",
+                 net->kind->name, (long long)rt_params_count(set), (long long)MOST_PARAMETERS);
     return s;
 }
 
@@ -114,17 +145,11 @@ double rt_net_flop(const rt_net *net)
 {
     rt_params *set = rt_params_new("flop", RT_F32);
     rt_graph *g = rt_graph_new(RT_F32);
-    rt_program *p = NULL;
     double flop = 0;
     if (set && g) {
-        rt_node *out = alone(net, g, set);
-        if (rt_compile(
-                &p, g,
-                &(rt_program_spec){.outputs = &out, .n_outputs = 1, .batch = 1, .backend = rt_backend_find("reference"), .threads = 1},
-                NULL) == RT_OK)
-            flop = rt_program_flop(p);
+        build_alone(net, g, set);
+        flop = rt_graph_flop(g, 1);
     }
-    rt_program_free(p);
     rt_graph_free(g);
     rt_params_free(set);
     return flop;
@@ -151,13 +176,14 @@ static bool same_shape(const rt_entry *e, const rt_tensor_info *info, bool legac
     return info->rank == e->rank && !memcmp(info->shape, e->shape, (size_t)e->rank * sizeof *e->shape);
 }
 
-static rt_status load_entry(const rt_tensors *t, const rt_entry *e, rt_params *set, const char *file, rt_error *err)
+static rt_status load_entry(const rt_tensors *t, const rt_entry *e, rt_params *set, const char *file, char *taken, rt_error *err)
 {
     char old[512], have[96], want[96];
     int at = rt_tensors_find(t, e->name);
     legacy_name(e->name, old, sizeof old);
     bool legacy = at < 0 && *old;
     if (legacy) at = rt_tensors_find(t, old);
+    if (at >= 0) taken[at] = 1;
     if (at < 0) RT_RAISE(RT_E_INVALID, "%s: tensor '%s' is missing; the weights belong to another config.json", file, e->name);
     const rt_tensor_info *info = rt_tensors_info(t, at);
     if (!same_shape(e, info, legacy))
@@ -190,23 +216,15 @@ rt_status rt_net_load(const rt_net *net, rt_params *set, const char *folder, con
     if (!rt__file_exists(file)) weights_path(folder, variant, "", file, sizeof file);
     rt_tensors *t;
     RT_TRY(rt_tensors_open(&t, file, err));
-    rt_status s = RT_OK;
-    int n = rt_params_entries(set);
-    for (int i = 0; i < n && s == RT_OK; i++) s = load_entry(t, rt_params_entry(set, i), set, file, err);
-    if (s == RT_OK && rt_tensors_count(t) != n) { /* name one that is too much */
-        for (int i = 0; i < rt_tensors_count(t) && s == RT_OK; i++) {
-            const char *name = rt_tensors_info(t, i)->name;
-            char old[512];
-            bool known = rt_params_find(set, name) >= 0;
-            for (int k = 0; k < n && !known; k++) {
-                legacy_name(rt_params_entry(set, k)->name, old, sizeof old);
-                known = !strcmp(old, name);
-            }
-            if (!known)
-                s = rt_error_set(err, RT_E_INVALID,
-                                 "%s: tensor '%s' has no place in the network; the weights belong to another config.json", file, name);
-        }
-    }
+    int n = rt_tensors_count(t);
+    char *taken = calloc((size_t)n + 1, 1);
+    rt_status s = taken ? RT_OK : rt_error_set(err, RT_E_MEMORY, "%s: out of memory for %d tensors", file, n);
+    for (int i = 0; i < rt_params_entries(set) && s == RT_OK; i++) s = load_entry(t, rt_params_entry(set, i), set, file, taken, err);
+    for (int i = 0; i < n && s == RT_OK; i++)
+        if (!taken[i])
+            s = rt_error_set(err, RT_E_INVALID, "%s: tensor '%s' has no place in the network; the weights belong to another config.json",
+                             file, rt_tensors_info(t, i)->name);
+    free(taken);
     rt_tensors_close(t);
     rt_params_touch(set);
     return s;
@@ -216,20 +234,29 @@ rt_status rt_net_save(const rt_net *net, const rt_params *set, rt_role role, con
                       const char *const *metadata, rt_error *err)
 {
     char file[1200];
-    int n = rt_params_entries(set);
+    int n = rt_params_entries(set), pairs = 0;
+    while (metadata && metadata[pairs]) pairs += 2;
     rt_named_tensor *list = calloc((size_t)n, sizeof *list);
-    if (!list) RT_RAISE(RT_E_MEMORY, "%s: out of memory", folder);
+    const char **all = calloc((size_t)pairs + 3, sizeof *all);
     const char *values = rt_params_has(set, role) ? rt_params_data((rt_params *)(uintptr_t)set, role) : NULL;
-    for (int i = 0; i < n && values; i++) {
-        const rt_entry *e = rt_params_entry(set, i);
-        list[i] = (rt_named_tensor){e->name, rt_params_dtype(set), e->rank, e->shape,
-                                    values + (size_t)e->offset * rt_dtype_size(rt_params_dtype(set))};
+    rt_status s = !list || !all ? rt_error_set(err, RT_E_MEMORY, "%s: out of memory", folder)
+                  : !values     ? rt_error_set(err, RT_E_INTERNAL, "%s: nothing to save", folder)
+                                : RT_OK;
+    if (s == RT_OK) {
+        memcpy(all, metadata, (size_t)pairs * sizeof *all);
+        all[pairs] = "format";
+        all[pairs + 1] = "pt";
+        for (int i = 0; i < n; i++) {
+            const rt_entry *e = rt_params_entry(set, i);
+            list[i] = (rt_named_tensor){e->name, rt_params_dtype(set), e->rank, e->shape,
+                                        values + (size_t)e->offset * rt_dtype_size(rt_params_dtype(set))};
+        }
+        snprintf(file, sizeof file, "%s/config.json", folder);
+        s = rt__file_write(file, net->config, strlen(net->config), err);
     }
-    snprintf(file, sizeof file, "%s/config.json", folder);
-    rt_status s = values ? rt__file_write(file, net->config, strlen(net->config), err)
-                         : rt_error_set(err, RT_E_INTERNAL, "%s: nothing to save", folder);
     weights_path(folder, variant, "", file, sizeof file);
-    if (s == RT_OK) s = rt_tensors_write(file, list, n, metadata, err);
+    if (s == RT_OK) s = rt_tensors_write(file, list, n, all, err);
     free(list);
+    free(all);
     return s;
 }

@@ -1,6 +1,6 @@
-/* unet.c -- UNet2DModel, as diffusers evaluates it (dropout is the identity).
+/* unet.c -- UNet2DModel, as diffusers evaluates it: dropout, set or not, is the identity.
  *
- *     conv_in -> down_blocks -> mid_block -> up_blocks (each resnet reads a skip) -> norm, activation, conv_out
+ *     conv_in -> down_blocks -> mid_block -> up_blocks (each resnet reads a skip) -> norm, SiLU, conv_out
  *
  * Parameter names are the checkpoint's keys, so the layer path is the module path. */
 #include "nn/unet.h"
@@ -19,7 +19,7 @@ typedef struct builder {
 static const rt_conv conv1 = {{1, 1}, {0, 0, 0, 0}, {1, 1}, 1}, conv3 = {{1, 1}, {1, 1, 1, 1}, {1, 1}, 1};
 static const rt_pool halve = {{2, 2}, {2, 2}, {0, 0}, false};
 
-static rt_node *act(const builder *b, rt_node *x) { return rt__activation(b->u->act, x); }
+static rt_node *act(const builder *b, rt_node *x) { return b->u->act(x); }
 
 /* ResnetBlock2D: norm1, act, (resample both branches), conv1, + time, norm2, act, conv2, + shortcut, / scale. */
 static rt_node *resnet(const builder *b, rt_node *x, int64_t in, int64_t out, double scale, int resample)
@@ -119,7 +119,7 @@ static rt_node *down_block(const builder *b, int level, rt_node *x, int64_t in, 
         if (u->down[level].attention) x = attend(b, i, x, out, u->groups, 1);
         skips[(*n)++] = (skip){x, out};
     }
-    if (level + 1 < u->levels && u->down[level].sampling != RT_SAMPLING_NONE) {
+    if (level + 1 < u->levels) {
         x = u->down[level].sampling == RT_SAMPLING_CONV ? downsample(b, x, out)
                                                         : in_layer(b, "downsamplers", 0, resnet, x, out, out, 1, -1);
         skips[(*n)++] = (skip){x, out};
@@ -132,10 +132,9 @@ static rt_node *mid_block(const builder *b, rt_node *x)
 {
     const rt__unet *u = b->u;
     int64_t c = u->channels[u->levels - 1];
-    int groups = u->attention_groups ? u->attention_groups : u->scale_shift ? 0 : u->groups;
     rt_push(b->l.g, "mid_block");
     x = in_layer(b, "resnets", 0, resnet, x, c, c, u->mid_scale, 0);
-    if (u->mid_attention) x = attend(b, 0, x, c, groups, u->mid_scale);
+    if (u->mid_attention) x = attend(b, 0, x, c, u->mid_attention_groups, u->mid_scale);
     x = in_layer(b, "resnets", 1, resnet, x, c, c, u->mid_scale, 0);
     rt_pop(b->l.g);
     return x;
@@ -148,16 +147,12 @@ static rt_node *up_block(const builder *b, int index, rt_node *x, int64_t in, sk
     int64_t out = u->channels[level];
     rt_push(b->l.g, "up_blocks.%d", index);
     for (int i = 0; i <= u->layers; i++) {
-        if (*n == 0) {
-            rt_fail(b->l.g, "more layers than skips: a block type without resampling is used where one is needed");
-            break;
-        }
         skip s = skips[--*n];
         x = rt_concat((rt_node *[]){x, s.x}, 2, 1);
         x = in_layer(b, "resnets", i, resnet, x, (i ? out : in) + s.channels, out, 1, 0);
         if (u->up[index].attention) x = attend(b, i, x, out, u->groups, 1);
     }
-    if (index + 1 < u->levels && u->up[index].sampling != RT_SAMPLING_NONE)
+    if (index + 1 < u->levels)
         x = u->up[index].sampling == RT_SAMPLING_CONV ? upsample(b, x, out) : in_layer(b, "upsamplers", 0, resnet, x, out, out, 1, 1);
     rt_pop(b->l.g);
     return x;
@@ -172,64 +167,60 @@ static rt_node *embed(rt__layers l, const char *name, rt_node *x, int64_t in, in
     return x;
 }
 
-static rt_node *time_features(const builder *b, rt_node *t, int64_t *width)
+/* What precedes the first linear layer, (B,width), for times and for labels that are embedded like times. */
+static rt_node *time_proj(const builder *b, rt_node *t, int64_t *width)
 {
     const rt__unet *u = b->u;
     rt_graph *g = b->l.g;
     int64_t first = u->channels[0];
-    *width = first;
-    if (u->time == RT_TIME_POSITIONAL) return rt__timestep_features(t, (int)first, u->flip_sin_to_cos, u->freq_shift);
+    *width = u->time == RT_TIME_FOURIER ? 2 * first : first;
+    if (u->time == RT_TIME_LEARNED) return rt__embedding(b->l, "time_proj", rt_cast(t, RT_I64), u->timesteps, first);
+    t = rt_cast(t, rt_graph_real(g));
     rt_push(g, "time_proj");
     rt_node *features;
-    if (u->time == RT_TIME_LEARNED) {
-        features =
-            rt_embedding(rt_param(g, b->l.set, "weight", 2, (int64_t[]){u->timesteps, first}, RT_INIT_NORMAL(1)), rt_cast(t, RT_I64));
+    if (u->time == RT_TIME_POSITIONAL) {
+        features = rt__timestep_features(t, (int)first, u->flip_sin_to_cos, u->freq_shift);
     } else { /* fourier: [sin, cos] of 2 pi log(t) W */
         rt_node *w = rt_param_frozen(g, b->l.set, "weight", 1, &first, RT_INIT_NORMAL(16));
-        rt_node *arg = rt_mul(rt_reshape(rt_log(t), 2, (int64_t[]){rt_dim(t, 0), 1}),
-                              rt_reshape(rt_scale(w, 6.283185307179586), 2, (int64_t[]){1, first}));
+        rt_node *arg = rt_mul(rt_reshape(rt_log(t), 2, (int64_t[]){rt_dim(t, 0), 1}), rt_reshape(w, 2, (int64_t[]){1, first}));
+        arg = rt_scale(arg, 6.283185307179586);
         features = rt_concat((rt_node *[]){rt_sin(arg), rt_cos(arg)}, 2, 1);
-        *width = 2 * first;
     }
     rt_pop(g);
     return features;
 }
 
-static rt_node *class_embedding(const builder *b, rt_node *y, int64_t width)
+static rt_node *label_embedding(const builder *b, rt_node *y)
 {
     const rt__unet *u = b->u;
-    rt_graph *g = b->l.g;
-    if (u->class_kind == RT_CLASS_TIMESTEP)
-        return embed(b->l, "class_embedding",
-                     rt__timestep_features(rt_cast(y, rt_graph_real(g)), (int)u->channels[0], u->flip_sin_to_cos, u->freq_shift), width,
-                     u->time_dim);
-    rt_push(g, "class_embedding");
-    rt_node *e = rt_embedding(rt_param(g, b->l.set, "weight", 2, (int64_t[]){u->classes, u->time_dim}, RT_INIT_NORMAL(1)), y);
-    rt_pop(g);
-    return e;
+    int64_t width;
+    if (u->label == RT_LABEL_VECTOR) return y;
+    if (u->label == RT_LABEL_CLASS) return rt__embedding(b->l, "class_embedding", y, u->classes, u->time_dim);
+    rt_node *features = time_proj(b, y, &width);
+    return embed(b->l, "class_embedding", features, width, u->time_dim);
 }
 
 rt_node *rt__unet_apply(const rt__unet *u, rt_params *set, rt_node *x, rt_node *t, rt_node *y)
 {
     rt_graph *g = rt_node_graph(x);
     builder b = {.l = {g, set}, .u = u};
-    if (rt_node_rank(x) != 4 || rt_dim(x, 1) != u->in_channels) return rt_fail(g, "the U-Net takes (B,%d,H,W)", u->in_channels);
-    if ((u->class_kind != RT_CLASS_NONE) != (y != NULL))
-        return rt_fail(g, y ? "the U-Net is unconditional, but classes are given" : "the U-Net needs classes");
-    int64_t width, first = u->channels[0];
-    rt_node *features = time_features(&b, t, &width);
+    int64_t width, first = u->channels[0], step = (int64_t)1 << (u->levels - 1), height = rt_dim(x, 2), across = rt_dim(x, 3);
+    if (height % step || across % step)
+        return rt_fail(g, "the U-Net halves pictures %d times: height and width must be multiples of %lld, not %lldx%lld", u->levels - 1,
+                       (long long)step, (long long)height, (long long)across);
+    rt_node *features = time_proj(&b, t, &width);
     b.emb = embed(b.l, "time_embedding", features, width, u->time_dim);
-    if (y) b.emb = rt_add(b.emb, class_embedding(&b, y, width));
+    if (y) b.emb = rt_add(b.emb, label_embedding(&b, y));
 
     if (u->center_input) x = rt_offset(rt_scale(x, 2), -1);
     x = rt__conv(b.l, "conv_in", x, u->in_channels, first, 3, &conv3);
-    skip skips[RT_UNET_LEVELS * 34];
+    skip skips[RT_UNET_LEVELS * (RT_UNET_LAYERS + 1) + 1];
     int n = 0;
     skips[n++] = (skip){x, first};
     for (int i = 0; i < u->levels; i++) x = down_block(&b, i, x, i ? u->channels[i - 1] : first, skips, &n);
     if (u->mid) x = mid_block(&b, x);
     for (int i = 0; i < u->levels; i++) x = up_block(&b, i, x, u->channels[i ? u->levels - i : u->levels - 1], skips, &n);
-    x = rt__conv(b.l, "conv_out", act(&b, rt__group_norm(b.l, "conv_norm_out", x, first, u->groups, u->eps)), first, u->out_channels, 3,
-                 &conv3);
-    return u->time == RT_TIME_FOURIER ? rt_div(x, rt_reshape(t, 4, (int64_t[]){rt_dim(t, 0), 1, 1, 1})) : x;
+    x = rt_silu(rt__group_norm(b.l, "conv_norm_out", x, first, u->groups, u->eps)); /* SiLU, whatever act_fn says */
+    x = rt__conv(b.l, "conv_out", x, first, u->out_channels, 3, &conv3);
+    return u->time == RT_TIME_FOURIER ? rt_div(x, rt_per_sample(t, x)) : x;
 }

@@ -4,11 +4,10 @@
 
 #include "nn/layers.h"
 
-enum { RT_UNET_LEVELS = 16 };
+enum { RT_UNET_LEVELS = 12, RT_UNET_LAYERS = 32 };
 
 typedef enum rt__time_kind { RT_TIME_POSITIONAL, RT_TIME_FOURIER, RT_TIME_LEARNED } rt__time_kind;
-typedef enum rt__class_kind { RT_CLASS_NONE, RT_CLASS_TABLE, RT_CLASS_TIMESTEP, RT_CLASS_IDENTITY } rt__class_kind;
-typedef enum rt__sampling { RT_SAMPLING_NONE, RT_SAMPLING_CONV, RT_SAMPLING_RESNET } rt__sampling; /* how a block changes resolution */
+typedef enum rt__sampling { RT_SAMPLING_CONV, RT_SAMPLING_RESNET } rt__sampling; /* how a block changes resolution */
 
 typedef struct rt__block {
     bool attention;
@@ -21,17 +20,17 @@ typedef struct rt__unet {
     rt__block down[RT_UNET_LEVELS], up[RT_UNET_LEVELS];
     bool mid, mid_attention;
     double mid_scale;
-    int groups, attention_groups; /* attention_groups 0: not set */
+    int groups, mid_attention_groups; /* mid_attention_groups 0: no norm there */
     double eps;
     int head_dim; /* 0: one head as wide as the block */
     int downsample_padding;
     bool scale_shift, center_input;
-    char act[16];
+    rt__activation act;
     rt__time_kind time;
     bool flip_sin_to_cos;
     double freq_shift;
     int time_dim, timesteps; /* width of the embedding; rows of a learned one */
-    rt__class_kind class_kind;
+    rt_label label;          /* CLASS: a table, NUMBER: embedded as times are, VECTOR: added as it is */
     int classes;
 } rt__unet;
 

@@ -1,198 +1,183 @@
-/* unet_config.c -- reading a UNet2DModel configuration. Every field is checked here, so that building cannot meet a surprise. */
+/* unet_config.c -- reading a UNet2DModel configuration. Every field is checked here, so that building cannot meet a surprise. What diffusers' code
+ * takes and its blocks then fail on is refused here already. */
 #include "nn/net.h"
 #include "nn/unet.h"
 
 #include "base/internal.h"
 
-#include <math.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
-enum { MAX_CHANNELS = 1 << 14, MAX_LAYERS = 32, MAX_SIZE = 1 << 12, MAX_ROWS = 1 << 20 };
+enum { MAX_CHANNELS = RT_TIMESTEP_FEATURES, MAX_SIZE = 1 << 12, MAX_ROWS = 1 << 20 };
 
-typedef struct reader {
-    const json_t *config;
-    const char *file;
-    rt_error *err;
-} reader;
+static const char *const fields[] = {"sample_size",
+                                     "in_channels",
+                                     "out_channels",
+                                     "center_input_sample",
+                                     "time_embedding_type",
+                                     "time_embedding_dim",
+                                     "freq_shift",
+                                     "flip_sin_to_cos",
+                                     "down_block_types",
+                                     "mid_block_type",
+                                     "up_block_types",
+                                     "block_out_channels",
+                                     "layers_per_block",
+                                     "mid_block_scale_factor",
+                                     "downsample_padding",
+                                     "downsample_type",
+                                     "upsample_type",
+                                     "dropout",
+                                     "act_fn",
+                                     "attention_head_dim",
+                                     "norm_num_groups",
+                                     "attn_norm_num_groups",
+                                     "norm_eps",
+                                     "resnet_time_scale_shift",
+                                     "add_attention",
+                                     "class_embed_type",
+                                     "num_class_embeds",
+                                     "num_train_timesteps"};
 
-static rt_status wrong(reader *r, const char *field, const char *must) { return rt__field_wrong(r->config, r->file, field, must, r->err); }
-static bool absent(const reader *r, const char *field) { return rt__field_absent(r->config, field); }
-static rt_status whole(reader *r, const char *field, bool required, int fallback, int min, int max, int *out)
+/* A whole number of at least 1 for which null means `fallback`, as absence does. */
+static rt_status optional(const rt__fields *f, const char *field, int fallback, int max, int *out)
 {
-    return rt__field_int(r->config, r->file, field, required, fallback, min, max, out, r->err);
-}
-static rt_status number(reader *r, const char *field, double fallback, double min, double max, double *out)
-{
-    return rt__field_real(r->config, r->file, field, fallback, min, max, out, r->err);
-}
-static rt_status boolean(reader *r, const char *field, bool fallback, bool *out)
-{
-    return rt__field_bool(r->config, r->file, field, fallback, out, r->err);
+    *out = fallback;
+    return rt__field_null(f, field) ? RT_OK : rt__field_int(f, field, fallback, 1, max, out);
 }
 
-/* The index of a text in a list of names, NULL-terminated. */
-static rt_status choice(reader *r, const char *field, const char *fallback, const char *const *names, int *out)
+static rt_status read_size(const rt__fields *f, rt__unet *u)
 {
-    char must[256] = "must be one of";
-    for (int i = 0; names[i]; i++) snprintf(must + strlen(must), sizeof must - strlen(must), "%s %s", i ? "," : "", names[i]);
-    const json_t *v = json_object_get(r->config, field);
-    const char *text = absent(r, field) ? fallback : json_is_string(v) ? json_string_value(v) : NULL;
-    for (int i = 0; text && names[i]; i++)
-        if (!strcmp(names[i], text)) {
-            *out = i;
-            return RT_OK;
-        }
-    return wrong(r, field, must);
-}
-
-static rt_status blocks(reader *r, const char *field, int n, bool up, rt__sampling attention_sampling, rt__block *out)
-{
-    const char *const names[2][3] = {{"DownBlock2D", "AttnDownBlock2D", "ResnetDownsampleBlock2D"},
-                                     {"UpBlock2D", "AttnUpBlock2D", "ResnetUpsampleBlock2D"}};
+    const json_t *v = json_object_get(f->config, "sample_size");
+    int size[2] = {32, 32}, step = 1 << (u->levels - 1); /* the network takes any size: this one is for samples */
     char must[160];
-    snprintf(must, sizeof must, "must list %d of %s, %s, %s (one per entry of block_out_channels)", n, names[up][0], names[up][1],
-             names[up][2]);
-    const json_t *list = json_object_get(r->config, field);
-    if (!json_is_array(list) || json_array_size(list) != (size_t)n) return wrong(r, field, must);
+    snprintf(must, sizeof must,
+             "must be a whole number from 1 to %d, or two of them (height, width), and a multiple of %d: %d levels halve it %d times",
+             MAX_SIZE, step, u->levels, u->levels - 1);
+    bool given = v && !json_is_null(v), pair = json_is_array(v) && json_array_size(v) == 2;
+    for (size_t i = 0; i < 2 && given; i++) {
+        const json_t *s = pair ? json_array_get(v, i) : v;
+        if (!json_is_integer(s) || json_integer_value(s) < 1 || json_integer_value(s) > MAX_SIZE || json_integer_value(s) % step)
+            return rt__field_wrong(f, "sample_size", must);
+        size[i] = (int)json_integer_value(s);
+    }
+    u->height = given ? size[0] : (32 + step - 1) / step * step;
+    u->width = given ? size[1] : u->height;
+    return RT_OK;
+}
+
+static rt_status read_blocks(const rt__fields *f, const char *field, int n, const char *const names[3], const char *sampling_field,
+                             rt__block *out)
+{
+    static const char *const samplings[] = {"conv", "resnet", NULL};
+    char must[160];
+    int sampling = RT_SAMPLING_CONV;
+    if (!rt__field_null(f, sampling_field)) RT_TRY(rt__field_choice(f, sampling_field, RT_SAMPLING_CONV, samplings, &sampling));
+    snprintf(must, sizeof must, "must list %d of %s, %s, %s (one per entry of block_out_channels)", n, names[0], names[1], names[2]);
+    const json_t *list = json_object_get(f->config, field);
+    if (!json_is_array(list) || json_array_size(list) != (size_t)n) return rt__field_wrong(f, field, must);
     for (int i = 0; i < n; i++) {
         const char *name = json_string_value(json_array_get(list, (size_t)i));
         int kind = 0;
-        while (name && kind < 3 && strcmp(name, names[up][kind])) kind++;
-        if (!name || kind == 3) return wrong(r, field, must);
-        out[i] = (rt__block){.attention = kind == 1,
-                             .sampling = kind == 0   ? RT_SAMPLING_CONV
-                                         : kind == 2 ? RT_SAMPLING_RESNET
-                                                     : attention_sampling};
+        if (name && !strncmp(name, "UNetRes", 7)) name += 7; /* old files */
+        while (name && kind < 3 && strcmp(name, names[kind])) kind++;
+        if (!name || kind == 3) return rt__field_wrong(f, field, must);
+        /* only the blocks with attention obey downsample_type and upsample_type */
+        const rt__block kinds[] = {{false, RT_SAMPLING_CONV}, {true, (rt__sampling)sampling}, {false, RT_SAMPLING_RESNET}};
+        out[i] = kinds[kind];
     }
     return RT_OK;
 }
 
-static rt_status sample_size(reader *r, rt__unet *u)
+static rt_status read_shape(const rt__fields *f, rt__unet *u)
 {
-    const char *must = "must be a whole number from 1 to 4096, or two of them (height, width)";
-    const json_t *v = json_object_get(r->config, "sample_size");
-    int size[2] = {32, 32}; /* the network takes any size: this one is for samples */
-    if (!absent(r, "sample_size")) {
-        bool pair = json_is_array(v) && json_array_size(v) == 2;
-        for (size_t i = 0; i < 2; i++) {
-            const json_t *s = pair ? json_array_get(v, i) : v;
-            if (!json_is_integer(s) || json_integer_value(s) < 1 || json_integer_value(s) > MAX_SIZE) return wrong(r, "sample_size", must);
-            size[i] = (int)json_integer_value(s);
-        }
-    }
-    u->height = size[0];
-    u->width = size[1];
+    static const char *const down[] = {"DownBlock2D", "AttnDownBlock2D", "ResnetDownsampleBlock2D"},
+                             *const up[] = {"UpBlock2D", "AttnUpBlock2D", "ResnetUpsampleBlock2D"}, *const mid[] = {"UNetMidBlock2D", NULL};
+    int kind;
+    RT_TRY(rt__field_int(f, "in_channels", 3, 1, MAX_CHANNELS, &u->in_channels));
+    RT_TRY(rt__field_int(f, "out_channels", 3, 1, MAX_CHANNELS, &u->out_channels));
+    RT_TRY(rt__field_ints(f, "block_out_channels", RT_UNET_LEVELS, 1, MAX_CHANNELS, &u->levels, u->channels));
+    RT_TRY(rt__field_int(f, "layers_per_block", 2, 1, RT_UNET_LAYERS, &u->layers));
+    RT_TRY(read_size(f, u));
+    RT_TRY(read_blocks(f, "down_block_types", u->levels, down, "downsample_type", u->down));
+    RT_TRY(read_blocks(f, "up_block_types", u->levels, up, "upsample_type", u->up));
+    RT_TRY(rt__field_int(f, "downsample_padding", 1, 0, 1, &u->downsample_padding));
+    u->mid = !rt__field_null(f, "mid_block_type");
+    if (u->mid) RT_TRY(rt__field_choice(f, "mid_block_type", 0, mid, &kind));
+    RT_TRY(rt__field_bool(f, "add_attention", true, &u->mid_attention));
+    RT_TRY(rt__field_real(f, "mid_block_scale_factor", 1, 1e-6, 1e6, &u->mid_scale));
     return RT_OK;
 }
 
-static rt_status check_groups(reader *r, const rt__unet *u)
+static rt_status read_layers(const rt__fields *f, rt__unet *u)
 {
-    for (int i = 0; i < u->levels; i++) {
-        int below = u->channels[i ? i - 1 : 0];
-        if (u->channels[i] % u->groups || (u->channels[i] + below) % u->groups) {
-            char must[96];
-            snprintf(must, sizeof must, "must divide every entry of block_out_channels, also %d", u->channels[i]);
-            return wrong(r, "norm_num_groups", must);
-        }
-        bool attends = u->down[i].attention || u->up[u->levels - 1 - i].attention || (u->mid_attention && i == u->levels - 1);
-        if (u->head_dim && attends && (u->channels[i] < u->head_dim || u->channels[i] % u->head_dim)) {
-            char must[96];
-            snprintf(must, sizeof must, "must divide the channels of every block with attention, also %d", u->channels[i]);
-            return wrong(r, "attention_head_dim", must);
-        }
-    }
-    if (u->attention_groups && u->channels[u->levels - 1] % u->attention_groups)
-        return wrong(r, "attn_norm_num_groups", "must divide the last entry of block_out_channels");
-    return RT_OK;
-}
-
-static rt_status read_unet(rt__unet *u, const json_t *config, const char *file, rt_error *err)
-{
-    reader r = {config, file, err};
-    *u = (rt__unet){0};
-    const char *name = json_string_value(json_object_get(config, "_class_name"));
-    if (!name || strcmp(name, "UNet2DModel")) return wrong(&r, "_class_name", "must be \"UNet2DModel\"");
-    RT_TRY(sample_size(&r, u));
-    RT_TRY(whole(&r, "in_channels", false, 3, 1, MAX_CHANNELS, &u->in_channels));
-    RT_TRY(whole(&r, "out_channels", false, 3, 1, MAX_CHANNELS, &u->out_channels));
-    RT_TRY(boolean(&r, "center_input_sample", false, &u->center_input));
-
-    const char *must = "must list 1 to 16 whole numbers from 1 to 16384";
-    const json_t *channels = json_object_get(config, "block_out_channels");
-    u->levels = json_is_array(channels) ? (int)json_array_size(channels) : 0;
-    if (u->levels < 1 || json_array_size(channels) > RT_UNET_LEVELS) return wrong(&r, "block_out_channels", must);
-    for (int i = 0; i < u->levels; i++) {
-        const json_t *v = json_array_get(channels, (size_t)i);
-        if (!json_is_integer(v) || json_integer_value(v) < 1 || json_integer_value(v) > MAX_CHANNELS)
-            return wrong(&r, "block_out_channels", must);
-        u->channels[i] = (int)json_integer_value(v);
-    }
-    RT_TRY(whole(&r, "layers_per_block", false, 2, 1, MAX_LAYERS, &u->layers));
-
-    static const char *const sampling[] = {"conv", "resnet", NULL};
-    int down = 0, up = 0, kind;
-    RT_TRY(choice(&r, "downsample_type", "conv", sampling, &down));
-    RT_TRY(choice(&r, "upsample_type", "conv", sampling, &up));
-    RT_TRY(blocks(&r, "down_block_types", u->levels, false, down ? RT_SAMPLING_RESNET : RT_SAMPLING_CONV, u->down));
-    RT_TRY(blocks(&r, "up_block_types", u->levels, true, up ? RT_SAMPLING_RESNET : RT_SAMPLING_CONV, u->up));
-    RT_TRY(whole(&r, "downsample_padding", false, 1, 0, 1, &u->downsample_padding));
-
-    static const char *const mid[] = {"UNetMidBlock2D", NULL};
-    u->mid = !(json_object_get(config, "mid_block_type") && absent(&r, "mid_block_type")); /* null: no middle block */
-    if (u->mid) RT_TRY(choice(&r, "mid_block_type", "UNetMidBlock2D", mid, &kind));
-    RT_TRY(boolean(&r, "add_attention", true, &u->mid_attention));
-    RT_TRY(number(&r, "mid_block_scale_factor", 1, 1e-6, 1e6, &u->mid_scale));
-
-    int default_groups = u->channels[0] / 4 < 32 ? u->channels[0] / 4 : 32;
-    if (json_object_get(config, "norm_num_groups") && absent(&r, "norm_num_groups"))
-        u->groups = default_groups < 1 ? 1 : default_groups;
-    else
-        RT_TRY(whole(&r, "norm_num_groups", false, 32, 1, MAX_CHANNELS, &u->groups));
-    RT_TRY(whole(&r, "attn_norm_num_groups", false, 0, 1, MAX_CHANNELS, &u->attention_groups));
-    RT_TRY(number(&r, "norm_eps", 1e-5, 1e-12, 1, &u->eps));
-    RT_TRY(whole(&r, "attention_head_dim", false, json_object_get(config, "attention_head_dim") ? 0 : 8, 1, MAX_CHANNELS, &u->head_dim));
-    if (absent(&r, "attention_head_dim") && json_object_get(config, "attention_head_dim")) u->head_dim = 0;
-    RT_TRY(check_groups(&r, u));
-
     static const char *const shifts[] = {"default", "scale_shift", NULL};
-    RT_TRY(choice(&r, "resnet_time_scale_shift", "default", shifts, &kind));
+    char must[128];
+    int kind, last = u->channels[u->levels - 1];
+    RT_TRY(rt__field_choice(f, "resnet_time_scale_shift", 0, shifts, &kind));
     u->scale_shift = kind == 1;
-    const json_t *a = json_object_get(config, "act_fn");
-    const char *act = absent(&r, "act_fn") ? "silu" : json_string_value(a);
-    if (!act || !rt__activation_known(act)) return wrong(&r, "act_fn", "must be one of silu, swish, mish, gelu, relu");
-    snprintf(u->act, sizeof u->act, "%s", act);
+    RT_TRY(rt__field_activation(f, "act_fn", &u->act));
+    RT_TRY(rt__field_real(f, "norm_eps", 1e-5, 0, 1, &u->eps));
     double dropout; /* means something in PyTorch's training mode only */
-    RT_TRY(number(&r, "dropout", 0, 0, 1, &dropout));
+    RT_TRY(rt__field_real(f, "dropout", 0, 0, 1, &dropout));
 
-    static const char *const times[] = {"positional", "fourier", "learned", NULL};
-    RT_TRY(choice(&r, "time_embedding_type", "positional", times, &kind));
+    RT_TRY(rt__field_int(f, "norm_num_groups", 32, 1, MAX_CHANNELS, &u->groups));
+    RT_TRY(optional(f, "attention_head_dim", rt__field_null(f, "attention_head_dim") ? 0 : 8, MAX_CHANNELS, &u->head_dim));
+    for (int i = 0; i < u->levels; i++) {
+        bool attends = u->down[i].attention || u->up[u->levels - 1 - i].attention || (u->mid && u->mid_attention && i == u->levels - 1);
+        snprintf(must, sizeof must, "must divide every entry of block_out_channels, also %d", u->channels[i]);
+        if (u->channels[i] % u->groups) return rt__field_wrong(f, "norm_num_groups", must);
+        snprintf(must, sizeof must, "is the width of a head: must be at most the channels of every block with attention, also %d",
+                 u->channels[i]);
+        if (attends && u->head_dim > u->channels[i]) return rt__field_wrong(f, "attention_head_dim", must);
+    }
+    RT_TRY(optional(f, "attn_norm_num_groups", u->scale_shift ? 0 : u->groups, MAX_CHANNELS, &u->mid_attention_groups));
+    snprintf(must, sizeof must, "must divide the last entry of block_out_channels, %d", last);
+    if (u->mid && u->mid_attention && u->mid_attention_groups && last % u->mid_attention_groups)
+        return rt__field_wrong(f, "attn_norm_num_groups", must);
+    return RT_OK;
+}
+
+static rt_status read_conditions(const rt__fields *f, rt__unet *u)
+{
+    static const char *const times[] = {"positional", "fourier", "learned", NULL}, *const labels[] = {"timestep", "identity", NULL};
+    char must[96];
+    int kind;
+    RT_TRY(rt__field_bool(f, "center_input_sample", false, &u->center_input));
+    RT_TRY(rt__field_choice(f, "time_embedding_type", RT_TIME_POSITIONAL, times, &kind));
     u->time = (rt__time_kind)kind;
-    RT_TRY(boolean(&r, "flip_sin_to_cos", true, &u->flip_sin_to_cos));
-    RT_TRY(number(&r, "freq_shift", 0, 0, 1, &u->freq_shift));
-    if (u->time == RT_TIME_POSITIONAL && u->channels[0] / 2 <= u->freq_shift)
-        return wrong(&r, "freq_shift", "must be less than half of block_out_channels[0]");
-    RT_TRY(whole(&r, "time_embedding_dim", false, 4 * u->channels[0], 1, 4 * MAX_CHANNELS, &u->time_dim));
-    if (u->time == RT_TIME_LEARNED) RT_TRY(whole(&r, "num_train_timesteps", true, 0, 1, MAX_ROWS, &u->timesteps));
+    RT_TRY(rt__field_bool(f, "flip_sin_to_cos", true, &u->flip_sin_to_cos));
+    RT_TRY(rt__field_real(f, "freq_shift", 0, 0, MAX_CHANNELS, &u->freq_shift));
+    snprintf(must, sizeof must, "must be less than %d, half of the first entry of block_out_channels", u->channels[0] / 2);
+    if (u->time == RT_TIME_POSITIONAL && u->channels[0] / 2 <= u->freq_shift) return rt__field_wrong(f, "freq_shift", must);
+    RT_TRY(optional(f, "time_embedding_dim", 4 * u->channels[0], 4 * MAX_CHANNELS, &u->time_dim));
+    RT_TRY(optional(f, "num_train_timesteps", 0, MAX_ROWS, &u->timesteps));
+    if (u->time == RT_TIME_LEARNED && !u->timesteps)
+        return rt__field_wrong(f, "num_train_timesteps", "must be the number of rows of the learned time embedding");
 
-    RT_TRY(whole(&r, "num_class_embeds", false, 0, 1, MAX_ROWS, &u->classes));
-    static const char *const classes[] = {"timestep", NULL};
-    if (!absent(&r, "class_embed_type")) {
-        RT_TRY(choice(&r, "class_embed_type", "", classes, &kind));
-        u->class_kind = RT_CLASS_TIMESTEP;
-    } else {
-        u->class_kind = u->classes ? RT_CLASS_TABLE : RT_CLASS_NONE;
+    RT_TRY(optional(f, "num_class_embeds", 0, MAX_ROWS, &u->classes));
+    u->label = u->classes ? RT_LABEL_CLASS : RT_LABEL_NONE;
+    if (!rt__field_absent(f, "class_embed_type") && !rt__field_null(f, "class_embed_type")) {
+        RT_TRY(rt__field_choice(f, "class_embed_type", 0, labels, &kind));
+        u->label = kind ? RT_LABEL_VECTOR : RT_LABEL_NUMBER;
     }
     return RT_OK;
 }
 
-static rt_status read(void *settings, rt_net_info *info, const json_t *config, const char *file, rt_error *err)
+static rt_status read(void *settings, rt_net_info *info, const rt__fields *f)
 {
     rt__unet *u = settings;
-    RT_TRY(read_unet(u, config, file, err));
-    *info = (rt_net_info){
-        .in_channels = u->in_channels, .out_channels = u->out_channels, .height = u->height, .width = u->width, .classes = u->classes};
+    RT_TRY(rt__fields_known(f, fields, RT_COUNT(fields), false));
+    RT_TRY(read_shape(f, u));
+    RT_TRY(read_layers(f, u));
+    RT_TRY(read_conditions(f, u));
+    *info = (rt_net_info){.in_channels = u->in_channels,
+                          .out_channels = u->out_channels,
+                          .height = u->height,
+                          .width = u->width,
+                          .label = u->label,
+                          .classes = u->label == RT_LABEL_CLASS ? u->classes : 0,
+                          .label_width = u->label == RT_LABEL_VECTOR ? u->time_dim : 0};
     return RT_OK;
 }
 
@@ -203,7 +188,7 @@ static rt_node *apply(const void *settings, rt_params *set, rt_node *x, rt_node 
 
 const rt__net_kind rt__net_unet = {.name = "UNet2DModel",
                                    .source = "diffusers",
-                                   .text = "U-Net for pictures, every option of diffusers' configuration",
+                                   .text = "U-Net for pictures with diffusers' blocks with and without attention, conv and resnet sampling",
                                    .size = sizeof(rt__unet),
                                    .read = read,
                                    .apply = apply};
