@@ -7,7 +7,10 @@
  *     w (OIHW) --reorder--> w (packed) ---+--> primitive --> y (blocked) --reorder--> y (NCHW)
  *
  * Everything is made in prepare; run sets pointers and executes. The choice of algorithm is a rule, not a measurement, so that equal commands give
- * equal bits. The reference kernels are slower down to the smallest sizes (8 channels of 8x8, 16x16 matrices), so none is left to them. */
+ * equal bits. The reference kernels are slower down to the smallest sizes (8 channels of 8x8, 16x16 matrices), so none is left to them.
+ *
+ * Weights are reordered in every run, like any operand: 1% of a training step. A frozen network's could be kept per version of its set, in memory
+ * that the plan hands out; add_operand is the place. A run allocates nothing of ours; dnnl_primitive_execute allocates within the library. */
 #include "backend/onednn/dnnl_versions.h"
 #include "graph/row.h"
 
