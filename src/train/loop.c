@@ -213,6 +213,7 @@ static rt_status finish_round(rt__run *run, rt_error *err)
                            .drift = NAN,
                            .loss = run->at.loss_n ? run->at.loss_sum / (double)run->at.loss_n : NAN};
     RT_TRY(rt__show_student(run, err));
+    RT_TRY(rt__accuracy(run, &run->at.accuracy, err));
     if (d->steps > 0) {
         rt_residual e;
         RT_TRY(rt__residual(d, run->config->pd.holdout, &e, err));
@@ -250,6 +251,7 @@ static void summarise(const rt__run *run, rt_run_summary *s)
                           .loss = NAN,
                           .accuracy = NAN};
     memcpy(s->rounds, run->at.reports, sizeof s->rounds);
+    s->accuracy = s->n_rounds > 0 ? run->at.accuracy : NAN;
     if (s->n_rounds > 0) s->loss = s->rounds[s->n_rounds - 1].loss;
     snprintf(s->result, sizeof s->result, "%.1000s/%s", run->config->out, run->origin ? "student" : "model");
 }

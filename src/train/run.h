@@ -14,6 +14,7 @@ typedef struct rt__position {
     int64_t examples;
     double loss_sum, loss_n; /* over the last tenth of the round, for its report */
     double seconds;          /* of training, over all sittings */
+    double accuracy;         /* of a classifier on held-out data; NaN: not measured */
     int64_t n_reports;
     rt_round_report reports[RT_CONFIG_LIST];
 } rt__position;
@@ -38,6 +39,9 @@ void rt__run_close(rt__run *run);
 rt_status rt__checkpoint_write(rt__run *run, rt_error *err);
 /* The newest one that verifies, into the run's sets and position; RT_E_INVALID when there is none. */
 rt_status rt__checkpoint_read(rt__run *run, rt_error *err);
+
+/* Share of data.holdout that a classifier puts in its class; NaN without it. */
+rt_status rt__accuracy(rt__run *run, double *share, rt_error *err);
 
 /* The student as it is used, into the set `shown`; then its folder, its pictures. */
 rt_status rt__show_student(rt__run *run, rt_error *err);
