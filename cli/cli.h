@@ -156,4 +156,7 @@ void cli_help(const cli_command *command, FILE *f);
 void cli_version(FILE *f);
 rt_status cli_unknown(const char *what, const char *word, const char *const *names, size_t n, rt_error *err); /* with a guess; RT_E_USAGE */
 
+/* sheet.c: `generate sheet OUT.png COLUMNS FILE...` */
+rt_status cli_write_sheet(cli_call *c, rt_error *err);
+
 #endif

@@ -179,17 +179,19 @@ static rt_status run(cli_call *c, rt_error *err)
         operators(stdout);
         return RT_OK;
     }
-    return rt_error_set(err, RT_E_USAGE, "generate: '%s' is neither 'share FOLDER' nor 'operators'", c->arguments[0]);
+    if (strcmp(c->arguments[0], "sheet") == 0 && c->n_arguments >= 4) return cli_write_sheet(c, err);
+    return rt_error_set(err, RT_E_USAGE, "generate: '%s' is none of 'share FOLDER', 'operators', 'sheet OUT.png COLUMNS FILE...'",
+                        c->arguments[0]);
 }
 
 const cli_command cli_generate_command = {
     .name = "generate",
-    .arguments = "share FOLDER | operators",
+    .arguments = "share FOLDER | operators | sheet OUT.png COLUMNS FILE...",
     .summary = "write man pages, completion and tables of docs/",
     .text = "Writes FOLDER/man and FOLDER/bash-completion from the tables of commands and options. The build runs it.",
     .examples = "retort generate share /tmp/share",
     .min_arguments = 1,
-    .max_arguments = 2,
+    .max_arguments = 64,
     .run = run,
     .hidden = true,
 };
