@@ -60,7 +60,7 @@ static rt_status write_folder(rt__run *run, const char *name, rt_error *err)
         RT_TRY(s);
         RT_TRY(rt_model_index_write(temporary, rt_net_describe(run->net)->kind, "DDIMScheduler", err));
     }
-    const char *metadata[] = {"format", "pt", recipe ? "retort" : NULL, recipe, NULL};
+    const char *metadata[] = {recipe ? "retort" : NULL, recipe, NULL};
     rt_status s = rt_net_save(run->net, run->shown, RT_VALUE, unet, NULL, metadata, err);
     if (s == RT_OK && run->config->train.ema > 0) s = rt_net_save(run->net, run->student, RT_VALUE, unet, "raw", metadata, err);
     free(recipe);
