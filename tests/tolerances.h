@@ -50,7 +50,8 @@
 /* ---- networks against PyTorch: of the tensor's maximum (golden/README) */
 #define TOL_NET_FORWARD  1e-4
 #define TOL_NET_GRADIENT 1e-3
-#define TOL_NET_DUST     1e-6 /* to_k.bias: of the largest gradient */
+#define TOL_NET_DUST     1e-6 /* of the largest gradient, for those that are 0 in truth, such as to_k.bias */
+#define TOL_NET_DOUBLE   1e-9 /* both in double */
 
 /* measures: tests/golden, tests/unit. Relative to the value unless said otherwise */
 #define TOL_MEASURE        1e-8  /* against SciPy and NumPy in double */
