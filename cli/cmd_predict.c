@@ -64,7 +64,7 @@ static rt_status predict(cli_call *c, rt_model *model, const inputs *in, const c
     const int64_t *y = info->classes ? in->y.data : NULL;
     rt_status status = RT_OK;
     cli_progress p;
-    cli_progress_start(&p, c, "predicting", "samples", (double)in->n);
+    cli_progress_start(&p, c, "predicting", "samples", (double)in->n, false);
     for (int64_t at = 0; at < in->n && status == RT_OK; at += batch) {
         int64_t n = in->n - at < batch ? in->n - at : batch;
         status = rt_model_predict(model, as, n, x + at * info->features, in->times + at, y ? y + at : NULL, values + at * width, err);

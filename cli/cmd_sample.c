@@ -57,7 +57,7 @@ static rt_status draw(cli_call *c, rt_model *model, const char *path, const char
     sampler r = {.c = c};
     double began = cli_now();
     rt_status status = cli_sink_open(&r.sink, out, info, s->n, report.steps, s->trace, err);
-    cli_progress_start(&r.progress, c, "sampling", "samples", (double)s->n);
+    cli_progress_start(&r.progress, c, "sampling", "samples", (double)s->n, false);
     if (status == RT_OK) status = rt_model_sample(model, s, take, &r, &report, err);
     if (status == RT_OK) status = cli_sink_finish(r.sink, &report, err);
     cli_sink_free(r.sink);

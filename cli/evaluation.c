@@ -83,7 +83,7 @@ static rt_status points_of_data(cli_judge *j, cli_call *c, const char *label, co
     rt_status status =
         *points && slice ? RT_OK : rt_error_set(err, RT_E_MEMORY, "out of memory for the features of %lld items", (long long)n);
     cli_progress p;
-    cli_progress_start(&p, c, label, "items", (double)n);
+    cli_progress_start(&p, c, label, "items", (double)n, false);
     for (int64_t at = 0; at < n && status == RT_OK; at += AT_ONCE) {
         int64_t rows = n - at < AT_ONCE ? n - at : AT_ONCE;
         for (int64_t i = 0; i < rows; i++) rt_dataset_read(data, at + i, slice + i * d, NULL);

@@ -28,15 +28,15 @@ static void clock_text(char *out, size_t size, double seconds)
 
 static void show(cli_progress *p, double done, bool last)
 {
-    double elapsed = cli_now() - p->started, rate = elapsed > 0 ? done / elapsed : 0;
+    double elapsed = cli_now() - p->started, rate = elapsed > 0 ? (done - p->first) / elapsed : 0;
     char line[256], spent[32], left[32] = "?";
     clock_text(spent, sizeof spent, elapsed);
     if (rate > 0) clock_text(left, sizeof left, (p->total - done) / rate);
     if (last)
         snprintf(line, sizeof line, "%s: %.0f %s in %s, %.4g/s", p->label, done, p->unit, spent, rate);
     else
-        snprintf(line, sizeof line, "%s: %.0f/%.0f %s (%.0f%%), %.4g/s, %s left", p->label, done, p->total, p->unit, 100 * done / p->total,
-                 rate, left);
+        snprintf(line, sizeof line, "%s: %.0f/%.0f %s (%.0f%%), %.4g/s, %s left%s%s", p->label, done, p->total, p->unit,
+                 100 * done / p->total, rate, left, *p->remark ? ", " : "", p->remark);
     if (p->width)
         fprintf(stderr, "\r\033[K%.*s%s", p->width - 1, line, last ? "\n" : "");
     else
@@ -44,15 +44,25 @@ static void show(cli_progress *p, double done, bool last)
     fflush(stderr);
 }
 
-void cli_progress_start(cli_progress *p, const cli_call *c, const char *label, const char *unit, double total)
+void cli_progress_start(cli_progress *p, const cli_call *c, const char *label, const char *unit, double total, bool resumed)
 {
-    *p = (cli_progress){.call = c, .label = label, .unit = unit, .total = total, .started = cli_now(), .width = terminal_width()};
+    *p = (cli_progress){.call = c,
+                        .label = label,
+                        .unit = unit,
+                        .total = total,
+                        .started = cli_now(),
+                        .first = resumed ? -1 : 0,
+                        .width = terminal_width()};
     p->shown = p->started;
 }
 
 void cli_progress_at(cli_progress *p, double done)
 {
     double now = cli_now();
+    if (p->first < 0) { /* work that goes on where an earlier sitting stopped: the rate is of this one */
+        p->first = done;
+        p->started = p->shown = now;
+    }
     if (p->call->quiet || done <= 0 || now - p->shown < (p->width ? live_interval : plain_interval)) return;
     p->shown = now;
     show(p, done, false);

@@ -154,7 +154,7 @@ static void on_progress(void *self, const char *what, int64_t done, int64_t tota
     if (strcmp(w->what, what) != 0) {
         close_progress(w);
         snprintf(w->what, sizeof w->what, "%s", what);
-        cli_progress_start(&w->progress, w->c, w->what, unit, (double)total);
+        cli_progress_start(&w->progress, w->c, w->what, unit, (double)total, done > 1);
     }
     if (isfinite(loss)) snprintf(w->progress.remark, sizeof w->progress.remark, "loss %.4g", loss);
     w->done = done;
@@ -179,11 +179,11 @@ static bool on_stop(void *self)
 static void report_rounds(cli_call *c, const rt_run_summary *s)
 {
     json_t *rounds = json_array();
-    if (s->n_rounds && !c->json)
-        fprintf(c->text, "steps  from  updates    loss       residual   relative   own teacher  drift      seconds\n");
+    bool steps = s->n_rounds > 0 && s->rounds[0].steps > 0; /* a model trained from data has no steps to compare */
+    if (steps && !c->json) fprintf(c->text, "steps  from  updates    loss       residual   relative   own teacher  drift      seconds\n");
     for (int i = 0; i < s->n_rounds; i++) {
         const rt_round_report *r = &s->rounds[i];
-        if (!c->json)
+        if (steps && !c->json)
             fprintf(c->text, "%-6d %-5d %-10lld %-10.4g %-10.4g %-10.4g %-12.4g %-10.4g %.1f\n", r->steps, r->teacher_steps,
                     (long long)r->updates, r->loss, r->residual, r->residual_relative, r->own_teacher, r->drift, r->seconds);
         json_t *o = json_pack("{s:i, s:i, s:I, s:I, s:f}", "steps", r->steps, "teacher_steps", r->teacher_steps, "updates",
@@ -210,7 +210,9 @@ static void report(cli_call *c, const rt_config *config, const rt_run_summary *s
     cli_put(c, "accuracy", cli_json_real(s->accuracy));
     cli_put(c, "run_seconds", cli_json_real(s->seconds));
     if (isfinite(s->accuracy)) cli_say(c, "accuracy on the held-out data: %.2f%%", 100 * s->accuracy);
-    if (*s->result) cli_say(c, "%s: %lld updates, %lld images, %.0f s", s->result, (long long)s->updates, (long long)s->images, s->seconds);
+    if (*s->result)
+        cli_say(c, "%s: %lld updates, %lld examples, %.0f s, loss %.4g", s->result, (long long)s->updates, (long long)s->images, s->seconds,
+                s->loss);
 }
 
 static rt_status say_plan(cli_call *c, const rt_config *config, rt_error *err)

@@ -60,4 +60,7 @@
 #define TOL_TOY_MOMENTS    5.0   /* toy sets: standard errors that a mean or a share may be off */
 #define TOL_JPEG           1     /* levels of 255: decoders may round differently */
 
+/* objectives of methods: tests/oracle. The graph in float against the equations in double, relative */
+#define TOL_OBJECTIVE 1e-5
+
 #endif

@@ -1,0 +1,320 @@
+/* methods_oracle.c -- the objectives of denoise, kd and pd, built as graphs in float, against their equations written out in double. Networks are black boxes here: their
+ * outputs are asked for at the points that the equations name. */
+#include "distill/method.h"
+#include "retort/nn.h"
+
+#include "tolerances.h"
+
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+enum { B = 16, D = 2, T = 64, ROWS = 3 };
+
+static rt_error err;
+#define OK(call)                                                                                                                           \
+    do {                                                                                                                                   \
+        err = (rt_error){0};                                                                                                               \
+        if ((call) != RT_OK) fail_msg("%s", err.text);                                                                                     \
+    } while (0)
+
+typedef struct world {
+    rt_config config;
+    rt_distill d;
+    rt_net *net;
+    rt_params *sets[3]; /* student, teacher, first */
+    rt_process *process;
+    rt_dataset *data;
+    rt_program *program;
+    char file[64], out[64];
+} world;
+
+static void set(world *w, const char *key, const char *value) { OK(rt_config_set(&w->config, key, value, &err)); }
+
+/* A method's first round on a small conditional network with random weights. */
+static void open_world(world *w, const char *method, const char *teacher, const char *student, const char *const *keys)
+{
+    *w = (world){0};
+    OK(rt_config_method(&w->config, method, &err));
+    strcpy(w->file, "/tmp/retort-net-XXXXXX");
+    int fd = mkstemp(w->file);
+    assert_true(fd >= 0);
+    dprintf(fd, "{\"_class_name\": \"RetortMLP\", \"data_dim\": 2, \"hidden\": 24, \"layers\": 2, \"num_class_embeds\": %d}", ROWS);
+    close(fd);
+    strcpy(w->out, "/tmp/retort-out-XXXXXX");
+    assert_non_null(mkdtemp(w->out));
+    set(w, "out", w->out);
+    set(w, "train.batch", "16");
+    set(w, "threads", "1");
+    for (; keys && *keys; keys += 2) set(w, keys[0], keys[1]);
+    OK(rt_net_open(&w->net, w->file, &err));
+    static const char *const names[] = {"student", "teacher", "first"};
+    for (int i = 0; i < 3; i++) {
+        w->sets[i] = rt_params_new(names[i], RT_F32);
+        OK(rt_net_declare(w->net, w->sets[i], &err));
+        OK(rt_params_init(w->sets[i], i == 0 ? 5 : 6, &err));
+    }
+    rt_process_spec spec = rt_process_defaults("ddpm");
+    spec.timesteps = T;
+    spec.betas = "squaredcos_cap_v2";
+    OK(rt_process_new(&w->process, &spec, &err));
+    OK(rt_dataset_open(&w->data, "toy:moons", &err));
+    rt_distill *d = &w->d;
+    d->config = &w->config;
+    d->err = &err;
+    d->process = w->process;
+    d->data = w->data;
+    d->classes = ROWS;
+    d->null_class = ROWS - 1;
+    d->rank = 2;
+    d->shape[0] = RT_BATCH;
+    d->shape[1] = d->features = D;
+    for (int i = 0; rt__methods[i]; i++)
+        if (!strcmp(rt__methods[i]->name, method)) d->method = rt__methods[i];
+    d->student = (rt_denoiser){.net = w->net, .set = w->sets[0], .prediction = rt_prediction_find(student, &err)};
+    d->teacher = (rt_denoiser){.net = w->net, .set = w->sets[1], .prediction = rt_prediction_find(teacher, &err)};
+    d->first = d->teacher;
+    d->first.set = w->sets[2];
+    d->teacher.guidance = w->config.pd.guidance;
+    err = (rt_error){0};
+    OK(d->method->plan(d));
+    if (d->n_chain > 0) {
+        d->fine = calloc((size_t)d->chain[0] + 1, sizeof *d->fine);
+        OK(rt_grid_nested(w->process, d->chain, d->n_chain, d->fine, &err));
+        d->grid = d->fine;
+    }
+    d->graph = rt_graph_new(RT_F32);
+    OK(d->method->build(d));
+}
+
+static void close_world(world *w)
+{
+    rt_program_free(w->program);
+    if (w->d.source.free) w->d.source.free(w->d.source.self);
+    rt_graph_free(w->d.graph);
+    free(w->d.fine);
+    for (int i = 0; i < 3; i++) rt_params_free(w->sets[i]);
+    rt_net_free(w->net);
+    rt_process_free(w->process);
+    rt_dataset_free(w->data);
+    unlink(w->file);
+    char command[96];
+    snprintf(command, sizeof command, "rm -rf %s", w->out);
+    assert_int_equal(system(command), 0);
+}
+
+/* Runs the loss for update 3 with the values of `extra`. */
+static double loss_of(world *w, rt_node *const *extra, int n)
+{
+    rt_node *outputs[4] = {w->d.phases[0].loss};
+    for (int i = 0; i < n; i++) outputs[1 + i] = extra[i];
+    OK(rt_compile(&w->program, w->d.graph, &(rt_program_spec){.outputs = outputs, .n_outputs = 1 + n, .batch = B, .threads = 1}, &err));
+    OK(w->d.source.fill(w->d.source.self, 3, w->program, &err));
+    OK(rt_run(w->program, &(rt_clock){.seed = 11, .step = 3}, &err));
+    return (double)*(float *)rt_program_data(w->program, w->d.phases[0].loss);
+}
+
+/* The network's raw output at one point. */
+static void ask(world *w, rt_params *params, const double *x, double fed, int64_t y, double *out)
+{
+    rt_graph *g = rt_graph_new(RT_F32);
+    rt_node *xn = rt_input(g, "x", RT_F32, 2, (int64_t[]){1, D}), *tn = rt_input(g, "t", RT_F32, 1, (int64_t[]){1}),
+            *yn = rt_input(g, "y", RT_I64, 1, (int64_t[]){1});
+    rt_node *o = rt_net_apply(w->net, params, xn, tn, yn);
+    rt_program *p;
+    OK(rt_compile(
+        &p, g, &(rt_program_spec){.outputs = &o, .n_outputs = 1, .batch = 1, .threads = 1, .backend = rt_backend_find("reference")}, &err));
+    for (int j = 0; j < D; j++) ((float *)rt_program_data(p, xn))[j] = (float)x[j];
+    *(float *)rt_program_data(p, tn) = (float)fed;
+    *(int64_t *)rt_program_data(p, yn) = y;
+    OK(rt_run(p, &(rt_clock){0}, &err));
+    for (int j = 0; j < D; j++) out[j] = (double)((float *)rt_program_data(p, o))[j];
+    rt_program_free(p);
+    rt_graph_free(g);
+}
+
+static double alpha_of(double i) /* squaredcos_cap_v2 from its definition; time i is diffusers' i - 1 */
+{
+    double product = 1;
+    for (int k = 0; k < (int)i; k++) {
+        double a = cos(((k + 1.0) / T + 0.008) / 1.008 * M_PI / 2), b = cos(((double)k / T + 0.008) / 1.008 * M_PI / 2);
+        product *= 1 - fmin(1 - a * a / (b * b), 0.999);
+    }
+    return sqrt(product);
+}
+static double beta_of(double i) { return sqrt(1 - alpha_of(i) * alpha_of(i)); }
+
+/* x0 from the raw output, as the definitions of epsilon and v say. */
+static void x0_of(world *w, const rt_denoiser *m, const double *x, double i, int64_t y, double *x0)
+{
+    double out[D], a = alpha_of(i), b = beta_of(i);
+    ask(w, m->set, x, i - 1, y, out);
+    bool v = !strcmp(rt_prediction_name(m->prediction), "v");
+    for (int j = 0; j < D; j++) x0[j] = v ? a * x[j] - b * out[j] : (x[j] - b * out[j]) / a;
+}
+
+static void guided(world *w, const rt_denoiser *m, double omega, const double *x, double i, int64_t y, double *x0)
+{
+    double un[D];
+    x0_of(w, m, x, i, y, x0);
+    if (omega == 0) return;
+    x0_of(w, m, x, i, ROWS - 1, un);
+    for (int j = 0; j < D; j++) x0[j] = (1 + omega) * x0[j] - omega * un[j]; /* (1.39) */
+}
+
+static void agree(double got, double want, const char *what)
+{
+    print_message("%-34s %.9g, %.9g\n", what, got, want);
+    if (!(fabs(got - want) <= TOL_OBJECTIVE * fabs(want)) || want == 0) fail_msg("%s: %.9g, the equations give %.9g", what, got, want);
+}
+
+static void check_pd(const char *what, const char *starts, const char *weight, const char *steps, const char *teacher_steps,
+                     const char *guidance)
+{
+    world w;
+    const char *keys[] = {"data.path", "toy:moons",        "pd.starts",   starts,        "train.weight", weight, "pd.steps",
+                          steps,       "pd.teacher-steps", teacher_steps, "pd.guidance", guidance,       NULL};
+    open_world(&w, "pd", "v", "v", keys);
+    rt_distill *d = &w.d;
+    int q = d->teacher_steps / d->steps, all = !strcmp(starts, "all"), n = all ? d->teacher_steps - q + 1 : d->steps;
+    rt_node *k = rt_randint(d->graph, "k", 1, (int64_t[]){RT_BATCH}, n), *eps = rt_randn(d->graph, "eps", 2, d->shape);
+    double got = loss_of(&w, (rt_node *[]){k, eps}, 2), want = 0, omega = atof(guidance);
+    const int64_t *ks = rt_program_data(w.program, k), *ys = rt_program_data(w.program, d->inputs[1]);
+    const float *es = rt_program_data(w.program, eps), *data = rt_program_data(w.program, d->inputs[0]);
+    int drawn = 0;
+    for (int i = 0; i < B; i++) {
+        int start = (int)ks[i] * (all ? 1 : q);
+        drawn |= 1 << ks[i];
+        double N = d->teacher_steps, s = T * (N - start) / N, xs[D], x[D], x0[D], target[D];
+        for (int j = 0; j < D; j++) x[j] = xs[j] = alpha_of(s) * (double)data[i * D + j] + beta_of(s) * (double)es[i * D + j];
+        double from = s, t = s;
+        for (int h = 1; h <= q; h++) { /* (1.31), (1.32) */
+            t = T * (N - start - h) / N;
+            guided(&w, &d->teacher, omega, x, from, ys[i], x0);
+            for (int j = 0; j < D; j++)
+                x[j] = beta_of(t) / beta_of(from) * x[j] +
+                       alpha_of(from) * (alpha_of(t) / alpha_of(from) - beta_of(t) / beta_of(from)) * x0[j];
+            from = t;
+        }
+        double det = alpha_of(t) * beta_of(s) - alpha_of(s) * beta_of(t), snr = pow(alpha_of(s) / beta_of(s), 2), error = 0;
+        for (int j = 0; j < D; j++) target[j] = beta_of(s) / det * x[j] - beta_of(t) / det * xs[j]; /* (1.34) */
+        x0_of(&w, &d->student, xs, s, ys[i], x0);
+        for (int j = 0; j < D; j++) error += pow(x0[j] - target[j], 2) / D;
+        double map = alpha_of(t) - alpha_of(s) * beta_of(t) / beta_of(s);
+        want += (!strcmp(weight, "map") ? map * map : !strcmp(weight, "snr") ? snr : fmax(snr, 1)) * error / B; /* (1.35) */
+    }
+    assert_true(drawn & (drawn - 1)); /* more than one start */
+    agree(got, want, what);
+    close_world(&w);
+}
+
+static void progressive(void **state)
+{
+    (void)state;
+    check_pd("pd, starts of the student", "student", "truncated-snr", "4", "8", "0");
+    check_pd("pd, every k", "all", "snr", "4", "8", "0");
+    check_pd("pd, four steps in one", "student", "map", "2", "8", "0");
+    check_pd("pd, a guided teacher", "student", "truncated-snr", "4", "8", "1.5");
+}
+
+/* An epsilon teacher becomes a v student: alpha^2 |v - (eps^ - beta x)/alpha|^2. */
+static void conversion(void **state)
+{
+    (void)state;
+    world w;
+    const char *keys[] = {"data.path", "toy:moons", "pd.steps", "4", "pd.teacher-steps", "8", NULL};
+    open_world(&w, "pd", "epsilon", "v", keys);
+    rt_distill *d = &w.d;
+    assert_int_equal(d->n_rounds, 2);
+    assert_int_equal(d->steps, 8);
+    rt_node *k = rt_randint(d->graph, "k", 1, (int64_t[]){RT_BATCH}, 8), *eps = rt_randn(d->graph, "eps", 2, d->shape);
+    double got = loss_of(&w, (rt_node *[]){k, eps}, 2), want = 0;
+    const int64_t *ks = rt_program_data(w.program, k), *ys = rt_program_data(w.program, d->inputs[1]);
+    const float *es = rt_program_data(w.program, eps), *data = rt_program_data(w.program, d->inputs[0]);
+    for (int i = 0; i < B; i++) {
+        double s = T * (8.0 - (double)ks[i]) / 8, a = alpha_of(s), b = beta_of(s), x[D], e[D], v[D];
+        for (int j = 0; j < D; j++) x[j] = a * (double)data[i * D + j] + b * (double)es[i * D + j];
+        ask(&w, w.sets[1], x, s - 1, ys[i], e);
+        ask(&w, w.sets[0], x, s - 1, ys[i], v);
+        for (int j = 0; j < D; j++) want += a * a * pow(v[j] - (e[j] - b * x[j]) / a, 2) / D / B;
+    }
+    agree(got, want, "epsilon to v");
+    close_world(&w);
+}
+
+/* (1.9): one step from noise against the stored rollout of the teacher. */
+static void knowledge(void **state)
+{
+    (void)state;
+    for (int l1 = 0; l1 < 2; l1++) {
+        world w;
+        const char *keys[] = {"kd.pairs", "24", "kd.steps", "4", "kd.loss", l1 ? "l1" : "l2", NULL};
+        open_world(&w, "kd", "v", "v", keys);
+        rt_distill *d = &w.d;
+        double got = loss_of(&w, NULL, 0), want = 0;
+        const float *z = rt_program_data(w.program, d->inputs[0]);
+        const int64_t *y = rt_program_data(w.program, d->inputs[2]);
+        for (int i = 0; i < B; i++) {
+            double x[D], x0[D], g[D];
+            for (int j = 0; j < D; j++) x[j] = (double)z[i * D + j];
+            x0_of(&w, &d->student, x, T, y[i], g);
+            for (int k = 0; k < 4; k++) {
+                double s = T * (4.0 - k) / 4, t = T * (3.0 - k) / 4;
+                x0_of(&w, &d->teacher, x, s, y[i], x0);
+                for (int j = 0; j < D; j++)
+                    x[j] = beta_of(t) / beta_of(s) * x[j] + (alpha_of(t) - alpha_of(s) * beta_of(t) / beta_of(s)) * x0[j];
+            }
+            for (int j = 0; j < D; j++) want += (l1 ? fabs(g[j] - x[j]) : pow(g[j] - x[j], 2)) / D / B;
+        }
+        agree(got, want, l1 ? "kd, l1" : "kd, l2");
+        close_world(&w);
+    }
+}
+
+/* Denoising regression of v, labels dropped to the null class; and of x0 under a weight. */
+static void denoising(void **state)
+{
+    (void)state;
+    for (int weighted = 0; weighted < 2; weighted++) {
+        world w;
+        const char *keys[] = {"data.path", "toy:moons", "diffusion.class-drop", "0.4", "train.weight", weighted ? "snr" : "uniform", NULL};
+        open_world(&w, "denoise", "v", "v", keys);
+        rt_distill *d = &w.d;
+        int64_t one[] = {RT_BATCH};
+        rt_node *t = rt_randint(d->graph, "t", 1, one, T), *eps = rt_randn(d->graph, "eps", 2, d->shape),
+                *drop = rt_rand(d->graph, "drop", 1, one);
+        double got = loss_of(&w, (rt_node *[]){t, eps, drop}, 3), want = 0;
+        const int64_t *ts = rt_program_data(w.program, t), *ys = rt_program_data(w.program, d->inputs[1]);
+        const float *es = rt_program_data(w.program, eps), *data = rt_program_data(w.program, d->inputs[0]),
+                    *u = rt_program_data(w.program, drop);
+        int dropped = 0;
+        for (int i = 0; i < B; i++) {
+            double s = (double)ts[i] + 1, a = alpha_of(s), b = beta_of(s), x[D], v[D], x0[D];
+            int64_t y = u[i] < 0.4f ? ROWS - 1 : ys[i];
+            dropped += u[i] < 0.4f;
+            for (int j = 0; j < D; j++) x[j] = a * (double)data[i * D + j] + b * (double)es[i * D + j];
+            ask(&w, w.sets[0], x, s - 1, y, v);
+            x0_of(&w, &d->student, x, s, y, x0);
+            for (int j = 0; j < D; j++)
+                want += (weighted ? a * a / (b * b) * pow(x0[j] - (double)data[i * D + j], 2)
+                                  : pow(v[j] - (a * (double)es[i * D + j] - b * (double)data[i * D + j]), 2)) /
+                        D / B;
+        }
+        assert_true(dropped > 0 && dropped < B);
+        agree(got, want, weighted ? "denoise, x0 weighted by the SNR" : "denoise, v");
+        close_world(&w);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {cmocka_unit_test(progressive), cmocka_unit_test(conversion), cmocka_unit_test(knowledge),
+                                       cmocka_unit_test(denoising)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
