@@ -127,6 +127,7 @@ rt_status rt__run_open(rt__run *run, bool resume, rt_error *err)
         RT_TRY(rt_params_init(run->student, c->seed, err));
     if (run->origin && !run->scheduler) run->scheduler = run->origin->scheduler;
 
+    RT_TRY(d->method->plan(d)); /* what cannot be is refused before anything is written */
     snprintf(path, sizeof path, "%s/config.yaml", c->out);
     if (!resume && rt__file_exists(path))
         RT_RAISE(RT_E_IO, "%s: holds a run; give --resume to go on with it, --force to start again, or another --out", c->out);

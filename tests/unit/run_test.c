@@ -288,6 +288,9 @@ static void refusals(void **state)
     err = (rt_error){0};
     assert_int_equal(rt_run_train(&c, false, NULL, NULL, &err), RT_E_USAGE);
     assert_non_null(strstr(err.text, "3 does not divide 4"));
+    char path[128];
+    snprintf(path, sizeof path, "%s/refused", base);
+    assert_int_not_equal(access(path, F_OK), 0); /* nothing was written */
     rt_config none = config_of("denoise", "refused");
     err = (rt_error){0};
     assert_int_equal(rt_run_train(&none, false, NULL, NULL, &err), RT_E_USAGE);
