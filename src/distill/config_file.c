@@ -57,6 +57,7 @@ static rt_status write_keys(FILE *f, const rt_config *c, rt_error *err)
         char text[2 * RT_CONFIG_TEXT];
         size_t n = dot ? (size_t)(dot - name) : 0;
         RT_TRY(rt_config_get(c, name, text, sizeof text, err));
+        if (!*text) continue; /* not set: absent says so for every reader */
         if (dot && (strncmp(group, name, n) != 0 || group[n])) {
             snprintf(group, sizeof group, "%.*s", (int)n, name);
             fprintf(f, "%s:\n", group);

@@ -1,0 +1,70 @@
+# train and distill: run directories, resumption, refusals, signals.
+load common
+
+setup() { t=$BATS_TEST_TMPDIR; }
+
+teacher() { "$RETORT" train --data toy:moons --net examples/mlp.json --out "$t/teacher" --updates 30 --threads 1 -q "$@"; }
+
+@test "--json obeys the schemas, and the run directory holds what the contract says" {
+    obeys train train --data toy:moons --net examples/mlp.json --out "$t/teacher" --updates 30 --threads 1
+    for f in config.yaml metrics.jsonl metrics.csv checkpoints/update-30/manifest.json checkpoints/update-30/state.safetensors model/model_index.json \
+        model/unet/config.json model/unet/diffusion_pytorch_model.safetensors model/unet/diffusion_pytorch_model.raw.safetensors model/scheduler/scheduler_config.json; do
+        [ -s "$t/teacher/$f" ] || { echo "$f is missing"; return 1; }
+    done
+    obeys distill distill pd --teacher "$t/teacher" --out "$t/run" --steps 4,2,1 --updates 5 --batch 16 --threads 1
+    for n in 4 2 1; do
+        "$RETORT" inspect "$t/run/student-$n" >"$t/inspect"
+        grep -q "recipe       pd: $n step" "$t/inspect" || { cat "$t/inspect"; return 1; }
+    done
+    "$RETORT" sample "$t/run" --n 5 --out "$t/x.safetensors" 2>"$t/err" # its student/, by its own steps
+    obeys distill distill kd --teacher "$t/teacher" --out "$t/kd" --pairs 32 --teacher-steps 4 --updates 5 --batch 16 --threads 1
+}
+
+@test "the same command gives the same bits; --config repeats a run" {
+    teacher
+    cp -r "$t/teacher" "$t/first"
+    teacher --force
+    cmp "$t/first/model/unet/diffusion_pytorch_model.safetensors" "$t/teacher/model/unet/diffusion_pytorch_model.safetensors"
+    "$RETORT" train --config "$t/first/config.yaml" --out "$t/again" -q
+    cmp "$t/first/model/unet/diffusion_pytorch_model.safetensors" "$t/again/model/unet/diffusion_pytorch_model.safetensors"
+}
+
+@test "a run is not overwritten, and a resumption may not contradict it" {
+    teacher
+    fails 5 "exists already" train --data toy:moons --net examples/mlp.json --out "$t/teacher"
+    fails 2 "contradicts the run" train --out "$t/teacher" --resume --lr 0.5
+    fails 5 "config.yaml: cannot be opened" train --out "$t/empty" --resume
+}
+
+@test "wrong requests leave nothing behind" {
+    teacher
+    fails 2 "did you mean 'pd'" distill pdd --teacher "$t/teacher" --out "$t/run"
+    fails 2 "3 does not divide 4" distill pd --teacher "$t/teacher" --out "$t/run" --steps 4,3
+    fails 2 "guidance needs a null class" distill pd --teacher "$t/teacher" --out "$t/run" --guidance 2 --updates 1
+    fails 2 "did you mean 'train.lr'" train --data toy:moons --net examples/mlp.json --out "$t/none" --set train.lrr=1
+    fails 2 "did you mean toy:moons" train --data toy:moonz --net examples/mlp.json --out "$t/none"
+    fails 5 "" train --data toy:moons --net "$t/no.json" --out "$t/none"
+    [ ! -e "$t/none" ]
+}
+
+@test "an interrupted run leaves with 130 and goes on to the same bits" {
+    teacher
+    args=(train --data toy:moons --net examples/mlp.json --updates 3000 --threads 1 --set run.checkpoint-every=0 -q)
+    "$RETORT" "${args[@]}" --out "$t/whole"
+    "$RETORT" "${args[@]}" --out "$t/parts" 2>"$t/err" &
+    pid=$!
+    while [ ! -e "$t/parts/metrics.jsonl" ]; do sleep 0.01; done
+    kill -INT $pid
+    code=0
+    wait $pid || code=$?
+    [ "$code" -eq 130 ] || { echo "exit $code"; cat "$t/err"; return 1; }
+    "$RETORT" train --out "$t/parts" --resume -q
+    cmp "$t/whole/model/unet/diffusion_pytorch_model.safetensors" "$t/parts/model/unet/diffusion_pytorch_model.safetensors"
+}
+
+@test "--dry-run says what would be done and does nothing" {
+    "$RETORT" train --data toy:moons --net examples/mlp.json --out "$t/none" --dry-run >"$t/plan" 2>"$t/err"
+    grep -q 'train.lr: 0.001' "$t/plan"
+    grep -q 'updates of' "$t/err" || grep -q 'updates of' "$t/plan"
+    [ ! -e "$t/none" ]
+}
