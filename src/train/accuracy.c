@@ -38,7 +38,7 @@ rt_status rt__accuracy(rt__run *run, double *share, rt_error *err)
     if (run->d.process || !*c->data.holdout) return RT_OK;
     rt_dataset *ds;
     RT_TRY(rt_dataset_open(&ds, c->data.holdout, err));
-    rt_dataset_range(ds, c->data.low, c->data.high, false);
+    rt_dataset_range(ds, run->low, run->high, false);
     const rt_dataset_info *info = rt_dataset_describe(ds);
     rt_graph *g = rt_graph_new(RT_F32);
     rt_program *p = NULL;

@@ -22,12 +22,8 @@ static rt_status write_scheduler(rt__run *run, rt_scheduler_config *c, const cha
 {
     rt_distill *d = &run->d;
     rt_student_recipe *r = &c->recipe;
-    *r = (rt_student_recipe){.version = 1,
-                             .steps = d->steps,
-                             .null_class = d->null_class,
-                             .low = run->config->data.low,
-                             .high = run->config->data.high,
-                             .exact_in_diffusers = true};
+    *r = (rt_student_recipe){
+        .version = 1, .steps = d->steps, .null_class = d->null_class, .low = run->low, .high = run->high, .exact_in_diffusers = true};
     snprintf(r->method, sizeof r->method, "%s", run->config->method);
     snprintf(r->solver, sizeof r->solver, "ddim");
     for (int k = 0; k < d->steps && k < RT_RECIPE_STEPS; k++)
@@ -102,9 +98,7 @@ rt_status rt__run_pictures(rt__run *run, rt_error *err)
     rt__evaluator_close(&e);
     char path[PATH];
     snprintf(path, sizeof path, "%s/samples/update-%lld.png", run->config->out, (long long)run->at.updates);
-    if (s == RT_OK)
-        s = rt_png_grid(path, n, x, (int)d->shape[1], (int)d->shape[2], (int)d->shape[3], run->config->data.low, run->config->data.high, 10,
-                        2, err);
+    if (s == RT_OK) s = rt_png_grid(path, n, x, (int)d->shape[1], (int)d->shape[2], (int)d->shape[3], run->low, run->high, 10, 2, err);
     free(own);
     free(x);
     free(y);

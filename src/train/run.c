@@ -23,6 +23,7 @@ static rt_status open_teacher(rt__run *run, rt_error *err)
     run->first = m->params;
     d->process = m->process;
     d->null_class = (int)m->info.null_class;
+    if (c->data.low == -1 && c->data.high == 1) run->low = m->info.low, run->high = m->info.high; /* what the teacher was trained on */
     d->first = (rt_denoiser){.net = run->net, .set = run->first, .prediction = m->prediction};
     bool epsilon = !strcmp(rt_prediction_name(m->prediction), "epsilon");
     const char *name = *c->pd.prediction ? c->pd.prediction : epsilon && !strcmp(c->method, "pd") ? "v" : rt_prediction_name(m->prediction);
@@ -79,6 +80,33 @@ static rt_status check_data(const rt__run *run, rt_error *err)
     return RT_OK;
 }
 
+static rt_status one_of(const char *key, const char *value, const char *const *names, size_t n, rt_error *err)
+{
+    char all[160] = "";
+    for (size_t i = 0; i < n; i++) {
+        if (!strcmp(names[i], value)) return RT_OK;
+        snprintf(all + strlen(all), sizeof all - strlen(all), "%s%s", i ? ", " : "", names[i]);
+    }
+    const char *close = rt_closest(value, names, n);
+    RT_RAISE(RT_E_USAGE, "%s: '%s'%s%s%s; give one of %s", key, value, close ? "; did you mean '" : "", close ? close : "",
+             close ? "'?" : "", all);
+}
+
+/* Settings that are names: a wrong one must not pass for the default. */
+static rt_status check_names(const rt_config *c, rt_error *err)
+{
+    static const char *const schedules[] = {"constant", "linear", "cosine"}, *const optimisers[] = {"adam", "adamw", "sgd"},
+                             *const solvers[] = {"ddim"};
+    size_t backends = 0;
+    while (rt_backend_names()[backends]) backends++;
+    RT_TRY(one_of("train.lr-schedule", c->train.lr_schedule, schedules, RT_COUNT(schedules), err));
+    RT_TRY(one_of("train.optimiser", c->train.optimiser, optimisers, RT_COUNT(optimisers), err));
+    RT_TRY(one_of("pd.teacher-solver", c->pd.solver, solvers, RT_COUNT(solvers), err));
+    RT_TRY(one_of("kd.teacher-solver", c->kd.solver, solvers, RT_COUNT(solvers), err));
+    if (!(c->data.low < c->data.high)) RT_RAISE(RT_E_USAGE, "data.low: %g; must be less than data.high, %g", c->data.low, c->data.high);
+    return *c->backend ? one_of("backend", c->backend, rt_backend_names(), backends, err) : RT_OK;
+}
+
 rt_status rt__run_open(rt__run *run, bool resume, rt_error *err)
 {
     const rt_config *c = run->config;
@@ -90,15 +118,18 @@ rt_status rt__run_open(rt__run *run, bool resume, rt_error *err)
     for (int i = 0; rt__methods[i]; i++)
         if (!strcmp(rt__methods[i]->name, c->method)) d->method = rt__methods[i];
     if (!d->method) RT_RAISE(RT_E_USAGE, "unknown method '%s'; `retort list methods` prints all", c->method);
+    RT_TRY(check_names(c, err));
     if (!*c->out) RT_RAISE(RT_E_USAGE, "no run directory; give --out");
     if (d->method->needs_data && !*c->data.path) RT_RAISE(RT_E_USAGE, "%s learns from data; give --data", c->method);
     if (d->method->needs_teacher && !*c->teacher) RT_RAISE(RT_E_USAGE, "%s needs a model to distil; give --teacher", c->method);
     if (*c->data.path) {
         RT_TRY(rt_dataset_open(&run->data, c->data.path, err));
         if (c->data.limit > 0) RT_TRY(rt_dataset_limit(run->data, c->data.limit, err));
-        rt_dataset_range(run->data, c->data.low, c->data.high, c->data.flip);
     }
+    run->low = c->data.low;
+    run->high = c->data.high;
     RT_TRY(d->method->needs_teacher ? open_teacher(run, err) : open_net(run, err));
+    if (run->data) rt_dataset_range(run->data, run->low, run->high, c->data.flip);
     const rt_net_info *i = rt_net_describe(run->net);
     d->classes = i->classes;
     d->data = run->data;

@@ -29,6 +29,7 @@ typedef struct rt__run {
     rt_scheduler *scheduler;
     rt_params *student, *teacher, *first, *shown;
     rt_dataset *data;
+    double low, high; /* the model's range */
     rt__position at;
 } rt__run;
 

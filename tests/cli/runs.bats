@@ -42,6 +42,8 @@ teacher() { "$RETORT" train --data toy:moons --net examples/mlp.json --out "$t/t
     fails 2 "3 does not divide 4" distill pd --teacher "$t/teacher" --out "$t/run" --steps 4,3
     fails 2 "guidance needs a null class" distill pd --teacher "$t/teacher" --out "$t/run" --guidance 2 --updates 1
     fails 2 "did you mean 'train.lr'" train --data toy:moons --net examples/mlp.json --out "$t/none" --set train.lrr=1
+    fails 2 "did you mean 'linear'" train --data toy:moons --net examples/mlp.json --out "$t/none" --set train.lr-schedule=linaer
+    fails 2 "pd.teacher-solver" distill pd --teacher "$t/teacher" --out "$t/none" --teacher-solver heun
     fails 2 "did you mean toy:moons" train --data toy:moonz --net examples/mlp.json --out "$t/none"
     fails 5 "" train --data toy:moons --net "$t/no.json" --out "$t/none"
     [ ! -e "$t/none" ]
