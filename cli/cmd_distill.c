@@ -22,7 +22,7 @@ const cli_command cli_distill_command = {
     .text = "Makes a student of --teacher that needs a few network calls per sample. METHOD is a row of `retort list methods`:\n"
             "pd halves the number of steps round by round, kd learns one step from pairs of noise and teacher sample.\n"
             "Without --data the teacher's own samples are learnt from. Each student is a folder that carries its sampling recipe.",
-    .examples = "retort distill pd --teacher models/fashion-mnist-small --out run --steps 8,4,2,1 --updates 100",
+    .examples = "retort distill pd --teacher models/fashion-mnist-small --out run --teacher-steps 4 --steps 2,1 --updates 50",
     .options = options,
     .shared = cli_run_options,
     .shared_title = "Options of runs",

@@ -32,8 +32,11 @@ typed() {
         done
         [ -z "$missing" ] || continue
         echo "$line"
+        mkdir "$n" # two examples may write the same name
+        ln -s "$PWD/examples" "$n/"
+        [ -d models ] && ln -s "$PWD/models" "$n/"
         # shellcheck disable=SC2086 # the words of the line
-        $line >log 2>&1 </dev/null || { cat log; return 1; }
+        (cd "$n" && $line) >log 2>&1 </dev/null || { cat log; return 1; }
         n=$((n + 1))
     done < <(typed)
     echo "$n examples"
