@@ -11,7 +11,7 @@ rt_graph *rt_graph_new(rt_dtype dtype)
     rt_graph *g = calloc(1, sizeof *g);
     if (!g) return NULL;
     g->real = dtype;
-    g->passes = RT_PASS_SHARE | RT_PASS_FOLD | RT_PASS_HOIST | RT_PASS_REUSE;
+    g->passes = RT_PASS_SHARE | RT_PASS_FOLD | RT_PASS_HOIST | RT_PASS_REUSE | RT_PASS_LAYOUT;
     g->inert = (rt_node){.graph = g, .path = "", .dtype = dtype, .id = -1};
     g->path = "";
     if (dtype != RT_F32 && dtype != RT_F64) rt_fail(g, "a graph computes in F32 or F64, not %s", rt_dtype_name(dtype));

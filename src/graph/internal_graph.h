@@ -11,7 +11,8 @@ struct rt_graph {
     rt_dtype real;
     rt_error error; /* the first failure sticks */
     unsigned passes;
-    rt_node inert; /* what builders return once the graph has failed: op == NULL */
+    int force_block; /* for tests: images enter in blocks of so many channels where that divides them */
+    rt_node inert;   /* what builders return once the graph has failed: op == NULL */
 
     rt_node **nodes; /* in order of construction: inputs come before their users */
     int n_nodes, room;

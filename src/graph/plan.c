@@ -13,7 +13,7 @@ enum { LINE = 64 };
 
 void rt__program_view(const rt_program *p, const rt_node *n, rt_view *view)
 {
-    *view = (rt_view){.dtype = n->dtype, .rank = n->rank, .count = 1};
+    *view = (rt_view){.dtype = n->dtype, .rank = n->rank, .block = n->block, .count = 1};
     for (int i = 0; i < n->rank; i++) {
         view->dim[i] = n->shape[i] < 0 ? -n->shape[i] * p->batch : n->shape[i];
         view->count *= view->dim[i];
@@ -28,19 +28,12 @@ static bool has_batch(const rt_node *n) { return n->rank > 0 && n->shape[0] < 0;
  * By id, except that an update waits for every reader of the version it replaces. */
 
 typedef struct order {
-    rt_graph *g;
-    unsigned char *live, *placed;
+    const rt_program *p;
+    unsigned char *placed;
     const rt_node **list;
     int n;
     bool cycle;
 } order;
-
-static void mark_live(order *o, const rt_node *n)
-{
-    if (o->live[n->id]) return;
-    o->live[n->id] = 1;
-    for (int i = 0; i < n->n_in; i++) mark_live(o, n->in[i]);
-}
 
 static bool reads_version(const rt_node *n, const rt_params *set, int version)
 {
@@ -67,9 +60,9 @@ static void place(order *o, const rt_node *n)
     for (int i = 0; i < n->n_in; i++) place(o, n->in[i]);
     if (n->op->flags & RT_ROW_UPDATE) {
         const rt__update_attr *a = n->attr;
-        for (int i = 0; i < o->g->n_nodes; i++) {
-            const rt_node *reader = o->g->nodes[i];
-            if (o->live[i] && reader != n && reads_version(reader, a->set, a->version)) place(o, reader);
+        for (int i = 0; i < o->p->n_nodes; i++) {
+            const rt_node *reader = o->p->nodes[i];
+            if (reader != n && reads_version(reader, a->set, a->version)) place(o, reader);
         }
     }
     o->placed[n->id] = DONE;
@@ -191,9 +184,9 @@ static bool place_storages(rt_program *p)
 rt_status rt__plan(rt_program *p, const rt_program_spec *spec, rt_error *err)
 {
     rt_graph *g = p->graph;
-    int n_nodes = p->n_nodes = g->n_nodes;
+    int n_nodes = p->n_nodes;
     size_t n = (size_t)n_nodes;
-    order o = {.g = g, .live = calloc(n, 1), .placed = calloc(n, 1), .list = calloc(n, sizeof *o.list)};
+    order o = {.p = p, .placed = calloc(n, 1), .list = calloc(n, sizeof *o.list)};
     unsigned char *stage = calloc(n, 1);
     int *last = calloc(n, sizeof *last);
     p->storage_of = rt__arena_alloc(&p->arena, n * sizeof *p->storage_of);
@@ -201,15 +194,13 @@ rt_status rt__plan(rt_program *p, const rt_program_spec *spec, rt_error *err)
     p->is_output = rt__arena_alloc(&p->arena, n * sizeof *p->is_output);
     p->steps = rt__arena_alloc(&p->arena, n * sizeof *p->steps);
     rt_status status = RT_OK;
-    if (!o.live || !o.placed || !o.list || !stage || !last || !p->storage_of || !p->storages || !p->is_output || !p->steps) {
+    if (!o.placed || !o.list || !stage || !last || !p->storage_of || !p->storages || !p->is_output || !p->steps) {
         status = rt_error_set(err, RT_E_MEMORY, "out of memory for the plan of %d nodes", n_nodes);
         goto done;
     }
 
-    for (int i = 0; i < spec->n_outputs; i++) mark_live(&o, spec->outputs[i]), p->is_output[spec->outputs[i]->id] = true;
-    for (int i = 0; i < spec->n_updates; i++) mark_live(&o, spec->updates[i]);
-    for (int i = 0; i < n_nodes; i++)
-        if (o.live[i]) place(&o, g->nodes[i]);
+    for (int i = 0; i < spec->n_outputs; i++) p->is_output[p->lowered[spec->outputs[i]->id]->id] = true;
+    for (int i = 0; i < n_nodes; i++) place(&o, p->nodes[i]);
     if (o.cycle) {
         status = rt_error_set(err, RT_E_INTERNAL, "an update and a reader of the values it replaces wait for each other");
         goto done;
@@ -251,7 +242,7 @@ rt_status rt__plan(rt_program *p, const rt_program_spec *spec, rt_error *err)
     /* last use of each node, through views; outputs are kept */
     for (int i = 0; i < p->n_steps; i++)
         for (int j = 0; j < p->steps[i].node->n_in; j++) use(last, p->steps[i].node->in[j], i);
-    for (int i = 0; i < spec->n_outputs; i++) use(last, spec->outputs[i], INT_MAX);
+    for (int i = 0; i < spec->n_outputs; i++) use(last, p->lowered[spec->outputs[i]->id], INT_MAX);
 
     /* storages in order of execution, so that a result may take over the buffer of an input that dies with it */
     for (int i = 0; i < n_nodes; i++) p->storage_of[i] = -1;
@@ -287,7 +278,7 @@ rt_status rt__plan(rt_program *p, const rt_program_spec *spec, rt_error *err)
                 bool once = true; /* the same storage as two inputs is read at other places, too */
                 for (int l = 0; l < v->n_in; l++) once &= l == j || p->storage_of[v->in[l]->id] != s || v->in[l] == x;
                 if (p->storages[s].offset >= 0 && p->storages[s].last == step && in.count == out.count && x->dtype == v->dtype &&
-                    in.rank == out.rank && !memcmp(in.dim, out.dim, sizeof in.dim) && once)
+                    in.rank == out.rank && in.block == out.block && !memcmp(in.dim, out.dim, sizeof in.dim) && once)
                     taken = s;
             }
         }
@@ -297,7 +288,7 @@ rt_status rt__plan(rt_program *p, const rt_program_spec *spec, rt_error *err)
         if (last[v->id] > s->last) s->last = last[v->id];
         if (st->stage == RT_STAGE_PROLOGUE || st->join || v->op->flags & RT_ROW_UPDATE) s->first = 0, s->last = INT_MAX;
     }
-    for (int i = 0; i < spec->n_outputs; i++) see_through_views(p, spec->outputs[i]);
+    for (int i = 0; i < spec->n_outputs; i++) see_through_views(p, p->lowered[spec->outputs[i]->id]);
     if (p->mixed == NULL) /* per-slice values that a joined step reads would be those of the last slice only: they must be sums */
         for (int i = 0; i < p->n_steps; i++) {
             const rt_node *v = p->steps[i].node;
@@ -306,7 +297,6 @@ rt_status rt__plan(rt_program *p, const rt_program_spec *spec, rt_error *err)
         }
     if (!place_storages(p)) status = rt_error_set(err, RT_E_INTERNAL, "the memory plan overlaps itself or memory is out");
 done:
-    free(o.live);
     free(o.placed);
     free((void *)o.list);
     free(stage);

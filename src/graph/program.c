@@ -117,7 +117,7 @@ static bool updates_set(const rt_program *p, const rt_params *set)
 static rt_status watch_sets(rt_program *p, rt_error *err)
 {
     for (int i = 0; i < p->n_nodes; i++) {
-        const rt_node *v = p->graph->nodes[i];
+        const rt_node *v = p->nodes[i];
         if (p->storage_of[i] < 0 || v->op != rt__ops_f32[RT_OP_param]) continue;
         rt_params *set = ((const rt__param_attr *)v->attr)->set;
         bool known = updates_set(p, set);
@@ -142,6 +142,7 @@ rt_status rt_compile(rt_program **program, rt_graph *g, const rt_program_spec *s
     p->backend = spec->backend ? spec->backend : rt_backend_find(NULL);
     p->threads = spec->threads > 0 ? spec->threads : omp_get_num_procs();
     rt_status status = allocate_roles(spec, err);
+    if (status == RT_OK) status = rt__lower(p, spec, err);
     if (status == RT_OK) status = rt__plan(p, spec, err);
     if (status == RT_OK) {
         p->block = aligned_alloc(64, p->block_bytes + 64);
@@ -229,8 +230,11 @@ rt_status rt_run(rt_program *p, const rt_clock *clock, rt_error *err)
 
 void *rt_program_data(rt_program *p, const rt_node *node)
 {
-    if (node->graph != p->graph || node->id < 0 || node->id >= p->n_nodes || p->storage_of[node->id] < 0) return NULL;
-    return p->is_output[node->id] || node->op == rt__ops_f32[RT_OP_input] ? p->storages[p->storage_of[node->id]].data : NULL;
+    if (node->graph != p->graph || node->id < 0 || node->id >= p->n_lowered || !p->lowered[node->id]) return NULL;
+    const rt_node *copy = p->lowered[node->id];
+    while (node->op == rt__ops_f32[RT_OP_input] && copy->op != node->op) copy = copy->in[0]; /* what callers write is plain */
+    if (p->storage_of[copy->id] < 0) return NULL;
+    return p->is_output[copy->id] || node->op == rt__ops_f32[RT_OP_input] ? p->storages[p->storage_of[copy->id]].data : NULL;
 }
 
 int64_t rt_program_count(const rt_program *p, const rt_node *node)

@@ -1,4 +1,4 @@
-/* program.h -- a compiled program: the schedule, the storage plan and the steps. Made by plan.c, run by program.c. */
+/* program.h -- a compiled program: the schedule, the storage plan and the steps. Made by lower.c and plan.c, run by program.c. */
 #ifndef RT_GRAPH_PROGRAM_H
 #define RT_GRAPH_PROGRAM_H
 
@@ -40,11 +40,14 @@ struct rt_program {
     int n_steps, n_prologue;
     const rt_node *mixed; /* the node that forbids slices, if any */
 
-    int n_nodes;     /* of the graph when compiled */
-    int *storage_of; /* node id -> storage, -1: not in the program */
+    rt_node **nodes; /* the program's own copies, in an order that can be run */
+    int n_nodes;
+    rt_node **lowered; /* by id in the graph when compiled: the copy that callers see, NULL: not in the program */
+    int n_lowered;
+    int *storage_of; /* id of a copy -> storage, -1: has none */
     rt__storage *storages;
     int n_storages;
-    bool *is_output; /* by node id */
+    bool *is_output; /* by id of a copy */
 
     void *block;
     size_t block_bytes;
@@ -60,6 +63,7 @@ struct rt_program {
     rt_profile_row *rows;
 };
 
+rt_status rt__lower(rt_program *p, const rt_program_spec *spec, rt_error *err);
 rt_status rt__plan(rt_program *p, const rt_program_spec *spec, rt_error *err);
 void rt__program_view(const rt_program *p, const rt_node *n, rt_view *view);
 

@@ -26,6 +26,9 @@ struct rt_node {
     rt_dtype dtype;
     int rank;
     int64_t shape[RT_MAX_RANK]; /* extent 0 may be -k: k times the batch */
+    /* Layout of an image (N,C,H,W), chosen when a program is made: its channels lie in blocks of so many, [N][C/block][H W][block]. 0 and 1:
+     * plain. Shapes stay logical. */
+    int block;
 };
 
 /* How a row treats the batch symbol on axis 0. */
@@ -35,11 +38,19 @@ typedef enum rt_batch_rule {
     RT_MIXES /* needs all samples at once */
 } rt_batch_rule;
 
-/* A value with its memory: extents are numbers here. Buffers are dense, row-major and 64-byte aligned; nothing overlaps. */
+/* How a row treats images whose channels lie in blocks. */
+typedef enum rt_layout_rule {
+    RT_LAYOUT_PLAIN,  /* does not know them: operands are made plain */
+    RT_LAYOUT_MAPS,   /* takes all images in one layout, which its result has, too */
+    RT_LAYOUT_READS,  /* takes all images in one layout; its result is plain */
+    RT_LAYOUT_BACKEND /* a convolution: plain for the reference, for a backend what its `block` says */
+} rt_layout_rule;
+
+/* A value with its memory: extents are numbers here. Buffers are dense, row-major (blocks: see rt_node) and 64-byte aligned; nothing overlaps. */
 typedef struct rt_view {
     void *data;
     rt_dtype dtype;
-    int rank;
+    int rank, block;
     int64_t dim[RT_MAX_RANK], count;
 } rt_view;
 
@@ -60,6 +71,7 @@ struct rt_op {
     int min_in, max_in;  /* arity; max_in -1: any number */
     size_t attr_size;
     rt_batch_rule batch;
+    rt_layout_rule layout;
     enum { RT_ROW_SOURCE = 1, RT_ROW_RANDOM = 2, RT_ROW_INPLACE = 4, RT_ROW_VIEW = 8, RT_ROW_UPDATE = 16 } flags;
     /* SOURCE: no kernel, the plan supplies the memory (input, parameter, constant). RANDOM: depends on the clock, never folded or hoisted.
      * INPLACE: the kernel reads element i of an input before it writes element i, so out may be in[0]'s (or, if of the same shape, any input's)
@@ -67,6 +79,8 @@ struct rt_op {
 
     /* Fills y->dtype, rank and shape from the inputs and attributes, or fails with rt__bad and returns false. */
     bool (*shape)(rt_node *y);
+    /* May y, whose inputs' images have blocks of b channels, be computed in that layout? NULL: always. */
+    bool (*blockable)(const rt_node *y, int b);
     /* gx[i] = gradient for input i, as nodes; gx starts as NULLs (no gradient: indices, conditions). Broadcasting is undone by the caller. */
     void (*grad)(rt_node *y, rt_node *gy, rt_node **gx);
     /* The same value in simpler rows: a row without `grad` is differentiated through it. Never reads y itself. */
@@ -180,6 +194,9 @@ struct rt_backend {
     const char *name;
     const char *(*version)(void);
     void *(*prepare)(const rt_call *c, int threads, size_t *scratch);
+    /* The block in which a RT_LAYOUT_BACKEND row takes its input, or gives its result (-1); NULL: all are plain. A node for which any of them is
+     * not plain must not be refused by prepare. */
+    int (*block)(const rt_node *y, int input);
     void (*run)(const rt_call *c);
     void (*release)(void *state);
 };

@@ -2,7 +2,7 @@
  *
  * A case is a sample with L = sum(y * projection), projection fixed normal numbers, and G = dL/d(inputs). One check per property walks all
  * rows; a failure prints row, sample and figure. */
-#include "graph/internal_graph.h"
+#include "graph/program.h"
 #include "tolerances.h"
 
 #include <math.h>
@@ -450,6 +450,33 @@ static int expansion(int op, int k)
     return failures;
 }
 
+/* Images in blocks of 2 and 3 channels, wherever those divide them. */
+static bool met[RT_OPS]; /* did the row work on blocks? */
+
+static int layouts(int op, int k)
+{
+    specimen s;
+    if (!specimen_build(&s, RT_F64, op, k)) return -1;
+    int failures = 0;
+    values want = evaluate(&s, &plain);
+    for (int b = 2; b <= 3; b++) {
+        s.g->force_block = b;
+        rt_node *nodes[MAX_VALUES];
+        running r = start(&s, nodes, outcomes(&s, nodes), &plain);
+        go(&r);
+        values got = take(&r, nodes, want.n);
+        failures += compare(b == 2 ? "blocks of 2" : "blocks of 3", rt__ops_f32[op], k, &got, &want, TOL_SLICES, TOL_SLICES);
+        for (int i = 0; i < r.p->n_nodes; i++)
+            for (int j = 0; j < r.p->nodes[i]->n_in; j++)
+                for (int o = 0; o < RT_OPS; o++) met[o] |= r.p->nodes[i]->op == rt__ops_f32[o] && r.p->nodes[i]->in[j]->block > 1;
+        values_free(&got);
+        rt_program_free(r.p);
+    }
+    values_free(&want);
+    rt_graph_free(s.g);
+    return failures;
+}
+
 /* A kernel that may write over its input is called so, by hand. */
 static int in_place(int op, int k)
 {
@@ -617,7 +644,16 @@ WALK(other_backends)
 WALK(thread_counts)
 WALK(expansion)
 WALK(in_place)
+WALK(layouts)
 WALK(slices)
+
+static void test_layouts_are_met(void **state)
+{
+    (void)state;
+    for (int op = 0; op < RT_OPS; op++)
+        if ((rt__ops_f32[op]->layout == RT_LAYOUT_MAPS || rt__ops_f32[op]->layout == RT_LAYOUT_READS) && !met[op])
+            fail_msg("%s: no sample is an image whose channels 2 or 3 divide", rt__ops_f32[op]->name);
+}
 
 int main(void)
 {
@@ -627,6 +663,7 @@ int main(void)
         cmocka_unit_test(test_single_precision),  cmocka_unit_test(test_other_backends),
         cmocka_unit_test(test_thread_counts),     cmocka_unit_test(test_expansion),
         cmocka_unit_test(test_in_place),          cmocka_unit_test(test_slices),
+        cmocka_unit_test(test_layouts),           cmocka_unit_test(test_layouts_are_met),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,10 +1,11 @@
 /* onednn.c -- the CPU backend: convolutions and matrix products through oneDNN.
  *
- * Values between operators are dense NCHW. A primitive names the formats it works fastest in; where they differ, its operands are reordered into
- * scratch before and its result after:
+ * Images lie in blocks of 16 channels (nChw16c) from one convolution to the next where the processor has AVX-512 and 16 divides their channels:
+ * Winograd knows no other layout and direct convolutions are as fast in it as in any. Other operands are plain; where a primitive wants them
+ * otherwise, they are reordered into scratch before it runs, or its result after:
  *
- *     x (NCHW) --reorder--> x (blocked) --+
- *     w (OIHW) --reorder--> w (packed) ---+--> primitive --> y (blocked) --reorder--> y (NCHW)
+ *     w (OIHW) --reorder--> w (packed) ---+
+ *     x (nChw16c) ------------------------+--> primitive --> y (nChw16c)
  *
  * Everything is made in prepare; run sets pointers and executes. The choice of algorithm is a rule, not a measurement, so that equal commands give
  * equal bits. The reference kernels are slower down to the smallest sizes (8 channels of 8x8, 16x16 matrices), so none is left to them.
@@ -18,7 +19,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { OPERANDS = 4, LINE = 64 };
+enum { OPERANDS = 4, LINE = 64, BLOCK = 16 };
 
 /* One operand of a primitive: where it comes from, and its way into the primitive's format. */
 typedef struct operand {
@@ -205,12 +206,13 @@ static job *prepare_conv(const rt_call *c, conv_kind kind)
 
     md_own any[3] = {0}, user[4] = {0};
     dnnl_dims_t bd = {w->dim[0]};
-    md_tag(&any[0], 4, xd, dnnl_format_tag_any);
+    bool x_blocked = x->block == BLOCK, y_blocked = y->block == BLOCK;
+    md_tag(&any[0], 4, xd, x_blocked ? dnnl_nChw16c : dnnl_format_tag_any);
     md_tag(&any[1], wn, wd, dnnl_format_tag_any);
-    md_tag(&any[2], 4, yd, dnnl_format_tag_any);
-    md_tag(&user[0], 4, xd, dnnl_nchw);
+    md_tag(&any[2], 4, yd, y_blocked ? dnnl_nChw16c : dnnl_format_tag_any);
+    md_tag(&user[0], 4, xd, x_blocked ? dnnl_nChw16c : dnnl_nchw);
     md_tag(&user[1], wn, wd, grouped ? dnnl_goihw : dnnl_oihw);
-    md_tag(&user[2], 4, yd, dnnl_nchw);
+    md_tag(&user[2], 4, yd, y_blocked ? dnnl_nChw16c : dnnl_nchw);
     md_tag(&user[3], 1, bd, dnnl_x);
 
     bool winograd = winograd_pays(conv, w, y);
@@ -249,6 +251,17 @@ static job *prepare_conv(const rt_call *c, conv_kind kind)
     if (ok) return j;
     release(j);
     return NULL;
+}
+
+/* Images of conv2d (x, w, b) -> y, conv2d_data (gy, w) -> gx and conv2d_weight (x, gy) -> w; weights are plain. */
+static int block(const rt_node *y, int input)
+{
+    bool weight = y->op == rt__ops_f32[RT_OP_conv2d_weight];
+    const rt_node *v = input < 0 ? y : y->in[input];
+    bool image = weight ? input >= 0 : input <= 0;
+    const rt_conv *conv = &((const rt__conv_attr *)y->attr)->conv;
+    bool wide = ((int)dnnl_get_effective_cpu_isa() & dnnl_cpu_isa_avx512_core) == dnnl_cpu_isa_avx512_core; /* levels are sets of bits */
+    return wide && image && conv->groups == 1 && v->shape[1] % BLOCK == 0 ? BLOCK : 1;
 }
 
 /* ---- matrix products: leading axes are one batch, or absent from one side */
@@ -308,8 +321,8 @@ static bool is_pointwise(const rt_call *c)
 {
     const rt_conv *conv = &((const rt__conv_attr *)c->node->attr)->conv;
     const rt_view *w = &c->in[1];
-    return w->dim[2] == 1 && w->dim[3] == 1 && conv->stride[0] == 1 && conv->stride[1] == 1 && conv->groups == 1 &&
-           !(conv->pad[0] | conv->pad[1] | conv->pad[2] | conv->pad[3]);
+    return c->in[0].block <= 1 && c->out.block <= 1 && w->dim[2] == 1 && w->dim[3] == 1 && conv->stride[0] == 1 && conv->stride[1] == 1 &&
+           conv->groups == 1 && !(conv->pad[0] | conv->pad[1] | conv->pad[2] | conv->pad[3]);
 }
 
 /* A 1x1 convolution is a matrix times each image as it lies, without reorders: y[n] (O,HW) = w x[n], gx[n] (C,HW) = w^T gy[n]. */
@@ -336,4 +349,5 @@ static void *prepare(const rt_call *c, int threads, size_t *scratch)
     return j;
 }
 
-const rt_backend rt__backend_onednn = {.name = "onednn", .version = version, .prepare = prepare, .run = run, .release = release};
+const rt_backend rt__backend_onednn = {
+    .name = "onednn", .version = version, .prepare = prepare, .block = block, .run = run, .release = release};

@@ -88,6 +88,7 @@ static rt_node *sample1(rt_graph *g, int k, rt_node *(*f)(rt_node *))
     case -1: return f(rt_input(g, "a", RT_I64, 1, (int64_t[]){3}));
     case 0: return f(rt_scale(IN("a", 3, 17), 2));
     case 1: return f(IN("a", RT_BATCH, 5));
+    case 2: return f(IN("a", RT_BATCH, 6, 1, 3));
     default: return NULL;
     }
 }
@@ -106,13 +107,14 @@ static rt_node *silu_grad_sample(rt_graph *g, int k)
     switch (k) {
     case -1: return rt__emit2(RT_OP_silu_grad, IN("a", 3), IN("b", 4), NULL);
     case 0: return rt__emit2(RT_OP_silu_grad, IN("a", 3, 17), IN("b", 3, 17), NULL);
+    case 1: return rt__emit2(RT_OP_silu_grad, IN("a", RT_BATCH, 6, 1, 3), IN("b", RT_BATCH, 6, 1, 3), NULL);
     default: return NULL;
     }
 }
 
 #define ROW1(op, text)                                                                                                                     \
-    .name = #op, .formula = text, .min_in = 1, .max_in = 1, .flags = RT_ROW_INPLACE, .shape = unary_shape, .run = op##_run,                \
-    .sample = op##_sample
+    .name = #op, .formula = text, .min_in = 1, .max_in = 1, .layout = RT_LAYOUT_MAPS, .flags = RT_ROW_INPLACE, .shape = unary_shape,       \
+    .run = op##_run, .sample = op##_sample
 
 const rt_op RT_ROW(tanh) = {ROW1(tanh, "tanh x"), .grad = tanh_grad};
 const rt_op RT_ROW(sigmoid) = {ROW1(sigmoid, "1/(1 + e^-x)"), .grad = sigmoid_grad};
@@ -123,6 +125,7 @@ const rt_op RT_ROW(silu_grad) = {.name = "silu_grad",
                                  .formula = "gy s (1 + x (1 - s)), s = 1/(1 + e^-x)",
                                  .min_in = 2,
                                  .max_in = 2,
+                                 .layout = RT_LAYOUT_MAPS,
                                  .flags = RT_ROW_INPLACE,
                                  .shape = silu_grad_shape,
                                  .expand = silu_grad_expand,

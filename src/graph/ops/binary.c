@@ -27,6 +27,18 @@ static bool compare_shape(rt_node *y)
     return true;
 }
 
+/* Blocks tie the pixels of an image together: an operand has all of them or one. */
+static bool same_pixels(const rt_node *y, int b)
+{
+    (void)b;
+    for (int i = 0; i < y->n_in; i++) {
+        const rt_node *x = y->in[i];
+        int64_t h = x->rank > 1 ? x->shape[x->rank - 2] : 1, w = x->rank > 0 ? x->shape[x->rank - 1] : 1;
+        if (!(h == 1 && w == 1) && !(h == y->shape[2] && w == y->shape[3])) return false;
+    }
+    return true;
+}
+
 /* y = f(a, b) over merged loops; the innermost runs over contiguous elements or one that stands still. */
 #define INNER(T, expr) _Pragma("omp simd") for (int64_t i = 0; i < n; i++) y[i] = (T)(expr)
 
@@ -228,12 +240,14 @@ static rt_node *where_sample(rt_graph *g, int k)
     case -1: return rt_where(rt_less(IN("c", 2), IN("d", 2)), IN("a", 3), IN("b", 3));
     case 0: return rt_where(rt_less(IN("c", 3, 7), IN("d", 3, 7)), IN("a", 3, 7), IN("b", 3, 7));
     case 1: return rt_where(rt_less(IN("c", RT_BATCH, 1), IN("d", RT_BATCH, 1)), IN("a", RT_BATCH, 5), IN("b", 5));
+    case 2: return rt_where(rt_less(IN("c", RT_BATCH, 6, 2, 3), IN("d", 6, 1, 1)), IN("a", RT_BATCH, 6, 2, 3), IN("b", 1, 6, 2, 3));
     default: return NULL;
     }
 }
 
 #define ROW2(op, text, rule, flag)                                                                                                         \
-    .name = #op, .formula = text, .min_in = 2, .max_in = 2, .flags = flag, .shape = rule, .run = op##_run, .sample = op##_sample
+    .name = #op, .formula = text, .min_in = 2, .max_in = 2, .layout = RT_LAYOUT_MAPS, .blockable = same_pixels, .flags = flag,             \
+    .shape = rule, .run = op##_run, .sample = op##_sample
 
 const rt_op RT_ROW(add) = {ROW2(add, "a + b", binary_shape, RT_ROW_INPLACE), .grad = add_grad};
 const rt_op RT_ROW(sub) = {ROW2(sub, "a - b", binary_shape, RT_ROW_INPLACE), .grad = sub_grad};
@@ -247,6 +261,8 @@ const rt_op RT_ROW(where) = {.name = "where",
                              .formula = "a where the condition holds, else b",
                              .min_in = 3,
                              .max_in = 3,
+                             .layout = RT_LAYOUT_MAPS,
+                             .blockable = same_pixels,
                              .shape = where_shape,
                              .grad = where_grad,
                              .run = where_run,

@@ -66,15 +66,30 @@ typedef struct loops {
     int64_t dim[RT_MAX_RANK], stride[3][RT_MAX_RANK];
 } loops;
 
+/* The extents of a value as it lies in memory: an image in blocks of b channels is (N,C/b,HW,b), and what broadcasts against it follows. */
+static inline rt_view as_stored(const rt_view *v, int64_t b)
+{
+    if (b <= 1) return *v;
+    rt_view s = *v;
+    int64_t d[4] = {1, 1, 1, 1};
+    for (int i = 0; i < v->rank; i++) d[4 - v->rank + i] = v->dim[i];
+    int64_t inside = d[1] > 1 ? b : 1, stored[4] = {d[0], d[1] / inside, d[2] * d[3], inside};
+    s.rank = 4;
+    memcpy(s.dim, stored, sizeof stored);
+    return s;
+}
+
 static inline loops merge_loops(const rt_call *c, int operands)
 {
     loops l = {0};
     int64_t step[3] = {1, 1, 1};
-    for (int i = c->out.rank - 1; i >= 0; i--) {
-        int64_t n = c->out.dim[i], s[3] = {0, 0, 0};
+    rt_view y = as_stored(&c->out, c->out.block), x[3];
+    for (int o = 0; o < operands; o++) x[o] = as_stored(&c->in[o], c->out.block);
+    for (int i = y.rank - 1; i >= 0; i--) {
+        int64_t n = y.dim[i], s[3] = {0, 0, 0};
         for (int o = 0; o < operands; o++) {
-            int j = i - (c->out.rank - c->in[o].rank);
-            int64_t d = j < 0 ? 1 : c->in[o].dim[j];
+            int j = i - (y.rank - x[o].rank);
+            int64_t d = j < 0 ? 1 : x[o].dim[j];
             s[o] = d == 1 ? 0 : step[o];
             step[o] *= d;
         }

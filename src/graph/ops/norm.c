@@ -7,7 +7,7 @@
  *
  * stats is a cache of a function of x that spares the second row a pass over memory. So gx is the total derivative with respect to x, no
  * gradient flows into stats, and the expansions compute everything from x: second derivatives are right although the first are fused. */
-#include "graph/row.h"
+#include "graph/ops/kernel.h"
 
 #include <tgmath.h>
 
@@ -146,80 +146,133 @@ static void group_norm_grad(rt_node *y, rt_node *gy, rt_node **gx)
     for (int i = 0; i < 2; i++) gx[2 + i] = rt_reshape(rt_slice(both, 0, i, i + 1, 1), 1, y->in[2]->shape);
 }
 
-/* ---- kernels. Sums run in `real` over short stretches, in double over stretches, and of differences from a number near the mean: so a mean far
+/* ---- kernels. Channels lie in blocks of b, [C/b][HW][b]; plain images are b = 1, where the pixels are the vector, otherwise the channels of a
+ * block are. Sums run in `real` over short stretches, in double over stretches, and of differences from a number near the mean: so a mean far
  * above the deviation costs no digits. */
 
 typedef struct extents {
-    int64_t n, c, g, cg, hw; /* samples, channels, groups, channels of a group, pixels */
+    int64_t n, c, g, cg, hw, b; /* samples, channels, groups, channels of a group, pixels, channels of a block */
+    int64_t span;               /* channels of the smallest run of whole blocks that holds whole groups: what one thread works on */
 } extents;
 
 static extents extents_of(const rt_call *c)
 {
     const rt_view *x = &c->in[0];
-    extents e = {.n = x->dim[0], .c = x->dim[1], .g = attr_of(c->node)->groups};
+    extents e = {.n = x->dim[0], .c = x->dim[1], .g = attr_of(c->node)->groups, .b = x->block > 1 ? x->block : 1};
     e.cg = e.c / e.g;
     e.hw = x->count / (e.n * e.c);
+    e.span = e.b % e.cg == 0 ? e.b : e.cg % e.b == 0 ? e.cg : e.c;
     return e;
 }
 
-enum { STRETCH = 512 };
+enum { STRETCH = 512, BLOCK_MOST = 64, SPAN_GROUPS = 256 };
 
-static double sum_from(const real *x, int64_t n, real origin)
+static bool norm_blockable(const rt_node *y, int b)
 {
-    double total = 0;
-    for (int64_t i = 0; i < n; i += STRETCH) {
-        int64_t end = n - i < STRETCH ? n : i + STRETCH;
-        real s = 0;
-#pragma omp simd reduction(+ : s)
-        for (int64_t j = i; j < end; j++) s += x[j] - origin;
-        total += (double)s;
-    }
-    return total;
+    int64_t groups = attr_of(y)->groups, cg = y->in[0]->shape[1] / groups;
+    return b <= BLOCK_MOST && (b % cg == 0 || cg % b == 0 || groups <= SPAN_GROUPS);
 }
 
-static double squares_from(const real *x, int64_t n, real origin)
+/* Per channel of a block of b: sum of gy, and sum of gy (x - mean); with x as gy, sums of x and of squares. */
+RT_INLINE void block_sums(const real *x, const real *gy, int64_t hw, int64_t b, const real *mean, bool squares, double *sum, double *moment)
 {
-    double total = 0;
-    for (int64_t i = 0; i < n; i += STRETCH) {
-        int64_t end = n - i < STRETCH ? n : i + STRETCH;
-        real s = 0;
-#pragma omp simd reduction(+ : s)
-        for (int64_t j = i; j < end; j++) s += (x[j] - origin) * (x[j] - origin);
-        total += (double)s;
-    }
-    return total;
-}
-
-/* sum gy and sum gy (x - mean) */
-static void sums_of(const real *x, const real *gy, int64_t n, real mean, double *sum, double *moment)
-{
-    double a = 0, b = 0;
-    for (int64_t i = 0; i < n; i += STRETCH) {
-        int64_t end = n - i < STRETCH ? n : i + STRETCH;
-        real s = 0, t = 0;
-#pragma omp simd reduction(+ : s, t)
-        for (int64_t j = i; j < end; j++) {
-            s += gy[j];
-            t += gy[j] * (x[j] - mean);
+    for (int64_t k = 0; k < b; k++) sum[k] = moment[k] = 0;
+    int64_t stretch = b == 1 ? STRETCH : STRETCH / 8;
+    for (int64_t i = 0; i < hw; i += stretch) {
+        int64_t n = hw - i < stretch ? hw - i : stretch;
+        real s[BLOCK_MOST] = {0}, t[BLOCK_MOST] = {0};
+        if (b == 1) {
+            real s0 = 0, t0 = 0;
+#pragma omp simd reduction(+ : s0, t0)
+            for (int64_t j = i; j < i + n; j++) {
+                real d = x[j] - *mean, v = squares ? d : gy[j];
+                s0 += v;
+                t0 += v * d;
+            }
+            s[0] = s0, t[0] = t0;
+        } else {
+            for (int64_t j = i; j < i + n; j++)
+#pragma omp simd
+                for (int64_t k = 0; k < b; k++) {
+                    real d = x[j * b + k] - mean[k], v = squares ? d : gy[j * b + k];
+                    s[k] += v;
+                    t[k] += v * d;
+                }
         }
-        a += (double)s;
-        b += (double)t;
+        for (int64_t k = 0; k < b; k++) sum[k] += (double)s[k], moment[k] += (double)t[k];
     }
-    *sum = a;
-    *moment = b;
 }
 
+/* Sums of gy and gy (x - mean), or, without gy, of x - mean and its square. The sizes that matter are constants for the compiler. */
+static void sums_of(const real *x, const real *gy, int64_t hw, int64_t b, const real *mean, double *sum, double *moment)
+{
+    if (b == 16 && gy)
+        block_sums(x, gy, hw, 16, mean, false, sum, moment);
+    else if (b == 16)
+        block_sums(x, gy, hw, 16, mean, true, sum, moment);
+    else if (b == 1 && gy)
+        block_sums(x, gy, hw, 1, mean, false, sum, moment);
+    else if (b == 1)
+        block_sums(x, gy, hw, 1, mean, true, sum, moment);
+    else
+        block_sums(x, gy, hw, b, mean, !gy, sum, moment);
+}
+
+/* With d = x - mean, by channel of a block: y = d scale + shift, or y = gy scale + shift - d slope. */
+typedef struct line {
+    real mean[BLOCK_MOST], scale[BLOCK_MOST], shift[BLOCK_MOST], slope[BLOCK_MOST];
+} line;
+
+RT_INLINE void block_line(real *y, const real *x, const real *gy, int64_t hw, int64_t b, const line *l)
+{
+    if (b == 1) {
+        real mean = l->mean[0], scale = l->scale[0], shift = l->shift[0], slope = gy ? l->slope[0] : 0;
+#pragma omp simd
+        for (int64_t i = 0; i < hw; i++) y[i] = gy ? gy[i] * scale + shift - (x[i] - mean) * slope : (x[i] - mean) * scale + shift;
+        return;
+    }
+    for (int64_t i = 0; i < hw * b; i += b)
+#pragma omp simd
+        for (int64_t k = 0; k < b; k++) {
+            real d = x[i + k] - l->mean[k];
+            y[i + k] = gy ? gy[i + k] * l->scale[k] + l->shift[k] - d * l->slope[k] : d * l->scale[k] + l->shift[k];
+        }
+}
+
+static void put_line(real *y, const real *x, const real *gy, int64_t hw, int64_t b, const line *l)
+{
+    if (b == 16 && gy)
+        block_line(y, x, gy, hw, 16, l);
+    else if (b == 16)
+        block_line(y, x, NULL, hw, 16, l);
+    else
+        block_line(y, x, gy, hw, b, l);
+}
+
+/* Two passes: the mean, then the squares of what differs from it. */
 static void group_stats_run(const rt_call *c)
 {
     const extents e = extents_of(c);
-    int64_t m = e.cg * e.hw;
+    double m = (double)(e.cg * e.hw);
 #pragma omp parallel for schedule(static) if (c->in[0].count > 4096)
-    for (int64_t t = 0; t < e.n * e.g; t++) {
-        const real *x = (const real *)c->in[0].data + t * m;
-        real *out = (real *)c->out.data + 2 * t;
-        real mean = (real)((double)x[0] + sum_from(x, m, x[0]) / (double)m);
-        out[0] = mean;
-        out[1] = (real)(1 / sqrt(squares_from(x, m, mean) / (double)m + attr_of(c->node)->eps));
+    for (int64_t t = 0; t < e.n * (e.c / e.span); t++) {
+        const real *x = (const real *)c->in[0].data + t * e.span * e.hw;
+        real *out = (real *)c->out.data + t * (e.span / e.cg) * 2;
+        double total[SPAN_GROUPS], s[BLOCK_MOST], q[BLOCK_MOST];
+        for (int64_t g = 0; g < e.span / e.cg; g++) total[g] = 0;
+        for (int64_t k = 0; k < e.span; k += e.b) {
+            const real *origin = x + k * e.hw; /* the first pixel */
+            sums_of(origin, NULL, e.hw, e.b, origin, s, q);
+            for (int64_t j = 0; j < e.b; j++) total[(k + j) / e.cg] += s[j] + (double)origin[j] * (double)e.hw;
+        }
+        for (int64_t g = 0; g < e.span / e.cg; g++) out[2 * g] = (real)(total[g] / m), total[g] = 0;
+        for (int64_t k = 0; k < e.span; k += e.b) {
+            real mean[BLOCK_MOST];
+            for (int64_t j = 0; j < e.b; j++) mean[j] = out[(k + j) / e.cg * 2];
+            sums_of(x + k * e.hw, NULL, e.hw, e.b, mean, s, q);
+            for (int64_t j = 0; j < e.b; j++) total[(k + j) / e.cg] += q[j];
+        }
+        for (int64_t g = 0; g < e.span / e.cg; g++) out[2 * g + 1] = (real)(1 / sqrt(total[g] / m + attr_of(c->node)->eps));
     }
 }
 
@@ -228,16 +281,16 @@ static void group_norm_run(const rt_call *c)
     const extents e = extents_of(c);
     const real *w = c->n_in == 4 ? c->in[2].data : NULL, *b = w ? c->in[3].data : NULL;
 #pragma omp parallel for schedule(static) if (c->out.count > 4096)
-    for (int64_t t = 0; t < e.n * e.g; t++) {
-        const real *stats = (const real *)c->in[1].data + 2 * t;
-        real mean = stats[0], r = stats[1];
-        for (int64_t k = 0; k < e.cg; k++) {
-            int64_t channel = t % e.g * e.cg + k, at = (t * e.cg + k) * e.hw;
-            const real *x = (const real *)c->in[0].data + at;
-            real *y = (real *)c->out.data + at, scale = w ? r * w[channel] : r, shift = b ? b[channel] : 0;
-#pragma omp simd
-            for (int64_t i = 0; i < e.hw; i++) y[i] = (x[i] - mean) * scale + shift;
+    for (int64_t t = 0; t < e.n * e.c / e.b; t++) { /* a block of channels of a sample */
+        line l;
+        for (int64_t j = 0; j < e.b; j++) {
+            int64_t at = t * e.b + j, channel = at % e.c;
+            const real *stats = (const real *)c->in[1].data + at / e.cg * 2;
+            l.mean[j] = stats[0];
+            l.scale[j] = w ? stats[1] * w[channel] : stats[1];
+            l.shift[j] = b ? b[channel] : 0;
         }
+        put_line((real *)c->out.data + t * e.b * e.hw, (const real *)c->in[0].data + t * e.b * e.hw, NULL, e.hw, e.b, &l);
     }
 }
 
@@ -246,25 +299,34 @@ static void group_norm_data_run(const rt_call *c)
     const extents e = extents_of(c);
     const real *w = c->n_in == 4 ? c->in[3].data : NULL;
 #pragma omp parallel for schedule(static) if (c->out.count > 4096)
-    for (int64_t t = 0; t < e.n * e.g; t++) {
-        const real *stats = (const real *)c->in[1].data + 2 * t;
-        real mean = stats[0], r = stats[1];
-        int64_t first = t % e.g * e.cg, at = t * e.cg * e.hw;
+    for (int64_t t = 0; t < e.n * (e.c / e.span); t++) {
+        int64_t at = t * e.span * e.hw, first = t * e.span % e.c, groups = e.span / e.cg;
         const real *x = (const real *)c->in[0].data + at, *gy = (const real *)c->in[2].data + at;
-        double sum = 0, moment = 0; /* of gh, and of gh (x - mean) */
-        for (int64_t k = 0; k < e.cg; k++) {
-            double s, m, f = w ? (double)w[first + k] : 1;
-            sums_of(x + k * e.hw, gy + k * e.hw, e.hw, mean, &s, &m);
-            sum += f * s;
-            moment += f * m;
+        const real *stats = (const real *)c->in[1].data + t * groups * 2;
+        double sum[SPAN_GROUPS], moment[SPAN_GROUPS]; /* of gh, and of gh (x - mean) */
+        for (int64_t g = 0; g < groups; g++) sum[g] = moment[g] = 0;
+        line l;
+        for (int64_t k = 0; k < e.span; k += e.b) {
+            double s[BLOCK_MOST], m[BLOCK_MOST];
+            for (int64_t j = 0; j < e.b; j++) l.mean[j] = stats[(k + j) / e.cg * 2];
+            sums_of(x + k * e.hw, gy + k * e.hw, e.hw, e.b, l.mean, s, m);
+            for (int64_t j = 0; j < e.b; j++) {
+                double f = w ? (double)w[first + k + j] : 1;
+                sum[(k + j) / e.cg] += f * s[j];
+                moment[(k + j) / e.cg] += f * m[j];
+            }
         }
-        double count = (double)(e.cg * e.hw), rd = (double)r;
-        real level = (real)(rd * sum / count), slope = (real)(rd * rd * rd * moment / count);
-        for (int64_t k = 0; k < e.cg; k++) {
-            real *gx = (real *)c->out.data + at + k * e.hw, scale = w ? r * w[first + k] : r;
-            const real *xk = x + k * e.hw, *gk = gy + k * e.hw;
-#pragma omp simd
-            for (int64_t i = 0; i < e.hw; i++) gx[i] = gk[i] * scale - level - (xk[i] - mean) * slope;
+        double count = (double)(e.cg * e.hw);
+        for (int64_t k = 0; k < e.span; k += e.b) {
+            for (int64_t j = 0; j < e.b; j++) {
+                int64_t g = (k + j) / e.cg;
+                double r = (double)stats[2 * g + 1];
+                l.mean[j] = stats[2 * g];
+                l.scale[j] = w ? stats[2 * g + 1] * w[first + k + j] : stats[2 * g + 1];
+                l.shift[j] = (real)(-r * sum[g] / count);
+                l.slope[j] = (real)(r * r * r * moment[g] / count);
+            }
+            put_line((real *)c->out.data + at + k * e.hw, x + k * e.hw, gy + k * e.hw, e.hw, e.b, &l);
         }
     }
 }
@@ -274,18 +336,17 @@ static void group_norm_weight_run(const rt_call *c)
     const extents e = extents_of(c);
     real *out = c->out.data;
 #pragma omp parallel for schedule(static) if (c->in[0].count > 4096)
-    for (int64_t k = 0; k < e.c; k++) {
-        double gw = 0, gb = 0;
+    for (int64_t k = 0; k < e.c; k += e.b) {
+        double gw[BLOCK_MOST] = {0}, gb[BLOCK_MOST] = {0}, s[BLOCK_MOST], m[BLOCK_MOST];
         for (int64_t n = 0; n < e.n; n++) {
-            const real *stats = (const real *)c->in[1].data + 2 * (n * e.g + k / e.cg);
+            const real *stats = (const real *)c->in[1].data + n * e.g * 2;
             int64_t at = (n * e.c + k) * e.hw;
-            double s, m;
-            sums_of((const real *)c->in[0].data + at, (const real *)c->in[2].data + at, e.hw, stats[0], &s, &m);
-            gw += m * (double)stats[1];
-            gb += s;
+            real mean[BLOCK_MOST];
+            for (int64_t j = 0; j < e.b; j++) mean[j] = stats[(k + j) / e.cg * 2];
+            sums_of((const real *)c->in[0].data + at, (const real *)c->in[2].data + at, e.hw, e.b, mean, s, m);
+            for (int64_t j = 0; j < e.b; j++) gw[j] += m[j] * (double)stats[(k + j) / e.cg * 2 + 1], gb[j] += s[j];
         }
-        out[k] = (real)gw;
-        out[e.c + k] = (real)gb;
+        for (int64_t j = 0; j < e.b; j++) out[k + j] = (real)gw[j], out[e.c + k + j] = (real)gb[j];
     }
 }
 
@@ -353,6 +414,8 @@ const rt_op RT_ROW(group_stats) = {
     .min_in = 1,
     .max_in = 1,
     .attr_size = sizeof(rt__group_attr),
+    .layout = RT_LAYOUT_READS,
+    .blockable = norm_blockable,
     .batch = RT_MAPS,
     .shape = group_stats_shape,
     .expand = group_stats_expand,
@@ -367,6 +430,8 @@ const rt_op RT_ROW(group_norm) = {
     .min_in = 2,
     .max_in = 4,
     .attr_size = sizeof(rt__group_attr),
+    .layout = RT_LAYOUT_MAPS,
+    .blockable = norm_blockable,
     .batch = RT_MAPS,
     .flags = RT_ROW_INPLACE,
     .shape = group_norm_shape,
@@ -383,6 +448,8 @@ const rt_op RT_ROW(group_norm_data) = {
     .min_in = 3,
     .max_in = 4,
     .attr_size = sizeof(rt__group_attr),
+    .layout = RT_LAYOUT_MAPS,
+    .blockable = norm_blockable,
     .batch = RT_MAPS,
     .flags = RT_ROW_INPLACE,
     .shape = group_norm_data_shape,
@@ -398,6 +465,8 @@ const rt_op RT_ROW(group_norm_weight) = {
     .min_in = 3,
     .max_in = 3,
     .attr_size = sizeof(rt__group_attr),
+    .layout = RT_LAYOUT_READS,
+    .blockable = norm_blockable,
     .batch = RT_SUMS,
     .shape = group_norm_weight_shape,
     .expand = group_norm_weight_expand,

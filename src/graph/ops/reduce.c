@@ -75,13 +75,18 @@ static double sum_run_of(const real *x, int64_t n, int64_t step)
     return (s[0] + s[1]) + (s[2] + s[3]);
 }
 
+/* In blocks: all pixels go, so that what is kept lies in the order of a plain result. */
+static bool pixels_go(const rt_node *y, int b) { return (void)b, (((const rt__reduce_attr *)y->attr)->axes >> 2 & 3) == 3; }
+static unsigned stored_axes(unsigned axes) { return (axes & 7) | (axes & 2) << 2; } /* (N,C,H,W) -> (N,C/b,HW,b) */
+
 /* Kept elements that lie side by side are summed as vectors. */
 static void sum_run(const rt_call *c)
 {
     const rt__reduce_attr *a = c->node->attr;
     const real *x = c->in[0].data;
     real *y = c->out.data;
-    runs r = split(&c->in[0], a->axes);
+    rt_view stored = as_stored(&c->in[0], c->in[0].block);
+    runs r = split(&stored, c->in[0].block > 1 ? stored_axes(a->axes) : a->axes);
     int64_t inner = r.dim[1][0], outer = r.count[1] / inner;
     if (r.step[0][0] == 1 && r.dim[0][0] > 1) { /* innermost axis kept */
         int64_t width = r.dim[0][0], blocks = (width + 63) / 64;
@@ -90,10 +95,11 @@ static void sum_run(const rt_call *c)
             int64_t row = o / blocks, from = o % blocks * 64, w = width - from < 64 ? width - from : 64;
             const real *base = x + offset_at(&r, 0, row * width) + from;
             double sum[64] = {0};
-            for (int64_t k = 0; k < r.count[1]; k++) {
-                const real *v = base + offset_at(&r, 1, k);
+            for (int64_t k = 0; k < outer; k++) {
+                const real *v = base + offset_at(&r, 1, k * inner);
+                for (int64_t j = 0; j < inner; j++, v += r.step[1][0])
 #pragma omp simd
-                for (int64_t i = 0; i < w; i++) sum[i] += (double)v[i];
+                    for (int64_t i = 0; i < w; i++) sum[i] += (double)v[i];
             }
             for (int64_t i = 0; i < w; i++) y[row * width + from + i] = (real)sum[i];
         }
@@ -232,7 +238,7 @@ static rt_node *cumsum_sample(rt_graph *g, int k)
     .name = #op, .formula = text, .min_in = 1, .max_in = 1, .attr_size = sizeof(rt__reduce_attr), .batch = batch_rule,                     \
     .shape = reduce_shape, .grad = rule, .run = op##_run, .flop = sum_flop, .sample = op##_sample
 
-const rt_op RT_ROW(sum) = {REDUCE(sum, "sum of x over axes", sum_grad, RT_SUMS)};
+const rt_op RT_ROW(sum) = {REDUCE(sum, "sum of x over axes", sum_grad, RT_SUMS), .layout = RT_LAYOUT_READS, .blockable = pixels_go};
 const rt_op RT_ROW(max) = {REDUCE(max, "largest x over axes", extreme_grad, RT_MAPS)};
 const rt_op RT_ROW(min) = {REDUCE(min, "smallest x over axes", extreme_grad, RT_MAPS)};
 const rt_op RT_ROW(cumsum) = {.name = "cumsum",

@@ -27,6 +27,9 @@ static bool set_shape(rt_node *y, int64_t h, int64_t w)
     return true;
 }
 
+/* Channels of a pixel: those of a block, or the one of a plain plane. */
+static int64_t channels_of(const rt_call *c) { return c->out.block > 1 ? c->out.block : 1; }
+
 /* ---- upsample_nearest */
 
 typedef struct scale_attr {
@@ -48,19 +51,20 @@ static void upsample_grad(rt_node *y, rt_node *gy, rt_node **gx)
     gx[0] = rt_scale(rt_avg_pool2d(gy, &(rt_pool){.kernel = {s, s}, .stride = {s, s}}), (double)s * s);
 }
 
+/* A pixel is b channels side by side: a row of w pixels becomes s rows of w s. */
 static void upsample_run(const rt_call *c)
 {
-    int64_t s = ((const scale_attr *)c->node->attr)->scale, w = c->in[0].dim[3], rows = c->in[0].count / w;
+    int64_t s = ((const scale_attr *)c->node->attr)->scale, b = channels_of(c), w = c->in[0].dim[3], rows = c->in[0].count / (w * b);
 #pragma omp parallel for schedule(static) if (c->out.count > 4096)
     for (int64_t r = 0; r < rows; r++) {
-        const real *restrict x = (const real *)c->in[0].data + r * w;
-        real *restrict y = (real *)c->out.data + r * w * s * s;
-        if (s == 2)
+        const real *restrict x = (const real *)c->in[0].data + r * w * b;
+        real *restrict y = (real *)c->out.data + r * w * b * s * s;
+        if (s == 2 && b == 1)
             for (int64_t i = 0; i < w; i++) y[2 * i] = y[2 * i + 1] = x[i];
         else
             for (int64_t i = 0; i < w; i++)
-                for (int64_t j = 0; j < s; j++) y[i * s + j] = x[i];
-        for (int64_t k = 1; k < s; k++) memcpy(y + k * w * s, y, (size_t)(w * s) * sizeof *y);
+                for (int64_t j = 0; j < s; j++) memcpy(y + (i * s + j) * b, x + i * b, (size_t)b * sizeof *y);
+        for (int64_t k = 1; k < s; k++) memcpy(y + k * w * s * b, y, (size_t)(w * s * b) * sizeof *y);
     }
 }
 
@@ -170,13 +174,17 @@ static window window_of(const rt__pool_attr *p, int64_t i, int64_t j, int64_t h,
     return r;
 }
 
-/* Quarters of 2x2 pixels: the gradient of doubling an image, in every U-Net. */
-static void halve(real *restrict y, const real *restrict x, int64_t oh, int64_t ow, int64_t w)
+/* Quarters of 2x2 pixels of b channels: the gradient of doubling an image, in every U-Net. */
+static void halve(real *restrict y, const real *restrict x, int64_t oh, int64_t ow, int64_t w, int64_t b)
 {
     for (int64_t i = 0; i < oh; i++)
         for (int64_t j = 0; j < ow; j++) {
-            const real *at = x + 2 * i * w + 2 * j;
-            y[i * ow + j] = (at[0] + at[1] + at[w] + at[w + 1]) * (real)0.25;
+            const real *at = x + (2 * i * w + 2 * j) * b;
+            if (b == 1)
+                y[i * ow + j] = (at[0] + at[1] + at[w] + at[w + 1]) * (real)0.25;
+            else
+                for (int64_t c = 0; c < b; c++)
+                    y[(i * ow + j) * b + c] = (at[c] + at[b + c] + at[w * b + c] + at[(w + 1) * b + c]) * (real)0.25;
         }
 }
 
@@ -184,22 +192,24 @@ static void avg_pool_run(const rt_call *c)
 {
     const rt__pool_attr *p = pool_of(c->node);
     bool halves = p->kernel[0] == 2 && p->kernel[1] == 2 && p->stride[0] == 2 && p->stride[1] == 2 && !p->pad[0] && !p->pad[1];
-    int64_t h = c->in[0].dim[2], w = c->in[0].dim[3], oh = c->out.dim[2], ow = c->out.dim[3], planes = c->out.count / (oh * ow);
+    int64_t h = c->in[0].dim[2], w = c->in[0].dim[3], oh = c->out.dim[2], ow = c->out.dim[3], b = channels_of(c);
 #pragma omp parallel for schedule(static) if (c->in[0].count > 4096)
-    for (int64_t n = 0; n < planes; n++) {
-        const real *restrict x = (const real *)c->in[0].data + n * h * w;
-        real *restrict y = (real *)c->out.data + n * oh * ow;
+    for (int64_t n = 0; n < c->out.count / (oh * ow * b); n++) {
+        const real *restrict x = (const real *)c->in[0].data + n * h * w * b;
+        real *restrict y = (real *)c->out.data + n * oh * ow * b;
         if (halves) {
-            halve(y, x, oh, ow, w);
+            halve(y, x, oh, ow, w, b);
             continue;
         }
         for (int64_t i = 0; i < oh; i++)
             for (int64_t j = 0; j < ow; j++) {
                 window r = window_of(p, i, j, h, w);
-                real sum = 0;
-                for (int64_t a = r.y0; a < r.y1; a++)
-                    for (int64_t b = r.x0; b < r.x1; b++) sum += x[a * w + b];
-                y[i * ow + j] = sum * r.weight;
+                for (int64_t k = 0; k < b; k++) {
+                    real sum = 0;
+                    for (int64_t u = r.y0; u < r.y1; u++)
+                        for (int64_t v = r.x0; v < r.x1; v++) sum += x[(u * w + v) * b + k];
+                    y[(i * ow + j) * b + k] = sum * r.weight;
+                }
             }
     }
 }
@@ -207,18 +217,18 @@ static void avg_pool_run(const rt_call *c)
 static void avg_pool_data_run(const rt_call *c)
 {
     const rt__pool_attr *p = pool_of(c->node);
-    int64_t h = c->out.dim[2], w = c->out.dim[3], oh = c->in[0].dim[2], ow = c->in[0].dim[3], planes = c->out.count / (h * w);
+    int64_t h = c->out.dim[2], w = c->out.dim[3], oh = c->in[0].dim[2], ow = c->in[0].dim[3], b = channels_of(c);
 #pragma omp parallel for schedule(static) if (c->out.count > 4096)
-    for (int64_t n = 0; n < planes; n++) {
-        const real *restrict gy = (const real *)c->in[0].data + n * oh * ow;
-        real *restrict gx = (real *)c->out.data + n * h * w;
-        memset(gx, 0, (size_t)(h * w) * sizeof *gx);
+    for (int64_t n = 0; n < c->out.count / (h * w * b); n++) {
+        const real *restrict gy = (const real *)c->in[0].data + n * oh * ow * b;
+        real *restrict gx = (real *)c->out.data + n * h * w * b;
+        memset(gx, 0, (size_t)(h * w * b) * sizeof *gx);
         for (int64_t i = 0; i < oh; i++)
             for (int64_t j = 0; j < ow; j++) {
                 window r = window_of(p, i, j, h, w);
-                real g = gy[i * ow + j] * r.weight;
-                for (int64_t a = r.y0; a < r.y1; a++)
-                    for (int64_t b = r.x0; b < r.x1; b++) gx[a * w + b] += g;
+                for (int64_t u = r.y0; u < r.y1; u++)
+                    for (int64_t v = r.x0; v < r.x1; v++)
+                        for (int64_t k = 0; k < b; k++) gx[(u * w + v) * b + k] += gy[(i * ow + j) * b + k] * r.weight;
             }
     }
 }
@@ -348,6 +358,7 @@ const rt_op RT_ROW(upsample_nearest) = {
     .min_in = 1,
     .max_in = 1,
     .attr_size = sizeof(scale_attr),
+    .layout = RT_LAYOUT_MAPS,
     .batch = RT_MAPS,
     .shape = upsample_shape,
     .grad = upsample_grad,
@@ -361,6 +372,7 @@ const rt_op RT_ROW(avg_pool2d) = {
     .min_in = 1,
     .max_in = 1,
     .attr_size = sizeof(rt__pool_attr),
+    .layout = RT_LAYOUT_MAPS,
     .batch = RT_MAPS,
     .shape = pool_shape,
     .grad = avg_pool_grad,
@@ -375,6 +387,7 @@ const rt_op RT_ROW(avg_pool2d_data) = {
     .min_in = 1,
     .max_in = 1,
     .attr_size = sizeof(rt__pool_attr),
+    .layout = RT_LAYOUT_MAPS,
     .batch = RT_MAPS,
     .shape = pool_data_shape,
     .grad = avg_pool_data_grad,

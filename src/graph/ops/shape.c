@@ -285,6 +285,14 @@ static void slice_grad_grad(rt_node *y, rt_node *gy, rt_node **gx)
     gx[0] = rt__emit1(RT_OP_slice, gy, &a);
 }
 
+/* Whole blocks of channels, like whole samples, lie side by side in memory as plain channels do, so the kernels need not know. */
+static bool joins_blocks(const rt_node *y, int b) { return (void)b, ((const rt__axis_attr *)y->attr)->axis <= 1; }
+static bool cuts_blocks(const rt_node *y, int b)
+{
+    const rt__slice_attr *a = y->attr;
+    return a->axis == 0 || (a->axis == 1 && a->step == 1 && a->start % b == 0 && a->count % b == 0 && a->extent % b == 0);
+}
+
 /* ---- selection: index_select takes rows x[.., index[k], ..]; index_add puts them back, adding repeats */
 
 static bool good_index(rt_node *y, const rt_node *index, int rank)
@@ -458,6 +466,8 @@ static rt_node *concat_sample(rt_graph *g, int k)
     case 0: return rt_concat((rt_node *[]){IN("a", 2, 3, 5), IN("b", 2, 1, 5), IN("c", 2, 4, 5)}, 3, 1);
     case 1: return rt_concat((rt_node *[]){IN("a", RT_BATCH, 3), IN("b", RT_BATCH, 2)}, 2, -1);
     case 2: return rt_slice(rt_square(rt_concat((rt_node *[]){IN("a", RT_BATCH, 3), IN("b", -2, 3)}, 2, 0)), 0, RT_BATCH, -3, 1);
+    case 3: return rt_concat((rt_node *[]){IN("a", RT_BATCH, 6, 2, 3), IN("b", RT_BATCH, 4, 2, 3)}, 2, 1);
+    case 4: return rt_concat((rt_node *[]){IN("a", RT_BATCH, 6, 2, 3), IN("b", RT_BATCH, 6, 2, 1)}, 2, 3);
     default: return NULL;
     }
 }
@@ -467,6 +477,8 @@ static rt_node *slice_sample(rt_graph *g, int k)
     case -1: return rt_slice(IN("a", 2, 3), 1, 2, 5, 1);
     case 0: return rt_slice(IN("a", 2, 7, 3), 1, 1, 6, 2);
     case 1: return rt_slice(IN("a", RT_BATCH, 7, 3), 1, 2, 5, 1);
+    case 2: return rt_slice(IN("a", RT_BATCH, 6, 2, 3), 1, 2, 6, 1);
+    case 3: return rt_slice(IN("a", RT_BATCH, 6, 2, 3), 1, 3, 6, 1);
     default: return NULL;
     }
 }
@@ -475,6 +487,7 @@ static rt_node *slice_grad_sample(rt_graph *g, int k)
     switch (k) {
     case -1: return rt__emit1(RT_OP_slice_grad, IN("a", 2, 3), &(rt__slice_attr){1, 0, 1, 3, 2});
     case 0: return rt__emit1(RT_OP_slice_grad, IN("a", 2, 3, 2), &(rt__slice_attr){1, 1, 2, 3, 7});
+    case 1: return rt__emit1(RT_OP_slice_grad, IN("a", RT_BATCH, 4, 2, 3), &(rt__slice_attr){1, 2, 1, 4, 8});
     default: return NULL;
     }
 }
@@ -527,13 +540,16 @@ const rt_op RT_ROW(concat) = {.name = "concat",
                               .min_in = 1,
                               .max_in = -1,
                               .attr_size = sizeof(rt__axis_attr),
+                              .layout = RT_LAYOUT_MAPS,
+                              .blockable = joins_blocks,
                               .shape = concat_shape,
                               .grad = concat_grad,
                               .run = concat_run,
                               .sample = concat_sample};
-const rt_op RT_ROW(slice) = {ROW(slice, "y[i] = x[start + step i] along an axis", 1, rt__slice_attr, slice_grad_rule), .run = slice_run};
+const rt_op RT_ROW(slice) = {ROW(slice, "y[i] = x[start + step i] along an axis", 1, rt__slice_attr, slice_grad_rule), .run = slice_run,
+                             .layout = RT_LAYOUT_MAPS, .blockable = cuts_blocks};
 const rt_op RT_ROW(slice_grad) = {ROW(slice_grad, "y[start + step i] = x[i], else 0", 1, rt__slice_attr, slice_grad_grad),
-                                  .run = slice_grad_run};
+                                  .run = slice_grad_run, .layout = RT_LAYOUT_MAPS, .blockable = cuts_blocks};
 const rt_op RT_ROW(index_select) = {ROW(index_select, "y[..,k,..] = x[..,index[k],..]", 2, rt__axis_attr, index_select_grad),
                                     .run = index_select_run};
 const rt_op RT_ROW(index_add) = {ROW(index_add, "y[..,j,..] = sum over index[k] = j of x[..,k,..]", 2, rt__axis_attr, index_add_grad),

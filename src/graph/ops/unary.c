@@ -148,6 +148,7 @@ static rt_node *sample1(rt_graph *g, int k, rt_node *(*f)(rt_node *), rt_node *(
     case -1: return f(rt_input(g, "a", RT_I64, 1, (int64_t[]){3}));
     case 0: return f(domain(IN("a", 3, 17)));
     case 1: return f(domain(IN("a", RT_BATCH, 5)));
+    case 2: return f(domain(IN("a", RT_BATCH, 6, 1, 3)));
     default: return NULL;
     }
 }
@@ -180,17 +181,21 @@ static rt_node *cast_sample(rt_graph *g, int k)
     case 1: return rt_cast(rt_less(IN("a", 3, 5), IN("b", 3, 5)), r);
     case 2: return rt_cast(rt_cast(IN("a", RT_BATCH, 5), RT_F64), r); /* there and back in a graph of floats, nothing in one of doubles */
     case 3: return rt_cast(rt_scale(IN("a", 3, 17), 10), RT_I64);
+    case 4: return rt_cast(rt_less(IN("a", 2, 6, 2, 3), IN("b", 2, 6, 2, 3)), r);
     default: return NULL;
     }
 }
 static rt_node *stop_grad_sample(rt_graph *g, int k)
 {
-    return k == 0 ? rt_stop_grad(IN("a", 3, 4)) : k < 0 ? rt_fail(g, "stop_grad: any shape () is accepted") : NULL;
+    return k == 0   ? rt_stop_grad(IN("a", 3, 4))
+           : k == 1 ? rt_stop_grad(IN("a", 3, 6, 1, 3))
+           : k < 0  ? rt_fail(g, "stop_grad: any shape () is accepted")
+                    : NULL;
 }
 
 #define ROW1(op, text, rule)                                                                                                               \
-    .name = #op, .formula = text, .min_in = 1, .max_in = 1, .flags = RT_ROW_INPLACE, .shape = rule, .grad = op##_grad, .run = op##_run,    \
-    .sample = op##_sample
+    .name = #op, .formula = text, .min_in = 1, .max_in = 1, .layout = RT_LAYOUT_MAPS, .flags = RT_ROW_INPLACE, .shape = rule,              \
+    .grad = op##_grad, .run = op##_run, .sample = op##_sample
 
 const rt_op RT_ROW(neg) = {ROW1(neg, "-x", unary_shape)};
 const rt_op RT_ROW(abs) = {ROW1(abs, "|x|", unary_shape)};
@@ -212,6 +217,7 @@ const rt_op RT_ROW(cast) = {.name = "cast",
                             .min_in = 1,
                             .max_in = 1,
                             .attr_size = sizeof(rt_dtype),
+                            .layout = RT_LAYOUT_MAPS,
                             .shape = cast_shape,
                             .grad = cast_grad,
                             .run = cast_run,
@@ -220,6 +226,7 @@ const rt_op RT_ROW(stop_grad) = {.name = "stop_grad",
                                  .formula = "x; its gradient is 0",
                                  .min_in = 1,
                                  .max_in = 1,
+                                 .layout = RT_LAYOUT_MAPS,
                                  .flags = RT_ROW_VIEW,
                                  .shape = any_shape,
                                  .grad = stop_grad_grad,
