@@ -42,7 +42,7 @@ typedef struct rt_config {
         int64_t updates[RT_CONFIG_LIST]; /* per round; the last repeats */
         int n_updates;
         int64_t images; /* alternative to updates: examples in all */
-        int batch;
+        int batch, micro_batch;
         double lr;
         char lr_schedule[16]; /* constant, linear or cosine, falling to 0 over the round */
         int64_t warmup;

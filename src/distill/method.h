@@ -22,11 +22,11 @@ typedef struct rt_denoiser {
     double guidance; /* omega of (1.39), 0: none */
 } rt_denoiser;
 
-/* Where the numbers of an update come from: fills the program's input nodes for update u (from 0) of the round. A pure function of (seed, round, u), so
- * that a resumed run needs no state of it. */
+/* Where the numbers of an update come from: fills the program's input nodes with examples first .. first + n - 1 of update u (from 0) of the round,
+ * n the program's batch. A pure function of (seed, round, u), so that a resumed run needs no state of it. */
 typedef struct rt_source {
     void *self;
-    rt_status (*fill)(void *self, int64_t update, rt_program *program, rt_error *err);
+    rt_status (*fill)(void *self, int64_t update, int64_t first, int64_t n, rt_program *program, rt_error *err);
     void (*free)(void *self);
 } rt_source;
 
@@ -85,6 +85,9 @@ struct rt_method {
 /* The table: methods.c. */
 extern const rt_method *const rt__methods[];
 extern const rt_method rt__method_denoise, rt__method_classify, rt__method_kd, rt__method_pd;
+
+/* Examples that a program takes at a time. */
+static inline int rt__slice(const rt_config *c) { return c->train.micro_batch > 0 ? c->train.micro_batch : c->train.batch; }
 
 /* ---- shared pieces: pieces.c */
 

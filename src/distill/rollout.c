@@ -57,7 +57,7 @@ static rt_status draw_pool(rollouts *r, int64_t pool, rt_error *err)
     return RT_OK;
 }
 
-static rt_status rollouts_fill(void *self, int64_t update, rt_program *program, rt_error *err)
+static rt_status rollouts_fill(void *self, int64_t update, int64_t first, int64_t n, rt_program *program, rt_error *err)
 {
     rollouts *r = self;
     rt_distill *d = r->d;
@@ -65,8 +65,8 @@ static rt_status rollouts_fill(void *self, int64_t update, rt_program *program, 
     if (pool != r->pool) RT_TRY(draw_pool(r, pool, err));
     float *xs = rt_program_data(program, d->inputs[0]), *xt = rt_program_data(program, d->inputs[1]);
     int64_t *k = rt_program_data(program, d->inputs[2]), *y = d->inputs[3] ? rt_program_data(program, d->inputs[3]) : NULL;
-    for (int64_t i = 0; i < batch; i++) {
-        int64_t at = (update % r->per_pool) * batch + i;
+    for (int64_t i = 0; i < n; i++) {
+        int64_t at = (update % r->per_pool) * batch + first + i;
         int64_t pass = at / r->examples;
         int64_t e = rt_permute_index(d->config->seed, (uint64_t)(pool * d->config->pd.reuse + pass), r->examples, at % r->examples);
         int64_t start = e / r->noises, noise = e % r->noises;
@@ -118,12 +118,13 @@ typedef struct from_data {
     rt_loader *loader;
 } from_data;
 
-static rt_status data_fill(void *self, int64_t update, rt_program *program, rt_error *err)
+/* The loader deals in slices: number s of update u is its batch u batch/n + s. */
+static rt_status data_fill(void *self, int64_t update, int64_t first, int64_t n, rt_program *program, rt_error *err)
 {
     (void)err;
     from_data *f = self;
     int64_t *y = f->d->inputs[1] ? rt_program_data(program, f->d->inputs[1]) : NULL;
-    rt_loader_batch(f->loader, update, rt_program_data(program, f->d->inputs[0]), y);
+    rt_loader_batch(f->loader, (update * f->d->config->train.batch + first) / n, rt_program_data(program, f->d->inputs[0]), y);
     return RT_OK;
 }
 
@@ -141,5 +142,5 @@ rt_status rt__source_data(rt_distill *d)
     if (!f) RT_RAISE(RT_E_MEMORY, "out of memory for a loader");
     f->d = d;
     d->source = (rt_source){f, data_fill, data_free};
-    return rt_loader_new(&f->loader, d->data, d->config->train.batch, d->config->seed + (uint64_t)d->round, err);
+    return rt_loader_new(&f->loader, d->data, rt__slice(d->config), d->config->seed + (uint64_t)d->round, err);
 }

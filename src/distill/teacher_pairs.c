@@ -70,15 +70,15 @@ static rt_status open_pairs(pairs *p, rt_error *err)
     return rt_tensors_write(path, &(rt_named_tensor){"x", RT_F32, 2, shape, p->x.data}, 1, NULL, err);
 }
 
-static rt_status pairs_fill(void *self, int64_t update, rt_program *program, rt_error *err)
+static rt_status pairs_fill(void *self, int64_t update, int64_t first, int64_t count, rt_program *program, rt_error *err)
 {
     (void)err;
     pairs *p = self;
     rt_distill *d = p->d;
     float *z = rt_program_data(program, d->inputs[0]), *x = rt_program_data(program, d->inputs[1]);
     int64_t *y = d->inputs[2] ? rt_program_data(program, d->inputs[2]) : NULL, batch = d->config->train.batch, n = p->x.shape[0];
-    for (int64_t i = 0; i < batch; i++) {
-        int64_t at = update * batch + i, item = rt_permute_index(d->config->seed, (uint64_t)(at / n), n, at % n);
+    for (int64_t i = 0; i < count; i++) {
+        int64_t at = update * batch + first + i, item = rt_permute_index(d->config->seed, (uint64_t)(at / n), n, at % n);
         if (z) start_noise(d, item, z + i * d->features);
         if (x) memcpy(x + i * d->features, (const float *)p->x.data + item * d->features, (size_t)d->features * sizeof *x);
         if (y) y[i] = rt__class_of(d, item);

@@ -94,7 +94,7 @@ static rt_status open_round(rt__run *run, rt_error *err)
                                 .n_outputs = 2,
                                 .updates = &p->update.node,
                                 .n_updates = 1,
-                                .batch = c->train.batch,
+                                .batch = rt__slice(c),
                                 .threads = c->threads,
                                 .backend = *c->backend ? rt_backend_find(c->backend) : NULL};
         RT_TRY(rt_compile(&p->program, d->graph, &spec, err));
@@ -119,12 +119,18 @@ static rt_status one_update(rt__run *run, int64_t n, double *loss, double *grad_
         rt_phase *p = &d->phases[i];
         for (int k = 0; k < p->every; k++) {
             int64_t t = u * p->every + k;
-            RT_TRY(d->source.fill(d->source.self, t, p->program, err));
             set_scalar(p->program, p->update.lr, learning_rate(c, u, n));
             set_scalar(p->program, p->update.t, (double)(t + 1));
             set_scalar(p->program, p->update.decay, average_decay(c, t));
-            rt_clock clock = {.seed = c->seed + 0x9e3779b97f4a7c15u * (uint64_t)(d->round + 1), .step = (uint32_t)t};
-            RT_TRY(rt_run(p->program, &clock, err));
+            rt_clock clock = {
+                .seed = c->seed + 0x9e3779b97f4a7c15u * (uint64_t)(d->round + 1), .step = (uint32_t)t, .total = c->train.batch};
+            for (int first = 0, slice = rt__slice(c); first < c->train.batch; first += slice) {
+                clock.first = (uint32_t)first;
+                clock.resumed = first > 0;
+                clock.more = first + slice < c->train.batch;
+                RT_TRY(d->source.fill(d->source.self, t, first, slice, p->program, err));
+                RT_TRY(rt_run(p->program, &clock, err));
+            }
             *loss = scalar(p->program, p->loss);
             *grad_norm = scalar(p->program, p->update.grad_norm);
             if (!isfinite(*loss) || !isfinite(*grad_norm))

@@ -103,6 +103,8 @@ static rt_status check_names(const rt_config *c, rt_error *err)
     RT_TRY(one_of("train.optimiser", c->train.optimiser, optimisers, RT_COUNT(optimisers), err));
     RT_TRY(one_of("pd.teacher-solver", c->pd.solver, solvers, RT_COUNT(solvers), err));
     RT_TRY(one_of("kd.teacher-solver", c->kd.solver, solvers, RT_COUNT(solvers), err));
+    if (c->train.micro_batch > 0 && c->train.batch % c->train.micro_batch)
+        RT_RAISE(RT_E_USAGE, "train.micro-batch: %d does not divide the batch, %d", c->train.micro_batch, c->train.batch);
     if (!(c->data.low < c->data.high)) RT_RAISE(RT_E_USAGE, "data.low: %g; must be less than data.high, %g", c->data.low, c->data.high);
     return *c->backend ? one_of("backend", c->backend, rt_backend_names(), backends, err) : RT_OK;
 }

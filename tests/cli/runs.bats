@@ -36,6 +36,22 @@ teacher() { "$RETORT" train --data toy:moons --net examples/mlp.json --out "$t/t
     fails 5 "config.yaml: cannot be opened" train --out "$t/empty" --resume
 }
 
+last_loss() { tail -n 1 "$1/metrics.jsonl" | sed 's/.*"loss": *\([0-9.e-]*\).*/\1/'; }
+
+@test "a batch in slices makes the same updates" {
+    teacher --batch 60
+    "$RETORT" train --data toy:moons --net examples/mlp.json --out "$t/slices" --updates 30 --threads 1 --batch 60 --micro-batch 12 -q
+    awk -v a="$(last_loss "$t/teacher")" -v b="$(last_loss "$t/slices")" 'BEGIN { exit !(a > 0 && (a - b) ^ 2 < (1e-4 * a) ^ 2) }'
+    for run in pd kd; do
+        "$RETORT" distill $run --teacher "$t/teacher" --out "$t/$run" --teacher-steps 2 --steps 1 --updates 20 --batch 20 --threads 1 -q \
+            --set kd.pairs=64
+        "$RETORT" distill $run --teacher "$t/teacher" --out "$t/$run-slices" --teacher-steps 2 --steps 1 --updates 20 --batch 20 --threads 1 -q \
+            --set kd.pairs=64 --micro-batch 5
+        awk -v a="$(last_loss "$t/$run")" -v b="$(last_loss "$t/$run-slices")" 'BEGIN { exit !(a > 0 && (a - b) ^ 2 < (1e-3 * a) ^ 2) }'
+    done
+    fails 2 "7 does not divide the batch, 60" train --data toy:moons --net examples/mlp.json --out "$t/none" --batch 60 --micro-batch 7
+}
+
 @test "wrong requests leave nothing behind" {
     teacher
     fails 2 "did you mean 'pd'" distill pdd --teacher "$t/teacher" --out "$t/run"

@@ -115,7 +115,7 @@ static double loss_of(world *w, rt_node *const *extra, int n)
     rt_node *outputs[4] = {w->d.phases[0].loss};
     for (int i = 0; i < n; i++) outputs[1 + i] = extra[i];
     OK(rt_compile(&w->program, w->d.graph, &(rt_program_spec){.outputs = outputs, .n_outputs = 1 + n, .batch = B, .threads = 1}, &err));
-    OK(w->d.source.fill(w->d.source.self, 3, w->program, &err));
+    OK(w->d.source.fill(w->d.source.self, 3, 0, w->d.config->train.batch, w->program, &err));
     OK(rt_run(w->program, &(rt_clock){.seed = 11, .step = 3}, &err));
     return (double)*(float *)rt_program_data(w->program, w->d.phases[0].loss);
 }
