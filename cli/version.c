@@ -32,7 +32,8 @@ static void features(FILE *f) { fputs(" (not known for this processor)", f); }
 void cli_version(FILE *f)
 {
     fprintf(f, "retort %s\nbackends:", RETORT_VERSION);
-    for (const char *const *b = rt_backend_names(); *b; b++) fprintf(f, " %s", *b);
+    for (const char *const *b = rt_backend_names(); *b; b++)
+        fprintf(f, "%s %s %s", b == rt_backend_names() ? "" : ",", *b, rt_backend_version(rt_backend_find(*b)));
     fprintf(f, "\nlibraries: jansson %s, libyaml %s, libpng %s, libzip %s, zlib %s\n", jansson_version_str(), yaml_get_version_string(),
             png_get_libpng_ver(NULL), zip_libzip_version(), zlibVersion());
     fputs("processor:", f);

@@ -116,7 +116,8 @@ void rt_grad(rt_node *loss, rt_node *const *wrt, int n, rt_node **out);
 typedef struct rt_backend rt_backend;
 const rt_backend *rt_backend_find(const char *name); /* "reference", "onednn" when built in; NULL selects the fastest; unknown: NULL */
 const char *rt_backend_name(const rt_backend *b);
-const char *const *rt_backend_names(void); /* NULL-terminated */
+const char *rt_backend_version(const rt_backend *b); /* of the library behind it; of the reference: retort's kernels, "1" */
+const char *const *rt_backend_names(void);           /* NULL-terminated */
 
 typedef struct rt_program_spec {
     rt_node *const *outputs; /* values wanted (borrowed during the call) */

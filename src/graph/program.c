@@ -26,6 +26,7 @@ const rt_backend *rt_backend_find(const char *name)
 }
 
 const char *rt_backend_name(const rt_backend *b) { return b->name; }
+const char *rt_backend_version(const rt_backend *b) { return b->version(); }
 
 const char *const *rt_backend_names(void)
 {

@@ -22,8 +22,11 @@ static rt_status write_scheduler(rt__run *run, rt_scheduler_config *c, const cha
 {
     rt_distill *d = &run->d;
     rt_student_recipe *r = &c->recipe;
+    /* diffusers' DDIM steps by T // N: another grid where N does not divide T; continuous processes it does not have */
+    int T = rt_process_discrete_steps(d->process);
+    bool exact = T > 0 && (d->steps == 0 || T % d->steps == 0);
     *r = (rt_student_recipe){
-        .version = 1, .steps = d->steps, .null_class = d->null_class, .low = run->low, .high = run->high, .exact_in_diffusers = true};
+        .version = 1, .steps = d->steps, .null_class = d->null_class, .low = run->low, .high = run->high, .exact_in_diffusers = exact};
     snprintf(r->method, sizeof r->method, "%s", run->config->method);
     snprintf(r->solver, sizeof r->solver, "ddim");
     for (int k = 0; k < d->steps && k < RT_RECIPE_STEPS; k++)
@@ -34,6 +37,42 @@ static rt_status write_scheduler(rt__run *run, rt_scheduler_config *c, const cha
     RT_TRY(rt__make_folders(path, err));
     snprintf(path, sizeof path, "%s/scheduler/scheduler_config.json", folder);
     return rt_scheduler_config_write(c, path, err);
+}
+
+/* How to draw from the folder, here and in diffusers (whose DDIMPipeline takes 50 steps and refuses classes). */
+static rt_status write_readme(const rt__run *run, const char *folder, bool exact, rt_error *err)
+{
+    const rt_distill *d = &run->d;
+    const rt_net_info *net = rt_net_describe(run->net);
+    char path[PATH + 16];
+    rt__file f;
+    snprintf(path, sizeof path, "%s/README.md", folder);
+    RT_TRY(rt__file_begin(&f, path, err));
+    if (d->steps > 0)
+        fprintf(f.stream, "# A student of %d step%s, by %s\n\nDraw from it by its own recipe:\n\n", d->steps, d->steps > 1 ? "s" : "",
+                d->method->name);
+    else
+        fprintf(f.stream, "# A diffusion model\n\nDraw from it:\n\n");
+    fprintf(f.stream, "    retort sample THIS-FOLDER --n 64%s --out grid.png\n", d->steps > 0 ? "" : " --steps 50");
+    if (exact && !strcmp(net->kind, "UNet2DModel")) {
+        int classes = net->classes - (d->null_class >= 0);
+        char labels[64] = "";
+        if (classes > 0) snprintf(labels, sizeof labels, ", class_labels=torch.arange(10) %% %d", classes);
+        fprintf(f.stream,
+                "\nWith diffusers:\n\n"
+                "    import torch\n"
+                "    from diffusers import DDIMScheduler, UNet2DModel\n"
+                "    unet = UNet2DModel.from_pretrained(\"THIS-FOLDER\", subfolder=\"unet\").eval()\n"
+                "    scheduler = DDIMScheduler.from_pretrained(\"THIS-FOLDER\", subfolder=\"scheduler\")\n"
+                "    scheduler.set_timesteps(%d)\n"
+                "    x = torch.randn(10, %d, %d, %d)\n"
+                "    for t in scheduler.timesteps:\n"
+                "        with torch.no_grad(): out = unet(x, t%s).sample\n"
+                "        x = scheduler.step(out, t, x).prev_sample\n\n"
+                "x then holds pictures in %g..%g.\n",
+                d->steps > 0 ? d->steps : 50, net->in_channels, net->height, net->width, labels, run->low, run->high);
+    }
+    return rt__file_commit(&f, err);
 }
 
 static rt_status write_folder(rt__run *run, const char *name, rt_error *err)
@@ -52,9 +91,11 @@ static rt_status write_folder(rt__run *run, const char *name, rt_error *err)
         RT_TRY(rt_scheduler_config_student(&c, rt_scheduler_get_config(run->scheduler), run->d.student.prediction, err));
         rt_status s = write_scheduler(run, &c, temporary, err);
         recipe = rt_recipe_text(&c.recipe);
+        bool exact = c.recipe.exact_in_diffusers;
         rt_scheduler_config_free(&c);
         RT_TRY(s);
         RT_TRY(rt_model_index_write(temporary, rt_net_describe(run->net)->kind, "DDIMScheduler", err));
+        RT_TRY(write_readme(run, temporary, exact, err));
     }
     const char *metadata[] = {recipe ? "retort" : NULL, recipe, NULL};
     rt_status s = rt_net_save(run->net, run->shown, RT_VALUE, unet, NULL, metadata, err);

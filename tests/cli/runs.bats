@@ -15,6 +15,7 @@ teacher() { "$RETORT" train --data toy:moons --net examples/mlp.json --out "$t/t
     for n in 4 2 1; do
         "$RETORT" inspect "$t/run/student-$n" >"$t/inspect"
         grep -q "recipe       pd: $n step" "$t/inspect" || { cat "$t/inspect"; return 1; }
+        grep -q "A student of $n step" "$t/run/student-$n/README.md"
     done
     "$RETORT" sample "$t/run" --n 5 --out "$t/x.safetensors" 2>"$t/err" # its student/, by its own steps
     obeys distill distill kd --teacher "$t/teacher" --out "$t/kd" --pairs 32 --teacher-steps 4 --updates 5 --batch 16 --threads 1
