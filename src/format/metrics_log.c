@@ -66,7 +66,7 @@ static rt_status append(int fd, const char *path, off_t size, const row_text *r,
 static rt_status append_json(const char *folder, const rt_metric *row, int n, row_text *r, rt_error *err)
 {
     char path[1024];
-    int fd;
+    int fd = -1;
     r->used = 0;
     for (int i = 0; i < n; i++) {
         add(r, "%s\"%s\": ", i ? ", " : "{", row[i].name);
@@ -83,7 +83,7 @@ static rt_status append_json(const char *folder, const rt_metric *row, int n, ro
 static rt_status append_csv(const char *folder, const rt_metric *row, int n, row_text *r, rt_error *err)
 {
     char path[1024], head[ROW_LIMIT];
-    int fd;
+    int fd = -1;
     RT_TRY(open_log(folder, "metrics.csv", O_RDWR | O_APPEND | O_CREAT, path, &fd, err));
     off_t size = lseek(fd, 0, SEEK_END);
     ssize_t got = pread(fd, head, sizeof head - 1, 0);
@@ -140,7 +140,7 @@ static bool csv_update(const char *text, size_t size, double *update)
 static rt_status truncate_log(const char *folder, const char *name, bool table, int64_t last, rt_error *err)
 {
     char path[1024], *text = NULL;
-    int fd;
+    int fd = -1;
     RT_TRY(open_log(folder, name, O_RDWR, path, &fd, err));
     if (fd < 0) return RT_OK;
     FILE *f = fdopen(fd, "r+");
