@@ -1,5 +1,6 @@
 /* backends.c -- every backend in float against the reference in double, at the sizes of real networks, where it may choose other algorithms
  * (Winograd, blocked layouts, split sums) than at the sizes of the walk. */
+#include "graph/program.h"
 #include "retort/ops.h"
 #include "tolerances.h"
 
@@ -16,7 +17,7 @@ enum { MAX_INPUTS = 3 };
 
 typedef struct specimen {
     const char *name;
-    enum { CONV, TRANSPOSED, MATMUL, NORM, ATTENTION } kind;
+    enum { CONV, TRANSPOSED, MATMUL, NORM, ATTENTION, CHAIN } kind;
     int64_t shape[MAX_INPUTS][4]; /* of the inputs; 0 ends a shape, a first 0 the list */
     rt_conv conv;
     bool ta, tb;
@@ -57,6 +58,7 @@ static const specimen specimens[] = {
     {"heads", MATMUL, {{RT_BATCH, 4, 49, 32}, {RT_BATCH, 4, 49, 32}}, {{0}, {0}, {0}, 0}, 0, 1},
     {"heads, shared factor", MATMUL, {{RT_BATCH, 4, 32, 49}, {1, 4, 32, 17}}, {{0}, {0}, {0}, 0}, 1, 0},
     {"group norm", NORM, {{RT_BATCH, 64, 14, 14}, {64}, {64}}, {{0}, {0}, {0}, 8}, 0, 0},
+    {"a chain of layers", CHAIN, {{RT_BATCH, 32, 14, 14}, {32, 32, 3, 3}, {32}}, {{0}, {0}, {0}, 0}, 0, 0},
     {"attention", ATTENTION, {{RT_BATCH, 2, 49, 32}, {RT_BATCH, 2, 49, 32}, {RT_BATCH, 2, 49, 32}}, {{0}, {0}, {0}, 0}, 0, 0},
 };
 
@@ -68,6 +70,17 @@ typedef struct outcome {
     double *value[OUTPUTS]; /* y, then gradients of sum(y projection) */
 } outcome;
 
+/* What lies between the convolutions of a U-Net; x (B,32,14,14). */
+static rt_node *chain(rt_node *x, rt_node *w, rt_node *b)
+{
+    const rt_conv same = DENSE(1, 1), half = DENSE(2, 1);
+    rt_node *h = rt_conv2d(x, w, b, &same), *n = rt_silu(rt_group_norm(h, b, b, 8, 1e-5));
+    rt_node *up = rt_upsample_nearest(rt_conv2d(n, w, NULL, &half), 2), *both = rt_concat((rt_node *[]){up, h}, 2, 1);
+    rt_node *cut = rt_slice(both, 1, 16, 48, 1),
+            *shift = rt_reshape(rt_mean(n, 1u << 2 | 1u << 3, false), 4, (int64_t[]){RT_BATCH, 32, 1, 1});
+    return rt_conv2d(rt_add(rt_mul(cut, n), shift), w, b, &same);
+}
+
 static rt_node *build(const specimen *s, rt_node *const *in, int n)
 {
     rt_node *c = n > 2 ? in[2] : NULL;
@@ -77,6 +90,7 @@ static rt_node *build(const specimen *s, rt_node *const *in, int n)
     case MATMUL: return rt_matmul(in[0], in[1], s->ta, s->tb);
     case NORM: return rt_group_norm(in[0], in[1], c, s->conv.groups, 1e-5);
     case ATTENTION: return rt_attention(in[0], in[1], c, 0.18, false);
+    case CHAIN: return chain(in[0], in[1], c);
     }
     return NULL;
 }
@@ -180,8 +194,33 @@ static void test_same_bits(void **state)
     }
 }
 
+/* Between convolutions images keep the backend's layout, forward and backward: only what enters and leaves is converted. */
+static void test_few_conversions(void **state)
+{
+    (void)state;
+    rt_graph *g = rt_graph_new(RT_F32);
+    rt_node *in[3] = {rt_input(g, "x", RT_F32, 4, (int64_t[]){RT_BATCH, 32, 14, 14}),
+                      rt_input(g, "w", RT_F32, 4, (int64_t[]){32, 32, 3, 3}), rt_input(g, "b", RT_F32, 1, (int64_t[]){32})};
+    rt_node *outputs[3];
+    rt_grad(rt_sum(rt_square(chain(in[0], in[1], in[2])), RT_ALL_AXES, false), in, 3, outputs);
+    rt_program *p;
+    rt_error err = {0};
+    if (rt_compile(&p, g, &(rt_program_spec){outputs, 3, NULL, 0, BATCH, NULL, 1}, &err) != RT_OK) fail_msg("%s", err.text);
+    int conversions = 0, blocked = 0;
+    for (int i = 0; i < p->n_nodes; i++) {
+        conversions += p->nodes[i]->op == rt__ops_f32[RT_OP_reblock];
+        blocked += p->nodes[i]->block > 1;
+    }
+    print_message("%d values in blocks, %d conversions\n", blocked, conversions);
+    if (blocked)
+        assert_true(blocked > 20 && conversions <= 4); /* x comes in, its gradient goes out; the gradients of two sums are broadcast */
+    rt_program_free(p);
+    rt_graph_free(g);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_backends), cmocka_unit_test(test_same_bits)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_backends), cmocka_unit_test(test_same_bits),
+                                       cmocka_unit_test(test_few_conversions)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
