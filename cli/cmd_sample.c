@@ -4,7 +4,7 @@
 static const cli_option options[] = {
     {"n", 'n', "N", "sample.n", "16", "number of samples", NULL},
     {"out", 'o', "PATH", NULL, NULL, ".png (a grid), .safetensors, .zip, or a folder", NULL},
-    {"steps", 0, "N", "sample.steps", NULL, "network calls (a student knows its own)", NULL},
+    {"steps", 0, "N", "sample.steps", NULL, "steps from noise to picture (a student knows its own)", NULL},
     {"times", 0, "T,T,...", "sample.times", NULL, "the times to visit, noisy to clean, instead of --steps", NULL},
     CLI_SAMPLING_OPTIONS,
     {"noise", 0, "FILE", NULL, NULL, "start from tensor noise [n,...] of this file (and classes y [n])", NULL},

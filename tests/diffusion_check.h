@@ -50,6 +50,8 @@ static inline rt_process *some_process(int i)
     case 5: return named_process("vp-cosine");
     case 6: return named_process("flow");
     case 7: spec.name = "flow", spec.shift = 3; return make_process(&spec);
+    case 8: return named_process("sub-vp");
+    case 9: return named_process("trig");
     default: return NULL;
     }
 }

@@ -26,7 +26,7 @@
 extern "C" {
 #endif
 
-/* ---- processes: ddpm, vp-linear, vp-cosine, flow ------------------------------------------------------------------------------------- */
+/* ---- processes: ddpm, vp-linear, vp-cosine, sub-vp, flow, trig ------------------------------------------------------------------------------------- */
 
 typedef struct rt_process rt_process;
 
@@ -38,7 +38,7 @@ typedef struct rt_process_spec {
     const double *trained_betas;     /* ddpm: T betas instead of a schedule; NULL: none. Copied */
     bool zero_snr;                   /* ddpm: rescale so that alpha_T = 0 (rescale_betas_zero_snr) */
     bool float32;                    /* ddpm: the table as diffusers holds it: float32 betas and 1 - beta, product rounded to float32 */
-    double rate_min, rate_max;       /* vp-linear: beta(t) of the SDE runs from rate_min to rate_max */
+    double rate_min, rate_max;       /* vp-linear, sub-vp: beta(t) of the SDE runs from rate_min to rate_max */
     double log_snr_min, log_snr_max; /* vp-cosine: bounds, reached at t = 1 and t -> 0 by an affine remap of t */
     double shift;                    /* flow: beta_t = shift t / (1 + (shift - 1) t) */
 } rt_process_spec;
@@ -137,7 +137,7 @@ rt_status rt_grid_nested(const rt_process *p, const int *steps, int n, double *t
 /* RT_OK if times[steps + 1] falls strictly, lies in the process and ends at 0. */
 rt_status rt_grid_check(const rt_process *p, int steps, const double *times, rt_error *err);
 
-/* ---- solvers: ddim, euler ------------------------------------------------------------------------------------------------------------ */
+/* ---- solvers: ddim; euler, heun, midpoint, rk4; dpm-1 to dpm-3; dpmpp-1s to dpmpp-3s ---------------------------------------------------- */
 
 typedef struct rt_solver rt_solver;
 

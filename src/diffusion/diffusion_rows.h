@@ -33,12 +33,15 @@ struct rt_process {
     double *alpha, *beta, *angle; /* discrete: [T + 1] each, one block that starts at alpha */
 };
 
-extern const rt__process_row rt__process_ddpm, rt__process_vp_linear, rt__process_vp_cosine, rt__process_flow;
+extern const rt__process_row rt__process_ddpm, rt__process_vp_linear, rt__process_sub_vp, rt__process_vp_cosine, rt__process_trig,
+    rt__process_flow;
 
 /* ---- solvers */
 
 /* One step in progress. A row reads the prediction at (x, s) and moves x to t; a row that needs more calls rt__predict. The driver ends steps to
  * time 0 itself. */
+enum { RT__SOLVER_WORK = 4 };
+
 typedef struct rt__advance {
     const rt_sample_spec *spec;
     const rt_field *field;
@@ -48,13 +51,18 @@ typedef struct rt__advance {
     double *x;        /* the state */
     double *x0, *eps; /* the prediction at (x, s); x0 is clipped where the spec says so */
     double *out, *pair;
+    double *work[RT__SOLVER_WORK]; /* as many as the row asks for, `count` numbers each */
 } rt__advance;
 
 rt_status rt__predict(rt__advance *a, const double *x, double t, double *x0, double *eps, rt_error *err);
 
 struct rt_solver {
     rt_solver_info info;
+    int work;                                                             /* arrays of rt__advance.work that it uses */
     rt_status (*step)(rt__advance *a, double s, double t, rt_error *err); /* s > t > 0 */
 };
+
+extern const rt_solver rt__solver_ddim, rt__solver_euler, rt__solver_heun, rt__solver_midpoint, rt__solver_rk4, rt__solver_dpm_1,
+    rt__solver_dpm_2, rt__solver_dpm_3, rt__solver_dpmpp_1s, rt__solver_dpmpp_2s, rt__solver_dpmpp_3s;
 
 #endif

@@ -7,7 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const rt__process_row *const rows[] = {&rt__process_ddpm, &rt__process_vp_linear, &rt__process_vp_cosine, &rt__process_flow};
+static const rt__process_row *const rows[] = {&rt__process_ddpm,   &rt__process_vp_linear, &rt__process_vp_cosine,
+                                              &rt__process_sub_vp, &rt__process_flow,      &rt__process_trig};
 
 int rt__row_index(const char *kind, const char *name, const void *table, size_t n, size_t size, rt_error *err)
 {

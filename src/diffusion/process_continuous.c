@@ -16,23 +16,32 @@ static rt_status linear_prepare(rt_process *p, rt_error *err)
 {
     double low = p->spec.rate_min, high = p->spec.rate_max;
     if (!(low > 0) || !(high >= low) || !(high < 1000))
-        RT_RAISE(RT_E_INVALID, "vp-linear: rates %g..%g; must be 0 < rate_min <= rate_max < 1000", low, high);
+        RT_RAISE(RT_E_INVALID, "%s: rates %g..%g; must be 0 < rate_min <= rate_max < 1000", p->row->name, low, high);
     return RT_OK;
+}
+
+static double log_alpha(const rt_process *p, double t)
+{
+    return -t * (p->spec.rate_min / 2 + t * (p->spec.rate_max - p->spec.rate_min) / 4);
+}
+
+/* The root of D t^2/4 + rate_min t/2 = L = -log alpha in the form that does not cancel. */
+static double time_of(const rt_process *p, double L)
+{
+    double half = p->spec.rate_min / 2, D = p->spec.rate_max - p->spec.rate_min;
+    return 2 * L / (half + sqrt(half * half + D * L));
 }
 
 static rt__point linear_at(const rt_process *p, double t)
 {
-    double log_alpha = -t * (p->spec.rate_min / 2 + t * (p->spec.rate_max - p->spec.rate_min) / 4), b = rate(p, t);
-    double alpha = exp(log_alpha), beta = sqrt(-expm1(2 * log_alpha));
+    double b = rate(p, t), alpha = exp(log_alpha(p, t)), beta = sqrt(-expm1(2 * log_alpha(p, t)));
     return (rt__point){alpha, beta, -b / 2 * alpha, b / 2 * alpha * alpha / beta};
 }
 
-/* -log alpha = log(1 + exp(-lambda))/2 =: L; the root of D t^2/4 + rate_min t/2 = L in the form that does not cancel. */
+/* -log alpha = log(1 + exp(-lambda))/2 */
 static double linear_time(const rt_process *p, double lambda)
 {
-    double L = (lambda > 0 ? log1p(exp(-lambda)) : log1p(exp(lambda)) - lambda) / 2;
-    double half = p->spec.rate_min / 2, D = p->spec.rate_max - p->spec.rate_min;
-    return 2 * L / (half + sqrt(half * half + D * L));
+    return time_of(p, (lambda > 0 ? log1p(exp(-lambda)) : log1p(exp(lambda)) - lambda) / 2);
 }
 
 const rt__process_row rt__process_vp_linear = {
@@ -42,6 +51,28 @@ const rt__process_row rt__process_vp_linear = {
     .prepare = linear_prepare,
     .at = linear_at,
     .time = linear_time,
+    .fed = fed_linear,
+    .unfed = unfed_linear,
+};
+
+/* ---- sub-vp: vp-linear's drift with less noise, beta = 1 - alpha^2 */
+
+static rt__point sub_at(const rt_process *p, double t)
+{
+    double b = rate(p, t), alpha = exp(log_alpha(p, t)), beta = -expm1(2 * log_alpha(p, t));
+    return (rt__point){alpha, beta, -b / 2 * alpha, b * alpha * alpha};
+}
+
+/* beta/alpha = 1/alpha - alpha = 2 sinh(-log alpha) */
+static double sub_time(const rt_process *p, double lambda) { return time_of(p, asinh(exp(-lambda / 2) / 2)); }
+
+const rt__process_row rt__process_sub_vp = {
+    .name = "sub-vp",
+    .source = "Song et al. 2021 (sub-VP SDE)",
+    .formula = "alpha as vp-linear, beta = 1 - alpha^2",
+    .prepare = linear_prepare,
+    .at = sub_at,
+    .time = sub_time,
     .fed = fed_linear,
     .unfed = unfed_linear,
 };
@@ -73,6 +104,32 @@ const rt__process_row rt__process_vp_cosine = {
     .prepare = cosine_prepare,
     .at = cosine_at,
     .time = cosine_time,
+    .fed = fed_linear,
+    .unfed = unfed_linear,
+};
+
+/* ---- trig: the same circle, all of its quarter */
+
+static const double quarter = 1.5707963267948966; /* pi/2 */
+
+static rt_status trig_prepare(rt_process *p, rt_error *err) { return (void)p, (void)err, RT_OK; }
+
+static rt__point trig_at(const rt_process *p, double t)
+{
+    (void)p;
+    double alpha = t == 1 ? 0 : cos(quarter * t), beta = sin(quarter * t);
+    return (rt__point){alpha, beta, -quarter * beta, quarter * alpha};
+}
+
+static double trig_time(const rt_process *p, double lambda) { return (void)p, atan(exp(-lambda / 2)) / quarter; }
+
+const rt__process_row rt__process_trig = {
+    .name = "trig",
+    .source = "Albergo et al. 2023; Lu & Song 2025 (TrigFlow)",
+    .formula = "alpha = cos(pi t/2), beta = sin(pi t/2)",
+    .prepare = trig_prepare,
+    .at = trig_at,
+    .time = trig_time,
     .fed = fed_linear,
     .unfed = unfed_linear,
 };

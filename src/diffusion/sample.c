@@ -65,13 +65,13 @@ rt_status rt_sample(const rt_sample_spec *spec, const rt_field *field, int64_t n
     if (pairs && (!y || field->null_class < 0))
         RT_RAISE(RT_E_USAGE, "guidance %g needs a model with classes and a null class", spec->guidance);
 
-    size_t count, numbers, labels = 0;
+    size_t count, numbers, labels = 0, arrays = (pairs ? 6 : 3) + (size_t)spec->solver->work;
     if (n < 0 || field->features < 1 || !rt__mul_size((size_t)n, (size_t)field->features, &count) ||
-        !rt__mul_size(count, 6 * sizeof(double), &numbers))
+        !rt__mul_size(count, arrays * sizeof(double), &numbers))
         RT_RAISE(RT_E_USAGE, "%lld samples of %lld features", (long long)n, (long long)field->features);
     if (n == 0) return RT_OK;
     if (pairs) labels = 2 * (size_t)n * sizeof(int64_t);
-    char *room = malloc((pairs ? numbers : numbers / 2) + labels);
+    char *room = malloc(numbers + labels);
     if (!room) RT_RAISE(RT_E_MEMORY, "out of memory for %lld samples of %lld features", (long long)n, (long long)field->features);
     double *x0 = (double *)(void *)(room + labels);
     rt__advance a = {
@@ -83,6 +83,7 @@ rt_status rt_sample(const rt_sample_spec *spec, const rt_field *field, int64_t n
         a.y = both;
         a.pair = x0 + 4 * count;
     }
+    for (int i = 0; i < spec->solver->work; i++) a.work[i] = x0 + (arrays - 1 - (size_t)i) * count;
     rt_status status = run(&a, spec->from, to, err);
     free(room);
     return status;

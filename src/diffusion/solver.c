@@ -1,53 +1,25 @@
-/* solver.c -- the table of solvers. A row advances the state from s to t > 0, given the prediction at (x, s). */
+/* solver.c -- the table of solvers. A row advances the state from s to t > 0, given the prediction at (x, s); the driver (sample.c) owns the rest. */
 #include "diffusion/diffusion_rows.h"
 
 #include "base/internal.h"
 
-/* (1.30) in its other form: x_t = alpha_t x0 + beta_t eps. Equal to A x_s + C x0 as long as x0 and eps explain x_s, which clipping of x0 ends. */
-static rt_status ddim(rt__advance *a, double s, double t, rt_error *err)
-{
-    (void)s, (void)err;
-    double alpha = rt_process_alpha(a->spec->process, t), beta = rt_process_beta(a->spec->process, t);
-    for (int64_t i = 0; i < a->count; i++) a->x[i] = alpha * a->x0[i] + beta * a->eps[i];
-    return RT_OK;
-}
-
-/* dx/dt = alpha' x0 + beta' eps is (1.6) without f and g, which diverge at s = 1. */
-static rt_status euler(rt__advance *a, double s, double t, rt_error *err)
-{
-    (void)err;
-    double alpha = rt_process_alpha_rate(a->spec->process, s), beta = rt_process_beta_rate(a->spec->process, s);
-    for (int64_t i = 0; i < a->count; i++) a->x[i] += (t - s) * (alpha * a->x0[i] + beta * a->eps[i]);
-    return RT_OK;
-}
-
-static const rt_solver rows[] = {
-    {{.name = "ddim",
-      .source = "(1.30), Song et al. 2021",
-      .formula = "x_t = alpha_t x0 + beta_t eps",
-      .order = 1,
-      .calls = 1,
-      .affine = true},
-     ddim},
-    {{.name = "euler",
-      .source = "(1.6)",
-      .formula = "x_t = x_s + (t - s)(alpha'_s x0 + beta'_s eps)",
-      .order = 1,
-      .calls = 1,
-      .affine = true},
-     euler},
+static const rt_solver *const rows[] = {
+    &rt__solver_ddim,  &rt__solver_euler, &rt__solver_heun,     &rt__solver_midpoint, &rt__solver_rk4,      &rt__solver_dpm_1,
+    &rt__solver_dpm_2, &rt__solver_dpm_3, &rt__solver_dpmpp_1s, &rt__solver_dpmpp_2s, &rt__solver_dpmpp_3s,
 };
 
 const rt_solver *rt_solver_find(const char *name, rt_error *err)
 {
-    int index = RT__FIND("solvers", name, rows, err);
-    return index < 0 ? NULL : &rows[index];
+    const char *names[RT_COUNT(rows)];
+    for (size_t i = 0; i < RT_COUNT(rows); i++) names[i] = rows[i]->info.name;
+    int index = RT__FIND("solvers", name, names, err);
+    return index < 0 ? NULL : rows[index];
 }
 
 bool rt_solver_describe(int i, rt_row_text *row)
 {
     if (i < 0 || i >= (int)RT_COUNT(rows)) return false;
-    *row = (rt_row_text){rows[i].info.name, rows[i].info.source, rows[i].info.formula};
+    *row = (rt_row_text){rows[i]->info.name, rows[i]->info.source, rows[i]->info.formula};
     return true;
 }
 

@@ -114,7 +114,8 @@ static rt_status resolve(const rt_model *m, const rt_sampling *s, path *p, rt_sa
     RT_TRY(choose_path(m, s, p, r, err));
     RT_TRY(check_classes(m, s, p->guidance, err));
     r->steps = p->steps;
-    r->calls = (int64_t)p->steps * rt_solver_get_info(p->solver)->calls * (p->guidance != 0 ? 2 : 1);
+    for (int k = 0; k < p->steps; k++) /* the step to time 0 is the prediction itself */
+        r->calls += (p->to[k] > 0 ? rt_solver_get_info(p->solver)->calls : 1) * (p->guidance != 0 ? 2 : 1);
     r->n_times = p->steps + 1;
     memcpy(r->times, p->from, (size_t)p->steps * sizeof *p->from);
     r->times[p->steps] = p->to[p->steps - 1];

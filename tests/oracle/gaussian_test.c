@@ -162,6 +162,71 @@ static void solvers_approach_the_flow_map(void **state)
     }
 }
 
+/* Errors against the exact flow map while the steps double, down to rounding: the order of the last doubling. */
+static double measured_order(const char *solver, const rt_process *p)
+{
+    double s = 0.9, t = 0.1, start[N * D], want[N * D], x[N * D], last = 0, order = 0;
+    rt_oracle *o = full_oracle(p, "v");
+    fill(start, N * D);
+    CHECK_OK(rt_oracle_flow_map(o, rt_process_alpha(p, s), rt_process_beta(p, s), rt_process_alpha(p, t), rt_process_beta(p, t), N, start,
+                                want, &err));
+    for (int steps = 32; steps <= 512; steps *= 2) {
+        double error = 0;
+        memcpy(x, start, sizeof x);
+        sample_with(solver, p, o, steps, s, t, x);
+        for (int j = 0; j < N * D; j++) error = fmax(error, fabs(x[j] - want[j]));
+        if (error < 1e-11) break;
+        if (last > 0) order = log2(last / error);
+        last = error;
+    }
+    rt_oracle_free(o);
+    return order;
+}
+
+/* Every row has the order that it claims; on one process or another it may have more (midpoint on straight lines). */
+static void orders_are_as_claimed(void **state)
+{
+    (void)state;
+    rt_row_text row;
+    for (int r = 0; rt_solver_describe(r, &row); r++) {
+        const rt_solver_info *info = rt_solver_get_info(rt_solver_find(row.name, NULL));
+        double least = INFINITY;
+        rt_process *p;
+        for (int i = 4; (p = some_process(i)) && !info->stochastic; i++) {
+            least = fmin(least, measured_order(row.name, p));
+            rt_process_free(p);
+        }
+        if (!info->stochastic) CHECK_NEAR(least, info->order, TOL_ORDER, "order of %s", row.name);
+    }
+}
+
+/* The first members of both families are DDIM; so is a first step from alpha = 0, where there is no log-SNR. */
+static void first_order_is_ddim(void **state)
+{
+    (void)state;
+    static const char *const same[] = {"dpm-1", "dpmpp-1s"}, *const starting[] = {"dpm-2", "dpm-3", "dpmpp-2s", "dpmpp-3s"};
+    double start[N * D], want[N * D], x[N * D];
+    fill(start, N * D);
+    rt_process *p = named_process("vp-cosine"), *flow = named_process("flow");
+    rt_oracle *o = full_oracle(p, "v"), *line = full_oracle(flow, "velocity");
+    memcpy(want, start, sizeof want);
+    sample_with("ddim", p, o, 7, 0.9, 0.05, want); /* at 1 alpha is near 0 and dpm-1 divides by it */
+    for (int r = 0; r < 2; r++) {
+        memcpy(x, start, sizeof x);
+        sample_with(same[r], p, o, 7, 0.9, 0.05, x);
+        for (int j = 0; j < N * D; j++) CHECK_NEAR(x[j], want[j], TOL_MAP, "%s, %d", same[r], j);
+    }
+    memcpy(want, start, sizeof want);
+    sample_with("ddim", flow, line, 1, 1, 0.6, want);
+    for (int r = 0; r < 4; r++) {
+        memcpy(x, start, sizeof x);
+        sample_with(starting[r], flow, line, 1, 1, 0.6, x);
+        for (int j = 0; j < N * D; j++) assert_true(x[j] == want[j]);
+    }
+    rt_oracle_free(o), rt_oracle_free(line);
+    rt_process_free(p), rt_process_free(flow);
+}
+
 /* On discrete processes, with every step they have, from noise to data. */
 static void discrete_processes_reach_data(void **state)
 {
@@ -378,6 +443,8 @@ int main(void)
         cmocka_unit_test(score_and_density),
         cmocka_unit_test(flow_map),
         cmocka_unit_test(solvers_approach_the_flow_map),
+        cmocka_unit_test(orders_are_as_claimed),
+        cmocka_unit_test(first_order_is_ddim),
         cmocka_unit_test(discrete_processes_reach_data),
         cmocka_unit_test(ddim_is_a_product),
         cmocka_unit_test(predictions_agree),

@@ -97,6 +97,15 @@ static void closed_forms(void **state)
         if (k < 64) CHECK_NEAR(ratio, 3 * t / (1 - t), TOL_CLOSED_FORM * ratio, "flow, shift 3, at %g", t);
         CHECK_NEAR(rt_process_beta(flow, t) + rt_process_alpha(flow, t), 1, TOL_CLOSED_FORM, "flow at %g", t);
     }
+    rt_process *sub = named_process("sub-vp"), *trig = named_process("trig");
+    for (int k = 1; k < 64; k++) { /* Song et al.: the variance of sub-VP is that of VP squared; TrigFlow: the ratio is the tangent */
+        double t = k / 64.0, ratio = tan(M_PI / 2 * t);
+        CHECK_NEAR(rt_process_beta(sub, t), beta2(linear, t), TOL_CLOSED_FORM, "sub-vp beta at %g", t);
+        CHECK_NEAR(rt_process_alpha(sub, t), rt_process_alpha(linear, t), TOL_CLOSED_FORM, "sub-vp alpha at %g", t);
+        CHECK_NEAR(rt_process_beta(trig, t) / rt_process_alpha(trig, t), ratio, 4 * TOL_CLOSED_FORM * (1 + ratio * ratio), "trig at %g", t);
+    }
+    assert_true(rt_process_alpha(trig, 1) == 0 && rt_process_beta(trig, 1) == 1);
+    rt_process_free(sub), rt_process_free(trig);
     CHECK_NEAR(rt_process_log_snr(cosine, 1), -20, 1e-6, "vp-cosine ends");
     CHECK_NEAR(rt_process_log_snr(wide, 1), -9, 1e-11, "vp-cosine, bounded, ends");
     CHECK_NEAR(rt_process_log_snr(wide, 1e-9), 12, 1e-5, "vp-cosine, bounded, begins");
@@ -227,7 +236,7 @@ static void the_table_can_be_listed(void **state)
         assert_true(*row.source && *row.text);
         rt_process_free(p);
     }
-    assert_int_equal(n, 4);
+    assert_int_equal(n, 6);
     assert_false(rt_process_describe(-1, &row));
 }
 
