@@ -40,7 +40,12 @@ extern const rt__process_row rt__process_ddpm, rt__process_vp_linear, rt__proces
 
 /* One step in progress. A row reads the prediction at (x, s) and moves x to t; a row that needs more calls rt__predict. The driver ends steps to
  * time 0 itself. */
-enum { RT__SOLVER_WORK = 4 };
+enum { RT__SOLVER_WORK = 4, RT__SOLVER_HISTORY = 2 };
+
+/* A prediction at an earlier time. */
+typedef struct rt__past {
+    double t, *x0, *eps;
+} rt__past;
 
 typedef struct rt__advance {
     const rt_sample_spec *spec;
@@ -51,7 +56,9 @@ typedef struct rt__advance {
     double *x;        /* the state */
     double *x0, *eps; /* the prediction at (x, s); x0 is clipped where the spec says so */
     double *out, *pair;
-    double *work[RT__SOLVER_WORK]; /* as many as the row asks for, `count` numbers each */
+    double *work[RT__SOLVER_WORK];     /* as many as the row asks for, `count` numbers each */
+    rt__past past[RT__SOLVER_HISTORY]; /* newest first; info.history of them have room, n_past are filled */
+    int n_past;
 } rt__advance;
 
 rt_status rt__predict(rt__advance *a, const double *x, double t, double *x0, double *eps, rt_error *err);
@@ -63,6 +70,7 @@ struct rt_solver {
 };
 
 extern const rt_solver rt__solver_ddim, rt__solver_euler, rt__solver_heun, rt__solver_midpoint, rt__solver_rk4, rt__solver_dpm_1,
-    rt__solver_dpm_2, rt__solver_dpm_3, rt__solver_dpmpp_1s, rt__solver_dpmpp_2s, rt__solver_dpmpp_3s;
+    rt__solver_dpm_2, rt__solver_dpm_3, rt__solver_dpmpp_1s, rt__solver_dpmpp_2s, rt__solver_dpmpp_3s, rt__solver_dpmpp_1m,
+    rt__solver_dpmpp_2m, rt__solver_dpmpp_3m;
 
 #endif

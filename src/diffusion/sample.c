@@ -32,6 +32,20 @@ rt_status rt__predict(rt__advance *a, const double *x, double t, double *x0, dou
     return RT_OK;
 }
 
+/* The prediction at (x, s) becomes the newest memory. */
+static void remember(rt__advance *a, double s)
+{
+    int room = a->spec->solver->info.history;
+    if (room == 0) return;
+    rt__past oldest = a->past[room - 1];
+    memmove(a->past + 1, a->past, (size_t)(room - 1) * sizeof *a->past);
+    memcpy(oldest.x0, a->x0, (size_t)a->count * sizeof *a->x0);
+    memcpy(oldest.eps, a->eps, (size_t)a->count * sizeof *a->eps);
+    oldest.t = s;
+    a->past[0] = oldest;
+    if (a->n_past < room) a->n_past++;
+}
+
 static rt_status run(rt__advance *a, const double *from, const double *to, rt_error *err)
 {
     const rt_sample_spec *spec = a->spec;
@@ -42,6 +56,7 @@ static rt_status run(rt__advance *a, const double *from, const double *to, rt_er
             memcpy(a->x, a->x0, (size_t)a->count * sizeof *a->x);
         else
             RT_TRY(spec->solver->step(a, from[k], to[k], err));
+        remember(a, from[k]);
         for (int64_t i = 0; i < a->count; i++)
             if (!isfinite(a->x[i]))
                 RT_RAISE(RT_E_DIVERGED, "%s: sample %lld is %g after step %d (time %g to %g); check the model and its prediction type",
@@ -65,7 +80,9 @@ rt_status rt_sample(const rt_sample_spec *spec, const rt_field *field, int64_t n
     if (pairs && (!y || field->null_class < 0))
         RT_RAISE(RT_E_USAGE, "guidance %g needs a model with classes and a null class", spec->guidance);
 
-    size_t count, numbers, labels = 0, arrays = (pairs ? 6 : 3) + (size_t)spec->solver->work;
+    size_t count, numbers, labels = 0, arrays = pairs ? 6 : 3;
+    const int work = spec->solver->work, history = spec->solver->info.history;
+    arrays += (size_t)(work + 2 * history);
     if (n < 0 || field->features < 1 || !rt__mul_size((size_t)n, (size_t)field->features, &count) ||
         !rt__mul_size(count, arrays * sizeof(double), &numbers))
         RT_RAISE(RT_E_USAGE, "%lld samples of %lld features", (long long)n, (long long)field->features);
@@ -83,7 +100,9 @@ rt_status rt_sample(const rt_sample_spec *spec, const rt_field *field, int64_t n
         a.y = both;
         a.pair = x0 + 4 * count;
     }
-    for (int i = 0; i < spec->solver->work; i++) a.work[i] = x0 + (arrays - 1 - (size_t)i) * count;
+    double *rest = x0 + (pairs ? 6 : 3) * count;
+    for (int i = 0; i < work; i++, rest += count) a.work[i] = rest;
+    for (int i = 0; i < history; i++, rest += 2 * count) a.past[i] = (rt__past){.x0 = rest, .eps = rest + count};
     rt_status status = run(&a, spec->from, to, err);
     free(room);
     return status;

@@ -4,8 +4,9 @@
 #include "base/internal.h"
 
 static const rt_solver *const rows[] = {
-    &rt__solver_ddim,  &rt__solver_euler, &rt__solver_heun,     &rt__solver_midpoint, &rt__solver_rk4,      &rt__solver_dpm_1,
-    &rt__solver_dpm_2, &rt__solver_dpm_3, &rt__solver_dpmpp_1s, &rt__solver_dpmpp_2s, &rt__solver_dpmpp_3s,
+    &rt__solver_ddim,     &rt__solver_euler,    &rt__solver_heun,     &rt__solver_midpoint, &rt__solver_rk4,
+    &rt__solver_dpm_1,    &rt__solver_dpm_2,    &rt__solver_dpm_3,    &rt__solver_dpmpp_1s, &rt__solver_dpmpp_2s,
+    &rt__solver_dpmpp_3s, &rt__solver_dpmpp_1m, &rt__solver_dpmpp_2m, &rt__solver_dpmpp_3m,
 };
 
 const rt_solver *rt_solver_find(const char *name, rt_error *err)
