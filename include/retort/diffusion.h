@@ -246,16 +246,20 @@ rt_status rt_scheduler_path(const rt_scheduler *s, int steps, double *from, doub
 rt_status rt_scheduler_recipe_times(const rt_scheduler *s, double *times, rt_error *err);
 
 /* ---- oracles: exact models ------------------------------------------------------------------------------------------------------------
- * Data whose marginals are known: Gaussian N(mu, Sigma), p_t = N(alpha mu, alpha^2 Sigma + beta^2 I). */
+ * Data whose marginals are known: a mixture of normal distributions, p_t = sum_k w_k N(alpha mu_k, alpha^2 Sigma_k + beta^2 I); the Gaussian is the
+ * mixture of one. */
 
 typedef struct rt_oracle rt_oracle;
 
-/* From {"kind": "gaussian", "means": [[..]], "covariances": [[[..]]], "prediction": "x0", "process": {"name": "flow"}}, where "scheduler": {a
- * diffusers configuration} may stand for process. The oracle owns the process. */
+/* From {"kind": "gaussian" | "mixture", "weights": [..], "means": [[..]], "covariances": [[[..]]], "prediction": "x0", "process": {"name": "flow"}},
+ * where "scheduler": {a diffusers configuration} may stand for process; a gaussian has one mean and no weights. The oracle owns the process. */
 rt_status rt_oracle_open(rt_oracle **oracle, const char *path, rt_error *err);
 /* mean[d], covariance[d][d] (symmetric, positive definite); the process is borrowed. */
 rt_status rt_oracle_gaussian(rt_oracle **oracle, int64_t d, const double *mean, const double *covariance, const rt_process *process,
                              const rt_prediction *prediction, rt_error *err);
+/* n of them: weights[n], positive, of sum 1; means[n][d]; covariances[n][d][d]. */
+rt_status rt_oracle_mixture(rt_oracle **oracle, int64_t n, int64_t d, const double *weights, const double *means, const double *covariances,
+                            const rt_process *process, const rt_prediction *prediction, rt_error *err);
 void rt_oracle_free(rt_oracle *o);
 int64_t rt_oracle_features(const rt_oracle *o);
 const rt_process *rt_oracle_process(const rt_oracle *o);     /* borrowed */
@@ -263,13 +267,14 @@ const rt_scheduler *rt_oracle_scheduler(const rt_oracle *o); /* borrowed; NULL: 
 const rt_prediction *rt_oracle_prediction(const rt_oracle *o);
 rt_field rt_oracle_field(const rt_oracle *o); /* borrows the oracle */
 
-/* n rows each. The posterior mean (1.2), the score and log density of p_t, and the flow map Psi_{s->t} (1.7), all at any alpha, beta >= 0. */
+/* n rows each. The posterior mean (1.2), the score and log density of p_t, and the flow map Psi_{s->t} (1.7), all at any alpha, beta >= 0. The flow map
+ * of a Gaussian is a closed form; that of more components is solved to 1e-12 or so and needs alpha > 0 on both sides. */
 rt_status rt_oracle_posterior_mean(const rt_oracle *o, double alpha, double beta, int64_t n, const double *x, double *x0, rt_error *err);
 rt_status rt_oracle_score(const rt_oracle *o, double alpha, double beta, int64_t n, const double *x, double *score, rt_error *err);
 rt_status rt_oracle_log_density(const rt_oracle *o, double alpha, double beta, int64_t n, const double *x, double *log_p, rt_error *err);
 rt_status rt_oracle_flow_map(const rt_oracle *o, double alpha_s, double beta_s, double alpha_t, double beta_t, int64_t n, const double *x,
                              double *out, rt_error *err);
-/* Data: rows of N(mu, Sigma), sample first + j keyed by seed and its number. */
+/* Data: rows of the mixture, sample first + j keyed by seed and its number. */
 rt_status rt_oracle_draw(const rt_oracle *o, uint64_t seed, int64_t first, int64_t n, double *x, rt_error *err);
 
 #ifdef __cplusplus

@@ -30,27 +30,31 @@ static rt_status check_keys(const json_t *object, const char *const *known, size
     return RT_OK;
 }
 
-/* field: the only element of an array of `n` numbers, for kinds with one component. */
-static rt_status numbers(const json_t *v, const char *field, size_t n, double *out, rt_error *err)
+/* field[k]: an array of n numbers. */
+static rt_status numbers(const json_t *v, const char *field, size_t k, size_t n, double *out, rt_error *err)
 {
-    if (!json_is_array(v)) RT_RAISE(RT_E_INVALID, "field '%s' is %s; must be an array of %zu numbers", field, type_of(v), n);
-    if (json_array_size(v) != n) RT_RAISE(RT_E_INVALID, "field '%s' has %zu elements; must have %zu", field, json_array_size(v), n);
+    if (!json_is_array(v))
+        RT_RAISE(RT_E_INVALID, "field '%s', element %zu, is %s; must be an array of %zu numbers", field, k, type_of(v), n);
+    if (json_array_size(v) != n)
+        RT_RAISE(RT_E_INVALID, "field '%s', element %zu, has %zu elements; must have %zu", field, k, json_array_size(v), n);
     for (size_t i = 0; i < n; i++) {
         const json_t *e = json_array_get(v, i);
-        if (!json_is_number(e)) RT_RAISE(RT_E_INVALID, "field '%s', element %zu, is %s; must be a number", field, i, type_of(e));
+        if (!json_is_number(e))
+            RT_RAISE(RT_E_INVALID, "field '%s', element %zu: number %zu is %s; must be a number", field, k, i, type_of(e));
         out[i] = json_number_value(e);
     }
     return RT_OK;
 }
 
-static rt_status only(const json_t *v, const char *field, const json_t **element, rt_error *err)
+/* The array `field` of root; n 0: any length but none, which is put there. */
+static rt_status list(const json_t *root, const char *field, size_t *n, const json_t **out, rt_error *err)
 {
-    if (!json_is_array(v) || json_array_size(v) != 1)
-        RT_RAISE(RT_E_INVALID, "field '%s' is %s; a gaussian needs an array with one element", field,
-                 json_is_array(v) ? "of another length" : type_of(v));
-    *element = json_array_get(v, 0);
-    if (!json_is_array(*element) || json_array_size(*element) < 1)
-        RT_RAISE(RT_E_INVALID, "field '%s', element 0, is %s; must be a non-empty array", field, type_of(*element));
+    const json_t *v = *out = json_object_get(root, field);
+    if (!json_is_array(v)) RT_RAISE(RT_E_INVALID, "field '%s' is %s; must be an array", field, type_of(v));
+    if (json_array_size(v) < 1 || (*n && json_array_size(v) != *n))
+        RT_RAISE(RT_E_INVALID, "field '%s' has %zu elements; must have %s%zu", field, json_array_size(v), *n ? "" : "at least ",
+                 *n ? *n : 1);
+    *n = json_array_size(v);
     return RT_OK;
 }
 
@@ -132,31 +136,54 @@ static rt_status read_setting(const json_t *root, rt_oracle *o, rt_error *err)
     return o->prediction ? RT_OK : RT_E_INVALID;
 }
 
+/* n components (0: as many as there are means): weights[n] unless there is one, means[n][d], covariances[n][d][d]. */
+static rt_status read_components(const json_t *root, size_t n, rt_oracle **oracle, rt_error *err)
+{
+    const json_t *weights = NULL, *means, *covariances;
+    RT_TRY(list(root, "means", &n, &means, err));
+    RT_TRY(list(root, "covariances", &n, &covariances, err));
+    if (json_object_get(root, "weights") || n > 1) RT_TRY(list(root, "weights", &n, &weights, err));
+    size_t d = json_array_size(json_array_get(means, 0));
+    if (d < 1 || d > 4096 || n > 1024 || n * d * d > 1 << 27)
+        RT_RAISE(RT_E_INVALID,
+                 "field 'means' holds %zu means of %zu numbers; must be at most 1024 of 1 to 4096, 2^27 numbers in all covariances", n, d);
+    double *room = malloc((n + n * d + n * d * d) * sizeof *room), *mean = room + n, *covariance = mean + n * d;
+    if (!room) RT_RAISE(RT_E_MEMORY, "out of memory for %zu numbers", n * d * d);
+    rt_status status = RT_OK;
+    room[0] = 1;
+    if (weights) status = numbers(weights, "weights", 0, n, room, err);
+    for (size_t k = 0; k < n && status == RT_OK; k++) {
+        const json_t *rows = json_array_get(covariances, k);
+        status = numbers(json_array_get(means, k), "means", k, d, mean + k * d, err);
+        if (status == RT_OK && json_array_size(rows) != d)
+            status = rt_error_set(err, RT_E_INVALID, "field 'covariances', element %zu, has %zu rows; must have %zu, as the mean", k,
+                                  json_array_size(rows), d);
+        for (size_t i = 0; i < d && status == RT_OK; i++)
+            status = numbers(json_array_get(rows, i), "covariances", k, d, covariance + (k * d + i) * d, err);
+    }
+    if (status == RT_OK) status = rt_oracle_mixture(oracle, (int64_t)n, (int64_t)d, room, mean, covariance, NULL, NULL, err);
+    free(room);
+    return status == RT_OK ? read_setting(root, *oracle, err) : status;
+}
+
 static rt_status read_gaussian(const json_t *root, rt_oracle **oracle, rt_error *err)
 {
     static const char *const known[] = {"kind", "means", "covariances", "prediction", "process", "scheduler"};
-    const json_t *mean, *covariance;
     RT_TRY(check_keys(root, known, RT_COUNT(known), "", err));
-    RT_TRY(only(json_object_get(root, "means"), "means", &mean, err));
-    RT_TRY(only(json_object_get(root, "covariances"), "covariances", &covariance, err));
-    size_t d = json_array_size(mean);
-    if (d > 4096) RT_RAISE(RT_E_INVALID, "field 'means' has %zu numbers; must have at most 4096", d);
-    if (json_array_size(covariance) != d)
-        RT_RAISE(RT_E_INVALID, "field 'covariances' has %zu rows; must have %zu, as the mean", json_array_size(covariance), d);
+    return read_components(root, 1, oracle, err);
+}
 
-    double *room = malloc((d + d * d) * sizeof *room);
-    rt_status status = room ? numbers(mean, "means", d, room, err) : rt_error_set(err, RT_E_MEMORY, "out of memory for %zu numbers", d * d);
-    for (size_t i = 0; i < d && status == RT_OK; i++)
-        status = numbers(json_array_get(covariance, i), "covariances", d, room + d + i * d, err);
-    if (status == RT_OK) status = rt_oracle_gaussian(oracle, (int64_t)d, room, room + d, NULL, NULL, err);
-    free(room);
-    return status == RT_OK ? read_setting(root, *oracle, err) : status;
+static rt_status read_mixture(const json_t *root, rt_oracle **oracle, rt_error *err)
+{
+    static const char *const known[] = {"kind", "weights", "means", "covariances", "prediction", "process", "scheduler"};
+    RT_TRY(check_keys(root, known, RT_COUNT(known), "", err));
+    return read_components(root, 0, oracle, err);
 }
 
 static const struct kind {
     const char *name;
     rt_status (*read)(const json_t *root, rt_oracle **oracle, rt_error *err);
-} kinds[] = {{"gaussian", read_gaussian}};
+} kinds[] = {{"gaussian", read_gaussian}, {"mixture", read_mixture}};
 
 static rt_status read_root(const json_t *root, rt_oracle **oracle, rt_error *err)
 {

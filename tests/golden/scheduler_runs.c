@@ -1,5 +1,5 @@
 /* scheduler_runs.c -- configurations of diffusers, run as diffusers runs them: its tables, its times, its trajectories, on an exact mixture whose
- * formulas stand here and nowhere in the library. */
+ * formulas stand here; the library's own oracle is then held against the same numbers. */
 #include "diffusion_check.h"
 
 #include "retort/format.h"
@@ -28,7 +28,7 @@ static double *numbers(const rt_tensors *t, const char *name, int64_t *count)
 
 static rt_tensors *open_run(const char *name)
 {
-    char path[256];
+    char path[512];
     rt_tensors *t = NULL;
     snprintf(path, sizeof path, FOLDER "%s.safetensors", name);
     CHECK_OK(rt_tensors_open(&t, path, &err));
@@ -37,7 +37,7 @@ static rt_tensors *open_run(const char *name)
 
 static rt_scheduler *open_scheduler(const char *name, bool float32)
 {
-    char path[256];
+    char path[512];
     rt_scheduler *s = NULL;
     snprintf(path, sizeof path, FOLDER "%s.json", name);
     CHECK_OK(rt_scheduler_open(&s, path, float32, &err));
@@ -265,13 +265,58 @@ static void configurations(void **state)
     assert_true(read > 40 && known == 13);
 }
 
+/* The library's mixture oracle against what PyTorch was told, at every point of every run. */
+static void the_oracle_answers(void **state)
+{
+    (void)state;
+    DIR *folder = opendir(FOLDER);
+    assert_non_null(folder);
+    double worst = 0;
+    int points = 0;
+    for (struct dirent *e; (e = readdir(folder));) {
+        char name[256], *dot;
+        snprintf(name, sizeof name, "%s", e->d_name);
+        if (!(dot = strstr(name, ".safetensors"))) continue;
+        *dot = 0;
+        rt_tensors *t = open_run(name);
+        rt_scheduler *s = open_scheduler(name, false);
+        const char *prediction = rt_prediction_name(rt_scheduler_prediction(s));
+        int64_t n, calls;
+        double *w = numbers(t, "gmm.weights", &n), *mu = numbers(t, "gmm.means", &n), *c = numbers(t, "gmm.covs", &n);
+        double *in = numbers(t, "model_in", &n), *out = numbers(t, "model_out", &n), *alpha = numbers(t, "model_alpha", &calls),
+               *sigma = numbers(t, "model_sigma", &calls);
+        rt_oracle *o = NULL;
+        CHECK_OK(rt_oracle_mixture(&o, 2, D, w, mu, c, NULL, NULL, &err));
+        for (int64_t k = 0; k < calls; k++) {
+            double x0[ROWS * D], score[ROWS * D], top = 0, error = 0;
+            CHECK_OK(rt_oracle_posterior_mean(o, alpha[k], sigma[k], ROWS, in + k * ROWS * D, x0, &err));
+            CHECK_OK(rt_oracle_score(o, alpha[k], sigma[k], ROWS, in + k * ROWS * D, score, &err));
+            for (int j = 0; j < ROWS * D; j++) {
+                double eps = -sigma[k] * score[j], got = !strcmp(prediction, "epsilon") ? eps
+                                                         : !strcmp(prediction, "x0")    ? x0[j]
+                                                         : !strcmp(prediction, "v")     ? alpha[k] * eps - sigma[k] * x0[j]
+                                                                                        : eps - x0[j];
+                error = fmax(error, fabs(got - out[k * ROWS * D + j]));
+                top = fmax(top, fabs(out[k * ROWS * D + j]));
+            }
+            worst = fmax(worst, error / top);
+            points += ROWS;
+        }
+        rt_oracle_free(o);
+        rt_scheduler_free(s);
+        rt_tensors_close(t);
+        free(w), free(mu), free(c), free(in), free(out), free(alpha), free(sigma);
+    }
+    closedir(folder);
+    print_message("%d points: %.2g\n", points, worst);
+    assert_true(points > 300 && worst < TOL_SCHEDULER);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(trajectories),
-        cmocka_unit_test(tables),
-        cmocka_unit_test(timesteps),
-        cmocka_unit_test(configurations),
+        cmocka_unit_test(trajectories),       cmocka_unit_test(tables), cmocka_unit_test(timesteps), cmocka_unit_test(configurations),
+        cmocka_unit_test(the_oracle_answers),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,4 +1,4 @@
-/* gaussian_test.c -- the Gaussian oracle against integrals, differences and closed forms; then solvers and predictions against the oracle. */
+/* oracle_test.c -- the oracles against integrals, differences and closed forms; then solvers and predictions against the oracle. */
 #include "diffusion_check.h"
 
 #include "diffusion/diffusion_rows.h"
@@ -14,6 +14,16 @@ static rt_oracle *full_oracle(const rt_process *p, const char *prediction)
 {
     rt_oracle *o = NULL;
     CHECK_OK(rt_oracle_gaussian(&o, D, mean, covariance, p, rt_prediction_find(prediction, NULL), &err));
+    return o;
+}
+
+/* Two components, overlapping: nothing about its flow is linear. */
+static rt_oracle *smooth_oracle(const rt_process *p, const char *prediction)
+{
+    static const double weights[] = {0.4, 0.6}, means[] = {0.5, -1, 0.25, -0.75, 0.5, 0},
+                        covariances[] = {1.0, 0.3, -0.2, 0.3, 0.5, 0.1, -0.2, 0.1, 0.8, 0.6, 0, 0.1, 0, 0.9, 0.2, 0.1, 0.2, 0.7};
+    rt_oracle *o = NULL;
+    CHECK_OK(rt_oracle_mixture(&o, 2, D, weights, means, covariances, p, rt_prediction_find(prediction, NULL), &err));
     return o;
 }
 
@@ -121,6 +131,86 @@ static void flow_map(void **state)
     rt_oracle_free(line), rt_oracle_free(full);
 }
 
+/* ---- mixtures */
+
+/* Bayes by Simpson's rule, with two bumps of different width. */
+static void mixture_by_quadrature(void **state)
+{
+    (void)state;
+    const double w[] = {0.3, 0.7}, mu[] = {-1, 0.8}, variance[] = {0.09, 0.25},
+                 points[][2] = {{0.3, 0.95}, {0.8, 0.6}, {0.98, 0.2}, {0.0, 1.0}};
+    rt_oracle *o = NULL;
+    CHECK_OK(rt_oracle_mixture(&o, 2, 1, w, mu, variance, NULL, NULL, &err));
+    for (size_t k = 0; k < sizeof points / sizeof *points; k++) {
+        double alpha = points[k][0], beta = points[k][1];
+        for (double x = -2; x <= 2; x += 0.5) {
+            const int n = 40000;
+            double low = -8, h = 16.0 / n, mass = 0, first = 0, got, log_p, up, down, score;
+            for (int i = 0; i <= n; i++) {
+                double x0 = low + i * h, v = (x - alpha * x0) / beta, p = 0;
+                for (int c = 0; c < 2; c++)
+                    p += w[c] * exp(-(x0 - mu[c]) * (x0 - mu[c]) / (2 * variance[c])) / sqrt(2 * M_PI * variance[c]);
+                double density = (i == 0 || i == n ? 1 : i % 2 ? 4 : 2) * h / 3 * p * exp(-v * v / 2) / (sqrt(2 * M_PI) * beta);
+                mass += density;
+                first += density * x0;
+            }
+            CHECK_OK(rt_oracle_posterior_mean(o, alpha, beta, 1, &x, &got, &err));
+            CHECK_OK(rt_oracle_log_density(o, alpha, beta, 1, &x, &log_p, &err));
+            CHECK_NEAR(got, first / mass, TOL_QUADRATURE, "posterior mean at x %g, alpha %g", x, alpha);
+            CHECK_NEAR(log_p, log(mass), TOL_QUADRATURE, "log density at x %g, alpha %g", x, alpha);
+            CHECK_OK(rt_oracle_log_density(o, alpha, beta, 1, &(double){x + 1e-5}, &up, &err));
+            CHECK_OK(rt_oracle_log_density(o, alpha, beta, 1, &(double){x - 1e-5}, &down, &err));
+            CHECK_OK(rt_oracle_score(o, alpha, beta, 1, &x, &score, &err));
+            CHECK_NEAR(score, (up - down) / 2e-5, 1e-6, "score at x %g, alpha %g", x, alpha);
+        }
+    }
+    rt_oracle_free(o);
+}
+
+/* The solved flow map: of two equal components it is the Gaussian's closed form; it composes; it has an inverse. */
+static void mixture_flow_map(void **state)
+{
+    (void)state;
+    double means[2 * D], covariances[2 * D * D], x[N * D], want[N * D], got[N * D], half[N * D];
+    for (int k = 0; k < 2; k++) {
+        memcpy(means + k * D, mean, sizeof mean);
+        memcpy(covariances + k * D * D, covariance, sizeof covariance);
+    }
+    rt_oracle *one = full_oracle(NULL, "x0"), *same = NULL, *two = smooth_oracle(NULL, "x0");
+    CHECK_OK(rt_oracle_mixture(&same, 2, D, (double[]){0.25, 0.75}, means, covariances, NULL, NULL, &err));
+    fill(x, N * D);
+    CHECK_OK(rt_oracle_flow_map(one, 0.01, 1, 1, 0, N, x, want, &err)); /* from noise to data */
+    CHECK_OK(rt_oracle_flow_map(same, 0.01, 1, 1, 0, N, x, got, &err));
+    for (int i = 0; i < N * D; i++) CHECK_NEAR(got[i], want[i], TOL_FLOW_ORACLE, "two equal components, %d", i);
+    CHECK_OK(rt_oracle_flow_map(two, 0.2, 0.9, 0.9, 0.3, N, x, want, &err));
+    CHECK_OK(rt_oracle_flow_map(two, 0.2, 0.9, 0.6, 0.7, N, x, half, &err));
+    CHECK_OK(rt_oracle_flow_map(two, 0.6, 0.7, 0.9, 0.3, N, half, got, &err));
+    for (int i = 0; i < N * D; i++) CHECK_NEAR(got[i], want[i], TOL_FLOW_ORACLE, "semigroup, %d", i);
+    CHECK_OK(rt_oracle_flow_map(two, 0.9, 0.3, 0.2, 0.9, N, want, got, &err));
+    for (int i = 0; i < N * D; i++) CHECK_NEAR(got[i], x[i], TOL_FLOW_ORACLE, "inverse, %d", i);
+    rt_error e = {0};
+    assert_int_equal(rt_oracle_flow_map(two, 0, 1, 1, 0, N, x, got, &e), RT_E_USAGE);
+    rt_oracle_free(one), rt_oracle_free(same), rt_oracle_free(two);
+}
+
+/* Moments of draws: sum w mu, and sum w (Sigma + mu mu^T) - mean mean^T. */
+static void mixture_draws(void **state)
+{
+    (void)state;
+    enum { COUNT = 40000 };
+    static double x[COUNT * D];
+    rt_oracle *o = smooth_oracle(NULL, "x0");
+    CHECK_OK(rt_oracle_draw(o, 4, 0, COUNT, x, &err));
+    double m[D] = {0}, second = 0, first_of = 0.4 * 0.5 - 0.6 * 0.75;
+    for (int r = 0; r < COUNT; r++)
+        for (int i = 0; i < D; i++) m[i] += x[r * D + i] / COUNT;
+    for (int r = 0; r < COUNT; r++) second += x[r * D] * x[r * D] / COUNT;
+    double variance = 0.4 * (1 + 0.25) + 0.6 * (0.6 + 0.5625) - first_of * first_of;
+    CHECK_NEAR(m[0], first_of, 5 * sqrt(variance / COUNT), "mean of the first number");
+    CHECK_NEAR(second - m[0] * m[0], variance, 5 * variance * sqrt(2.0 / COUNT), "variance of the first number");
+    rt_oracle_free(o);
+}
+
 static void sample_with(const char *solver, const rt_process *p, const rt_oracle *o, int steps, double from, double to, double *x)
 {
     double *times = malloc((size_t)(steps + 1) * sizeof *times);
@@ -168,7 +258,7 @@ static void solvers_approach_the_flow_map(void **state)
 static double measured_order(const char *solver, const rt_process *p)
 {
     double s = 0.9, t = 0.1, start[N * D], want[N * D], x[N * D], last = 0, order = 0;
-    rt_oracle *o = full_oracle(p, "v");
+    rt_oracle *o = smooth_oracle(p, "v");
     fill(start, N * D);
     CHECK_OK(rt_oracle_flow_map(o, rt_process_alpha(p, s), rt_process_beta(p, s), rt_process_alpha(p, t), rt_process_beta(p, t), N, start,
                                 want, &err));
@@ -185,7 +275,7 @@ static double measured_order(const char *solver, const rt_process *p)
     return order;
 }
 
-/* Every row has the order that it claims; on one process or another it may have more (midpoint on straight lines). */
+/* Every row has the order that it claims, on one process or another perhaps a better one. */
 static void orders_are_as_claimed(void **state)
 {
     (void)state;
@@ -208,7 +298,7 @@ static double step_error(const char *name, const rt_process *p, double h)
 {
     const rt_solver *row = rt_solver_find(name, NULL);
     double l = rt_process_log_snr(p, 0.6), begin[N * D], want[N * D], x[N * D], state[N * D], x0[3][N * D], eps[3][N * D], out[N * D];
-    rt_oracle *o = full_oracle(p, "x0");
+    rt_oracle *o = smooth_oracle(p, "x0");
     rt_field field = rt_oracle_field(o);
     rt_sample_spec spec = {.process = p, .solver = row, .steps = 1};
     rt__advance a = {.spec = &spec,
@@ -407,7 +497,7 @@ static void draws(void **state)
 
 static const char *write_file(const char *text)
 {
-    static char path[] = "gaussian_test_XXXXXX";
+    static char path[] = "oracle_test_XXXXXX";
     static bool made;
     if (!made) {
         int fd = mkstemp(path);
@@ -423,6 +513,8 @@ static const char *write_file(const char *text)
 }
 
 #define BODY "\"means\": [[1, 2]], \"covariances\": [[[1, 0.5], [0.5, 2]]]"
+
+#define MIXTURE "{\"kind\": \"mixture\", \"means\": [[1], [2]], \"covariances\": [[[1]], [[2]]]"
 
 static void files(void **state)
 {
@@ -479,14 +571,26 @@ static void files(void **state)
         {"{\"kind\": \"gaussian\", \"means\": [[1, 2]], \"covariances\": [[[1, 0.5], [0.5]]], \"process\": {\"name\": \"flow\"}}",
          "has 1 elements"},
         {"{\"kind\": \"gaussian\", \"means\": [[1, \"2\"]], \"covariances\": [[[1, 0], [0, 1]]], \"process\": {\"name\": \"flow\"}}",
-         "element 1, is a string"},
+         "element 0: number 1 is a string"},
         {"{\"kind\": \"gaussian\", \"means\": [[1], [2]], \"covariances\": [[[1]]], \"process\": {\"name\": \"flow\"}}",
-         "array with one element"},
+         "field 'means' has 2 elements; must have 1"},
         {"{\"kind\": \"gaussian\", \"means\": [[1, 2]], \"covariances\": [[[1, 2], [2, 1]]], \"process\": {\"name\": \"flow\"}}",
          "smallest eigenvalue is -1"},
         {"{\"kind\": \"gaussian\", \"means\": [[1, 2]], \"covariances\": [[[1, 0.5], [0.4, 1]]], \"process\": {\"name\": \"flow\"}}",
          "must be symmetric"},
+        {MIXTURE ", \"process\": {\"name\": \"flow\"}}", "field 'weights' is missing"},
+        {MIXTURE ", \"weights\": [0.5, 0.6], \"process\": {\"name\": \"flow\"}}", "the weights add up to 1.1"},
+        {MIXTURE ", \"weights\": [1.5, -0.5], \"process\": {\"name\": \"flow\"}}", "weight 0 is 1.5"},
+        {MIXTURE ", \"weights\": [1], \"process\": {\"name\": \"flow\"}}", "field 'weights' has 1 elements; must have 2"},
+        {"{\"kind\": \"mixture\", \"weights\": [0.5, 0.5], \"means\": [[1], [2]], \"covariances\": [[[1]], [[-1]]], \"process\": "
+         "{\"name\": \"flow\"}}",
+         "component 1: the covariance is not positive definite"},
     };
+    CHECK_OK(rt_oracle_open(&o, write_file(MIXTURE ", \"weights\": [0.25, 0.75], \"process\": {\"name\": \"trig\"}}"), &err));
+    double point = 0.3, score;
+    CHECK_OK(rt_oracle_score(o, 0, 1, 1, &point, &score, &err));
+    CHECK_NEAR(score, -0.3, 1e-15, "of pure noise");
+    rt_oracle_free(o);
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         const char *path = write_file(bad[i].text);
         CHECK_REFUSED(rt_oracle_open(&o, path, &err), RT_E_INVALID, bad[i].says);
@@ -523,6 +627,9 @@ int main(void)
         cmocka_unit_test(score_and_density),
         cmocka_unit_test(flow_map),
         cmocka_unit_test(solvers_approach_the_flow_map),
+        cmocka_unit_test(mixture_by_quadrature),
+        cmocka_unit_test(mixture_flow_map),
+        cmocka_unit_test(mixture_draws),
         cmocka_unit_test(orders_are_as_claimed),
         cmocka_unit_test(memories_raise_the_order),
         cmocka_unit_test(multistep_beats_ddim),
