@@ -3,6 +3,7 @@
 #include "cli.h"
 
 #include <omp.h>
+#include <unistd.h>
 
 static const cli_option options[] = {{"batch", 'b', "N", "bench.batch", "64", "samples at a time", NULL},
                                      {"repeats", 'r', "N", "bench.repeats", "7", "timed runs, of which the median counts", NULL},
@@ -82,7 +83,9 @@ static void put_results(cli_call *c, const bench_setup *setup, const bench_speed
 
 static rt_status run(cli_call *c, rt_error *err)
 {
-    bench_setup setup = {.folder = c->arguments[0],
+    char unet[4096]; /* a pipeline's network */
+    snprintf(unet, sizeof unet, "%s/unet", c->arguments[0]);
+    bench_setup setup = {.folder = access(unet, R_OK) == 0 ? unet : c->arguments[0],
                          .threads = c->threads ? c->threads : omp_get_num_procs(),
                          .backend = c->backend,
                          .seed = c->seed,
@@ -114,7 +117,8 @@ const cli_command cli_bench_command = {
     .summary = "speed of this machine on a network, beside the machine's measured peak; memory",
     .text =
         "Times a training step (forward, backward of the mean squared error, Adam), a forward of a batch and of one image of the network\n"
-        "in DIR/config.json, with random weights and inputs, and what the machine reaches on large matrix products, wide convolutions\n"
+        "in DIR/config.json (DIR/unet/ of a pipeline), with random weights and inputs, and what the machine reaches on large matrix "
+        "products, wide convolutions\n"
         "and plain memory traffic. Rates count the operations of convolutions and matrix products, a step as three forwards.",
     .examples = "retort bench models/fashion-mnist --batch 32 --repeats 3",
     .options = options,
