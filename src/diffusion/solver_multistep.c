@@ -25,16 +25,13 @@ static int times(const rt__advance *a, double s, int most, double *l)
     return n;
 }
 
-static rt_status multistep(rt__advance *a, double s, double t, int memories)
+static rt_status multistep(rt__advance *a, double s, double t, int memories, rt_error *err)
 {
     double l[RT__SOLVER_HISTORY + 1] = {0};
     int n = times(a, s, memories, l);
     double alpha = rt_process_alpha(a->spec->process, t), beta = rt_process_beta(a->spec->process, t);
     double h = half_log_snr(a, t) - l[0];
-    if (!(isfinite(l[0]) && h > 0)) { /* DDIM, where there is no l_s or the step stands still */
-        for (int64_t i = 0; i < a->count; i++) a->x[i] = alpha * a->x0[i] + beta * a->eps[i];
-        return RT_OK;
-    }
+    if (!(isfinite(l[0]) && h > 0)) return rt__solver_ddim.step(a, s, t, err); /* no l_s, or the step stands still */
     double phi1 = expm1(-h), phi2 = phi1 / h + 1, phi3 = phi2 / h - 0.5, carry = beta / rt_process_beta(a->spec->process, s);
     double r0 = n > 0 ? (l[0] - l[1]) / h : 1, r1 = n > 1 ? (l[1] - l[2]) / h : 1;
     const double *m = a->x0, *m1 = n > 0 ? a->past[0].x0 : NULL, *m2 = n > 1 ? a->past[1].x0 : NULL;
@@ -51,9 +48,9 @@ static rt_status multistep(rt__advance *a, double s, double t, int memories)
     return RT_OK;
 }
 
-static rt_status dpmpp_1m(rt__advance *a, double s, double t, rt_error *err) { return (void)err, multistep(a, s, t, 0); }
-static rt_status dpmpp_2m(rt__advance *a, double s, double t, rt_error *err) { return (void)err, multistep(a, s, t, 1); }
-static rt_status dpmpp_3m(rt__advance *a, double s, double t, rt_error *err) { return (void)err, multistep(a, s, t, 2); }
+static rt_status dpmpp_1m(rt__advance *a, double s, double t, rt_error *err) { return multistep(a, s, t, 0, err); }
+static rt_status dpmpp_2m(rt__advance *a, double s, double t, rt_error *err) { return multistep(a, s, t, 1, err); }
+static rt_status dpmpp_3m(rt__advance *a, double s, double t, rt_error *err) { return multistep(a, s, t, 2, err); }
 
 #define DATA "Lu et al. 2022, DPM-Solver++, multistep"
 
