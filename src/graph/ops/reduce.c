@@ -222,6 +222,7 @@ static rt_node *sum_sample(rt_graph *g, int k)
 {
     if (k == 6) return rt_sum(IN("a", RT_BATCH, 5), 1u, false);
     if (k == 7) return rt_sum(IN("a", 9001), RT_ALL_AXES, false);
+    if (k == 8) return rt_sum(IN("a", RT_BATCH, 6, 2, 3), 1u << 1 | 1u << 2 | 1u << 3, true);
     return k < 6 ? sample_reduce(g, k, rt_sum) : NULL;
 }
 static rt_node *max_sample(rt_graph *g, int k) { return sample_reduce(g, k, rt_max); }

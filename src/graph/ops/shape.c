@@ -479,6 +479,7 @@ static rt_node *slice_sample(rt_graph *g, int k)
     case 1: return rt_slice(IN("a", RT_BATCH, 7, 3), 1, 2, 5, 1);
     case 2: return rt_slice(IN("a", RT_BATCH, 6, 2, 3), 1, 2, 6, 1);
     case 3: return rt_slice(IN("a", RT_BATCH, 6, 2, 3), 1, 3, 6, 1);
+    case 4: return rt_slice(IN("a", RT_BATCH, 6, 2, 3), 1, 1, 5, 1);
     default: return NULL;
     }
 }
