@@ -40,11 +40,11 @@ extern const rt__process_row rt__process_ddpm, rt__process_vp_linear, rt__proces
 
 /* One step in progress. A row reads the prediction at (x, s) and moves x to t; a row that needs more calls rt__predict. The driver ends steps to
  * time 0 itself. */
-enum { RT__SOLVER_WORK = 4, RT__SOLVER_HISTORY = 2 };
+enum { RT__SOLVER_WORK = 9, RT__SOLVER_HISTORY = 3 };
 
-/* A prediction at an earlier time. */
+/* A prediction at an earlier time, and the state from which that step was made. */
 typedef struct rt__past {
-    double t, *x0, *eps;
+    double t, *x, *x0, *eps;
 } rt__past;
 
 typedef struct rt__advance {
@@ -53,12 +53,18 @@ typedef struct rt__advance {
     int64_t n;        /* rows */
     int64_t count;    /* numbers: rows times features */
     const int64_t *y; /* NULL: no classes; with guidance the null class follows: 2n */
+    int k;            /* the step */
+    int order;        /* the most that the step may have, */
+    int order_before; /* and the one before it */
     double *x;        /* the state */
     double *x0, *eps; /* the prediction at (x, s); x0 is clipped where the spec says so */
+    double *z;        /* unit noise of this step, for rows that draw */
+    double *before;   /* the state that the step starts from, for rows with history: what they leave here is remembered */
     double *out, *pair;
     double *work[RT__SOLVER_WORK];     /* as many as the row asks for, `count` numbers each */
     rt__past past[RT__SOLVER_HISTORY]; /* newest first; info.history of them have room, n_past are filled */
     int n_past;
+    int traced; /* states that the trace has seen */
 } rt__advance;
 
 rt_status rt__predict(rt__advance *a, const double *x, double t, double *x0, double *eps, rt_error *err);
@@ -66,11 +72,17 @@ rt_status rt__predict(rt__advance *a, const double *x, double t, double *x0, dou
 struct rt_solver {
     rt_solver_info info;
     int work;                                                             /* arrays of rt__advance.work that it uses */
+    bool to_data;                                                         /* its steps to time 0 are its own */
+    bool starts;                                                          /* it makes the first call of a step, too */
     rt_status (*step)(rt__advance *a, double s, double t, rt_error *err); /* s > t > 0 */
 };
 
-extern const rt_solver rt__solver_ddim, rt__solver_euler, rt__solver_heun, rt__solver_midpoint, rt__solver_rk4, rt__solver_dpm_1,
-    rt__solver_dpm_2, rt__solver_dpm_3, rt__solver_dpmpp_1s, rt__solver_dpmpp_2s, rt__solver_dpmpp_3s, rt__solver_dpmpp_1m,
-    rt__solver_dpmpp_2m, rt__solver_dpmpp_3m;
+extern const rt_solver rt__solver_ddim, rt__solver_ddpm, rt__solver_ddpm_large, rt__solver_euler_ancestral, rt__solver_renoise, rt__solver_euler,
+    rt__solver_euler_maruyama, rt__solver_heun, rt__solver_midpoint, rt__solver_rk4, rt__solver_dopri5, rt__solver_heun_sigma,
+    rt__solver_edm_stochastic, rt__solver_dpm_1, rt__solver_dpm_2, rt__solver_dpm_3, rt__solver_dpmpp_1s, rt__solver_dpmpp_2s,
+    rt__solver_dpmpp_3s, rt__solver_dpm_2s_grid, rt__solver_dpm_3s_grid, rt__solver_dpmpp_2s_grid, rt__solver_dpmpp_3s_grid,
+    rt__solver_dpm_2m, rt__solver_dpm_3m_published, rt__solver_dpmpp_1m, rt__solver_dpmpp_2m, rt__solver_dpmpp_2m_heun, rt__solver_dpmpp_3m,
+    rt__solver_dpmpp_3m_published, rt__solver_sde_dpmpp_2m, rt__solver_unipc_2, rt__solver_unipc_3, rt__solver_unipc_3_bh1,
+    rt__solver_unipc_3_eps, rt__solver_ipndm;
 
 #endif
