@@ -8,7 +8,7 @@ static const cli_option options[] = {
     {"times", 0, "T,T,...", "sample.times", NULL, "the times to visit, noisy to clean, instead of --steps", NULL},
     CLI_SAMPLING_OPTIONS,
     {"noise", 0, "FILE", NULL, NULL, "start from tensor noise [n,...] of this file (and classes y [n])", NULL},
-    {"draws", 0, "FILE", NULL, NULL, "the noise that a stochastic solver adds: tensor draws [calls,n,...]", NULL},
+    {"draws", 0, "FILE", NULL, NULL, "the noise that a stochastic solver adds: tensor draws [steps,n,...]", NULL},
     {"trace", 0, NULL, NULL, NULL, "keep the states between the steps (.safetensors)", NULL},
     {0}};
 
@@ -56,7 +56,7 @@ static rt_status draw(cli_call *c, rt_model *model, const char *path, const char
     }
     sampler r = {.c = c};
     double began = cli_now();
-    rt_status status = cli_sink_open(&r.sink, out, info, s->n, report.steps, s->trace, err);
+    rt_status status = cli_sink_open(&r.sink, out, info, s->n, report.n_times, s->trace, err);
     cli_progress_start(&r.progress, c, "sampling", "samples", (double)s->n, false);
     if (status == RT_OK) status = rt_model_sample(model, s, take, &r, &report, err);
     if (status == RT_OK) status = cli_sink_finish(r.sink, &report, err);

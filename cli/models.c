@@ -175,6 +175,8 @@ void cli_read_sampling(cli_call *c, rt_sampling *s)
     s->solver = cli_word(c, "solver");
     s->has_guidance = cli_given(c, "guidance");
     s->guidance = cli_real(c, "guidance", -1, 1e4);
+    s->options = (rt_solver_options){
+        .eta = cli_real(c, "eta", 0, 1), .churn = cli_real(c, "churn", 0, 1e6), .tolerance = cli_real(c, "tolerance", 0, 1)};
     if (cli_text(c, "batch")) s->batch = cli_int(c, "batch", 1, 65536);
     read_class(c, s);
 }

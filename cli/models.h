@@ -30,6 +30,9 @@ const char *const *cli_prediction_words(void);
     {"grid", 0, "NAME", "sample.grid", NULL, "where the steps go: retort list grids", cli_grid_words},                                     \
         {"solver", 0, "NAME", "sample.solver", NULL, "how a step is made: retort list solvers", cli_solver_words},                         \
         {"guidance", 'w', "W", "sample.guidance", NULL, "(1+W) conditional - W unconditional", NULL},                                      \
+        {"eta", 0, "E", "sample.eta", NULL, "ddim: share of the ancestral step's noise, 0 to 1", NULL},                                    \
+        {"churn", 0, "S", "sample.churn", NULL, "edm-stochastic: S_churn, noise added over all steps (40)", NULL},                         \
+        {"tolerance", 0, "TOL", "sample.tolerance", NULL, "dopri5: error of a step (1e-6)", NULL},                                         \
         {"class", 0, "K|all|null", "sample.class", "all", "the class of every sample; all: sample j gets j mod C", NULL},                  \
     {                                                                                                                                      \
         "batch", 'b', "N", "sample.batch", NULL, "samples at a time", NULL                                                                 \

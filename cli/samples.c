@@ -22,7 +22,7 @@ struct cli_sink {
     const char *path;
     const rt_model_info *info;
     int64_t n;
-    int steps;
+    int states; /* of a trace */
     float *x, *trace;
     int64_t *y;
     uint8_t *pixels;
@@ -42,7 +42,7 @@ static rt_status finish_png(cli_sink *s, const rt_sample_report *report, rt_erro
 
 static rt_status finish_tensors(cli_sink *s, const rt_sample_report *report, rt_error *err)
 {
-    int64_t shape[RT_MAX_RANK + 2] = {s->steps + 1, s->n}, times = report->n_times;
+    int64_t shape[RT_MAX_RANK + 2] = {s->states, s->n}, times = report->n_times;
     memcpy(shape + 2, s->info->shape, (size_t)s->info->rank * sizeof *shape);
     rt_named_tensor list[4] = {{"x", RT_F32, s->info->rank + 1, shape + 1, s->x}};
     int n = 1;
@@ -198,11 +198,11 @@ rt_status cli_sink_check(const char *path, const rt_model_info *info, bool trace
     return check(&s, trace, err);
 }
 
-rt_status cli_sink_open(cli_sink **sink, const char *path, const rt_model_info *info, int64_t n, int steps, bool trace, rt_error *err)
+rt_status cli_sink_open(cli_sink **sink, const char *path, const rt_model_info *info, int64_t n, int states, bool trace, rt_error *err)
 {
     cli_sink *s = calloc(1, sizeof *s);
     if (!s) return rt_error_set(err, RT_E_MEMORY, "%s: out of memory", path);
-    *s = (cli_sink){.form = choose(path), .path = path, .info = info, .n = n, .steps = steps};
+    *s = (cli_sink){.form = choose(path), .path = path, .info = info, .n = n, .states = states};
     *sink = s;
     TRY(check(s, trace, err));
     size_t size = (size_t)n * (size_t)info->features;
@@ -211,7 +211,7 @@ rt_status cli_sink_open(cli_sink **sink, const char *path, const rt_model_info *
     else
         s->pixels = malloc((size_t)info->features);
     if (info->classes) s->y = malloc((size_t)n * sizeof *s->y);
-    if (trace) s->trace = malloc(size * (size_t)(steps + 1) * sizeof *s->trace);
+    if (trace) s->trace = malloc(size * (size_t)states * sizeof *s->trace);
     if (!(s->x || s->pixels) || (info->classes && !s->y) || (trace && !s->trace))
         return rt_error_set(err, RT_E_MEMORY, "%s: out of memory for %lld samples; a zip or a folder holds one at a time", path,
                             (long long)n);
@@ -239,7 +239,7 @@ rt_status cli_sink_take(cli_sink *s, const rt_samples *b, rt_error *err)
     size_t row = (size_t)s->info->features, count = (size_t)b->count, first = (size_t)b->first;
     if (s->y && b->y) memcpy(s->y + first, b->y, count * sizeof *s->y);
     if (s->x) memcpy(s->x + first * row, b->x, count * row * sizeof *s->x);
-    for (int k = 0; s->trace && k <= s->steps; k++)
+    for (int k = 0; s->trace && k < s->states; k++)
         memcpy(s->trace + ((size_t)k * (size_t)s->n + first) * row, b->trace + (size_t)k * count * row, count * row * sizeof *s->trace);
     return s->form->picture ? take_pictures(s, b, err) : RT_OK;
 }

@@ -8,8 +8,8 @@ typedef struct cli_sink cli_sink;
 
 /* Can samples of this model go there? For answers before any work is done. */
 rt_status cli_sink_check(const char *path, const rt_model_info *info, bool trace, rt_error *err);
-/* Room for n samples, numbered from 0, of `steps` steps. *sink must be freed even after a failure. */
-rt_status cli_sink_open(cli_sink **sink, const char *path, const rt_model_info *info, int64_t n, int steps, bool trace, rt_error *err);
+/* Room for n samples, numbered from 0, with `states` of each where they are traced. *sink must be freed even after a failure. */
+rt_status cli_sink_open(cli_sink **sink, const char *path, const rt_model_info *info, int64_t n, int states, bool trace, rt_error *err);
 rt_status cli_sink_take(cli_sink *sink, const rt_samples *s, rt_error *err);
 /* Writes what could not be written before. */
 rt_status cli_sink_finish(cli_sink *sink, const rt_sample_report *report, rt_error *err);

@@ -37,6 +37,7 @@ typedef struct rt_process_spec {
     double beta_start, beta_end;     /* ddpm: of the first and the last step (not squaredcos_cap_v2) */
     const double *trained_betas;     /* ddpm: T betas instead of a schedule; NULL: none. Copied */
     bool zero_snr;                   /* ddpm: rescale so that alpha_T = 0 (rescale_betas_zero_snr) */
+    double zero_snr_floor;           /* and then set alpha_T^2 to this: 2^-24 in diffusers' schedulers that divide by alpha; 0: leave it */
     bool float32;                    /* ddpm: the table as diffusers holds it: float32 betas and 1 - beta, product rounded to float32 */
     double rate_min, rate_max;       /* vp-linear, sub-vp: beta(t) of the SDE runs from rate_min to rate_max */
     double log_snr_min, log_snr_max; /* vp-cosine: bounds, reached at t = 1 and t -> 0 by an affine remap of t */
@@ -137,44 +138,64 @@ rt_status rt_grid_nested(const rt_process *p, const int *steps, int n, double *t
 /* RT_OK if times[steps + 1] falls strictly, lies in the process and ends at 0. */
 rt_status rt_grid_check(const rt_process *p, int steps, const double *times, rt_error *err);
 
-/* ---- solvers: ddim; euler, heun, midpoint, rk4; dpm-1 to dpm-3; dpmpp-1s to dpmpp-3s ---------------------------------------------------- */
+/* ---- solvers: `retort list solvers` ---------------------------------------------------------------------------------------------------- */
 
 typedef struct rt_solver rt_solver;
 
 typedef struct rt_solver_info {
     const char *name, *source, *formula;
     int order, calls, history; /* of convergence; network calls per step; earlier predictions that it uses */
-    bool stochastic;
-    bool affine; /* x_t = A x_s + C x0 with numbers A, C: Lemma 2 inverts it */
+    bool stochastic;           /* adds noise in every step */
+    bool eta;                  /* adds rt_sample_spec.eta times the noise of the ancestral step: stochastic where that is positive */
+    bool affine;               /* x_t = A x_s + C x0 with numbers A, C: Lemma 2 inverts it */
 } rt_solver_info;
 
 const rt_solver *rt_solver_find(const char *name, rt_error *err);
 bool rt_solver_describe(int i, rt_row_text *row);
 const rt_solver_info *rt_solver_get_info(const rt_solver *s);
 
-/* A model as the driver sees it: the raw output at n rows x[n][features], all at process time t > 0, classes y[n] (NULL: none). */
+/* A model as the driver sees it: the raw output at n rows x[n][features], all at process time t > 0, classes y[n] (NULL: none). `fed` is what a
+ * network is told of the time: rt_process_network_time(t), unless a scheduler rounds it. */
 typedef struct rt_field {
     void *self;
-    rt_status (*eval)(void *self, double t, int64_t n, const double *x, const int64_t *y, double *out, rt_error *err);
+    rt_status (*eval)(void *self, double t, double fed, int64_t n, const double *x, const int64_t *y, double *out, rt_error *err);
     const rt_prediction *prediction;
     int64_t features;
     int64_t null_class; /* for guidance; -1: none */
 } rt_field;
+
+/* Parameters of single rows; 0 stands for the row's default. */
+typedef struct rt_solver_options {
+    double eta;       /* ddim: share of the ancestral step's noise, 0 to 1 */
+    double tolerance; /* dopri5: error per step, relative to the larger of 1 and the state (1e-6) */
+    double churn;     /* edm-stochastic: S_churn (40), spread over the steps with beta/alpha in churn_min..churn_max (all) */
+    double churn_min, churn_max, churn_noise; /* S_noise (1) */
+} rt_solver_options;
 
 typedef struct rt_sample_spec {
     const rt_process *process;
     const rt_solver *solver;
     int steps;
     const double *from, *to; /* step k goes from[k] -> to[k] (equal where a scheduler stands still); NULL: to[k] = from[k + 1] */
-    double guidance;         /* omega of (1.39), 0: none. Needs classes and a null class; one call of 2n rows */
-    double clip;             /* x0 is clipped to [-clip, clip], epsilon stays the model's; 0: not */
-    /* After each step k = 1..steps and before the first (k = 0): the state, n rows. May be NULL. */
+    const double *fed;       /* [steps] what the network is fed at from[k]; NULL: as the process says */
+    const int *order;        /* [steps] the most that step k of a row with history may have; NULL: the row's own */
+    rt_solver_options options;
+    double guidance; /* omega of (1.39), 0: none. Needs classes and a null class; one call of 2n rows */
+    double clip;     /* x0 is clipped to [-clip, clip], epsilon stays the model's; 0: not */
+    /* Unit noise of step k, n rows: the same for the same k, so that a stochastic transition is a map (1.4.5). NULL where nothing is drawn. */
+    rt_status (*noise)(void *self, int k, int64_t n, double *z, rt_error *err);
+    void *noise_self;
+    /* After each step k = 1..steps and before the first (k = 0): the state, n rows. With trace_calls also the state of every further call within a
+     * step, numbered through. May be NULL. */
     rt_status (*trace)(void *self, int k, double t, int64_t n, const double *x, rt_error *err);
     void *trace_self;
+    bool trace_calls;
 } rt_sample_spec;
 
-/* Moves x[n][features] from from[0] to to[steps - 1] in place. A step to time 0 lands on the (clipped) x0-prediction, whatever the solver. */
+/* Moves x[n][features] from from[0] to to[steps - 1] in place. A step to time 0 lands on the (clipped) x0-prediction, whatever the solver (but for
+ * ddpm-large, which adds its noise there, too). */
 rt_status rt_sample(const rt_sample_spec *spec, const rt_field *field, int64_t n, double *x, const int64_t *y, rt_error *err);
+bool rt_solver_draws(const rt_solver *s, const rt_solver_options *options); /* whether rt_sample_spec.noise is needed */
 
 /* ---- schedulers: diffusers' configurations --------------------------------------------------------------------------------------------
  * A scheduler_config.json names a process, a prediction, a solver and a rule for times, all of which a class of diffusers ties together. A student
@@ -208,7 +229,14 @@ typedef struct rt_scheduler_config {
     bool set_alpha_to_one, clip_sample;
     double clip_sample_range;
     double shift, shift_terminal; /* flow matching; shift_terminal 0: none */
-    bool use_karras_sigmas;
+    bool stochastic_sampling;     /* flow matching */
+    bool use_karras_sigmas, use_exponential_sigmas;
+    double sigma_min, sigma_max; /* 0: the table's */
+    char variance_type[32];
+    int64_t solver_order;
+    char algorithm_type[32], solver_type[32], final_sigmas_type[32], interpolation_type[32], timestep_type[32];
+    bool lower_order_final, euler_at_final, predict_x0;
+    double lambda_min_clipped;
     rt_student_recipe recipe;
 } rt_scheduler_config;
 
@@ -240,8 +268,17 @@ const rt_prediction *rt_scheduler_prediction(const rt_scheduler *s);
 const rt_solver *rt_scheduler_solver(const rt_scheduler *s); /* NULL: the class has a process that is known and a solver that is not */
 double rt_scheduler_clip(const rt_scheduler *s);             /* for rt_sample_spec.clip */
 bool rt_scheduler_describe(int i, rt_row_text *row);         /* the classes */
-/* The transitions that diffusers makes in `steps` steps: from[steps], to[steps]. They need not join: DDIM steps by T / steps, rounded down. */
-rt_status rt_scheduler_path(const rt_scheduler *s, int steps, double *from, double *to, rt_error *err);
+/* What diffusers does in `steps` steps, [steps] each: the transitions, which need not join (DDIM steps by T / steps, rounded down), what the network
+ * is fed (its `timesteps`), the most that a row with history may have as its order. For the fields of rt_sample_spec by these names. */
+typedef struct rt_scheduler_steps {
+    double *from, *to, *fed;
+    int *order;
+} rt_scheduler_steps;
+rt_status rt_scheduler_path(const rt_scheduler *s, int steps, const rt_scheduler_steps *path, rt_error *err);
+/* Classes of the Euler family hold x/alpha and start from noise of their own scale: what theirs is of our state at time t, and what unit noise is
+ * multiplied by to start ours at time t. Both are 1 for the others. */
+double rt_scheduler_state_scale(const rt_scheduler *s, double t);
+double rt_scheduler_noise_scale(const rt_scheduler *s, double t);
 /* The grid that the recipe says: times[recipe.steps + 1]. */
 rt_status rt_scheduler_recipe_times(const rt_scheduler *s, double *times, rt_error *err);
 

@@ -76,12 +76,13 @@ typedef struct rt_sampling {
     int64_t label;          /* for RT_CLASS_ONE */
     const float *noise;     /* n rows of unit variance instead of the seed's; NULL: the seed's */
     const int64_t *y;       /* n classes that go with them; NULL: as `choice` says */
-    const float *draws;     /* [calls][n][features] for solvers that draw; NULL: the seed's */
-    int64_t n_draws;        /* calls in draws */
-    bool trace;             /* deliver the states between the steps too */
+    const float *draws;     /* [steps][n][features], unit noise for solvers that draw; NULL: the seed's */
+    int64_t n_draws;        /* steps in draws */
+    rt_solver_options options;
+    bool trace; /* deliver the states between the steps too */
 } rt_sampling;
 
-/* A batch of finished samples: x[count][features], y (NULL: no classes), trace[steps + 1][count][features] (NULL unless asked for). */
+/* A batch of finished samples: x[count][features], y (NULL: no classes), trace[report.n_times][count][features] (NULL unless asked for). */
 typedef struct rt_samples {
     int64_t first, count;
     const float *x;
@@ -95,9 +96,9 @@ typedef struct rt_sample_report {
     int steps;
     int64_t calls; /* of the network per sample; guidance counts twice */
     char solver[32], grid[32];
-    int n_times;
-    double times[RT_MODEL_STEPS + 1];
-    char remark[256]; /* what a user should know: clipping, an overridden recipe; may be empty */
+    int n_times;                      /* states: steps + 1, and where a scheduler of diffusers counts them, those of the inner calls */
+    double times[2 * RT_MODEL_STEPS]; /* of the states */
+    char remark[256];                 /* what a user should know: clipping, an overridden recipe; may be empty */
 } rt_sample_report;
 
 /* Resolves what sampling would do, without doing it. */

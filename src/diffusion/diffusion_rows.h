@@ -77,12 +77,12 @@ struct rt_solver {
     rt_status (*step)(rt__advance *a, double s, double t, rt_error *err); /* s > t > 0 */
 };
 
-extern const rt_solver rt__solver_ddim, rt__solver_ddpm, rt__solver_ddpm_large, rt__solver_euler_ancestral, rt__solver_renoise, rt__solver_euler,
-    rt__solver_euler_maruyama, rt__solver_heun, rt__solver_midpoint, rt__solver_rk4, rt__solver_dopri5, rt__solver_heun_sigma,
-    rt__solver_edm_stochastic, rt__solver_dpm_1, rt__solver_dpm_2, rt__solver_dpm_3, rt__solver_dpmpp_1s, rt__solver_dpmpp_2s,
-    rt__solver_dpmpp_3s, rt__solver_dpm_2s_grid, rt__solver_dpm_3s_grid, rt__solver_dpmpp_2s_grid, rt__solver_dpmpp_3s_grid,
-    rt__solver_dpm_2m, rt__solver_dpm_3m_published, rt__solver_dpmpp_1m, rt__solver_dpmpp_2m, rt__solver_dpmpp_2m_heun, rt__solver_dpmpp_3m,
-    rt__solver_dpmpp_3m_published, rt__solver_sde_dpmpp_2m, rt__solver_unipc_2, rt__solver_unipc_3, rt__solver_unipc_3_bh1,
-    rt__solver_unipc_3_eps, rt__solver_ipndm;
+extern const rt_solver rt__solver_ddim, rt__solver_ddpm, rt__solver_ddpm_large, rt__solver_euler_ancestral, rt__solver_renoise,
+    rt__solver_euler, rt__solver_euler_maruyama, rt__solver_heun, rt__solver_midpoint, rt__solver_rk4, rt__solver_dopri5,
+    rt__solver_heun_sigma, rt__solver_edm_stochastic, rt__solver_dpm_1, rt__solver_dpm_2, rt__solver_dpm_3, rt__solver_dpmpp_1s,
+    rt__solver_dpmpp_2s, rt__solver_dpmpp_3s, rt__solver_dpm_2s_grid, rt__solver_dpm_3s_grid, rt__solver_dpmpp_2s_grid,
+    rt__solver_dpmpp_3s_grid, rt__solver_dpm_2m, rt__solver_dpm_3m_published, rt__solver_dpmpp_1m, rt__solver_dpmpp_2m,
+    rt__solver_dpmpp_2m_heun, rt__solver_dpmpp_3m, rt__solver_dpmpp_3m_published, rt__solver_sde_dpmpp_2m, rt__solver_unipc_2,
+    rt__solver_unipc_3, rt__solver_unipc_3_bh1, rt__solver_unipc_3_eps, rt__solver_ipndm;
 
 #endif

@@ -286,9 +286,9 @@ static const struct answer {
     void (*fill)(int64_t n, double alpha, double beta, const double *mean, const double *score_, double *out);
 } answers[] = {{"x0", as_x0}, {"epsilon", as_epsilon}, {"v", as_v}, {"score", as_score}, {"velocity", as_velocity}};
 
-static rt_status eval(void *self, double t, int64_t n, const double *x, const int64_t *y, double *out, rt_error *err)
+static rt_status eval(void *self, double t, double fed, int64_t n, const double *x, const int64_t *y, double *out, rt_error *err)
 {
-    (void)y;
+    (void)fed, (void)y;
     const rt_oracle *o = self;
     double alpha = rt_process_alpha(o->process, t), beta = rt_process_beta(o->process, t);
     if (!(beta > 0)) RT_RAISE(RT_E_USAGE, "oracle: asked at time %g; must be above 0 and at most %g", t, rt_process_end(o->process));

@@ -119,6 +119,7 @@ static rt_status discrete_prepare(rt_process *p, rt_error *err)
     RT_TRY(fill_betas(s, beta, err));
     accumulate(T, beta, s->float32, bar);
     if (s->zero_snr) rescale_zero_snr(T, beta, s->float32, bar);
+    if (s->zero_snr && s->zero_snr_floor > 0) bar[T - 1] = s->zero_snr_floor;
 
     p->alpha[0] = 1;
     p->beta[0] = p->angle[0] = 0;

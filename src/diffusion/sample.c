@@ -7,6 +7,15 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* What the network is told of time t in step k: the scheduler's number where it has one. */
+static double fed_at(const rt__advance *a, double t)
+{
+    const rt_sample_spec *spec = a->spec;
+    for (int k = a->k; spec->fed && k < spec->steps && k <= a->k + 1; k++)
+        if (t == spec->from[k]) return spec->fed[k];
+    return rt_process_network_time(spec->process, t);
+}
+
 /* (1.39) on the raw outputs: at one x, all predictions are affine in one another, and the factors sum to 1. */
 static rt_status guided(rt__advance *a, const double *x, double t, rt_error *err)
 {
@@ -14,19 +23,25 @@ static rt_status guided(rt__advance *a, const double *x, double t, rt_error *err
     size_t bytes = (size_t)a->count * sizeof *x;
     memcpy(a->pair, x, bytes);
     memcpy(a->pair + a->count, x, bytes);
-    RT_TRY(a->field->eval(a->field->self, t, 2 * a->n, a->pair, a->y, a->out, err));
+    RT_TRY(a->field->eval(a->field->self, t, fed_at(a, t), 2 * a->n, a->pair, a->y, a->out, err));
     for (int64_t i = 0; i < a->count; i++) a->out[i] = (1 + w) * a->out[i] - w * a->out[a->count + i];
     return RT_OK;
 }
 
+static rt_status trace(rt__advance *a, double t, const double *x, rt_error *err)
+{
+    return a->spec->trace ? a->spec->trace(a->spec->trace_self, a->traced++, t, a->n, x, err) : RT_OK;
+}
+
 rt_status rt__predict(rt__advance *a, const double *x, double t, double *x0, double *eps, rt_error *err)
 {
+    if (a->spec->trace_calls && x != a->x) RT_TRY(trace(a, t, x, err));
     double alpha = rt_process_alpha(a->spec->process, t), beta = rt_process_beta(a->spec->process, t), clip = a->spec->clip;
     RT_TRY(rt_prediction_check(a->field->prediction, alpha, beta, err)); /* before the network works for nothing */
     if (a->pair)
         RT_TRY(guided(a, x, t, err));
     else
-        RT_TRY(a->field->eval(a->field->self, t, a->n, x, a->y, a->out, err));
+        RT_TRY(a->field->eval(a->field->self, t, fed_at(a, t), a->n, x, a->y, a->out, err));
     RT_TRY(rt_prediction_split(a->field->prediction, a->count, a->out, x, alpha, beta, x0, eps, err));
     for (int64_t i = 0; clip > 0 && i < a->count; i++) x0[i] = fmin(fmax(x0[i], -clip), clip);
     return RT_OK;
@@ -37,38 +52,58 @@ static void remember(rt__advance *a, double s)
 {
     int room = a->spec->solver->info.history;
     if (room == 0) return;
-    rt__past oldest = a->past[room - 1];
+    rt__past newest = a->past[room - 1];
     memmove(a->past + 1, a->past, (size_t)(room - 1) * sizeof *a->past);
-    memcpy(oldest.x0, a->x0, (size_t)a->count * sizeof *a->x0);
-    memcpy(oldest.eps, a->eps, (size_t)a->count * sizeof *a->eps);
-    oldest.t = s;
-    a->past[0] = oldest;
+    memcpy(newest.x, a->before, (size_t)a->count * sizeof *a->x);
+    memcpy(newest.x0, a->x0, (size_t)a->count * sizeof *a->x0);
+    memcpy(newest.eps, a->eps, (size_t)a->count * sizeof *a->eps);
+    newest.t = s;
+    a->past[0] = newest;
     if (a->n_past < room) a->n_past++;
+}
+
+static rt_status step(rt__advance *a, double s, double t, rt_error *err)
+{
+    const rt_sample_spec *spec = a->spec;
+    const rt_solver *row = spec->solver;
+    size_t bytes = (size_t)a->count * sizeof *a->x;
+    if (t == 0 || !row->starts) RT_TRY(rt__predict(a, a->x, s, a->x0, a->eps, err));
+    if (a->before) memcpy(a->before, a->x, bytes);
+    if (t == 0 && !row->to_data) {
+        memcpy(a->x, a->x0, bytes);
+        return RT_OK;
+    }
+    if (a->z) RT_TRY(spec->noise(spec->noise_self, a->k, a->n, a->z, err));
+    return row->step(a, s, t, err);
 }
 
 static rt_status run(rt__advance *a, const double *from, const double *to, rt_error *err)
 {
     const rt_sample_spec *spec = a->spec;
-    if (spec->trace) RT_TRY(spec->trace(spec->trace_self, 0, from[0], a->n, a->x, err));
-    for (int k = 0; k < spec->steps; k++) {
-        RT_TRY(rt__predict(a, a->x, from[k], a->x0, a->eps, err));
-        if (to[k] == 0)
-            memcpy(a->x, a->x0, (size_t)a->count * sizeof *a->x);
-        else
-            RT_TRY(spec->solver->step(a, from[k], to[k], err));
+    RT_TRY(trace(a, from[0], a->x, err));
+    for (a->k = 0; a->k < spec->steps; a->k++) {
+        int k = a->k;
+        a->order_before = a->order;
+        a->order = spec->order ? spec->order[k] : spec->solver->info.order;
+        RT_TRY(step(a, from[k], to[k], err));
         remember(a, from[k]);
         for (int64_t i = 0; i < a->count; i++)
             if (!isfinite(a->x[i]))
                 RT_RAISE(RT_E_DIVERGED, "%s: sample %lld is %g after step %d (time %g to %g); check the model and its prediction type",
                          spec->solver->info.name, (long long)(i / a->field->features), a->x[i], k + 1, from[k], to[k]);
-        if (spec->trace) RT_TRY(spec->trace(spec->trace_self, k + 1, to[k], a->n, a->x, err));
+        RT_TRY(trace(a, to[k], a->x, err));
     }
     return RT_OK;
 }
 
-rt_status rt_sample(const rt_sample_spec *spec, const rt_field *field, int64_t n, double *x, const int64_t *y, rt_error *err)
+bool rt_solver_draws(const rt_solver *s, const rt_solver_options *options)
 {
-    const double *to = spec->to ? spec->to : spec->from + 1;
+    return s->info.stochastic || (s->info.eta && options->eta > 0);
+}
+
+static rt_status check(const rt_sample_spec *spec, const double *to, rt_error *err)
+{
+    const rt_solver_options *o = &spec->options;
     if (spec->steps < 1) RT_RAISE(RT_E_USAGE, "%d steps; at least 1 is needed", spec->steps);
     for (int k = 0; k < spec->steps; k++) {
         bool stands = spec->to && to[k] > 0 && to[k] == spec->from[k] && to[k] <= rt_process_end(spec->process);
@@ -76,13 +111,29 @@ rt_status rt_sample(const rt_sample_spec *spec, const rt_field *field, int64_t n
     }
     if (!isfinite(spec->guidance)) RT_RAISE(RT_E_USAGE, "guidance is %g; must be a finite number (the lecture's omega)", spec->guidance);
     if (!(spec->clip >= 0)) RT_RAISE(RT_E_USAGE, "clip is %g; must be positive, or 0 for none", spec->clip);
+    if (!(o->eta >= 0 && o->eta <= 1)) RT_RAISE(RT_E_USAGE, "eta is %g; must be 0 (no noise) to 1 (the ancestral step's)", o->eta);
+    if (o->eta > 0 && !spec->solver->info.eta)
+        RT_RAISE(RT_E_USAGE, "eta is %g, but the solver %s has no eta; ddim has", o->eta, spec->solver->info.name);
+    if (!(o->tolerance == 0 || (o->tolerance >= 1e-13 && o->tolerance < 1)))
+        RT_RAISE(RT_E_USAGE, "tolerance is %g; must be 1e-13 to 1", o->tolerance);
+    if (!(o->churn >= 0 && o->churn_min >= 0 && o->churn_max >= 0 && o->churn_noise >= 0))
+        RT_RAISE(RT_E_USAGE, "churn %g, %g to %g, noise %g; must not be negative", o->churn, o->churn_min, o->churn_max, o->churn_noise);
+    if (rt_solver_draws(spec->solver, o) && !spec->noise)
+        RT_RAISE(RT_E_USAGE, "the solver %s draws noise, but none is given", spec->solver->info.name);
+    return RT_OK;
+}
+
+rt_status rt_sample(const rt_sample_spec *spec, const rt_field *field, int64_t n, double *x, const int64_t *y, rt_error *err)
+{
+    const double *to = spec->to ? spec->to : spec->from + 1;
+    RT_TRY(check(spec, to, err));
     bool pairs = spec->guidance != 0;
     if (pairs && (!y || field->null_class < 0))
         RT_RAISE(RT_E_USAGE, "guidance %g needs a model with classes and a null class", spec->guidance);
 
-    size_t count, numbers, labels = 0, arrays = pairs ? 6 : 3;
     const int work = spec->solver->work, history = spec->solver->info.history;
-    arrays += (size_t)(work + 2 * history);
+    const bool draws = rt_solver_draws(spec->solver, &spec->options);
+    size_t count, numbers, labels = 0, arrays = (pairs ? 6 : 3) + (size_t)(draws + work + (history > 0) + 3 * history);
     if (n < 0 || field->features < 1 || !rt__mul_size((size_t)n, (size_t)field->features, &count) ||
         !rt__mul_size(count, arrays * sizeof(double), &numbers))
         RT_RAISE(RT_E_USAGE, "%lld samples of %lld features", (long long)n, (long long)field->features);
@@ -102,7 +153,9 @@ rt_status rt_sample(const rt_sample_spec *spec, const rt_field *field, int64_t n
     }
     double *rest = x0 + (pairs ? 6 : 3) * count;
     for (int i = 0; i < work; i++, rest += count) a.work[i] = rest;
-    for (int i = 0; i < history; i++, rest += 2 * count) a.past[i] = (rt__past){.x0 = rest, .eps = rest + count};
+    if (draws) a.z = rest, rest += count;
+    if (history) a.before = rest, rest += count;
+    for (int i = 0; i < history; i++, rest += 3 * count) a.past[i] = (rt__past){.x = rest, .x0 = rest + count, .eps = rest + 2 * count};
     rt_status status = run(&a, spec->from, to, err);
     free(room);
     return status;

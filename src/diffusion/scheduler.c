@@ -1,82 +1,78 @@
-/* scheduler.c -- a diffusers configuration at work: its process, its prediction, its times. Times follow numpy's arithmetic to the last bit, since
- * they are rounded to whole timesteps. */
+/* scheduler.c -- a diffusers configuration at work: its process, its prediction, its solver. */
 #include "diffusion/scheduler.h"
 
 #include "base/internal.h"
 
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define KARRAS_RHO 7.0
+/* ---- the row of a configuration. `algorithm` is the field that a class chooses by: algorithm_type, variance_type, or what its flags say. */
 
-struct rt_scheduler {
-    rt_scheduler_config config;
-    const rt__scheduler_class *class;
-    rt_process *process;
-    const rt_prediction *prediction;
+static const struct choice {
+    const char *class, *algorithm, *type; /* NULL: any */
+    const char *rows[3];                  /* of solver_order 1, 2, 3 */
+} choices[] = {
+    {"DDIMScheduler", NULL, NULL, {"ddim"}},
+    {"DDPMScheduler", "fixed_small", NULL, {"ddpm"}},
+    {"DDPMScheduler", "fixed_small_log", NULL, {"ddpm"}}, /* the same: it is a logarithm's exponential */
+    {"DDPMScheduler", "fixed_large", NULL, {"ddpm-large"}},
+    {"EulerDiscreteScheduler", NULL, NULL, {"ddim"}}, /* Euler's step of x/alpha in sigma is DDIM's */
+    {"EulerAncestralDiscreteScheduler", NULL, NULL, {"euler-ancestral"}},
+    {"HeunDiscreteScheduler", NULL, NULL, {"heun-sigma"}},
+    {"FlowMatchEulerDiscreteScheduler", "renoise", NULL, {"renoise"}},
+    {"FlowMatchEulerDiscreteScheduler", "ode", NULL, {"ddim"}}, /* on straight lines DDIM is Euler's step in sigma */
+    {"DPMSolverMultistepScheduler", "dpmsolver++", "midpoint", {"dpmpp-1m", "dpmpp-2m", "dpmpp-3m-published"}},
+    {"DPMSolverMultistepScheduler", "dpmsolver++", "heun", {"dpmpp-1m", "dpmpp-2m-heun"}},
+    {"DPMSolverMultistepScheduler", "dpmsolver", "midpoint", {"dpm-1", "dpm-2m", "dpm-3m-published"}},
+    {"DPMSolverMultistepScheduler", "sde-dpmsolver++", "midpoint", {"sde-dpmpp-2m", "sde-dpmpp-2m"}},
+    {"DPMSolverSinglestepScheduler", "dpmsolver++", "midpoint", {"dpmpp-1m", "dpmpp-2s-grid", "dpmpp-3s-grid"}},
+    {"DPMSolverSinglestepScheduler", "dpmsolver", "midpoint", {"dpm-1", "dpm-2s-grid", "dpm-3s-grid"}},
+    {"UniPCMultistepScheduler", "x0", "bh2", {"unipc-2", "unipc-2", "unipc-3"}},
+    {"UniPCMultistepScheduler", "x0", "bh1", {"unipc-3-bh1", "unipc-3-bh1", "unipc-3-bh1"}},
+    {"UniPCMultistepScheduler", "epsilon", "bh2", {"unipc-3-eps", "unipc-3-eps", "unipc-3-eps"}},
 };
 
-/* ---- DDIMScheduler: np.arange and np.linspace, rounded half to even */
-
-static double leading(int64_t T, int N, int k) { return (double)(T / N) * (N - 1 - k); }
-
-static double linspace(int64_t T, int N, int k)
+static const char *algorithm_of(const rt_scheduler_config *c)
 {
-    if (N == 1) return 0;
-    return k == 0 ? (double)(T - 1) : rint((double)(N - 1 - k) * ((double)(T - 1) / (N - 1)));
+    if (!strcmp(c->class_name, "DDPMScheduler")) return c->variance_type;
+    if (!strcmp(c->class_name, "UniPCMultistepScheduler")) return c->predict_x0 ? "x0" : "epsilon";
+    if (!strcmp(c->class_name, "FlowMatchEulerDiscreteScheduler")) return c->stochastic_sampling ? "renoise" : "ode";
+    return c->algorithm_type;
 }
 
-/* np.arange(T, 0, -T/N) adds multiples of the difference of its first two elements. Where rounding gives it one element too many, diffusers asks
- * its network for timestep -1 as well; we do not. */
-static double trailing(int64_t T, int N, int k)
+static const rt_solver *choose_solver(const rt_scheduler_config *c)
 {
-    volatile double step = ((double)T - (double)T / N) - (double)T, product = k * step; /* no fused multiply-add */
-    return rint((double)T + product) - 1;
+    const char *algorithm = algorithm_of(c);
+    for (size_t i = 0; i < RT_COUNT(choices); i++) {
+        const struct choice *row = &choices[i];
+        bool fits = !strcmp(row->class, c->class_name) && (!row->algorithm || !strcmp(row->algorithm, algorithm)) &&
+                    (!row->type || !strcmp(row->type, c->solver_type));
+        const char *name = fits ? row->rows[row->type ? c->solver_order - 1 : 0] : NULL;
+        if (name) return rt_solver_find(name, NULL);
+    }
+    return NULL;
 }
 
-static const struct spacing {
-    const char *name;
-    double (*at)(int64_t T, int N, int k);
-    bool offset; /* adds steps_offset */
-} spacings[] = {{"leading", leading, true}, {"trailing", trailing, false}, {"linspace", linspace, false}};
-
-rt_status rt__ddim_path(const rt_scheduler *s, int steps, double *from, double *to, rt_error *err)
+/* Whether the solver and its times are followed; the process is known in any case. */
+static rt_status check_followed(const rt_scheduler *s, rt_error *err)
 {
     const rt_scheduler_config *c = &s->config;
-    int64_t T = c->num_train_timesteps;
-    const struct spacing *spacing = &spacings[RT__FIND("timestep spacings", c->timestep_spacing, spacings, err)];
-    if (steps > T) RT_RAISE(RT_E_USAGE, "%d steps on a process of %lld timesteps; take at most %lld", steps, (long long)T, (long long)T);
-    for (int k = 0; k < steps; k++) {
-        double t = spacing->at(T, steps, k) + (spacing->offset ? (double)c->steps_offset : 0), before = t - (double)(T / steps);
-        if (t > (double)(T - 1))
-            RT_RAISE(RT_E_INVALID, "steps_offset %lld moves the first of %d steps to timestep %.0f; must be at most %lld: take fewer steps",
-                     (long long)c->steps_offset, steps, t, (long long)(T - 1));
-        from[k] = t + 1;
-        to[k] = before >= 0 ? before + 1 : c->set_alpha_to_one ? 0 : 1;
-    }
-    return RT_OK;
-}
-
-/* ---- FlowMatchEulerDiscreteScheduler: sigma from f(1) to f(1/T), evenly, and f applied once more: our process applies it */
-
-rt_status rt__flow_path(const rt_scheduler *s, int steps, double *from, double *to, rt_error *err)
-{
-    const rt_scheduler_config *c = &s->config;
-    double T = (double)c->num_train_timesteps, last = rt_process_beta(s->process, 1 / T);
-    if (steps > T) RT_RAISE(RT_E_USAGE, "%d steps on a process of %.0f timesteps; take at most %.0f", steps, T, T);
-    for (int k = 0; k < steps; k++) from[k] = k == 0 ? 1 : 1 + (last - 1) * k / (steps - 1);
-    if (c->shift_terminal > 0 || c->use_karras_sigmas) {
-        for (int k = 0; k < steps; k++) from[k] = rt_process_beta(s->process, from[k]);
-        double low = from[steps - 1], stretch = (1 - low) / (1 - c->shift_terminal);
-        for (int k = 0; c->shift_terminal > 0 && k < steps; k++) from[k] = 1 - (1 - from[k]) / stretch;
-        double first = pow(from[0], 1 / KARRAS_RHO), end = pow(from[steps - 1], 1 / KARRAS_RHO);
-        for (int k = 0; c->use_karras_sigmas && k < steps; k++)
-            from[k] = pow(first + (steps == 1 ? 0 : (end - first) * k / (steps - 1)), KARRAS_RHO);
-        /* fmin also takes the 1 where rounding leaves the process (NaN) */
-        for (int k = 0; k < steps; k++) from[k] = fmin(rt_process_from_network_time(s->process, fmin(from[k], 1) * T), 1);
-    }
-    for (int k = 0; k < steps; k++) to[k] = k + 1 < steps ? from[k + 1] : 0;
+    if (!s->class->path)
+        RT_RAISE(RT_E_INVALID, "the solver of %s is not known here; name a solver and a grid, such as ddim on trailing times",
+                 s->class->name);
+    if (!s->solver)
+        RT_RAISE(RT_E_INVALID, "%s: algorithm '%s' with solver_type '%s' of order %lld is not followed; name a solver and a grid",
+                 c->class_name, algorithm_of(c), c->solver_type, (long long)c->solver_order);
+    if (strcmp(c->final_sigmas_type, "zero") && strcmp(c->final_sigmas_type, "sigma_min"))
+        RT_RAISE(RT_E_INVALID, "final_sigmas_type '%s'; must be zero or sigma_min", c->final_sigmas_type);
+    if (!strncmp(c->class_name, "DPMSolver", 9) && !strcmp(c->algorithm_type, "dpmsolver") && !strcmp(c->final_sigmas_type, "zero"))
+        RT_RAISE(RT_E_INVALID, "final_sigmas_type zero with algorithm_type dpmsolver divides by 0; must be sigma_min");
+    if (strcmp(c->interpolation_type, "linear") && strcmp(c->interpolation_type, "log_linear"))
+        RT_RAISE(RT_E_INVALID, "interpolation_type '%s'; must be linear or log_linear", c->interpolation_type);
+    if (strcmp(c->timestep_type, "discrete"))
+        RT_RAISE(RT_E_INVALID, "timestep_type '%s' is not followed; must be discrete", c->timestep_type);
+    if (c->use_karras_sigmas && c->use_exponential_sigmas)
+        RT_RAISE(RT_E_INVALID, "use_karras_sigmas and use_exponential_sigmas are both true; at most one may be");
     return RT_OK;
 }
 
@@ -93,7 +89,8 @@ static rt_status fill(rt_scheduler *s, const rt_scheduler_config *config, bool f
     if (!flow && (!name || !strcmp(name, "flow_prediction")))
         RT_RAISE(RT_E_INVALID, "%s has no prediction_type '%s'; must be epsilon, sample or v_prediction", c->class_name,
                  c->prediction_type);
-    if (RT__FIND("timestep spacings", c->timestep_spacing, spacings, err) < 0) return RT_E_INVALID;
+    RT_TRY(rt__scheduler_check_spacing(c->timestep_spacing, err));
+    s->solver = s->class->path ? choose_solver(c) : NULL;
     rt_process_spec spec = rt_process_defaults(s->class->process);
     spec.timesteps = c->num_train_timesteps;
     spec.betas = c->beta_schedule;
@@ -101,6 +98,7 @@ static rt_status fill(rt_scheduler *s, const rt_scheduler_config *config, bool f
     spec.beta_end = c->beta_end;
     spec.trained_betas = c->trained_betas;
     spec.zero_snr = c->rescale_betas_zero_snr;
+    spec.zero_snr_floor = s->class->floor ? 0x1p-24 : 0;
     spec.float32 = float32;
     spec.shift = c->shift;
     return rt_process_new(&s->process, &spec, err);
@@ -148,16 +146,24 @@ void rt_scheduler_free(rt_scheduler *s)
 const rt_scheduler_config *rt_scheduler_get_config(const rt_scheduler *s) { return &s->config; }
 const rt_process *rt_scheduler_process(const rt_scheduler *s) { return s->process; }
 const rt_prediction *rt_scheduler_prediction(const rt_scheduler *s) { return s->prediction; }
-const rt_solver *rt_scheduler_solver(const rt_scheduler *s) { return s->class->solver ? rt_solver_find(s->class->solver, NULL) : NULL; }
+const rt_solver *rt_scheduler_solver(const rt_scheduler *s) { return s->solver; }
 double rt_scheduler_clip(const rt_scheduler *s) { return s->config.clip_sample ? s->config.clip_sample_range : 0; }
 
-rt_status rt_scheduler_path(const rt_scheduler *s, int steps, double *from, double *to, rt_error *err)
+double rt_scheduler_state_scale(const rt_scheduler *s, double t) { return s->class->over_alpha ? 1 / rt_process_alpha(s->process, t) : 1; }
+
+/* Their noise has sigma, or sqrt(sigma^2 + 1) = 1/alpha where timesteps are spaced "leading". */
+double rt_scheduler_noise_scale(const rt_scheduler *s, double t)
 {
+    return s->class->over_alpha && strcmp(s->config.timestep_spacing, "leading") ? rt_process_beta(s->process, t) : 1;
+}
+
+rt_status rt_scheduler_path(const rt_scheduler *s, int steps, const rt_scheduler_steps *path, rt_error *err)
+{
+    int64_t T = s->config.num_train_timesteps;
     if (steps < 1) RT_RAISE(RT_E_USAGE, "%d steps; at least 1 is needed", steps);
-    if (!s->class->path)
-        RT_RAISE(RT_E_INVALID, "the solver of %s is not known here; name a solver and a grid, such as ddim on trailing times",
-                 s->class->name);
-    return s->class->path(s, steps, from, to, err);
+    if (steps > T) RT_RAISE(RT_E_USAGE, "%d steps on a process of %lld timesteps; take at most %lld", steps, (long long)T, (long long)T);
+    RT_TRY(check_followed(s, err));
+    return s->class->path(s, steps, path, err);
 }
 
 rt_status rt_scheduler_recipe_times(const rt_scheduler *s, double *times, rt_error *err)

@@ -16,23 +16,23 @@ enum { MAX_FILE = 64 << 20, RECIPE_VERSION = 1 };
 #define LATENT_LINEAR 0.00085, 0.012, "linear"
 
 const rt__scheduler_class rt__scheduler_classes[] = {
-    {"DDIMScheduler", "ddpm", PLAIN, true, "ddim", rt__ddim_path},
-    {"FlowMatchEulerDiscreteScheduler", "flow", PLAIN, false, "ddim", rt__flow_path}, /* on straight lines DDIM is Euler's step in sigma */
-    {"DDPMScheduler", "ddpm", PLAIN, true, NULL, NULL},
-    {"LCMScheduler", "ddpm", LATENT, true, NULL, NULL},
-    {"TCDScheduler", "ddpm", LATENT, true, NULL, NULL},
-    {"PNDMScheduler", "ddpm", PLAIN, false, NULL, NULL},
-    {"DEISMultistepScheduler", "ddpm", PLAIN, false, NULL, NULL},
-    {"DPMSolverMultistepScheduler", "ddpm", PLAIN, false, NULL, NULL},
-    {"DPMSolverSinglestepScheduler", "ddpm", PLAIN, false, NULL, NULL},
-    {"UniPCMultistepScheduler", "ddpm", PLAIN, false, NULL, NULL},
-    {"EulerDiscreteScheduler", "ddpm", PLAIN, false, NULL, NULL},
-    {"EulerAncestralDiscreteScheduler", "ddpm", PLAIN, false, NULL, NULL},
-    {"LMSDiscreteScheduler", "ddpm", PLAIN, false, NULL, NULL},
-    {"HeunDiscreteScheduler", "ddpm", LATENT_LINEAR, false, NULL, NULL},
-    {"KDPM2DiscreteScheduler", "ddpm", LATENT_LINEAR, false, NULL, NULL},
-    {"KDPM2AncestralDiscreteScheduler", "ddpm", LATENT_LINEAR, false, NULL, NULL},
-    {"FlowMatchHeunDiscreteScheduler", "flow", PLAIN, false, NULL, NULL},
+    {"DDIMScheduler", "ddpm", PLAIN, RT__CLIPS, "leading", false, false, rt__ddim_path},
+    {"DDPMScheduler", "ddpm", PLAIN, RT__CLIPS, "leading", false, false, rt__ddpm_path},
+    {"FlowMatchEulerDiscreteScheduler", "flow", PLAIN, RT__NO_CLIP, "leading", false, false, rt__flow_path},
+    {"EulerDiscreteScheduler", "ddpm", PLAIN, RT__NO_CLIP, "linspace", true, true, rt__sigma_path},
+    {"EulerAncestralDiscreteScheduler", "ddpm", PLAIN, RT__NO_CLIP, "linspace", true, true, rt__sigma_path},
+    {"HeunDiscreteScheduler", "ddpm", LATENT_LINEAR, RT__MAY_CLIP, "linspace", true, false, rt__sigma_path},
+    {"DPMSolverMultistepScheduler", "ddpm", PLAIN, RT__NO_CLIP, "linspace", false, true, rt__sigma_path},
+    {"DPMSolverSinglestepScheduler", "ddpm", PLAIN, RT__NO_CLIP, "linspace", false, false, rt__sigma_path},
+    {"UniPCMultistepScheduler", "ddpm", PLAIN, RT__NO_CLIP, "linspace", false, true, rt__sigma_path},
+    {"LCMScheduler", "ddpm", LATENT, RT__MAY_CLIP, "leading", false, false, NULL},
+    {"TCDScheduler", "ddpm", LATENT, RT__MAY_CLIP, "leading", false, false, NULL},
+    {"PNDMScheduler", "ddpm", PLAIN, RT__NO_CLIP, "leading", false, false, NULL},
+    {"DEISMultistepScheduler", "ddpm", PLAIN, RT__NO_CLIP, "linspace", false, false, NULL},
+    {"LMSDiscreteScheduler", "ddpm", PLAIN, RT__NO_CLIP, "linspace", true, false, NULL},
+    {"KDPM2DiscreteScheduler", "ddpm", LATENT_LINEAR, RT__NO_CLIP, "linspace", true, false, NULL},
+    {"KDPM2AncestralDiscreteScheduler", "ddpm", LATENT_LINEAR, RT__NO_CLIP, "linspace", true, false, NULL},
+    {"FlowMatchHeunDiscreteScheduler", "flow", PLAIN, RT__NO_CLIP, "leading", false, false, NULL},
 };
 const size_t rt__n_scheduler_classes = RT_COUNT(rt__scheduler_classes);
 
@@ -40,7 +40,7 @@ bool rt_scheduler_describe(int i, rt_row_text *row)
 {
     if (i < 0 || i >= (int)rt__n_scheduler_classes) return false;
     const rt__scheduler_class *c = &rt__scheduler_classes[i];
-    *row = (rt_row_text){c->name, "diffusers", c->solver ? "followed exactly" : "its process; sampled by another solver"};
+    *row = (rt_row_text){c->name, "diffusers", c->path ? "followed exactly" : "its process; sampled by another solver"};
     return true;
 }
 
@@ -59,7 +59,7 @@ typedef enum kind { WHOLE, REAL, TRUTH, TEXT, LIST } kind;
 #name, kind, offsetof(rt_scheduler_config, name), sizeof((rt_scheduler_config *)0)->name, __VA_ARGS__                              \
     }
 
-/* `family`: the process whose classes have the field, NULL: all. Numbers lie in min..max. `nullable`: null stands for 0. */
+/* `family`: who has the field: processes and beginnings of class names, NULL: all. Numbers lie in min..max. `nullable`: null stands for 0. */
 static const struct field {
     const char *name;
     kind kind;
@@ -82,56 +82,57 @@ static const struct field {
     FIELD(REAL, clip_sample_range, "ddpm", 1e-6, 1e6, false),
     FIELD(REAL, shift, "flow", 1e-3, 1e3, false),
     FIELD(REAL, shift_terminal, "flow", 0, 0.999, true),
-    FIELD(TRUTH, use_karras_sigmas, "flow", 0, 0, false),
+    FIELD(TRUTH, stochastic_sampling, "FlowMatchEuler", 0, 0, false),
+    FIELD(TRUTH, use_karras_sigmas, "flow EulerDiscrete Heun DPMSolver UniPC", 0, 0, false),
+    FIELD(TRUTH, use_exponential_sigmas, "EulerDiscrete Heun DPMSolver UniPC", 0, 0, false),
+    FIELD(REAL, sigma_min, "EulerDiscrete", 1e-9, 1e9, true),
+    FIELD(REAL, sigma_max, "EulerDiscrete", 1e-9, 1e9, true),
+    FIELD(TEXT, interpolation_type, "EulerDiscrete", 0, 0, false),
+    FIELD(TEXT, timestep_type, "EulerDiscrete", 0, 0, false),
+    FIELD(TEXT, final_sigmas_type, "EulerDiscrete DPMSolver UniPC", 0, 0, false),
+    FIELD(TEXT, variance_type, "DDPM", 0, 0, false),
+    FIELD(TEXT, algorithm_type, "DPMSolver", 0, 0, false),
+    FIELD(TEXT, solver_type, "DPMSolver UniPC", 0, 0, false),
+    FIELD(WHOLE, solver_order, "DPMSolver UniPC", 1, 3, false),
+    FIELD(TRUTH, lower_order_final, "DPMSolver UniPC", 0, 0, false),
+    FIELD(TRUTH, euler_at_final, "DPMSolverMultistep", 0, 0, false),
+    FIELD(TRUTH, predict_x0, "UniPC", 0, 0, false),
+    FIELD(REAL, lambda_min_clipped, "DPMSolver", -1.79e308, 100, false),
 };
 
 /* What Retort does not do, and would have to: must be false or null where the family has it. */
 static const struct refused {
     const char *name, *family;
 } refused[] = {
-    {"thresholding", NULL},          {"use_flow_sigmas", NULL},   {"use_dynamic_shifting", "flow"},   {"invert_sigmas", "flow"},
-    {"stochastic_sampling", "flow"}, {"use_beta_sigmas", "flow"}, {"use_exponential_sigmas", "flow"},
+    {"thresholding", NULL},         {"use_flow_sigmas", NULL},      {"use_dynamic_shifting", NULL},     {"use_beta_sigmas", NULL},
+    {"use_lu_lambdas", NULL},       {"invert_sigmas", "flow"},      {"use_exponential_sigmas", "flow"}, {"solver_p", "UniPC"},
+    {"disable_corrector", "UniPC"}, {"variance_type", "DPMSolver"},
 };
 
 /* Other keys of diffusers' classes, without influence on what is followed here. */
 static const char *const ignored[] = {
-    "algorithm_type",
     "base_image_seq_len",
     "base_shift",
     "correct_steps",
     "corrector_steps",
-    "disable_corrector",
     "dynamic_thresholding_ratio",
     "editing_threshold",
     "eta",
-    "euler_at_final",
-    "final_sigmas_type",
     "flow_shift",
     "gamma",
-    "interpolation_type",
-    "lambda_min_clipped",
-    "lower_order_final",
     "max_image_seq_len",
     "max_shift",
     "noise_mode",
     "original_inference_steps",
-    "predict_x0",
     "predictor_order",
     "rho",
     "sample_max_value",
     "sigma_data",
-    "sigma_max",
-    "sigma_min",
     "sigma_schedule",
     "skip_prk_steps",
-    "solver_order",
-    "solver_p",
-    "solver_type",
     "time_shift_type",
     "timestep_scaling",
-    "timestep_type",
     "use_lu_lambdas",
-    "variance_type",
     "clip_denoised",
     "tensor_format",
 };
@@ -198,7 +199,15 @@ static rt_status read_betas(const reader *r, rt_scheduler_config *c, const json_
     return RT_OK;
 }
 
-static bool concerns(const char *family, const rt__scheduler_class *class) { return !family || !strcmp(family, class->process); }
+static bool concerns(const char *family, const rt__scheduler_class *class)
+{
+    for (const char *word = family; word; word = strchr(word, ' ') ? strchr(word, ' ') + 1 : NULL) {
+        size_t n = strcspn(word, " ");
+        if (!strncmp(word, class->process, n) && !class->process[n]) return true;
+        if (!strncmp(word, class->name, n)) return true;
+    }
+    return !family;
+}
 
 static rt_status check_key(const reader *r, const rt__scheduler_class *class, const char *key, const json_t *v, rt_error *err)
 {
@@ -208,7 +217,8 @@ static rt_status check_key(const reader *r, const rt__scheduler_class *class, co
     for (size_t i = 0; i < RT_COUNT(refused); i++) names[n++] = refused[i].name;
     for (size_t i = 0; i < RT_COUNT(ignored); i++) names[n++] = ignored[i];
     for (size_t i = 0; i < RT_COUNT(refused); i++)
-        if (!strcmp(key, refused[i].name) && concerns(refused[i].family, class) && !json_is_false(v) && !json_is_null(v))
+        if (!strcmp(key, refused[i].name) && concerns(refused[i].family, class) && !json_is_false(v) && !json_is_null(v) &&
+            !(json_is_array(v) && json_array_size(v) == 0))
             return wrong(r, "", key, v, "Retort does not do that; set it to false", err);
     for (size_t i = 0; i < n; i++)
         if (!strcmp(key, names[i])) return RT_OK;
@@ -265,6 +275,12 @@ static rt_status read_recipe(const reader *r, rt_student_recipe *recipe, const j
     return RT_OK;
 }
 
+/* The rest of the field is 0: equal configurations are equal bytes. */
+static void put_text(char *field, size_t size, const char *text)
+{
+    memset(field, 0, size);
+    snprintf(field, size, "%s", text);
+}
 static const rt_student_recipe no_recipe = {.null_class = -1, .low = -1, .high = 1};
 
 static void set_defaults(rt_scheduler_config *c, const rt__scheduler_class *class)
@@ -273,14 +289,34 @@ static void set_defaults(rt_scheduler_config *c, const rt__scheduler_class *clas
                                .beta_start = class->beta_start,
                                .beta_end = class->beta_end,
                                .prediction_type = "epsilon",
-                               .timestep_spacing = "leading",
+                               .variance_type = "fixed_small",
+                               .solver_order = 2,
+                               .algorithm_type = "dpmsolver++",
+                               .final_sigmas_type = "zero",
+                               .interpolation_type = "linear",
+                               .timestep_type = "discrete",
+                               .lower_order_final = strcmp(class->name, "DPMSolverSinglestepScheduler") != 0,
+                               .predict_x0 = true,
+                               .lambda_min_clipped = -1.79e308,
                                .set_alpha_to_one = true,
-                               .clip_sample = class->clips,
+                               .clip_sample = class->clips == RT__CLIPS,
                                .clip_sample_range = 1,
                                .shift = 1,
                                .recipe = no_recipe};
     snprintf(c->class_name, sizeof c->class_name, "%s", class->name);
     snprintf(c->beta_schedule, sizeof c->beta_schedule, "%s", class->beta_schedule);
+    snprintf(c->timestep_spacing, sizeof c->timestep_spacing, "%s", class->spacing);
+    snprintf(c->solver_type, sizeof c->solver_type, "%s", strcmp(class->name, "UniPCMultistepScheduler") ? "midpoint" : "bh2");
+}
+
+/* Other names that diffusers takes for the same. */
+static void resolve_aliases(rt_scheduler_config *c, const rt__scheduler_class *class)
+{
+    bool unipc = !strcmp(class->name, "UniPCMultistepScheduler");
+    const char *const others[] = {"logrho", unipc ? "midpoint" : "bh1", unipc ? "heun" : "bh2"};
+    for (size_t i = 0; i < RT_COUNT(others); i++)
+        if (!strcmp(c->solver_type, others[i])) put_text(c->solver_type, sizeof c->solver_type, unipc ? "bh2" : "midpoint");
+    if (!strcmp(c->algorithm_type, "deis")) put_text(c->algorithm_type, sizeof c->algorithm_type, "dpmsolver++");
 }
 
 static rt_status read_root(rt_scheduler_config *c, const reader *r, rt_error *err)
@@ -308,6 +344,7 @@ static rt_status read_root(rt_scheduler_config *c, const reader *r, rt_error *er
         else
             RT_TRY(read_value(r, "", &fields[i], v, (char *)c + fields[i].offset, err));
     }
+    resolve_aliases(c, class);
     if (!class->clips) c->clip_sample = false; /* the class has no such key and ignores it */
     value = json_object_get(r->root, "_retort");
     return value ? read_recipe(r, &c->recipe, value, err) : RT_OK;
@@ -378,12 +415,6 @@ rt_status rt_scheduler_config_copy(rt_scheduler_config *to, const rt_scheduler_c
 
 /* ---- making */
 
-/* The rest of the field is 0: equal configurations are equal bytes. */
-static void put_text(char *field, size_t size, const char *text)
-{
-    memset(field, 0, size);
-    snprintf(field, size, "%s", text);
-}
 #define PUT(field, text) put_text(field, sizeof(field), text)
 
 rt_status rt_scheduler_config_student(rt_scheduler_config *student, const rt_scheduler_config *teacher, const rt_prediction *prediction,

@@ -1,118 +1,97 @@
-/* solver_exponential.c -- solvers that step in half the log-SNR, l = log(alpha/beta), in which the linear part of the ODE is solved exactly.
- * h = l_t - l_s > 0; an inner time r lies at l_s + r h. What remains is an integral of eps (DPM-Solver) or of x0 (DPM-Solver++) that is expanded
- * around s:
- *
- *     x_t = alpha_t/alpha_s x_s - beta_t  [phi1 eps_s + phi2 (eps_r - eps_s)/r + ...],   phi1 = e^h - 1,   phi2 = phi1/h - 1
- *     x_t = beta_t/beta_s x_s   - alpha_t [phi1 x0_s  + phi2 (x0_r  - x0_s)/r  + ...],   phi1 = e^-h - 1,  phi2 = -phi1/h - 1
+/* solver_exponential.c -- DPM-Solver and DPM-Solver++ from s to t by themselves: inner points, no memory. The expansion is that of exponential.h, its
+ * terms from the predictions at inner times r, where l = l_s + r h: phi2 (m_r - m_s)/r and so on.
  *
  * Where alpha_s = 0 there is no l_s, and where a scheduler stands still h is 0: such a step is made by DDIM, which all of these are to first
  * order. */
-#include "diffusion/diffusion_rows.h"
+#include "diffusion/exponential.h"
 
 #include "base/internal.h"
 
-#include <math.h>
-
-typedef struct point {
-    double t, alpha, beta, l;
-} point;
-
-static point at_time(const rt__advance *a, double t)
+/* y = carry x + M m + D (m_r - m): the form of every stage; m_r NULL where it has no second term. */
+static void combine(const rt__advance *a, double *y, double carry, const double *x, double M, const double *m, double D, const double *m_r)
 {
-    const rt_process *p = a->spec->process;
-    return (point){t, rt_process_alpha(p, t), rt_process_beta(p, t), rt_process_log_snr(p, t) / 2};
+    for (int64_t i = 0; i < a->count; i++) y[i] = carry * x[i] + M * m[i] + (m_r ? D * (m_r[i] - m[i]) : 0);
 }
 
-static point between(const rt__advance *a, point s, point t, double r)
+static double between(const rt__advance *a, const rt__leg *g, double r)
 {
-    return at_time(a, rt_process_time(a->spec->process, 2 * (s.l + r * (t.l - s.l))));
+    return rt_process_time(a->spec->process, 2 * (g->l_s + r * g->h));
 }
-
-/* (1.30) in its other form: x_t = alpha_t x0 + beta_t eps. Equal to A x_s + C x0 as long as x0 and eps explain x_s, which clipping of x0 ends. */
-static rt_status ddim(rt__advance *a, double s, double t, rt_error *err)
-{
-    (void)s, (void)err;
-    double alpha = rt_process_alpha(a->spec->process, t), beta = rt_process_beta(a->spec->process, t);
-    for (int64_t i = 0; i < a->count; i++) a->x[i] = alpha * a->x0[i] + beta * a->eps[i];
-    return RT_OK;
-}
-
-/* y = X x + M m + D (m_r - m): the form of every stage; m_r NULL where it has no second term. */
-static void combine(const rt__advance *a, double *y, double X, const double *x, double M, const double *m, double D, const double *m_r)
-{
-    for (int64_t i = 0; i < a->count; i++) y[i] = X * x[i] + M * m[i] + (m_r ? D * (m_r[i] - m[i]) : 0);
-}
-
-/* Which prediction is expanded, and with it the weights of x_s, of -m_s and of -(m_r - m_s)/r on the way s -> t. */
-typedef enum family { EPS, X0 } family;
-
-static double carry(family f, point s, point t) { return f == X0 ? t.beta / s.beta : t.alpha / s.alpha; }
-static double scale(family f, point t) { return f == X0 ? t.alpha : t.beta; }
-static double phi1(family f, double h) { return f == X0 ? expm1(-h) : expm1(h); }
-static double phi2(family f, double h) { return f == X0 ? -expm1(-h) / h - 1 : expm1(h) / h - 1; }
 
 /* The family's prediction at (u, r) into m; `other` is room for the one that is not asked for. */
-static rt_status ask(rt__advance *a, family f, const double *u, point r, double *m, double *other, rt_error *err)
+static rt_status ask(rt__advance *a, rt__family f, const double *u, double r, double *m, double *other, rt_error *err)
 {
-    return f == X0 ? rt__predict(a, u, r.t, m, other, err) : rt__predict(a, u, r.t, other, m, err);
+    return f == RT__EPS ? rt__predict(a, u, r, other, m, err) : rt__predict(a, u, r, m, other, err);
 }
 
-static const double *given(const rt__advance *a, family f) { return f == X0 ? a->x0 : a->eps; }
-
-static rt_status first(rt__advance *a, family f, double s_time, double t_time, rt_error *err)
+static rt_status first(rt__advance *a, rt__family f, double s, double t, rt_error *err)
 {
-    point s = at_time(a, s_time), t = at_time(a, t_time);
-    if (!(isfinite(s.l) && t.l > s.l)) return ddim(a, s_time, t_time, err);
-    combine(a, a->x, carry(f, s, t), a->x, -scale(f, t) * phi1(f, t.l - s.l), given(a, f), 0, NULL);
+    rt__leg g = rt__leg_between(a, f, s, t);
+    if (!rt__leg_expands(&g)) return rt__solver_ddim.step(a, s, t, err);
+    combine(a, a->x, g.carry, a->x, -g.scale * rt__phi1(g.u), rt__of_family(f, a->x0, a->eps), 0, NULL);
     return RT_OK;
 }
 
 /* One inner point in the middle. */
-static rt_status second(rt__advance *a, family f, double s_time, double t_time, rt_error *err)
+static rt_status second(rt__advance *a, rt__family f, double s, double t, rt_error *err)
 {
-    const double r = 0.5;
-    point s = at_time(a, s_time), t = at_time(a, t_time), m = between(a, s, t, r);
-    if (!(isfinite(s.l) && t.l > s.l)) return ddim(a, s_time, t_time, err);
-    double h = t.l - s.l, *u = a->work[0], *inner = a->work[1], *other = a->work[2];
-    combine(a, u, carry(f, s, m), a->x, -scale(f, m) * phi1(f, r * h), given(a, f), 0, NULL);
-    RT_TRY(ask(a, f, u, m, inner, other, err));
-    double P = -scale(f, t) * phi1(f, h);
-    combine(a, a->x, carry(f, s, t), a->x, P, given(a, f), P / (2 * r), inner);
+    const double r = 0.5, *m = rt__of_family(f, a->x0, a->eps);
+    rt__leg g = rt__leg_between(a, f, s, t);
+    if (!rt__leg_expands(&g)) return rt__solver_ddim.step(a, s, t, err);
+    double *u = a->work[0], *inner = a->work[1], *other = a->work[2], middle = between(a, &g, r);
+    rt__leg half = rt__leg_between(a, f, s, middle);
+    combine(a, u, half.carry, a->x, -half.scale * rt__phi1(half.u), m, 0, NULL);
+    RT_TRY(ask(a, f, u, middle, inner, other, err));
+    double P = -g.scale * rt__phi1(g.u);
+    combine(a, a->x, g.carry, a->x, P, m, P / (2 * r), inner);
     return RT_OK;
 }
 
 /* Inner points at one and two thirds. */
-static rt_status third(rt__advance *a, family f, double s_time, double t_time, rt_error *err)
+static rt_status third(rt__advance *a, rt__family f, double s, double t, rt_error *err)
 {
-    const double r1 = 1.0 / 3, r2 = 2.0 / 3;
-    point s = at_time(a, s_time), t = at_time(a, t_time), one = between(a, s, t, r1), two = between(a, s, t, r2);
-    if (!(isfinite(s.l) && t.l > s.l)) return ddim(a, s_time, t_time, err);
-    double h = t.l - s.l, *u = a->work[0], *inner = a->work[1], *other = a->work[2];
-    combine(a, u, carry(f, s, one), a->x, -scale(f, one) * phi1(f, r1 * h), given(a, f), 0, NULL);
+    const double r1 = 1.0 / 3, r2 = 2.0 / 3, *m = rt__of_family(f, a->x0, a->eps);
+    rt__leg g = rt__leg_between(a, f, s, t);
+    if (!rt__leg_expands(&g)) return rt__solver_ddim.step(a, s, t, err);
+    double *u = a->work[0], *inner = a->work[1], *other = a->work[2], one = between(a, &g, r1), two = between(a, &g, r2);
+    rt__leg to_one = rt__leg_between(a, f, s, one), to_two = rt__leg_between(a, f, s, two);
+    combine(a, u, to_one.carry, a->x, -to_one.scale * rt__phi1(to_one.u), m, 0, NULL);
     RT_TRY(ask(a, f, u, one, inner, other, err));
-    combine(a, u, carry(f, s, two), a->x, -scale(f, two) * phi1(f, r2 * h), given(a, f), -scale(f, two) * r2 / r1 * phi2(f, r2 * h), inner);
+    combine(a, u, to_two.carry, a->x, -to_two.scale * rt__phi1(to_two.u), m, -to_two.scale * r2 / r1 * rt__phi2(to_two.u), inner);
     RT_TRY(ask(a, f, u, two, inner, other, err));
-    combine(a, a->x, carry(f, s, t), a->x, -scale(f, t) * phi1(f, h), given(a, f), -scale(f, t) / r2 * phi2(f, h), inner);
+    combine(a, a->x, g.carry, a->x, -g.scale * rt__phi1(g.u), m, -g.scale / r2 * rt__phi2(g.u), inner);
     return RT_OK;
 }
 
-static rt_status dpm_1(rt__advance *a, double s, double t, rt_error *err) { return first(a, EPS, s, t, err); }
-static rt_status dpm_2(rt__advance *a, double s, double t, rt_error *err) { return second(a, EPS, s, t, err); }
-static rt_status dpm_3(rt__advance *a, double s, double t, rt_error *err) { return third(a, EPS, s, t, err); }
-static rt_status dpmpp_1s(rt__advance *a, double s, double t, rt_error *err) { return first(a, X0, s, t, err); }
-static rt_status dpmpp_2s(rt__advance *a, double s, double t, rt_error *err) { return second(a, X0, s, t, err); }
-static rt_status dpmpp_3s(rt__advance *a, double s, double t, rt_error *err) { return third(a, X0, s, t, err); }
+/* The same with points of the grid in place of inner ones, one call per step: orders 1, 2, 3, 1, ... A step of order o goes back to the state
+ * o - 1 steps before and leaps from there to t; m_r are the predictions on the way. */
+static rt_status from_grid(rt__advance *a, rt__family f, double s, double t, rt_error *err)
+{
+    int order = a->spec->order ? a->order : a->k % a->spec->solver->info.order + 1;
+    if (order > a->n_past + 1) order = a->n_past + 1;
+    if (order == 1) return first(a, f, s, t, err);
+    const rt__past *start = &a->past[order - 2];
+    rt__leg g = rt__leg_between(a, f, start->t, t);
+    if (!rt__leg_expands(&g)) return rt__solver_ddim.step(a, s, t, err);
+    const double *m = rt__of_family(f, start->x0, start->eps), *m_r = rt__of_family(f, a->x0, a->eps);
+    double r = (rt__half_log_snr(a, s) - g.l_s) / g.h, slope = order == 2 ? rt__phi1(g.u) / 2 : rt__phi2(g.u);
+    combine(a, a->x, g.carry, start->x, -g.scale * rt__phi1(g.u), m, -g.scale * slope / r, m_r);
+    return RT_OK;
+}
+
+static rt_status dpm_1(rt__advance *a, double s, double t, rt_error *err) { return first(a, RT__EPS, s, t, err); }
+static rt_status dpm_2(rt__advance *a, double s, double t, rt_error *err) { return second(a, RT__EPS, s, t, err); }
+static rt_status dpm_3(rt__advance *a, double s, double t, rt_error *err) { return third(a, RT__EPS, s, t, err); }
+static rt_status dpmpp_1s(rt__advance *a, double s, double t, rt_error *err) { return first(a, RT__X0, s, t, err); }
+static rt_status dpmpp_2s(rt__advance *a, double s, double t, rt_error *err) { return second(a, RT__X0, s, t, err); }
+static rt_status dpmpp_3s(rt__advance *a, double s, double t, rt_error *err) { return third(a, RT__X0, s, t, err); }
+static rt_status dpm_grid(rt__advance *a, double s, double t, rt_error *err) { return from_grid(a, RT__EPS, s, t, err); }
+static rt_status dpmpp_grid(rt__advance *a, double s, double t, rt_error *err) { return from_grid(a, RT__X0, s, t, err); }
 
 #define NOISE "Lu et al. 2022, DPM-Solver"
 #define DATA  "Lu et al. 2022, DPM-Solver++"
+#define GRID  "its inner points are the grid's: orders 1, 2, ... in turn"
 
-const rt_solver rt__solver_ddim = {{.name = "ddim",
-                                    .source = "(1.30), Song et al. 2021",
-                                    .formula = "x_t = alpha_t x0 + beta_t eps",
-                                    .order = 1,
-                                    .calls = 1,
-                                    .affine = true},
-                                   .step = ddim};
 const rt_solver rt__solver_dpm_1 = {{.name = "dpm-1",
                                      .source = NOISE "-1",
                                      .formula = "x_t = alpha_t/alpha_s x_s - beta_t (e^h - 1) eps: DDIM's map",
@@ -126,6 +105,10 @@ const rt_solver rt__solver_dpm_2 = {
     .step = dpm_2};
 const rt_solver rt__solver_dpm_3 = {
     {.name = "dpm-3", .source = NOISE "-3", .formula = "eps at s and two inner points", .order = 3, .calls = 3}, .work = 3, .step = dpm_3};
+const rt_solver rt__solver_dpm_2s_grid = {
+    {.name = "dpm-2s-grid", .source = NOISE "-2", .formula = GRID, .order = 2, .calls = 1, .history = 1}, .step = dpm_grid};
+const rt_solver rt__solver_dpm_3s_grid = {
+    {.name = "dpm-3s-grid", .source = NOISE "-3", .formula = GRID, .order = 3, .calls = 1, .history = 2}, .step = dpm_grid};
 const rt_solver rt__solver_dpmpp_1s = {{.name = "dpmpp-1s",
                                         .source = DATA ", first order",
                                         .formula = "x_t = beta_t/beta_s x_s - alpha_t (e^-h - 1) x0: DDIM's map",
@@ -141,3 +124,7 @@ const rt_solver rt__solver_dpmpp_3s = {
     {.name = "dpmpp-3s", .source = DATA ", singlestep", .formula = "x0 at s and two inner points", .order = 3, .calls = 3},
     .work = 3,
     .step = dpmpp_3s};
+const rt_solver rt__solver_dpmpp_2s_grid = {
+    {.name = "dpmpp-2s-grid", .source = DATA ", singlestep", .formula = GRID, .order = 2, .calls = 1, .history = 1}, .step = dpmpp_grid};
+const rt_solver rt__solver_dpmpp_3s_grid = {
+    {.name = "dpmpp-3s-grid", .source = DATA ", singlestep", .formula = GRID, .order = 3, .calls = 1, .history = 2}, .step = dpmpp_grid};

@@ -39,7 +39,7 @@ static rt_status run_oracle(rt_model *m, int64_t n, const float *x, const double
     rt_status status = RT_OK;
     for (int64_t j = 0; j < n && status == RT_OK; j++) {
         for (int64_t i = 0; i < d; i++) row[i] = (double)x[j * d + i];
-        status = f.eval(f.self, rt_process_from_network_time(m->process, t[j]), 1, row, NULL, row + d, err);
+        status = f.eval(f.self, rt_process_from_network_time(m->process, t[j]), t[j], 1, row, NULL, row + d, err);
         for (int64_t i = 0; i < d; i++) out[j * d + i] = (float)row[d + i];
     }
     free(row);

@@ -14,6 +14,10 @@ typedef struct path {
     const rt_solver *solver;
     double clip, guidance;
     double from[RT_MODEL_STEPS + 1], to[RT_MODEL_STEPS];
+    bool scheduled;             /* the times are the scheduler's, */
+    double fed[RT_MODEL_STEPS]; /* and so is what the network is fed; */
+    bool followed;              /* its solver as well, */
+    int order[RT_MODEL_STEPS];  /* and how high the order may be */
 } path;
 
 /* Times that the caller listed; the 0 at the end may be left out. */
@@ -49,16 +53,19 @@ static rt_status choose_path(const rt_model *m, const rt_sampling *s, path *p, r
         memcpy(p->from, m->info.recipe_times, (size_t)(recipe->steps + 1) * sizeof *p->from);
         grid = "recipe";
     } else if (m->scheduler && rt_scheduler_solver(m->scheduler)) {
-        RT_TRY(rt_scheduler_path(m->scheduler, p->steps, p->from, p->to, err));
+        rt_scheduler_steps steps = {p->from, p->to, p->fed, p->order};
+        RT_TRY(rt_scheduler_path(m->scheduler, p->steps, &steps, err));
         grid = "scheduler";
+        p->scheduled = true;
     } else {
         RT_TRY(rt_grid_build(grid, m->process, p->steps, p->from, err));
     }
-    if (strcmp(grid, "scheduler") != 0) join_steps(p);
+    if (!p->scheduled) join_steps(p);
     snprintf(r->grid, sizeof r->grid, "%s", grid);
-    if (!solver && m->scheduler && rt_scheduler_solver(m->scheduler))
+    if (!solver && m->scheduler && rt_scheduler_solver(m->scheduler)) {
         p->solver = rt_scheduler_solver(m->scheduler);
-    else
+        p->followed = p->scheduled;
+    } else
         p->solver = rt_solver_find(solver ? solver : "ddim", err);
     if (!p->solver) return RT_E_USAGE;
     snprintf(r->solver, sizeof r->solver, "%s", rt_solver_get_info(p->solver)->name);
@@ -113,14 +120,19 @@ static rt_status resolve(const rt_model *m, const rt_sampling *s, path *p, rt_sa
                  m->info.chosen);
     RT_TRY(choose_path(m, s, p, r, err));
     RT_TRY(check_classes(m, s, p->guidance, err));
+    const rt_solver_info *solver = rt_solver_get_info(p->solver);
     r->steps = p->steps;
-    for (int k = 0; k < p->steps; k++) /* the step to time 0 is the prediction itself */
-        r->calls += (p->to[k] > 0 ? rt_solver_get_info(p->solver)->calls : 1) * (p->guidance != 0 ? 2 : 1);
-    r->n_times = p->steps + 1;
-    memcpy(r->times, p->from, (size_t)p->steps * sizeof *p->from);
-    r->times[p->steps] = p->to[p->steps - 1];
-    if (s->draws && !rt_solver_get_info(p->solver)->stochastic)
-        RT_RAISE(RT_E_USAGE, "--draws: the solver %s adds no noise", rt_solver_get_info(p->solver)->name);
+    r->times[r->n_times++] = p->from[0];
+    for (int k = 0; k < p->steps; k++) {
+        int calls = p->to[k] > 0 ? solver->calls : 1; /* the step to time 0 is the prediction itself */
+        r->calls += calls * (p->guidance != 0 ? 2 : 1);
+        if (p->followed && calls == 2) r->times[r->n_times++] = p->to[k]; /* Heun's trial */
+        r->times[r->n_times++] = k + 1 < p->steps ? p->from[k + 1] : p->to[k];
+    }
+    if (s->draws && !rt_solver_draws(p->solver, &s->options))
+        RT_RAISE(RT_E_USAGE, "--draws: the solver %s adds no noise%s", solver->name, solver->eta ? "; give --eta" : "");
+    if (s->draws && s->n_draws < p->steps)
+        RT_RAISE(RT_E_USAGE, "--draws: holds the noise of %lld steps; %d are taken", (long long)s->n_draws, p->steps);
     remark(m, s, p, r);
     return RT_OK;
 }
@@ -129,31 +141,32 @@ static rt_status resolve(const rt_model *m, const rt_sampling *s, path *p, rt_sa
 
 typedef struct batch {
     const rt_model *model;
+    const rt_sampling *sampling;
+    const rt_scheduler *scheduler; /* NULL: its conventions do not count */
     rt_sample_spec spec;
-    int64_t room, features, count; /* samples that fit; of this batch */
+    int64_t room, features, count, first; /* samples that fit; of this batch; its first, within the sampling */
+    int states;                           /* of the trace */
     double *state;
     float *x, *trace;
     int64_t *y;
 } batch;
 
-static void to_float(const double *from, int64_t n, float *to)
-{
-    for (int64_t i = 0; i < n; i++) to[i] = (float)from[i];
-}
+static double state_scale(const batch *b, double t) { return b->scheduler ? rt_scheduler_state_scale(b->scheduler, t) : 1; }
 
 static rt_status keep_trace(void *self, int k, double t, int64_t n, const double *x, rt_error *err)
 {
     batch *b = self;
-    (void)t;
     (void)err;
-    to_float(x, n * b->features, b->trace + (int64_t)k * n * b->features);
+    double scale = state_scale(b, t);
+    float *to = b->trace + (int64_t)k * n * b->features;
+    for (int64_t i = 0; i < n * b->features; i++) to[i] = (float)(scale * x[i]);
     return RT_OK;
 }
 
-/* Noise of sample `index`: keyed by its number, so it depends neither on batches nor on how many samples are drawn. */
-static void draw_noise(uint64_t seed, int64_t index, int64_t features, double *out)
+/* Noise of sample `index`: keyed by its number, so it depends neither on batches nor on how many samples are drawn. Step 0 is the start. */
+static void draw_noise(uint64_t seed, uint32_t step, int64_t index, int64_t features, double *out)
 {
-    rt__draw d = {.seed = seed, .name = rt__draw_name("sample.noise")};
+    rt__draw d = {.seed = seed, .name = rt__draw_name("sample.noise"), .clock = step};
     for (int64_t i = 0; i < features; i += 4) {
         double v[4];
         rt__draw_normal(&d, (uint32_t)index, (uint32_t)(i / 4), v);
@@ -161,10 +174,24 @@ static void draw_noise(uint64_t seed, int64_t index, int64_t features, double *o
     }
 }
 
+/* What a solver adds in step k. */
+static rt_status draw_step(void *self, int k, int64_t n, double *z, rt_error *err)
+{
+    const batch *b = self;
+    const rt_sampling *s = b->sampling;
+    (void)err;
+    for (int64_t j = 0; j < n; j++) {
+        const float *given = s->draws ? s->draws + ((int64_t)k * s->n + b->first + j) * b->features : NULL;
+        if (!given) draw_noise(s->seed, (uint32_t)k + 1, s->first + b->first + j, b->features, z + j * b->features);
+        for (int64_t i = 0; given && i < b->features; i++) z[j * b->features + i] = (double)given[i];
+    }
+    return RT_OK;
+}
+
 static void start(batch *b, const rt_sampling *s, int64_t at)
 {
     const rt_model_info *info = &b->model->info;
-    double scale = rt_process_noise_scale(b->model->process);
+    double scale = b->scheduler ? rt_scheduler_noise_scale(b->scheduler, b->spec.from[0]) : rt_process_noise_scale(b->model->process);
     int64_t usual = info->null_class >= 0 ? info->classes - 1 : info->classes; /* without the null class */
     for (int64_t j = 0; j < b->count; j++) {
         double *x = b->state + j * b->features;
@@ -172,7 +199,7 @@ static void start(batch *b, const rt_sampling *s, int64_t at)
         if (s->noise)
             for (int64_t i = 0; i < b->features; i++) x[i] = (double)s->noise[(at + j) * b->features + i];
         else
-            draw_noise(s->seed, index, b->features, x);
+            draw_noise(s->seed, 0, index, b->features, x);
         for (int64_t i = 0; i < b->features; i++) x[i] *= scale;
         if (!info->classes) continue;
         int64_t label = index % (usual > 0 ? usual : 1);
@@ -181,26 +208,35 @@ static void start(batch *b, const rt_sampling *s, int64_t at)
     }
 }
 
-static bool open_batch(batch *b, const rt_model *m, const rt_sampling *s, const path *p)
+static bool open_batch(batch *b, const rt_model *m, const rt_sampling *s, const path *p, const rt_sample_report *r)
 {
     int64_t wanted = s->batch > 0 ? s->batch : USUAL_BATCH;
     b->model = m;
+    b->sampling = s;
+    b->scheduler = p->scheduled ? m->scheduler : NULL;
+    b->states = r->n_times;
     b->features = m->info.features;
     b->room = wanted < s->n ? wanted : s->n;
     size_t size = (size_t)(b->room * b->features);
     b->state = malloc(size * sizeof *b->state);
     b->x = malloc(size * sizeof *b->x);
     b->y = m->info.classes ? malloc((size_t)b->room * sizeof *b->y) : NULL;
-    b->trace = s->trace ? malloc(size * (size_t)(p->steps + 1) * sizeof *b->trace) : NULL;
+    b->trace = s->trace ? malloc(size * (size_t)b->states * sizeof *b->trace) : NULL;
     b->spec = (rt_sample_spec){.process = m->process,
                                .solver = p->solver,
                                .steps = p->steps,
                                .from = p->from,
                                .to = p->to,
+                               .fed = p->scheduled ? p->fed : NULL,
+                               .order = p->followed ? p->order : NULL,
+                               .options = s->options,
+                               .noise = draw_step,
+                               .noise_self = b,
                                .guidance = p->guidance,
                                .clip = p->clip,
                                .trace = s->trace ? keep_trace : NULL,
-                               .trace_self = b};
+                               .trace_self = b,
+                               .trace_calls = p->followed};
     return b->state && b->x && (b->y || !m->info.classes) && (b->trace || !s->trace);
 }
 
@@ -218,9 +254,11 @@ static rt_status run_batches(batch *b, rt_model *m, const rt_sampling *s, rt_tak
     RT_TRY(rt__model_field(m, b->room * (b->spec.guidance != 0 ? 2 : 1), &field, err));
     for (int64_t at = 0; at < s->n; at += b->room) {
         b->count = s->n - at < b->room ? s->n - at : b->room;
+        b->first = at;
         start(b, s, at);
         RT_TRY(rt_sample(&b->spec, &field, b->count, b->state, b->y, err));
-        to_float(b->state, b->count * b->features, b->x);
+        double scale = state_scale(b, b->spec.to[b->spec.steps - 1]);
+        for (int64_t i = 0; i < b->count * b->features; i++) b->x[i] = (float)(scale * b->state[i]);
         for (int64_t i = 0; i < b->count * b->features; i++)
             if (!isfinite(b->x[i]))
                 RT_RAISE(RT_E_INVALID, "sample %lld is not finite (NaN or infinite); are these weights of a trained model?",
@@ -245,7 +283,7 @@ rt_status rt_model_sample(rt_model *m, const rt_sampling *s, rt_take_samples tak
     path *p = calloc(1, sizeof *p);
     if (!p) RT_RAISE(RT_E_MEMORY, "out of memory for the times of a sampler");
     rt_status status = resolve(m, s, p, report, err);
-    if (status == RT_OK && !open_batch(&b, m, s, p))
+    if (status == RT_OK && !open_batch(&b, m, s, p, report))
         status = rt_error_set(err, RT_E_MEMORY, "out of memory for %lld samples at a time; lower --batch", (long long)b.room);
     if (status == RT_OK) status = run_batches(&b, m, s, take, user, err);
     close_batch(&b);

@@ -5,6 +5,7 @@
 #include "retort/format.h"
 
 #include <dirent.h>
+#include <jansson.h>
 #include <unistd.h>
 
 #define FOLDER "tests/data/golden/schedulers/"
@@ -76,9 +77,9 @@ static void mixture_at(const mixture *m, double alpha, double sigma, const doubl
     }
 }
 
-static rt_status mixture_eval(void *self, double t, int64_t n, const double *x, const int64_t *y, double *out, rt_error *err)
+static rt_status mixture_eval(void *self, double t, double fed, int64_t n, const double *x, const int64_t *y, double *out, rt_error *err)
 {
-    (void)y, (void)err;
+    (void)fed, (void)y, (void)err;
     const mixture *m = self;
     double alpha = rt_process_alpha(m->process, t), sigma = rt_process_beta(m->process, t);
     for (int64_t j = 0; j < n; j++) {
@@ -97,68 +98,118 @@ static rt_status mixture_eval(void *self, double t, int64_t n, const double *x, 
 /* ---- trajectories */
 
 typedef struct trace {
-    const double *want;
+    const rt_scheduler *scheduler;
+    const double *want, *noise;
     double error, scale;
+    int64_t states;
 } trace;
 
 static rt_status compare(void *self, int k, double t, int64_t n, const double *x, rt_error *err)
 {
-    (void)t, (void)err;
+    (void)err;
     trace *c = self;
+    double theirs = rt_scheduler_state_scale(c->scheduler, t);
+    c->states++;
     for (int64_t j = 0; j < n * D; j++) {
-        c->error = fmax(c->error, fabs(x[j] - c->want[k * n * D + j]));
+        c->error = fmax(c->error, fabs(theirs * x[j] - c->want[k * n * D + j]));
         c->scale = fmax(c->scale, fabs(c->want[k * n * D + j]));
     }
     return RT_OK;
 }
 
-static void run_as_diffusers(const char *name)
+static rt_status give_noise(void *self, int k, int64_t n, double *z, rt_error *err)
+{
+    (void)err;
+    memcpy(z, ((trace *)self)->noise + k * n * D, (size_t)(n * D) * sizeof *z);
+    return RT_OK;
+}
+
+static void run_as_diffusers(const char *name, int steps, double eta)
 {
     rt_tensors *t = open_run(name);
     int64_t calls, points, count;
-    double *timesteps = numbers(t, "timesteps", &calls), *x_init = numbers(t, "x_init", &count);
+    double *timesteps = numbers(t, "timesteps", &calls);
     double *weights = numbers(t, "gmm.weights", &count), *means = numbers(t, "gmm.means", &count), *covs = numbers(t, "gmm.covs", &count);
+    double *noise = rt_tensors_find(t, "noise") >= 0 ? numbers(t, "noise", &count) : NULL;
     assert_true(calls <= MOST_STEPS);
     for (int float32 = 0; float32 < 2; float32++) {
         rt_scheduler *s = open_scheduler(name, float32);
         const rt_process *p = rt_scheduler_process(s);
-        double from[MOST_STEPS], to[MOST_STEPS], x[ROWS * D], *want = numbers(t, float32 ? "x" : "x_f64", &points);
+        double from[MOST_STEPS], to[MOST_STEPS], fed[MOST_STEPS], x[ROWS * D], *want = numbers(t, float32 ? "x" : "x_f64", &points);
+        int order[MOST_STEPS], inner = calls > steps ? 2 : 1; /* Heun lists its trials' timesteps, too */
         assert_int_equal(points, (calls + 1) * ROWS * D);
-        CHECK_OK(rt_scheduler_path(s, (int)calls, from, to, &err));
-        bool discrete = rt_process_discrete_steps(p) > 0; /* whole timesteps, or float32 ones */
-        for (int k = 0; k < calls; k++)
-            CHECK_NEAR(rt_process_network_time(p, from[k]), timesteps[k], discrete ? 0 : 1e-4, "%s, timestep %d", name, k);
+        CHECK_OK(rt_scheduler_path(s, steps, &(rt_scheduler_steps){from, to, fed, order}, &err));
+        for (int k = 0; k < steps; k++) {
+            double theirs = timesteps[k ? inner * k - (inner - 1) : 0];
+            CHECK_NEAR(fed[k], theirs, TOL_TIMESTEP * (double)rt_scheduler_get_config(s)->num_train_timesteps * (float32 ? 1 : 100),
+                       "%s, timestep %d", name, k);
+        }
 
         mixture m = {p, weights, means, covs, rt_prediction_name(rt_scheduler_prediction(s))};
         rt_field field = {.self = &m, .eval = mixture_eval, .prediction = rt_scheduler_prediction(s), .features = D, .null_class = -1};
-        trace c = {.want = want};
+        trace c = {.scheduler = s, .want = want, .noise = noise};
         rt_sample_spec spec = {.process = p,
                                .solver = rt_scheduler_solver(s),
-                               .steps = (int)calls,
+                               .steps = steps,
                                .from = from,
                                .to = to,
+                               .fed = fed,
+                               .order = order,
+                               .options = {.eta = eta},
                                .clip = rt_scheduler_clip(s),
+                               .noise = noise ? give_noise : NULL,
+                               .noise_self = &c,
                                .trace = compare,
-                               .trace_self = &c};
-        memcpy(x, x_init, sizeof x);
+                               .trace_self = &c,
+                               .trace_calls = true};
+        for (int j = 0; j < ROWS * D; j++) x[j] = want[j] / rt_scheduler_state_scale(s, from[0]);
         CHECK_OK(rt_sample(&spec, &field, ROWS, x, NULL, &err));
+        assert_int_equal(c.states, calls + 1);
+        print_message("           %-22s %s %.1e\n", name, float32 ? "float32" : "double ", c.error / c.scale);
         CHECK_NEAR(c.error / c.scale, 0, float32 ? TOL_SCHEDULER_F32 : TOL_SCHEDULER, "%s, %s tables", name,
                    float32 ? "float32" : "double");
-        print_message("           %-22s %s %.1e\n", name, float32 ? "float32" : "double ", c.error / c.scale);
         free(want);
         rt_scheduler_free(s);
     }
-    free(timesteps), free(x_init), free(weights), free(means), free(covs);
+    free(timesteps), free(weights), free(means), free(covs), free(noise);
     rt_tensors_close(t);
 }
 
+/* Every run of the reference: its class, its number of steps, its eta stand in index.json. */
 static void trajectories(void **state)
 {
     (void)state;
-    static const char *const runs[] = {"ddim_clip",    "ddim_leading_eps", "ddim_leading_offset", "ddim_linspace_v",
-                                       "ddim_onestep", "ddim_short",       "ddim_zsnr_v",         "ddim_trailing_sample",
-                                       "flow_shift1",  "flow_shift3",      "flow_karras",         "flow_terminal"};
-    for (size_t i = 0; i < sizeof runs / sizeof *runs; i++) run_as_diffusers(runs[i]);
+    json_t *runs = json_load_file(FOLDER "index.json", 0, NULL), *run;
+    size_t i;
+    assert_true(json_is_array(runs) && json_array_size(runs) == 54);
+    json_array_foreach(runs, i, run)
+    {
+        run_as_diffusers(json_string_value(json_object_get(run, "name")),
+                         (int)json_integer_value(json_object_get(run, "num_inference_steps")),
+                         json_number_value(json_object_get(run, "eta")));
+    }
+    json_decref(runs);
+}
+
+/* What noise the Euler family starts from: init_noise_sigma. */
+static void starts(void **state)
+{
+    (void)state;
+    static const char *const runs[] = {"euler_linspace", "euler_leading_v", "euler_karras", "heun_v_trailing",
+                                       "euler_a",        "ddim_clip",       "dpmpp_2"};
+    for (size_t i = 0; i < sizeof runs / sizeof *runs; i++) {
+        rt_tensors *t = open_run(runs[i]);
+        rt_scheduler *s = open_scheduler(runs[i], false);
+        double from[MOST_STEPS], to[MOST_STEPS], fed[MOST_STEPS];
+        int order[MOST_STEPS], steps = i == 0 || i > 3 ? 10 : i == 1 ? 9 : i == 2 ? 8 : 7;
+        const char *said = rt_tensors_metadata(t, "init_noise_sigma");
+        assert_non_null(said);
+        CHECK_OK(rt_scheduler_path(s, steps, &(rt_scheduler_steps){from, to, fed, order}, &err));
+        double want = atof(said), got = rt_scheduler_noise_scale(s, from[0]) * rt_scheduler_state_scale(s, from[0]);
+        CHECK_NEAR(got / want, 1, 1e-6, "%s, init_noise_sigma", runs[i]);
+        rt_scheduler_free(s);
+        rt_tensors_close(t);
+    }
 }
 
 static void tables(void **state)
@@ -205,14 +256,14 @@ static void timesteps(void **state)
         char name[32];
         int64_t count, at = 0;
         snprintf(name, sizeof name, "%s.%d", spacings[i / 3], lengths[i % 3]);
-        double *want = numbers(t, name, &count), from[MOST_STEPS], to[MOST_STEPS];
+        double *want = numbers(t, name, &count), from[MOST_STEPS], to[MOST_STEPS], fed[MOST_STEPS];
         rt_scheduler *base = open_scheduler("ddim_clip", false), *s;
         rt_scheduler_config c = *rt_scheduler_get_config(base);
         snprintf(c.timestep_spacing, sizeof c.timestep_spacing, "%s", spacings[i / 3]);
         c.num_train_timesteps = lengths[i % 3];
         CHECK_OK(rt_scheduler_new(&s, &c, false, &err));
         for (int N = 1; N <= MOST_STEPS; at += N++) {
-            CHECK_OK(rt_scheduler_path(s, N, from, to, &err));
+            CHECK_OK(rt_scheduler_path(s, N, &(rt_scheduler_steps){.from = from, .to = to, .fed = fed}, &err));
             for (int k = 0; k < N; k++) {
                 CHECK_NEAR(from[k] - 1, want[at + k], 0, "%s, step %d of %d", name, k, N);
                 double before = want[at + k] - lengths[i % 3] / N; /* DDIM steps by T // N */
@@ -232,18 +283,14 @@ static void configurations(void **state)
     (void)state;
     DIR *folder = opendir(FOLDER);
     assert_non_null(folder);
-    int read = 0, known = 0;
+    int read = 0;
     for (struct dirent *e; (e = readdir(folder));) {
         char path[512];
         rt_scheduler_config c, again;
         rt_scheduler *s = NULL;
-        double from[MOST_STEPS], to[MOST_STEPS];
+        double from[MOST_STEPS], to[MOST_STEPS], fed[MOST_STEPS];
         if (!strstr(e->d_name, ".json") || !strcmp(e->d_name, "index.json")) continue;
         snprintf(path, sizeof path, FOLDER "%s", e->d_name);
-        if (!strcmp(e->d_name, "flow_stochastic.json")) {
-            CHECK_REFUSED(rt_scheduler_config_read(&c, path, &err), RT_E_INVALID, "field 'stochastic_sampling' is true");
-            continue;
-        }
         CHECK_OK(rt_scheduler_config_read(&c, path, &err));
         char written[] = "scheduler_runs_XXXXXX";
         close(mkstemp(written));
@@ -252,17 +299,13 @@ static void configurations(void **state)
         unlink(written);
         assert_memory_equal(&c, &again, sizeof c);
         CHECK_OK(rt_scheduler_new(&s, &c, false, &err));
-        if (rt_scheduler_solver(s)) {
-            CHECK_OK(rt_scheduler_path(s, 10, from, to, &err));
-            known++;
-        } else {
-            CHECK_REFUSED(rt_scheduler_path(s, 10, from, to, &err), RT_E_INVALID, c.class_name);
-        }
+        assert_non_null(rt_scheduler_solver(s));
+        CHECK_OK(rt_scheduler_path(s, 10, &(rt_scheduler_steps){.from = from, .to = to, .fed = fed}, &err));
         read++;
         rt_scheduler_free(s);
     }
     closedir(folder);
-    assert_true(read > 40 && known == 13);
+    assert_int_equal(read, 54);
 }
 
 /* The library's mixture oracle against what PyTorch was told, at every point of every run. */
@@ -315,8 +358,8 @@ static void the_oracle_answers(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(trajectories),       cmocka_unit_test(tables), cmocka_unit_test(timesteps), cmocka_unit_test(configurations),
-        cmocka_unit_test(the_oracle_answers),
+        cmocka_unit_test(trajectories), cmocka_unit_test(starts),         cmocka_unit_test(tables),
+        cmocka_unit_test(timesteps),    cmocka_unit_test(configurations), cmocka_unit_test(the_oracle_answers),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
