@@ -391,6 +391,7 @@ static rt_status evaluate(evaluation *e, rt_error *err)
         cli_say(c, "%s: statistics of %lld items", statistics, (long long)e->judge.statistics.n);
     }
     if (teacher) TRY(cli_open_model(c, teacher, &e->teacher, err));
+    TRY(cli_open_guide(c, &e->sampling, err));
     json_t *setting = cli_judge_json(&e->judge, cli_text(c, "reference"), features);
     json_object_set_new(setting, "n", json_integer(e->n));
     json_object_set_new(setting, "teacher", teacher ? cli_model_json(teacher, rt_model_get_info(e->teacher)) : json_null());
@@ -433,6 +434,7 @@ static rt_status run(cli_call *c, rt_error *err)
     cli_put(c, "rows", e->rows);
     if (status == RT_OK && out && !c->dry_run) status = write_figures(c, out, err);
     for (int i = 0; i < MOST_SEEDS; i++) free(e->full[i]);
+    rt_model_free(e->sampling.guide);
     rt_model_free(e->teacher);
     cli_judge_close(&e->judge);
     free(e);

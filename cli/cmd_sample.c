@@ -117,12 +117,14 @@ static rt_status run(cli_call *c, rt_error *err)
     TRY(cli_open_model(c, path, &model, err));
     const rt_model_info *info = rt_model_get_info(model);
     rt_status status = cli_sink_check(out, info, s.trace, err);
+    if (status == RT_OK) status = cli_open_guide(c, &s, err);
     if (status == RT_OK) status = read_noise(c, info, &s, &noise, &y, err);
     if (status == RT_OK) status = read_draws(c, info, &s, &draws, err);
     if (status == RT_OK) status = draw(c, model, path, out, &s, err);
     rt_tensor_free(&noise);
     rt_tensor_free(&y);
     rt_tensor_free(&draws);
+    rt_model_free(s.guide);
     rt_model_free(model);
     return status;
 }

@@ -175,8 +175,22 @@ void cli_read_sampling(cli_call *c, rt_sampling *s)
     s->solver = cli_word(c, "solver");
     s->has_guidance = cli_given(c, "guidance");
     s->guidance = cli_real(c, "guidance", -1, 1e4);
+    double *interval = NULL;
+    if (cli_reals(c, "guidance-interval", 0, 1e9, &interval) == 2) {
+        s->guidance_low = interval[0];
+        s->guidance_high = interval[1];
+    } else if (cli_given(c, "guidance-interval")) {
+        cli_wrong(c, "guidance-interval", "'%s' is not LOW,HIGH", cli_text(c, "guidance-interval"));
+    }
+    s->guidance_rescale = cli_real(c, "guidance-rescale", 0, 1);
     s->options = (rt_solver_options){
         .eta = cli_real(c, "eta", 0, 1), .churn = cli_real(c, "churn", 0, 1e6), .tolerance = cli_real(c, "tolerance", 0, 1)};
     if (cli_text(c, "batch")) s->batch = cli_int(c, "batch", 1, 65536);
     read_class(c, s);
+}
+
+rt_status cli_open_guide(cli_call *c, rt_sampling *s, rt_error *err)
+{
+    const char *path = cli_text(c, "guide");
+    return path ? cli_open_model(c, path, &s->guide, err) : RT_OK;
 }

@@ -30,6 +30,9 @@ const char *const *cli_prediction_words(void);
     {"grid", 0, "NAME", "sample.grid", NULL, "where the steps go: retort list grids", cli_grid_words},                                     \
         {"solver", 0, "NAME", "sample.solver", NULL, "how a step is made: retort list solvers", cli_solver_words},                         \
         {"guidance", 'w', "W", "sample.guidance", NULL, "(1+W) conditional - W unconditional", NULL},                                      \
+        {"guidance-interval", 0, "LOW,HIGH", "sample.guidance-interval", NULL, "guide only where beta/alpha lies between", NULL},          \
+        {"guidance-rescale", 0, "PHI", "sample.guidance-rescale", NULL, "bring so much back to the conditional deviation, 0 to 1", NULL},  \
+        {"guide", 0, "MODEL", "sample.guide", NULL, "a worse model in place of the unconditional one (autoguidance)", NULL},               \
         {"eta", 0, "E", "sample.eta", NULL, "ddim: share of the ancestral step's noise, 0 to 1", NULL},                                    \
         {"churn", 0, "S", "sample.churn", NULL, "edm-stochastic: S_churn, noise added over all steps (40)", NULL},                         \
         {"tolerance", 0, "TOL", "sample.tolerance", NULL, "dopri5: error of a step (1e-6)", NULL},                                         \
@@ -40,5 +43,7 @@ const char *const *cli_prediction_words(void);
 
 /* Reads those into *s; cli_ok says whether they were right. */
 void cli_read_sampling(cli_call *c, rt_sampling *s);
+/* Opens --guide, if it is there; rt_model_free(s->guide) at the end. */
+rt_status cli_open_guide(cli_call *c, rt_sampling *s, rt_error *err);
 
 #endif

@@ -180,8 +180,13 @@ typedef struct rt_sample_spec {
     const double *fed;       /* [steps] what the network is fed at from[k]; NULL: as the process says */
     const int *order;        /* [steps] the most that step k of a row with history may have; NULL: the row's own */
     rt_solver_options options;
-    double guidance; /* omega of (1.39), 0: none. Needs classes and a null class; one call of 2n rows */
-    double clip;     /* x0 is clipped to [-clip, clip], epsilon stays the model's; 0: not */
+    /* Guidance: (1 + omega) conditional - omega unconditional (1.39), in one call of 2n rows; needs classes and a null class. With a `guide`, a worse
+     * model on the same process, (1 + omega) model - omega guide (autoguidance, Karras et al. 2024), two calls. */
+    double guidance;                    /* omega, 0: none */
+    double guidance_low, guidance_high; /* only where beta/alpha lies between (Kynkaanniemi et al. 2024); high 0: no bound */
+    double guidance_rescale; /* phi: so much of the output is brought back to the conditional one's deviation (Lin et al. 2024, (16)) */
+    const struct rt_field *guide; /* NULL: none */
+    double clip;                  /* x0 is clipped to [-clip, clip], epsilon stays the model's; 0: not */
     /* Unit noise of step k, n rows: the same for the same k, so that a stochastic transition is a map (1.4.5). NULL where nothing is drawn. */
     rt_status (*noise)(void *self, int k, int64_t n, double *z, rt_error *err);
     void *noise_self;

@@ -72,6 +72,8 @@ typedef struct rt_sampling {
     const char *grid, *solver; /* rows; NULL: the recipe's, else the scheduler's, else ddim on trailing times */
     double guidance;           /* the lecture's omega: (1+w) cond - w uncond */
     bool has_guidance;
+    double guidance_low, guidance_high, guidance_rescale; /* as in rt_sample_spec */
+    rt_model *guide;        /* a worse model of the same process and data, instead of the null class; NULL: none */
     rt_class_choice choice; /* ALL: sample j gets class j mod C */
     int64_t label;          /* for RT_CLASS_ONE */
     const float *noise;     /* n rows of unit variance instead of the seed's; NULL: the seed's */

@@ -16,16 +16,58 @@ static double fed_at(const rt__advance *a, double t)
     return rt_process_network_time(spec->process, t);
 }
 
-/* (1.39) on the raw outputs: at one x, all predictions are affine in one another, and the factors sum to 1. */
-static rt_status guided(rt__advance *a, const double *x, double t, rt_error *err)
+static rt_status ask(rt__advance *a, const rt_field *field, double t, int64_t n, const double *x, double *out, rt_error *err)
 {
-    double w = a->spec->guidance;
-    size_t bytes = (size_t)a->count * sizeof *x;
-    memcpy(a->pair, x, bytes);
-    memcpy(a->pair + a->count, x, bytes);
-    RT_TRY(a->field->eval(a->field->self, t, fed_at(a, t), 2 * a->n, a->pair, a->y, a->out, err));
-    for (int64_t i = 0; i < a->count; i++) a->out[i] = (1 + w) * a->out[i] - w * a->out[a->count + i];
+    return field->eval(field->self, t, fed_at(a, t), n, x, a->y, out, err);
+}
+
+static double deviation(const double *x, int64_t n)
+{
+    double mean = 0, square = 0;
+    for (int64_t i = 0; i < n; i++) mean += x[i] / (double)n;
+    for (int64_t i = 0; i < n; i++) square += (x[i] - mean) * (x[i] - mean) / (double)n;
+    return sqrt(square);
+}
+
+/* What the guide says, as the model would say it. */
+static rt_status ask_guide(rt__advance *a, const double *x, double t, double alpha, double beta, double *out, rt_error *err)
+{
+    const rt_field *guide = a->spec->guide;
+    RT_TRY(ask(a, guide, t, a->n, x, out, err));
+    if (guide->prediction == a->field->prediction) return RT_OK;
+    double *x0 = a->pair, *eps = a->pair + a->count;
+    RT_TRY(rt_prediction_split(guide->prediction, a->count, out, x, alpha, beta, x0, eps, err));
+    return rt_prediction_join(a->field->prediction, a->count, x0, eps, alpha, beta, out, err);
+}
+
+/* (1.39) on the raw outputs: at one x, all predictions are affine in one another, and the factors sum to 1. */
+static rt_status guided(rt__advance *a, const double *x, double t, double alpha, double beta, rt_error *err)
+{
+    const rt_sample_spec *spec = a->spec;
+    double w = spec->guidance, *cond = a->out, *other = a->out + a->count;
+    if (spec->guide) {
+        RT_TRY(ask_guide(a, x, t, alpha, beta, other, err));
+        RT_TRY(ask(a, a->field, t, a->n, x, cond, err));
+    } else {
+        size_t bytes = (size_t)a->count * sizeof *x;
+        memcpy(a->pair, x, bytes);
+        memcpy(a->pair + a->count, x, bytes);
+        RT_TRY(ask(a, a->field, t, 2 * a->n, a->pair, cond, err));
+    }
+    int64_t d = a->field->features;
+    for (int64_t j = 0; j < a->n; j++) {
+        double *c = cond + j * d, *u = other + j * d, before = spec->guidance_rescale > 0 ? deviation(c, d) : 0;
+        for (int64_t i = 0; i < d; i++) c[i] = (1 + w) * c[i] - w * u[i];
+        double after = spec->guidance_rescale > 0 ? deviation(c, d) : 0, phi = after > 0 ? spec->guidance_rescale : 0;
+        for (int64_t i = 0; phi > 0 && i < d; i++) c[i] *= phi * before / after + 1 - phi;
+    }
     return RT_OK;
+}
+
+static bool is_guided(const rt_sample_spec *spec, double alpha, double beta)
+{
+    bool above = beta >= spec->guidance_low * alpha, below = spec->guidance_high == 0 || beta <= spec->guidance_high * alpha;
+    return spec->guidance != 0 && above && below;
 }
 
 static rt_status trace(rt__advance *a, double t, const double *x, rt_error *err)
@@ -38,10 +80,10 @@ rt_status rt__predict(rt__advance *a, const double *x, double t, double *x0, dou
     if (a->spec->trace_calls && x != a->x) RT_TRY(trace(a, t, x, err));
     double alpha = rt_process_alpha(a->spec->process, t), beta = rt_process_beta(a->spec->process, t), clip = a->spec->clip;
     RT_TRY(rt_prediction_check(a->field->prediction, alpha, beta, err)); /* before the network works for nothing */
-    if (a->pair)
-        RT_TRY(guided(a, x, t, err));
+    if (is_guided(a->spec, alpha, beta))
+        RT_TRY(guided(a, x, t, alpha, beta, err));
     else
-        RT_TRY(a->field->eval(a->field->self, t, fed_at(a, t), a->n, x, a->y, a->out, err));
+        RT_TRY(ask(a, a->field, t, a->n, x, a->out, err));
     RT_TRY(rt_prediction_split(a->field->prediction, a->count, a->out, x, alpha, beta, x0, eps, err));
     for (int64_t i = 0; clip > 0 && i < a->count; i++) x0[i] = fmin(fmax(x0[i], -clip), clip);
     return RT_OK;
@@ -110,6 +152,11 @@ static rt_status check(const rt_sample_spec *spec, const double *to, rt_error *e
         if (!stands) RT_TRY(rt_process_check_step(spec->process, spec->from[k], to[k], err));
     }
     if (!isfinite(spec->guidance)) RT_RAISE(RT_E_USAGE, "guidance is %g; must be a finite number (the lecture's omega)", spec->guidance);
+    if (!(spec->guidance_low >= 0 && (spec->guidance_high == 0 || spec->guidance_high > spec->guidance_low)))
+        RT_RAISE(RT_E_USAGE, "guidance between beta/alpha = %g and %g; the first must not be negative and below the second",
+                 spec->guidance_low, spec->guidance_high);
+    if (!(spec->guidance_rescale >= 0 && spec->guidance_rescale <= 1))
+        RT_RAISE(RT_E_USAGE, "guidance is rescaled by %g; must be 0 (not at all) to 1", spec->guidance_rescale);
     if (!(spec->clip >= 0)) RT_RAISE(RT_E_USAGE, "clip is %g; must be positive, or 0 for none", spec->clip);
     if (!(o->eta >= 0 && o->eta <= 1)) RT_RAISE(RT_E_USAGE, "eta is %g; must be 0 (no noise) to 1 (the ancestral step's)", o->eta);
     if (o->eta > 0 && !spec->solver->info.eta)
@@ -128,7 +175,10 @@ rt_status rt_sample(const rt_sample_spec *spec, const rt_field *field, int64_t n
     const double *to = spec->to ? spec->to : spec->from + 1;
     RT_TRY(check(spec, to, err));
     bool pairs = spec->guidance != 0;
-    if (pairs && (!y || field->null_class < 0))
+    if (pairs && spec->guide && spec->guide->features != field->features)
+        RT_RAISE(RT_E_USAGE, "the guide has %lld features, the model %lld; they must be of one data", (long long)spec->guide->features,
+                 (long long)field->features);
+    if (pairs && !spec->guide && (!y || field->null_class < 0))
         RT_RAISE(RT_E_USAGE, "guidance %g needs a model with classes and a null class", spec->guidance);
 
     const int work = spec->solver->work, history = spec->solver->info.history;
@@ -144,12 +194,12 @@ rt_status rt_sample(const rt_sample_spec *spec, const rt_field *field, int64_t n
     double *x0 = (double *)(void *)(room + labels);
     rt__advance a = {
         .spec = spec, .field = field, .n = n, .count = (int64_t)count, .y = y, .x = x, .x0 = x0, .eps = x0 + count, .out = x0 + 2 * count};
-    if (pairs) {
+    if (pairs) a.pair = x0 + 4 * count;
+    if (pairs && y) {
         int64_t *both = (int64_t *)(void *)room;
         memcpy(both, y, (size_t)n * sizeof *y);
         for (int64_t i = n; i < 2 * n; i++) both[i] = field->null_class;
         a.y = both;
-        a.pair = x0 + 4 * count;
     }
     double *rest = x0 + (pairs ? 6 : 3) * count;
     for (int i = 0; i < work; i++, rest += count) a.work[i] = rest;

@@ -98,8 +98,13 @@ static void remark(const rt_model *m, const rt_sampling *s, const path *p, rt_sa
 static rt_status check_classes(const rt_model *m, const rt_sampling *s, double guidance, rt_error *err)
 {
     const rt_model_info *i = &m->info;
-    if (guidance != 0 && i->classes == 0) RT_RAISE(RT_E_USAGE, "guidance needs a model with classes; this one has none");
-    if (guidance != 0 && i->null_class < 0)
+    const rt_model *guide = s->guide;
+    if (guidance == 0 && guide) RT_RAISE(RT_E_USAGE, "--guide needs --guidance W: (1+W) model - W guide");
+    if (guide && guide->info.classes && guide->info.classes != i->classes)
+        RT_RAISE(RT_E_USAGE, "the guide %s has %lld classes, the model %lld", guide->info.chosen, (long long)guide->info.classes,
+                 (long long)i->classes);
+    if (guidance != 0 && !guide && i->classes == 0) RT_RAISE(RT_E_USAGE, "guidance needs a model with classes; this one has none");
+    if (guidance != 0 && !guide && i->null_class < 0)
         RT_RAISE(RT_E_USAGE, "guidance needs a null class; the model names none, so give --null-class K (a label in 0..%lld)",
                  (long long)i->classes - 1);
     if (s->choice == RT_CLASS_NULL && i->null_class < 0)
@@ -112,6 +117,21 @@ static rt_status check_classes(const rt_model *m, const rt_sampling *s, double g
     return RT_OK;
 }
 
+/* A guide is asked at the model's times: its process must be the same. */
+static rt_status check_guide(const rt_model *m, const rt_model *guide, rt_error *err)
+{
+    if (!guide) return RT_OK;
+    if (!guide->process) RT_RAISE(RT_E_USAGE, "the guide %s has no scheduler, so nothing says what it predicts", guide->info.chosen);
+    double end = rt_process_end(m->process);
+    for (int k = 1; k <= 8; k++) {
+        double t = end * k / 8, here = rt_process_alpha(m->process, t), there = rt_process_alpha(guide->process, t);
+        if (!(fabs(here - there) <= 1e-6))
+            RT_RAISE(RT_E_USAGE, "the guide %s has alpha %.6g at time %g, the model %.6g; both must be trained on one process",
+                     guide->info.chosen, there, t, here);
+    }
+    return RT_OK;
+}
+
 static rt_status resolve(const rt_model *m, const rt_sampling *s, path *p, rt_sample_report *r, rt_error *err)
 {
     *r = (rt_sample_report){0};
@@ -120,12 +140,13 @@ static rt_status resolve(const rt_model *m, const rt_sampling *s, path *p, rt_sa
                  m->info.chosen);
     RT_TRY(choose_path(m, s, p, r, err));
     RT_TRY(check_classes(m, s, p->guidance, err));
+    RT_TRY(check_guide(m, s->guide, err));
     const rt_solver_info *solver = rt_solver_get_info(p->solver);
     r->steps = p->steps;
     r->times[r->n_times++] = p->from[0];
     for (int k = 0; k < p->steps; k++) {
-        int calls = p->to[k] > 0 ? solver->calls : 1; /* the step to time 0 is the prediction itself */
-        r->calls += calls * (p->guidance != 0 ? 2 : 1);
+        int calls = p->to[k] > 0 ? solver->calls : 1;                     /* the step to time 0 is the prediction itself */
+        r->calls += calls * (p->guidance != 0 ? 2 : 1);                   /* outside the interval of guidance fewer are made */
         if (p->followed && calls == 2) r->times[r->n_times++] = p->to[k]; /* Heun's trial */
         r->times[r->n_times++] = k + 1 < p->steps ? p->from[k + 1] : p->to[k];
     }
@@ -144,6 +165,7 @@ typedef struct batch {
     const rt_sampling *sampling;
     const rt_scheduler *scheduler; /* NULL: its conventions do not count */
     rt_sample_spec spec;
+    rt_field guide;
     int64_t room, features, count, first; /* samples that fit; of this batch; its first, within the sampling */
     int states;                           /* of the trace */
     double *state;
@@ -233,6 +255,9 @@ static bool open_batch(batch *b, const rt_model *m, const rt_sampling *s, const 
                                .noise = draw_step,
                                .noise_self = b,
                                .guidance = p->guidance,
+                               .guidance_low = s->guidance_low,
+                               .guidance_high = s->guidance_high,
+                               .guidance_rescale = s->guidance_rescale,
                                .clip = p->clip,
                                .trace = s->trace ? keep_trace : NULL,
                                .trace_self = b,
@@ -251,7 +276,11 @@ static void close_batch(batch *b)
 static rt_status run_batches(batch *b, rt_model *m, const rt_sampling *s, rt_take_samples take, void *user, rt_error *err)
 {
     rt_field field;
-    RT_TRY(rt__model_field(m, b->room * (b->spec.guidance != 0 ? 2 : 1), &field, err));
+    RT_TRY(rt__model_field(m, b->room * (b->spec.guidance != 0 && !s->guide ? 2 : 1), &field, err));
+    if (s->guide) {
+        RT_TRY(rt__model_field(s->guide, b->room, &b->guide, err));
+        b->spec.guide = &b->guide;
+    }
     for (int64_t at = 0; at < s->n; at += b->room) {
         b->count = s->n - at < b->room ? s->n - at : b->room;
         b->first = at;

@@ -74,6 +74,55 @@ static void guided_and_clipped(void **state)
     rt_process_free(p);
 }
 
+/* Guidance within an interval, brought back to the conditional deviation, and by another model: each by hand on one DDIM step. */
+static void ways_to_guide(void **state)
+{
+    (void)state;
+    rt_process *p = named_process("flow");
+    const double w = 1.5, phi = 0.7, s = 0.8, t = 0.3, as = rt_process_alpha(p, s), bs = rt_process_beta(p, s), sigma = bs / as;
+    const int64_t y[N] = {0, 1, 2};
+    double A, C;
+    CHECK_OK(rt_ddim_coefficients(p, s, t, &A, &C, &err));
+    toy m = {.process = p, .prediction = rt_prediction_find("x0", NULL), .c = 0.3},
+        other = {.process = p, .prediction = rt_prediction_find("velocity", NULL), .c = 0.2};
+    rt_field field = toy_field(&m, 7), guide = toy_field(&other, -1);
+    rt_sample_spec plain = {.process = p, .solver = rt_solver_find("ddim", NULL), .steps = 1, .from = (double[]){s, t}, .guidance = w};
+    rt_sample_spec ways[6] = {plain, plain, plain, plain, plain, plain};
+    ways[0].guidance_low = sigma * 1.01;
+    ways[1].guidance_low = sigma * 0.99, ways[1].guidance_high = sigma * 1.01;
+    ways[2].guidance_high = sigma * 0.99;
+    ways[3].guidance_rescale = phi;
+    ways[4].guide = &guide;
+    ways[5].guide = &guide, ways[5].guidance_rescale = 1;
+    for (int k = 0; k < 6; k++) {
+        double x[N * D], begin[N * D];
+        start(x), start(begin);
+        CHECK_OK(rt_sample(&ways[k], &field, N, x, y, &err));
+        for (int j = 0; j < N; j++) {
+            double cond[D], out[D], before = 0, after = 0;
+            for (int i = 0; i < D; i++) {
+                double here = begin[j * D + i], worse = k >= 4 ? toy_x0(&other, here, y[j]) : toy_x0(&m, here, 7);
+                cond[i] = toy_x0(&m, here, y[j]);
+                out[i] = k == 0 || k == 2 ? cond[i] : (1 + w) * cond[i] - w * worse;
+            }
+            before = fabs(cond[0] - cond[1]) / 2, after = fabs(out[0] - out[1]) / 2; /* deviations of two numbers */
+            for (int i = 0; i < D; i++) {
+                double back = k == 3 ? phi * before / after + 1 - phi : k == 5 ? before / after : 1;
+                CHECK_NEAR(x[j * D + i], A * begin[j * D + i] + C * back * out[i], 1e-13, "way %d, row %d", k, j);
+            }
+        }
+    }
+    double x[N * D];
+    start(x);
+    ways[0].guidance_high = sigma / 2;
+    CHECK_REFUSED(rt_sample(&ways[0], &field, N, x, y, &err), RT_E_USAGE, "must not be negative and below the second");
+    ways[3].guidance_rescale = 1.5;
+    CHECK_REFUSED(rt_sample(&ways[3], &field, N, x, y, &err), RT_E_USAGE, "rescaled by 1.5; must be 0");
+    guide.features = 3;
+    CHECK_REFUSED(rt_sample(&ways[4], &field, N, x, y, &err), RT_E_USAGE, "the guide has 3 features, the model 2");
+    rt_process_free(p);
+}
+
 static rt_status note(void *self, int k, double t, int64_t n, const double *x, rt_error *err)
 {
     (void)err;
@@ -217,8 +266,8 @@ static void refusals(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(guided_and_clipped),    cmocka_unit_test(paths_and_traces), cmocka_unit_test(last_step_lands_on_x0),
-        cmocka_unit_test(euler_is_ddim_on_flow), cmocka_unit_test(refusals),
+        cmocka_unit_test(guided_and_clipped),    cmocka_unit_test(ways_to_guide),         cmocka_unit_test(paths_and_traces),
+        cmocka_unit_test(last_step_lands_on_x0), cmocka_unit_test(euler_is_ddim_on_flow), cmocka_unit_test(refusals),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
