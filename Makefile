@@ -31,6 +31,10 @@ fuzz: packages ## run the fuzz targets (SECONDS_EACH=600)
 docs: all ## write the generated documents again
 	@scripts/generate-docs
 
+solvers: all ## measure every solver: docs/solvers.md and its pictures (minutes)
+	@cmake --build build/release --target solvers
+	@build/release/solvers models/fashion-mnist docs
+
 install: all ## install under PREFIX (default /usr/local; DESTDIR is obeyed)
 	@cmake --install build/release --prefix "$(PREFIX)"
 
@@ -43,4 +47,4 @@ clean: ## remove everything that was built
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
 
-.PHONY: all dev demo test bench mutants fuzz docs install packages clean help
+.PHONY: all dev demo test bench mutants fuzz docs solvers install packages clean help

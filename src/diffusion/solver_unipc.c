@@ -76,14 +76,14 @@ static rt_status eps(rt__advance *a, double s, double t, rt_error *err) { return
 
 const rt_solver rt__solver_unipc_2 = {{.name = "unipc-2",
                                        .source = SOURCE "-2, B(h) = e^u - 1",
-                                       .formula = "x0 at s and one time earlier, corrected by the next call",
+                                       .formula = "x0 at s and one time earlier, corrected by the next call, which adds an order",
                                        .order = 2,
                                        .calls = 1,
                                        .history = 2},
                                       .step = bh2};
 const rt_solver rt__solver_unipc_3 = {{.name = "unipc-3",
                                        .source = SOURCE "-3, B(h) = e^u - 1",
-                                       .formula = "x0 at s and two times earlier, corrected by the next call",
+                                       .formula = "x0 at s and two times earlier, corrected by the next call, which adds an order",
                                        .order = 3,
                                        .calls = 1,
                                        .history = 3},

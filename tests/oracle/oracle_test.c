@@ -293,6 +293,51 @@ static void orders_are_as_claimed(void **state)
     }
 }
 
+typedef struct counted {
+    rt_field field;
+    int calls;
+} counted;
+
+static rt_status count_calls(void *self, double t, double fed, int64_t n, const double *x, const int64_t *y, double *out, rt_error *err)
+{
+    counted *c = self;
+    c->calls++;
+    return c->field.eval(c->field.self, t, fed, n, x, y, out, err);
+}
+
+/* dopri5 takes as many steps as the tolerance asks for: of order 5, a hundred thousandth of the error costs ten times the steps. */
+static void the_tolerance_is_kept(void **state)
+{
+    (void)state;
+    rt_process *p = named_process("vp-cosine");
+    rt_oracle *o = smooth_oracle(p, "v");
+    double start[N * D], want[N * D], x[N * D];
+    int calls[2];
+    fill(start, N * D);
+    CHECK_OK(rt_oracle_flow_map(o, rt_process_alpha(p, 0.9), rt_process_beta(p, 0.9), rt_process_alpha(p, 0.1), rt_process_beta(p, 0.1), N,
+                                start, want, &err));
+    for (int k = 0; k < 2; k++) {
+        double tolerance = k ? 1e-11 : 1e-6, error = 0;
+        counted c = {.field = rt_oracle_field(o)};
+        rt_field field = c.field;
+        field.self = &c, field.eval = count_calls;
+        rt_sample_spec spec = {.process = p,
+                               .solver = rt_solver_find("dopri5", NULL),
+                               .steps = 1,
+                               .from = (double[]){0.9, 0.1},
+                               .options = {.tolerance = tolerance}};
+        memcpy(x, start, sizeof x);
+        CHECK_OK(rt_sample(&spec, &field, N, x, NULL, &err));
+        for (int j = 0; j < N * D; j++) error = fmax(error, fabs(x[j] - want[j]));
+        print_message("           tolerance %.0e: error %.1e in %d calls\n", tolerance, error, c.calls);
+        assert_true(error < 20 * tolerance);
+        calls[k] = c.calls;
+    }
+    assert_true(calls[1] > 4 * calls[0] && calls[1] < 16 * calls[0]);
+    rt_oracle_free(o);
+    rt_process_free(p);
+}
+
 /* The error of one step s -> t with exact memories, on a grid even in log-SNR with steps of 2 h. */
 static double step_error(const char *name, const rt_process *p, double h)
 {
@@ -641,6 +686,7 @@ int main(void)
         cmocka_unit_test(mixture_flow_map),
         cmocka_unit_test(mixture_draws),
         cmocka_unit_test(orders_are_as_claimed),
+        cmocka_unit_test(the_tolerance_is_kept),
         cmocka_unit_test(memories_raise_the_order),
         cmocka_unit_test(multistep_beats_ddim),
         cmocka_unit_test(first_order_is_ddim),

@@ -183,7 +183,9 @@ static double alpha2(int i)
     return product;
 }
 
-static void by_hand(rt_model *m, int steps, double omega, const float *noise, const int64_t *y, double out[N][D])
+/* draws [steps][N][D]: DDIM with this eta; NULL: without. */
+static void by_hand_with(rt_model *m, int steps, double omega, double eta, const float *draws, const float *noise, const int64_t *y,
+                         double out[N][D])
 {
     rt_error err = {0};
     int64_t null[N];
@@ -202,9 +204,16 @@ static void by_hand(rt_model *m, int steps, double omega, const float *noise, co
         for (int i = 0; i < N * D; i++) {
             double w = (1 + omega) * (double)v[i] - omega * (double)u[i], z = out[i / D][i % D];
             double x0 = as * z - bs * w, eps = bs * z + as * w;
-            out[i / D][i % D] = at * x0 + bt * eps;
+            double sigma = eta * bt / bs * sqrt(bs * bs - as * as / (at * at) * bt * bt);
+            double drawn = draws ? (double)draws[(steps - k) * N * D + i] : 0;
+            out[i / D][i % D] = at * x0 + sqrt(bt * bt - sigma * sigma) * eps + sigma * drawn;
         }
     }
+}
+
+static void by_hand(rt_model *m, int steps, double omega, const float *noise, const int64_t *y, double out[N][D])
+{
+    by_hand_with(m, steps, omega, 0, NULL, noise, y, out);
 }
 
 typedef struct kept {
@@ -278,6 +287,38 @@ static void samples_are_identified_by_their_number(void **state)
     rt_model_free(m);
 }
 
+/* What a step adds: from the file, or drawn anew for each sample and step, whatever the batches. */
+static void draws_belong_to_sample_and_step(void **state)
+{
+    (void)state;
+    rt_error err = {0};
+    rt_model *m = opened(&(rt_model_spec){.path = in("pipeline")});
+    float draws[4 * N * D];
+    for (int i = 0; i < 4 * N * D; i++) draws[i] = noise[(i * 7 + i / N) % (N * D)];
+    kept k = {0}, again = {0};
+    double want[N][D];
+    rt_sample_report report;
+    rt_sampling s = {
+        .n = N, .noise = noise, .batch = 2, .steps = 4, .solver = "ddim", .options = {.eta = 0.8}, .draws = draws, .n_draws = 4};
+    s.grid = "uniform";
+    if (rt_model_sample(m, &s, keep, &k, &report, &err) != RT_OK) fail_msg("%s", err.text);
+    by_hand_with(m, 4, 0, 0.8, draws, noise, k.y, want);
+    compare(k.x, want);
+    s.n_draws = 3;
+    assert_int_equal(rt_model_sample(m, &s, keep, &k, &report, &err), RT_E_USAGE);
+    assert_non_null(strstr(err.text, "--draws: holds the noise of 3 steps; 4 are taken"));
+
+    s.draws = NULL;
+    assert_int_equal(rt_model_sample(m, &s, keep, &k, &report, &err), RT_OK);
+    s.batch = N;
+    assert_int_equal(rt_model_sample(m, &s, keep, &again, &report, &err), RT_OK);
+    assert_memory_equal(k.x, again.x, sizeof k.x);
+    s.seed = 1;
+    assert_int_equal(rt_model_sample(m, &s, keep, &again, &report, &err), RT_OK);
+    assert_memory_not_equal(k.x, again.x, sizeof k.x);
+    rt_model_free(m);
+}
+
 static void a_null_class_in_the_middle_is_left_out(void **state)
 {
     (void)state;
@@ -320,6 +361,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_first_part_that_is_found_counts),    cmocka_unit_test(what_a_model_says_of_itself),
         cmocka_unit_test(a_student_is_sampled_by_its_recipe),     cmocka_unit_test(samples_are_identified_by_their_number),
-        cmocka_unit_test(a_null_class_in_the_middle_is_left_out), cmocka_unit_test(what_cannot_be_sampled)};
+        cmocka_unit_test(a_null_class_in_the_middle_is_left_out), cmocka_unit_test(what_cannot_be_sampled),
+        cmocka_unit_test(draws_belong_to_sample_and_step)};
     return cmocka_run_group_tests(tests, setup, teardown);
 }
