@@ -2,6 +2,7 @@
 #include "cli.h"
 
 #include "retort/ops.h"
+#include "retort/verify.h"
 
 #include <errno.h>
 #include <string.h>
@@ -150,6 +151,12 @@ static rt_status write_pages(const char *root, rt_error *err)
     return finish(f, path, err);
 }
 
+/* A text in a table of Markdown. */
+static void cell(FILE *f, const char *text)
+{
+    for (; *text; text++) fputs(*text == '|' ? "\\|" : (char[]){*text, 0}, f);
+}
+
 /* docs/operators.md */
 static void operators(FILE *f)
 {
@@ -162,7 +169,7 @@ static void operators(FILE *f)
     rt_op_row r;
     for (int i = 0; rt_op_describe(i, &r); i++) {
         fprintf(f, "| `%s` | `", r.name);
-        for (const char *p = r.formula; *p; p++) fputs(*p == '|' ? "\\|" : (char[]){*p, 0}, f);
+        cell(f, r.formula);
         fprintf(f, "` | %d", r.min_in);
         if (r.max_in < 0)
             fputs(" or more", f);
@@ -172,6 +179,35 @@ static void operators(FILE *f)
     }
 }
 
+/* docs/equations.md. Measured errors differ from machine to machine in their last digits, so they are not printed. */
+static void equations(FILE *f)
+{
+    fputs("# Equations\n\nWritten by `make docs` from the rows in `src/verify/`; do not edit. `retort verify` measures each on your "
+          "machine and prints the error.\n\n"
+          "Each is measured against something that shares no code with it: closed forms and integrals of normal distributions and "
+          "mixtures, differences, "
+          "long double. It holds if the error is within the limit. In plain text: x0 data, eps unit noise, theta the student's parameters, "
+          "E a mean, "
+          "int an integral, grad the derivative in theta, grad_x in x, `o` composition, `^T` a transpose, sg[.] no derivative.\n\n"
+          "| equation | statement | where | measured against | limit |\n| --- | --- | --- | --- | --- |\n",
+          f);
+    rt_equation e;
+    int missing = 0, n = 0;
+    for (; rt_equation_describe(n, &e); n++) {
+        fprintf(f, "| %s | `", e.name);
+        cell(f, e.statement);
+        if (e.file) {
+            fprintf(f, "` | [%s](../%s) | ", e.function, e.file);
+            cell(f, e.against);
+            fprintf(f, " | %.0e |\n", e.tolerance);
+        } else {
+            fputs("` | not implemented | | |\n", f);
+            missing++;
+        }
+    }
+    fprintf(f, "\n%d of %d are implemented.\n", n - missing, n);
+}
+
 static rt_status run(cli_call *c, rt_error *err)
 {
     if (strcmp(c->arguments[0], "share") == 0 && c->n_arguments == 2) return write_pages(c->arguments[1], err);
@@ -179,14 +215,19 @@ static rt_status run(cli_call *c, rt_error *err)
         operators(stdout);
         return RT_OK;
     }
+    if (strcmp(c->arguments[0], "equations") == 0 && c->n_arguments == 1) {
+        equations(stdout);
+        return RT_OK;
+    }
     if (strcmp(c->arguments[0], "sheet") == 0 && c->n_arguments >= 4) return cli_write_sheet(c, err);
-    return rt_error_set(err, RT_E_USAGE, "generate: '%s' is none of 'share FOLDER', 'operators', 'sheet OUT.png COLUMNS FILE...'",
+    return rt_error_set(err, RT_E_USAGE,
+                        "generate: '%s' is none of 'share FOLDER', 'operators', 'equations', 'sheet OUT.png COLUMNS FILE...'",
                         c->arguments[0]);
 }
 
 const cli_command cli_generate_command = {
     .name = "generate",
-    .arguments = "share FOLDER | operators | sheet OUT.png COLUMNS FILE...",
+    .arguments = "share FOLDER | operators | equations | sheet OUT.png COLUMNS FILE...",
     .summary = "write man pages, completion and tables of docs/",
     .text = "Writes FOLDER/man and FOLDER/bash-completion from the tables of commands and options. The build runs it.",
     .examples = "retort generate share /tmp/share",

@@ -1,0 +1,84 @@
+/* score_differences.c -- section 1.3: noising what a generator makes, conditional scores; the objectives that differences of scores give. */
+#include "verify/witness.h"
+
+#include "base/internal.h"
+#include "retort/ops.h"
+
+/* Gauss-Hermite: E f(z), z ~ N(0, 1), exact up to degree 9. */
+enum { NODES = 5 };
+static const double node[NODES] = {-2.8569700138728056, -1.3556261799742659, 0, 1.3556261799742659, 2.8569700138728056},
+                    weight[NODES] = {0.011257411327720689, 0.22207592200561264, 8 / 15.0, 0.22207592200561264, 0.011257411327720689};
+
+/* Moments 1 to 4 of x_t = alpha (slope z + offset) + beta eps over z and eps, all points of the product in one graph, against those of
+ * N(alpha offset, (alpha slope)^2 + beta^2). */
+static double moments(rt__witness *w, const rt_process *p, double t, double slope, double offset)
+{
+    enum { N = NODES * NODES };
+    double alpha = rt_process_alpha(p, t), beta = rt_process_beta(p, t), x0[N], eps[N], x[N], worst = 0;
+    for (int i = 0; i < N; i++) x0[i] = slope * node[i / NODES] + offset, eps[i] = node[i % NODES];
+    rt_graph *g = rt__doubles(w);
+    if (!g) return NAN;
+    rt__value(w, rt_diffuse(rt__numbers(g, N, x0), rt_scalar(g, alpha), rt_scalar(g, beta), rt__numbers(g, N, eps)), N, x);
+    rt_graph_free(g);
+    double mean = alpha * offset, spread = hypot(alpha * slope, beta);
+    for (int power = 1; power <= 4; power++) {
+        double sum = 0;
+        for (int i = 0; i < N; i++) sum += weight[i / NODES] * weight[i % NODES] * pow((x[i] - mean) / spread, power);
+        worst = rt__worse(worst, fabs(sum - (double[]){0, 0, 1, 0, 3}[power]));
+    }
+    return worst;
+}
+
+static double given_x0_at(rt__witness *w, const rt_process *p, double t, double x0) { return moments(w, p, t, 0, x0); }
+static double generated_at(rt__witness *w, const rt_process *p, double t, double offset) { return moments(w, p, t, 0.7, offset); }
+static double given_x0(rt__witness *w) { return rt__everywhere(w, given_x0_at); }
+static double generated(rt__witness *w) { return rt__everywhere(w, generated_at); }
+
+/* The score that an x0-prediction says, against a difference of log N(x; alpha x0, beta^2), which is exact for a square. */
+static double conditional_score_at(rt__witness *w, const rt_process *p, double t, double x)
+{
+    const rt_prediction *row = rt_prediction_find("x0", &w->err);
+    double x0 = 0.4, alpha = rt_process_alpha(p, t), beta = rt_process_beta(p, t), score;
+    if (!row) return NAN;
+    rt_graph *g = rt__doubles(w);
+    if (!g) return NAN;
+    rt__value(w, rt_predict_score(row, rt__numbers(g, 1, &x0), rt__numbers(g, 1, &x), rt_scalar(g, alpha), rt_scalar(g, beta)), 1, &score);
+    rt_graph_free(g);
+    double up = (x + beta - alpha * x0) / beta, down = (x - beta - alpha * x0) / beta; /* a step of beta both ways */
+    double difference = (-up * up / 2 + down * down / 2) / (2 * beta);
+    return fabs(score - difference) * beta * beta / (fabs(x) + beta);
+}
+
+static double conditional_score(rt__witness *w) { return rt__everywhere(w, conditional_score_at); }
+
+const rt__equation rt__score_differences[] = {
+    {{"1.11", "x_t | x0 ~ N(alpha_t x0, beta_t^2 I), x0 = G(z)", "src/diffusion/transition.c", "rt_diffuse",
+      "four moments over eps by Gauss-Hermite quadrature against those of the normal distribution", 1e-12},
+     given_x0},
+    {{"1.12", "x_t = alpha_t G(z) + beta_t eps", "src/diffusion/transition.c", "rt_diffuse",
+      "an affine G: four moments over z and eps by quadrature against N(alpha_t b, alpha_t^2 a^2 + beta_t^2)", 1e-12},
+     generated},
+    RT__NOT_YET("1.13", "L_VSD = E_t [omega(t) KL(p_t^theta || p_t)]"),
+    RT__NOT_YET("1.14", "L_VSD = E_t E_{x_t ~ p_t^theta} [omega(t) (log p_t^theta(x_t) - log p_t(x_t))]"),
+    RT__NOT_YET("proposition-1", "the gradient of (1.14) is (1.15): the score identity removes the density's own derivative"),
+    RT__NOT_YET("1.15", "grad L_VSD = E [omega(t) alpha_t (grad_x log p_t^theta(x_t) - grad_x log p_t(x_t))^T dG(z)/dtheta]"),
+    RT__NOT_YET("algorithm-1", "per iteration: the auxiliary score learns (1.17), then the generator steps along (1.18)"),
+    {{"1.16", "grad_x log p_t(x_t | x0) = -(x_t - alpha_t x0)/beta_t^2", "src/diffusion/prediction.c", "rt_predict_score",
+      "central differences of log N(x; alpha_t x0, beta_t^2), exact for a square; in units of 1/beta^2", 1e-12},
+     conditional_score},
+    RT__NOT_YET("1.17", "L_DSM = E |s(x_t, t) + (x_t - alpha_t x0)/beta_t^2|^2, x0 = G(z), x_t = alpha_t x0 + beta_t eps"),
+    RT__NOT_YET("1.18", "grad L_VSD = E [omega(t) alpha_t (s(x_t, t) - s_teacher(x_t, t))^T dG(z)/dtheta], nearly"),
+    RT__NOT_YET("1.19", "D_f(p_t^theta || p_t) = int p_t(x) f(p_t^theta(x)/p_t(x)) dx"),
+    RT__NOT_YET("1.20", "D_alpha(p_t^theta || p_t) = log(int p_t^theta(x)^alpha p_t(x)^(1 - alpha) dx)/(alpha - 1)"),
+    RT__NOT_YET("1.21",
+                "grad D_alpha = alpha/(alpha - 1) E_{x ~ q} [grad log p_t^theta(x)], q in proportion to p_t^theta^alpha p_t^(1 - alpha)"),
+    RT__NOT_YET("1.22", "q(x) = r(x)^(alpha - 1) p_t^theta(x) / int r(u)^(alpha - 1) p_t^theta(u) du, r = p_t^theta/p_t"),
+    RT__NOT_YET("1.23", "grad D_alpha = alpha/(alpha - 1) E [r^(alpha - 1) grad log p_t^theta] / E [r^(alpha - 1)], x ~ p_t^theta"),
+    RT__NOT_YET("1.24", "x_t = alpha_t R(theta) + beta_t eps, R a renderer"),
+    RT__NOT_YET("1.25", "L_3D = E [omega(t) |s(x_t, t) - s_teacher(x_t, t | c)|^2]/2"),
+    RT__NOT_YET("1.26", "L~_3D = E [omega(t) sg[s(x_t, t) - s_teacher(x_t, t | c)]^T x_t]"),
+    RT__NOT_YET("1.27", "grad L~_3D = E [omega(t) sg[s - s_teacher]^T dx_t/dtheta]"),
+    RT__NOT_YET("1.28", "grad L~_3D = E [omega(t) alpha_t sg[s - s_teacher]^T dR/dtheta]"),
+    RT__NOT_YET("1.29", "grad L~_3D = E [omega(t) alpha_t (s - s_teacher)^T dR/dtheta]"),
+    RT__LAST,
+};

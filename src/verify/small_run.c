@@ -1,0 +1,158 @@
+/* small_run.c -- see small_run.h. */
+#include "verify/small_run.h"
+
+#include "base/internal.h"
+
+#include <errno.h>
+#include <ftw.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static rt_status make_network(rt__small_run *r, rt_error *err)
+{
+    const char *root = getenv("TMPDIR");
+    snprintf(r->folder, sizeof r->folder, "%s/retort-verify-XXXXXX", root && *root ? root : "/tmp");
+    if (!mkdtemp(r->folder)) {
+        rt_error_set(err, RT_E_IO, "%s: %s; set TMPDIR to a folder that can be written", r->folder, strerror(errno));
+        *r->folder = 0;
+        return RT_E_IO;
+    }
+    char path[300];
+    snprintf(path, sizeof path, "%s/config.json", r->folder);
+    FILE *f = fopen(path, "w");
+    if (!f) RT_RAISE(RT_E_IO, "%s: %s", path, strerror(errno));
+    fprintf(f, "{\"_class_name\": \"RetortMLP\", \"data_dim\": %d, \"hidden\": 24, \"layers\": 2, \"num_class_embeds\": %d}", RT__WIDTH,
+            RT__CLASSES);
+    if (fclose(f) != 0) RT_RAISE(RT_E_IO, "%s: %s", path, strerror(errno));
+    RT_TRY(rt_net_open(&r->net, path, err));
+    for (int i = 0; i < 3; i++) {
+        r->sets[i] = rt_params_new((const char *const[]){"student", "teacher", "first"}[i], RT_F32);
+        if (!r->sets[i]) RT_RAISE(RT_E_MEMORY, "out of memory for a network");
+        RT_TRY(rt_net_declare(r->net, r->sets[i], err));
+        RT_TRY(rt_params_init(r->sets[i], i == 0 ? 5 : 6, err));
+    }
+    return RT_OK;
+}
+
+static rt_status configure(rt__small_run *r, const char *method, const char *const *keys, rt_error *err)
+{
+    RT_TRY(rt_config_method(&r->config, method, err));
+    RT_TRY(rt_config_set(&r->config, "out", r->folder, err));
+    RT_TRY(rt_config_set(&r->config, "train.batch", "8", err));
+    RT_TRY(rt_config_set(&r->config, "threads", "1", err));
+    for (; *keys; keys += 2) RT_TRY(rt_config_set(&r->config, keys[0], keys[1], err));
+    rt_process_spec spec = rt_process_defaults("trig");
+    RT_TRY(rt_process_new(&r->process, &spec, err));
+    return rt_dataset_open(&r->data, "toy:moons", err);
+}
+
+static rt_status build(rt__small_run *r, const char *method, rt_error *err)
+{
+    rt_distill *d = &r->d;
+    *d = (rt_distill){.config = &r->config, .err = err, .process = r->process, .data = *r->config.data.path ? r->data : NULL};
+    d->classes = RT__CLASSES;
+    d->null_class = RT__CLASSES - 1;
+    d->rank = 2;
+    d->shape[0] = RT_BATCH;
+    d->shape[1] = d->features = RT__WIDTH;
+    d->student = d->first = (rt_denoiser){.net = r->net, .set = r->sets[0], .prediction = rt_prediction_find("v", err)};
+    d->first.set = r->sets[2];
+    d->first.guidance = r->config.pd.guidance;
+    for (int i = 0; rt__methods[i]; i++)
+        if (!strcmp(rt__methods[i]->name, method)) d->method = rt__methods[i];
+    RT_TRY(d->method->plan(d));
+    d->shown = d->student;
+    d->teacher = d->first;
+    d->teacher.set = r->sets[1];
+    if (d->n_chain > 0) {
+        d->fine = calloc((size_t)d->chain[0] + 1, sizeof *d->fine);
+        if (!d->fine) RT_RAISE(RT_E_MEMORY, "out of memory for a grid");
+        RT_TRY(rt_grid_nested(r->process, d->chain, d->n_chain, d->fine, err));
+        d->grid = d->fine;
+    }
+    d->graph = rt_graph_new(RT_F32);
+    if (!d->graph) RT_RAISE(RT_E_MEMORY, "out of memory for a graph");
+    return d->method->build(d);
+}
+
+void rt__small_run_open(rt__small_run *r, const char *method, const char *const *keys, rt_error *err)
+{
+    *r = (rt__small_run){.err = err};
+    if (make_network(r, err) == RT_OK && configure(r, method, keys, err) == RT_OK) build(r, method, err);
+}
+
+static int remove_one(const char *path, const struct stat *status, int kind, struct FTW *at)
+{
+    (void)status, (void)kind, (void)at;
+    return remove(path);
+}
+
+void rt__small_run_close(rt__small_run *r)
+{
+    rt_program_free(r->program);
+    if (r->d.source.free) r->d.source.free(r->d.source.self);
+    rt_graph_free(r->d.graph);
+    free(r->d.fine);
+    for (int i = 0; i < 3; i++) rt_params_free(r->sets[i]);
+    rt_net_free(r->net);
+    rt_process_free(r->process);
+    rt_dataset_free(r->data);
+    if (*r->folder) nftw(r->folder, remove_one, 8, FTW_DEPTH | FTW_PHYS);
+}
+
+double rt__small_run_loss(rt__small_run *r, rt_node *const *more, int n)
+{
+    enum { MOST = 4, UPDATE = 3 };
+    if (r->err->status != RT_OK) return NAN;
+    rt_node *outputs[1 + MOST] = {r->d.phases[0].loss};
+    for (int i = 0; i < n; i++) outputs[1 + i] = more[i];
+    rt_program_spec spec = {.outputs = outputs, .n_outputs = 1 + n, .batch = RT__BATCH, .threads = 1};
+    if (rt_compile(&r->program, r->d.graph, &spec, r->err) != RT_OK) return NAN;
+    if (r->d.source.fill(r->d.source.self, UPDATE, 0, RT__BATCH, r->program, r->err) != RT_OK) return NAN;
+    if (rt_run(r->program, &(rt_clock){.seed = 11, .step = UPDATE}, r->err) != RT_OK) return NAN;
+    return (double)*(const float *)rt_program_data(r->program, r->d.phases[0].loss);
+}
+
+const void *rt__small_run_data(rt__small_run *r, const rt_node *node) { return r->program ? rt_program_data(r->program, node) : NULL; }
+
+/* The raw output of one row. */
+static rt_status ask(rt__small_run *r, rt_params *set, double fed, const double *x, int64_t y, double *out)
+{
+    rt_graph *g = rt_graph_new(RT_F32);
+    if (!g) return rt_error_set(r->err, RT_E_MEMORY, "out of memory for a graph");
+    rt_node *xn = rt_reals(g, 2, (int64_t[]){1, RT__WIDTH}, x), *tn = rt_reals(g, 1, (int64_t[]){1}, &fed),
+            *yn = rt_const(g, RT_I64, 1, (int64_t[]){1}, &y), *o = rt_net_apply(r->net, set, xn, tn, yn);
+    rt_program *p = NULL;
+    rt_program_spec spec = {.outputs = &o, .n_outputs = 1, .batch = 1, .threads = 1, .backend = rt_backend_find("reference")};
+    rt_status status = rt_compile(&p, g, &spec, r->err);
+    if (status == RT_OK) status = rt_run(p, &(rt_clock){0}, r->err);
+    for (int j = 0; status == RT_OK && j < RT__WIDTH; j++) out[j] = (double)((const float *)rt_program_data(p, o))[j];
+    rt_program_free(p);
+    rt_graph_free(g);
+    return status;
+}
+
+void rt__small_run_denoise(rt__small_run *r, const rt_denoiser *m, double t, const double *x, int64_t y, double *x0)
+{
+    double alpha = cos(M_PI / 2 * t), beta = sin(M_PI / 2 * t), v[RT__WIDTH] = {NAN, NAN}, un[RT__WIDTH] = {NAN, NAN};
+    ask(r, m->set, 1000 * t, x, y, v);
+    if (m->guidance != 0) ask(r, m->set, 1000 * t, x, RT__CLASSES - 1, un);
+    for (int j = 0; j < RT__WIDTH; j++) {
+        x0[j] = alpha * x[j] - beta * v[j];
+        if (m->guidance != 0) x0[j] = (1 + m->guidance) * x0[j] - m->guidance * (alpha * x[j] - beta * un[j]);
+    }
+}
+
+void rt__small_run_roll(rt__small_run *r, const rt_denoiser *m, double s, double t, int N, double *x, int64_t y)
+{
+    for (int k = 0; k < N; k++) {
+        double from = s + (t - s) * k / N, to = s + (t - s) * (k + 1) / N, x0[RT__WIDTH];
+        rt__small_run_denoise(r, m, from, x, y, x0);
+        double alpha_s = cos(M_PI / 2 * from), beta_s = sin(M_PI / 2 * from), alpha_t = cos(M_PI / 2 * to), beta_t = sin(M_PI / 2 * to);
+        for (int j = 0; j < RT__WIDTH; j++)
+            x[j] = beta_t / beta_s * x[j] + alpha_s * (alpha_t / alpha_s - beta_t / beta_s) * x0[j]; /* cos(pi/2) is 6e-17, not 0 */
+    }
+}
