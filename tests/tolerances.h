@@ -41,6 +41,8 @@
 #define TOL_QUADRATURE    1e-9   /* posterior means against numerical integrals, scores against differences of the density */
 #define TOL_FLOW_EXACT    1e-13  /* flow map: composition, the lecture notes' form */
 #define TOL_FLOW_ORACLE   1e-10  /* flow maps of mixtures, solved to 1e-13 per step, over up to some hundred steps */
+#define TOL_DATA_ORACLE   1e-15  /* data sets against long double: means, log densities, times the condition of the exponents */
+#define TOL_BAYES         1e-12  /* sums over classes against the whole */
 #define TOL_ORDER         0.2    /* measured orders of convergence against claimed ones */
 #define TOL_FLOW_SOLVED   2e-5   /* flow map against solvers, extrapolated in the step size */
 #define TOL_SCHEDULER     1e-9   /* diffusers' trajectories in double */

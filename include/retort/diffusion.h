@@ -288,29 +288,66 @@ double rt_scheduler_noise_scale(const rt_scheduler *s, double t);
 rt_status rt_scheduler_recipe_times(const rt_scheduler *s, double *times, rt_error *err);
 
 /* ---- oracles: exact models ------------------------------------------------------------------------------------------------------------
- * Data whose marginals are known: a mixture of normal distributions, p_t = sum_k w_k N(alpha mu_k, alpha^2 Sigma_k + beta^2 I); the Gaussian is the
- * mixture of one. */
+ * Data whose marginals are known: mixtures p_t = sum_k w_k N(alpha mu_k, alpha^2 Sigma_k + beta^2 I) of normal distributions, of which one is the
+ * Gaussian, or of the samples of a data set, where Sigma_k = 0 and w_k = 1/n: its posterior mean is a softmax over all of them.
+ *
+ * Parts may have classes 0..C-1. Then rt_oracle_given is the mixture of one class's parts, an oracle like any other, and label C, the null class, is the
+ * whole: sum_c P(c | x) E[x0 | x, c] = E[x0 | x]. */
 
 typedef struct rt_oracle rt_oracle;
 
-/* From {"kind": "gaussian" | "mixture", "weights": [..], "means": [[..]], "covariances": [[[..]]], "prediction": "x0", "process": {"name": "flow"}},
- * where "scheduler": {a diffusers configuration} may stand for process; a gaussian has one mean and no weights. The oracle owns the process. */
+/* From {"kind": "gaussian" | "mixture", "weights": [..], "means": [[..]], "covariances": [[[..]]], "classes": [..], "prediction": "x0", "process":
+ * {"name": "flow"}}, where "scheduler": {a diffusers configuration} or "FILE" may stand for process; a gaussian has one mean and no weights; `classes`,
+ * one for each mean, may be left out. Or from {"kind": "data", "data": "FILE", ...}, see rt_oracle_open_with. Files are named relative to the oracle's.
+ * What is wrong is RT_E_INVALID with file, field, value and remedy. The oracle owns the process. */
 rt_status rt_oracle_open(rt_oracle **oracle, const char *path, rt_error *err);
+
+/* Samples for kind `data`: x[n] of shape[rank], labels[n] or NULL; whoever made them frees them with free(), unless an oracle took them over. */
+typedef struct rt_oracle_samples {
+    int64_t n, shape[3];
+    int rank;         /* 1 (d) or 3 (C,H,W) */
+    double low, high; /* what bytes are scaled to: asked for, -1 and 1 unless the file has "data_range": [low, high] */
+    float *x;
+    int64_t *labels;
+} rt_oracle_samples;
+/* Reads `data`, named in an oracle's file in `folder`: model.h has one that reads what --data reads. */
+typedef rt_status (*rt_oracle_reader)(const char *folder, const char *data, rt_oracle_samples *samples, rt_error *err);
+
+typedef struct rt_oracle_options {
+    rt_oracle_reader read; /* NULL: kind `data` is refused. Labels become classes unless the oracle's file has "classes": false */
+    const char *scheduler; /* a diffusers configuration instead of the file's process and prediction; NULL: the file's own */
+    bool float32;          /* a scheduler's tables as diffusers holds them */
+    int threads;           /* 0: all. They do not change a bit */
+} rt_oracle_options;
+rt_status rt_oracle_open_with(rt_oracle **oracle, const char *path, const rt_oracle_options *options, rt_error *err);
+
 /* mean[d], covariance[d][d] (symmetric, positive definite); the process is borrowed. */
 rt_status rt_oracle_gaussian(rt_oracle **oracle, int64_t d, const double *mean, const double *covariance, const rt_process *process,
                              const rt_prediction *prediction, rt_error *err);
 /* n of them: weights[n], positive, of sum 1; means[n][d]; covariances[n][d][d]. */
 rt_status rt_oracle_mixture(rt_oracle **oracle, int64_t n, int64_t d, const double *weights, const double *means, const double *covariances,
                             const rt_process *process, const rt_prediction *prediction, rt_error *err);
+/* Of samples x[n][d], finite; they are copied. */
+rt_status rt_oracle_data(rt_oracle **oracle, int64_t n, int64_t d, const float *x, const rt_process *process,
+                         const rt_prediction *prediction, rt_error *err);
+/* labels[n] of the parts, from 0 without gaps. Before the oracle is shared. */
+rt_status rt_oracle_set_classes(rt_oracle *o, const int64_t *labels, rt_error *err);
 void rt_oracle_free(rt_oracle *o);
 int64_t rt_oracle_features(const rt_oracle *o);
+/* Of one row: its rank and shape, and the range of its numbers where they are pictures (else -1, 1). */
+int rt_oracle_shape(const rt_oracle *o, int64_t shape[3], double *low, double *high);
 const rt_process *rt_oracle_process(const rt_oracle *o);     /* borrowed */
 const rt_scheduler *rt_oracle_scheduler(const rt_oracle *o); /* borrowed; NULL: its file has none */
 const rt_prediction *rt_oracle_prediction(const rt_oracle *o);
-rt_field rt_oracle_field(const rt_oracle *o); /* borrows the oracle */
+int64_t rt_oracle_classes(const rt_oracle *o); /* C without the null class; 0: none */
+const rt_oracle *rt_oracle_given(const rt_oracle *o,
+                                 int64_t label); /* borrowed; of the null class `o` itself; NULL: there is no such class */
+double rt_oracle_share(const rt_oracle *o);      /* P(c) of an oracle that is a class's, else 1 */
+rt_field rt_oracle_field(const rt_oracle *o);    /* borrows the oracle; classes NULL: none */
 
-/* n rows each. The posterior mean (1.2), the score and log density of p_t, and the flow map Psi_{s->t} (1.7), all at any alpha, beta >= 0. The flow map
- * of a Gaussian is a closed form; that of more components is solved to 1e-12 or so and needs alpha > 0 on both sides. */
+/* n rows each. The posterior mean (1.2), the score and log density of p_t, and the flow map Psi_{s->t} (1.7), all at any alpha, beta >= 0, but beta > 0
+ * of data. The flow map of a Gaussian is a closed form; others are solved to 1e-12 or so and need alpha > 0 on both sides. To a data set's beta = 0
+ * it leads to a sample; samples that differ by less than 1e-5 may be taken for each other. */
 rt_status rt_oracle_posterior_mean(const rt_oracle *o, double alpha, double beta, int64_t n, const double *x, double *x0, rt_error *err);
 rt_status rt_oracle_score(const rt_oracle *o, double alpha, double beta, int64_t n, const double *x, double *score, rt_error *err);
 rt_status rt_oracle_log_density(const rt_oracle *o, double alpha, double beta, int64_t n, const double *x, double *log_p, rt_error *err);

@@ -22,12 +22,13 @@ typedef struct rt_model rt_model;
 
 typedef struct rt_model_spec {
     const char *path;
-    const char *scheduler; /* diffusers scheduler configuration to use instead of the model's; NULL: the model's own */
-    const char *weights;   /* "ema" (or NULL) or "raw" */
-    const char *backend;   /* NULL: the fastest */
-    int threads;           /* 0: all cores */
-    const double *range;   /* {low, high} of the model's values; NULL: its recipe's, else -1, 1 */
-    int64_t null_class;    /* the label that means no class, where has_null_class */
+    const char *
+        scheduler; /* diffusers scheduler configuration to use instead of the model's (an oracle then answers in its prediction); NULL: the model's own */
+    const char *weights; /* "ema" (or NULL) or "raw" */
+    const char *backend; /* NULL: the fastest */
+    int threads;         /* 0: all cores */
+    const double *range; /* {low, high} of the model's values; NULL: its recipe's, else -1, 1 */
+    int64_t null_class;  /* the label that means no class, where has_null_class */
     bool has_null_class;
 } rt_model_spec;
 
@@ -48,6 +49,9 @@ typedef struct rt_model_info {
     rt_student_recipe recipe;                 /* steps 0: the model knows no number of steps of its own */
     double recipe_times[RT_RECIPE_STEPS + 1]; /* of the process, steps + 1, the last 0 */
 } rt_model_info;
+
+/* The reader of data files for rt_oracle_open_with; rt_model_open uses it. */
+rt_status rt_oracle_read_data(const char *folder, const char *data, rt_oracle_samples *samples, rt_error *err);
 
 rt_status rt_model_open(rt_model **model, const rt_model_spec *spec, rt_error *err);
 void rt_model_free(rt_model *model);

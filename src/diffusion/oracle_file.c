@@ -4,10 +4,11 @@
 
 #include "base/internal.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { MAX_FILE = 256 << 20 };
+enum { MAX_FILE = 256 << 20, FOLDER = 2048 };
 
 static const char *type_of(const json_t *v)
 {
@@ -111,20 +112,50 @@ static rt_status read_process(const json_t *object, rt_process **process, rt_err
     return rt_process_new(process, &spec, err);
 }
 
-/* Process and prediction of any kind of oracle: from `process`, or from a configuration of diffusers. */
-static rt_status read_setting(const json_t *root, rt_oracle *o, rt_error *err)
+/* What a file is read with. */
+typedef struct source {
+    const rt_oracle_options *options;
+    char folder[FOLDER]; /* of the oracle's file: "." or "a/b" */
+} source;
+
+/* A configuration of diffusers: in place, or a file's name. */
+static rt_status read_scheduler(const source *from, const json_t *value, rt_scheduler_config *config, rt_error *err)
 {
+    if (!json_is_string(value)) return rt__scheduler_config_parse(config, value, "field 'scheduler'", err);
+    const char *name = json_string_value(value);
+    char path[2 * FOLDER];
+    int length = *name == '/' ? snprintf(path, sizeof path, "%s", name) : snprintf(path, sizeof path, "%s/%s", from->folder, name);
+    if (length < 0 || (size_t)length >= sizeof path)
+        RT_RAISE(RT_E_INVALID, "field 'scheduler' is a path of more than %zu bytes", sizeof path);
+    rt_error why = {0};
+    rt_status status = rt_scheduler_config_read(config, path, &why);
+    if (status != RT_OK) RT_RAISE(status == RT_E_IO ? RT_E_INVALID : status, "field 'scheduler' is \"%s\": %s", name, why.text);
+    return RT_OK;
+}
+
+static rt_status use_scheduler(rt_oracle *o, const rt_scheduler_config *config, bool float32, rt_error *err)
+{
+    RT_TRY(rt_scheduler_new(&o->scheduler, config, float32, err));
+    o->process = rt_scheduler_process(o->scheduler);
+    o->prediction = rt_scheduler_prediction(o->scheduler);
+    return RT_OK;
+}
+
+/* Process and prediction of any kind of oracle: from `process`, or from a configuration of diffusers. */
+static rt_status read_setting(const source *from, const json_t *root, rt_oracle *o, rt_error *err)
+{
+    const rt_oracle_options *options = from->options;
     const json_t *process = json_object_get(root, "process"), *scheduler = json_object_get(root, "scheduler"),
                  *prediction = json_object_get(root, "prediction");
+    o->threads = options->threads;
     if (process && scheduler) RT_RAISE(RT_E_INVALID, "fields 'process' and 'scheduler' are both there; give one");
-    if (scheduler) {
+    if (options->scheduler || scheduler) {
         rt_scheduler_config config;
-        RT_TRY(rt__scheduler_config_parse(&config, scheduler, "field 'scheduler'", err));
-        rt_status status = rt_scheduler_new(&o->scheduler, &config, false, err);
+        RT_TRY(options->scheduler ? rt_scheduler_config_read(&config, options->scheduler, err)
+                                  : read_scheduler(from, scheduler, &config, err));
+        rt_status status = use_scheduler(o, &config, options->float32, err);
         rt_scheduler_config_free(&config);
-        if (status != RT_OK) return status;
-        o->process = rt_scheduler_process(o->scheduler);
-        o->prediction = rt_scheduler_prediction(o->scheduler);
+        if (status != RT_OK || options->scheduler) return status;
     } else {
         RT_TRY(read_process(process, &o->owned, err));
         o->process = o->owned;
@@ -136,8 +167,32 @@ static rt_status read_setting(const json_t *root, rt_oracle *o, rt_error *err)
     return o->prediction ? RT_OK : RT_E_INVALID;
 }
 
+/* ---- gaussian, mixture */
+
+/* One class for each of the n means. */
+static rt_status read_classes(const json_t *root, size_t n, rt_oracle *o, rt_error *err)
+{
+    const json_t *classes;
+    if (!json_object_get(root, "classes")) return RT_OK;
+    RT_TRY(list(root, "classes", &n, &classes, err));
+    int64_t *labels = malloc(n * sizeof *labels);
+    if (!labels) RT_RAISE(RT_E_MEMORY, "out of memory for %zu classes", n);
+    rt_status status = RT_OK;
+    for (size_t k = 0; k < n && status == RT_OK; k++) {
+        const json_t *e = json_array_get(classes, k);
+        if (!json_is_integer(e))
+            status = rt_error_set(err, RT_E_INVALID, "field 'classes', element %zu, is %s; must be a class, 0 or more", k, type_of(e));
+        labels[k] = json_integer_value(e);
+    }
+    rt_error why = {0};
+    if (status == RT_OK && (status = rt_oracle_set_classes(o, labels, &why)) != RT_OK)
+        rt_error_set(err, status, "field 'classes': %s", why.text);
+    free(labels);
+    return status;
+}
+
 /* n components (0: as many as there are means): weights[n] unless there is one, means[n][d], covariances[n][d][d]. */
-static rt_status read_components(const json_t *root, size_t n, rt_oracle **oracle, rt_error *err)
+static rt_status read_components(const source *from, const json_t *root, size_t n, rt_oracle **oracle, rt_error *err)
 {
     const json_t *weights = NULL, *means, *covariances;
     RT_TRY(list(root, "means", &n, &means, err));
@@ -163,48 +218,110 @@ static rt_status read_components(const json_t *root, size_t n, rt_oracle **oracl
     }
     if (status == RT_OK) status = rt_oracle_mixture(oracle, (int64_t)n, (int64_t)d, room, mean, covariance, NULL, NULL, err);
     free(room);
-    return status == RT_OK ? read_setting(root, *oracle, err) : status;
+    if (status == RT_OK) status = read_setting(from, root, *oracle, err);
+    return status == RT_OK ? read_classes(root, n, *oracle, err) : status;
 }
 
-static rt_status read_gaussian(const json_t *root, rt_oracle **oracle, rt_error *err)
+static rt_status read_gaussian(const source *from, const json_t *root, rt_oracle **oracle, rt_error *err)
 {
-    static const char *const known[] = {"kind", "means", "covariances", "prediction", "process", "scheduler"};
+    static const char *const known[] = {"kind", "means", "covariances", "classes", "prediction", "process", "scheduler"};
     RT_TRY(check_keys(root, known, RT_COUNT(known), "", err));
-    return read_components(root, 1, oracle, err);
+    return read_components(from, root, 1, oracle, err);
 }
 
-static rt_status read_mixture(const json_t *root, rt_oracle **oracle, rt_error *err)
+static rt_status read_mixture(const source *from, const json_t *root, rt_oracle **oracle, rt_error *err)
 {
-    static const char *const known[] = {"kind", "weights", "means", "covariances", "prediction", "process", "scheduler"};
+    static const char *const known[] = {"kind", "weights", "means", "covariances", "classes", "prediction", "process", "scheduler"};
     RT_TRY(check_keys(root, known, RT_COUNT(known), "", err));
-    return read_components(root, 0, oracle, err);
+    return read_components(from, root, 0, oracle, err);
+}
+
+/* ---- data */
+
+static rt_status read_range(const json_t *root, rt_oracle_samples *s, rt_error *err)
+{
+    const json_t *range = json_object_get(root, "data_range");
+    double bounds[2] = {-1, 1};
+    if (range) RT_TRY(numbers(range, "data_range", 0, 2, bounds, err));
+    if (!(bounds[0] < bounds[1]))
+        RT_RAISE(RT_E_INVALID, "field 'data_range' is [%g, %g]; the first must be less than the second", bounds[0], bounds[1]);
+    s->low = bounds[0];
+    s->high = bounds[1];
+    return RT_OK;
+}
+
+static rt_status read_samples(const source *from, const json_t *root, rt_oracle_samples *s, rt_error *err)
+{
+    const json_t *data = json_object_get(root, "data"), *classes = json_object_get(root, "classes");
+    if (!json_is_string(data)) RT_RAISE(RT_E_INVALID, "field 'data' is %s; must be a string, the name of a data set", type_of(data));
+    if (classes && !json_is_boolean(classes))
+        RT_RAISE(RT_E_INVALID, "field 'classes' is %s; must be true or false: the classes of kind 'data' are its file's labels",
+                 type_of(classes));
+    RT_TRY(read_range(root, s, err));
+    if (!from->options->read) RT_RAISE(RT_E_INVALID, "field 'kind' is \"data\", but nothing here reads data; rt_model_open does");
+    rt_error why = {0};
+    rt_status status = from->options->read(from->folder, json_string_value(data), s, &why);
+    if (status != RT_OK)
+        RT_RAISE(status == RT_E_MEMORY ? status : RT_E_INVALID, "field 'data' is \"%s\": %s", json_string_value(data), why.text);
+    if (json_is_true(classes) && !s->labels)
+        RT_RAISE(RT_E_INVALID, "field 'classes' is true, but \"%s\" has no labels; leave it out", json_string_value(data));
+    if (json_is_false(classes)) free(s->labels), s->labels = NULL;
+    return RT_OK;
+}
+
+static rt_status read_data(const source *from, const json_t *root, rt_oracle **oracle, rt_error *err)
+{
+    static const char *const known[] = {"kind", "data", "data_range", "classes", "prediction", "process", "scheduler"};
+    RT_TRY(check_keys(root, known, RT_COUNT(known), "", err));
+    rt_oracle_samples s = {0};
+    rt_status status = read_samples(from, root, &s, err);
+    if (status == RT_OK) status = rt__oracle_adopt(oracle, &s, err);
+    if (status != RT_OK)
+        free(s.x);
+    else
+        status = read_setting(from, root, *oracle, err);
+    if (status == RT_OK && s.labels) {
+        status = rt_oracle_set_classes(*oracle, s.labels, err);
+        if (status != RT_OK) rt_error_prefix(err, "field 'data', labels (\"classes\": false ignores them)");
+    }
+    free(s.labels);
+    return status;
 }
 
 static const struct kind {
     const char *name;
-    rt_status (*read)(const json_t *root, rt_oracle **oracle, rt_error *err);
-} kinds[] = {{"gaussian", read_gaussian}, {"mixture", read_mixture}};
+    rt_status (*read)(const source *from, const json_t *root, rt_oracle **oracle, rt_error *err);
+} kinds[] = {{"gaussian", read_gaussian}, {"mixture", read_mixture}, {"data", read_data}};
 
-static rt_status read_root(const json_t *root, rt_oracle **oracle, rt_error *err)
+static rt_status read_root(const source *from, const json_t *root, rt_oracle **oracle, rt_error *err)
 {
     if (!json_is_object(root)) RT_RAISE(RT_E_INVALID, "the file holds %s; must be an object with a field 'kind'", type_of(root));
     const json_t *kind = json_object_get(root, "kind");
     if (!json_is_string(kind)) RT_RAISE(RT_E_INVALID, "field 'kind' is %s; must be a string such as \"gaussian\"", type_of(kind));
     int index = RT__FIND("oracles", json_string_value(kind), kinds, err);
-    return index < 0 ? RT_E_INVALID : kinds[index].read(root, oracle, err);
+    return index < 0 ? RT_E_INVALID : kinds[index].read(from, root, oracle, err);
 }
 
-rt_status rt_oracle_open(rt_oracle **oracle, const char *path, rt_error *err)
+rt_status rt_oracle_open_with(rt_oracle **oracle, const char *path, const rt_oracle_options *options, rt_error *err)
 {
     json_t *root;
+    source from = {.options = options, .folder = "."};
+    const char *slash = strrchr(path, '/');
     *oracle = NULL;
+    if (strlen(path) >= FOLDER) RT_RAISE(RT_E_USAGE, "%.60s...: a path of %zu bytes; at most %d", path, strlen(path), FOLDER - 1);
+    if (slash) snprintf(from.folder, sizeof from.folder, "%.*s", (int)(slash > path ? slash - path : 1), path);
     RT_TRY(rt__json_read(path, MAX_FILE, &root, err));
     rt_error local = {0};
-    rt_status status = read_root(root, oracle, &local);
+    rt_status status = read_root(&from, root, oracle, &local);
     json_decref(root);
     if (status == RT_OK) return RT_OK;
     rt_oracle_free(*oracle);
     *oracle = NULL;
     /* whatever is wrong with a file is the file's fault, not the command line's */
     RT_RAISE(status == RT_E_USAGE ? RT_E_INVALID : status, "%s: %s", path, local.text);
+}
+
+rt_status rt_oracle_open(rt_oracle **oracle, const char *path, rt_error *err)
+{
+    return rt_oracle_open_with(oracle, path, &(rt_oracle_options){0}, err);
 }

@@ -1,7 +1,7 @@
 /* oracle_flow.c -- the flow map of a mixture: the probability-flow ODE by Dormand & Prince's method of order 5, its error controlled.
  *
  * With u = x/alpha and rho = beta/alpha the ODE knows no process: du/drho = eps(u, rho) = -rho grad log p(u; 1, rho). rho runs over many orders of
- * magnitude near noise and to 0 at data, so the variable is z = asinh(rho). */
+ * magnitude near noise and to 0 at data, so the variable is z = asinh(rho). A data set has no score at rho = 0; its last piece is a straight line. */
 #include "diffusion/oracle.h"
 
 #include "base/internal.h"
@@ -12,6 +12,7 @@
 
 enum { STAGES = 7, MOST_STEPS = 1000000 };
 #define TOLERANCE 1e-13 /* per step, of 1 + |u| */
+#define SATURATED 1e-6  /* rho below which a data set's posterior is one sample */
 
 /* Dormand & Prince 1980: nodes, stages (the last row is the solution), solution minus the one of order 4 */
 static const double nodes[STAGES] = {0, 1.0 / 5, 3.0 / 10, 4.0 / 5, 8.0 / 9, 1, 1};
@@ -68,6 +69,15 @@ static rt_status solve(const rt_oracle *o, double z, double end, double *u, doub
     return RT_OK;
 }
 
+/* From rho to rho where the posterior is one sample to rounding: u - E[x0 | u] shrinks or grows with rho. */
+static rt_status glide(const rt_oracle *o, double from, double to, double *u, double *v, rt_error *err)
+{
+    if (from == to) return RT_OK;
+    RT_TRY(rt_oracle_posterior_mean(o, 1, from, 1, u, v, err));
+    for (int64_t i = 0; i < o->features; i++) u[i] = v[i] + to / from * (u[i] - v[i]);
+    return RT_OK;
+}
+
 rt_status rt__oracle_solve(const rt_oracle *o, double alpha_s, double beta_s, double alpha_t, double beta_t, int64_t n, const double *x,
                            double *out, rt_error *err)
 {
@@ -75,12 +85,15 @@ rt_status rt__oracle_solve(const rt_oracle *o, double alpha_s, double beta_s, do
     if (!(alpha_s > 0 && alpha_t > 0))
         RT_RAISE(RT_E_USAGE, "the flow map of a mixture from alpha %g to %g; both must be positive: start below the noisiest time", alpha_s,
                  alpha_t);
-    double *u = malloc((size_t)((STAGES + 2) * d) * sizeof *u);
+    double *u = malloc((size_t)((STAGES + 2) * d) * sizeof *u), least = o->kind->smooth ? 0 : SATURATED, rho_s = beta_s / alpha_s,
+           rho_t = beta_t / alpha_t, begin = fmax(rho_s, least), end = fmax(rho_t, least);
     if (!u) RT_RAISE(RT_E_MEMORY, "out of memory for %lld numbers", (long long)((STAGES + 2) * d));
     rt_status status = RT_OK;
     for (int64_t r = 0; r < n && status == RT_OK; r++) {
         for (int64_t i = 0; i < d; i++) u[i] = x[r * d + i] / alpha_s;
-        status = solve(o, asinh(beta_s / alpha_s), asinh(beta_t / alpha_t), u, u + 2 * d, u + d, err);
+        status = glide(o, rho_s, begin, u, u + d, err);
+        if (status == RT_OK) status = solve(o, asinh(begin), asinh(end), u, u + 2 * d, u + d, err);
+        if (status == RT_OK) status = glide(o, end, rho_t, u, u + d, err);
         for (int64_t i = 0; i < d && status == RT_OK; i++) out[r * d + i] = alpha_t * u[i];
     }
     free(u);

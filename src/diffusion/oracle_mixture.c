@@ -54,68 +54,6 @@ static rt_status check_weights(int64_t n, const double *weights, rt_error *err)
     return RT_OK;
 }
 
-rt_status rt_oracle_mixture(rt_oracle **oracle, int64_t n, int64_t d, const double *weights, const double *means, const double *covariances,
-                            const rt_process *process, const rt_prediction *prediction, rt_error *err)
-{
-    *oracle = NULL;
-    if (d < 1 || d > MAX_FEATURES) RT_RAISE(RT_E_INVALID, "%lld features; must be 1..%d", (long long)d, MAX_FEATURES);
-    if (n < 1 || n > MAX_COMPONENTS || n * d * d > MAX_NUMBERS)
-        RT_RAISE(RT_E_INVALID, "%lld components of %lld features; must be 1..%d with at most %d numbers in all covariances", (long long)n,
-                 (long long)d, MAX_COMPONENTS, MAX_NUMBERS);
-    RT_TRY(check_weights(n, weights, err));
-    for (int64_t k = 0; k < n; k++) {
-        rt_error why = {0};
-        rt_status status = check_covariance(d, means + k * d, covariances + k * d * d, &why);
-        if (status != RT_OK) RT_RAISE(status, "component %lld: %s", (long long)k, why.text);
-    }
-    rt_oracle *o = calloc(1, sizeof *o);
-    double *room = malloc((size_t)(n * (d * d + 2 * d)) * sizeof *room);
-    rt__component *components = calloc((size_t)n, sizeof *components);
-    if (!o || !room || !components) {
-        free(o);
-        free(room);
-        free(components);
-        RT_RAISE(RT_E_MEMORY, "out of memory for %lld covariances of %lldx%lld", (long long)n, (long long)d, (long long)d);
-    }
-    *o = (rt_oracle){.features = d, .process = process, .prediction = prediction, .n = n, .components = components, .room = room};
-    rt_status status = RT_OK;
-    for (int64_t k = 0; k < n && status == RT_OK; k++, room += d * d + 2 * d) {
-        components[k] = (rt__component){.weight = weights[k], .mean = room, .variance = room + d, .basis = room + 2 * d};
-        memcpy(components[k].mean, means + k * d, (size_t)d * sizeof *means);
-        memcpy(components[k].basis, covariances + k * d * d, (size_t)(d * d) * sizeof *covariances);
-        rt_error why = {0};
-        status = decompose(d, &components[k], &why);
-        if (status != RT_OK) rt_error_set(err, status, "component %lld: %s", (long long)k, why.text);
-    }
-    if (status != RT_OK) {
-        rt_oracle_free(o);
-        return status;
-    }
-    *oracle = o;
-    return RT_OK;
-}
-
-rt_status rt_oracle_gaussian(rt_oracle **oracle, int64_t d, const double *mean, const double *covariance, const rt_process *process,
-                             const rt_prediction *prediction, rt_error *err)
-{
-    return rt_oracle_mixture(oracle, 1, d, &(double){1}, mean, covariance, process, prediction, err);
-}
-
-void rt_oracle_free(rt_oracle *o)
-{
-    if (!o) return;
-    rt_process_free(o->owned);
-    rt_scheduler_free(o->scheduler);
-    free(o->components);
-    free(o->room);
-    free(o);
-}
-
-int64_t rt_oracle_features(const rt_oracle *o) { return o->features; }
-const rt_process *rt_oracle_process(const rt_oracle *o) { return o->process; }
-const rt_scheduler *rt_oracle_scheduler(const rt_oracle *o) { return o->scheduler; }
-const rt_prediction *rt_oracle_prediction(const rt_oracle *o) { return o->prediction; }
-
 /* ---- rows of x at one (alpha, beta) */
 
 /* at: alpha, beta */
@@ -124,6 +62,8 @@ static double posterior(double v, const double *at) { return at[0] * v / margina
 static double score(double v, const double *at) { return -1 / marginal(v, at); }
 /* at: alpha_s, beta_s, alpha_t, beta_t */
 static double flow(double v, const double *at) { return sqrt(marginal(v, at + 2) / marginal(v, at)); }
+
+static const rt__component *part(const rt_oracle *o, int64_t k) { return &o->components[o->order[k]]; }
 
 /* c = V^T (x - alpha mu) */
 static void project(int64_t d, const rt__component *k, double alpha, const double *x, double *c)
@@ -151,13 +91,13 @@ static double explain(const rt_oracle *o, const double *at, const double *x, dou
 {
     double top = -INFINITY, sum = 0;
     for (int64_t k = 0; k < o->n; k++) {
-        project(o->features, &o->components[k], at[0], x, c + k * o->features);
-        r[k] = log_joint(o->features, &o->components[k], at, c + k * o->features);
+        project(o->features, part(o, k), at[0], x, c + k * o->features);
+        r[k] = log_joint(o->features, part(o, k), at, c + k * o->features);
         top = fmax(top, r[k]);
     }
     for (int64_t k = 0; k < o->n; k++) sum += r[k] = exp(r[k] - top);
     for (int64_t k = 0; k < o->n; k++) r[k] /= sum;
-    return top + log(sum);
+    return top + log(sum / o->share);
 }
 
 /* out += weight (shift mu + V diag(f(v)) c) */
@@ -185,125 +125,84 @@ static rt_status each_row(const rt_oracle *o, double shift, double (*f)(double v
             continue;
         }
         memset(y, 0, (size_t)d * sizeof *y);
-        for (int64_t k = 0; k < o->n; k++) add_component(d, &o->components[k], r[k], shift, f, at, c + k * d, y);
+        for (int64_t k = 0; k < o->n; k++) add_component(d, part(o, k), r[k], shift, f, at, c + k * d, y);
         memcpy(out + i * d, y, (size_t)d * sizeof *y); /* out may be x */
     }
     free(c);
     return RT_OK;
 }
 
-static rt_status check_point(double alpha, double beta, rt_error *err)
+static rt_status answer(const rt_oracle *o, double alpha, double beta, int64_t n, const double *x, double *mean, double *score_,
+                        double *log_p, rt_error *err)
 {
-    if (!(alpha >= 0) || !(beta >= 0) || !(alpha + beta > 0) || !isfinite(alpha + beta))
-        RT_RAISE(RT_E_USAGE, "oracle: alpha %g, beta %g; neither may be negative, nor both 0", alpha, beta);
-    return RT_OK;
+    const double at[] = {alpha, beta};
+    if (log_p) RT_TRY(each_row(o, 0, NULL, at, n, x, log_p, err));
+    if (mean) RT_TRY(each_row(o, 1, posterior, at, n, x, mean, err));
+    return score_ ? each_row(o, 0, score, at, n, x, score_, err) : RT_OK;
 }
 
-rt_status rt_oracle_posterior_mean(const rt_oracle *o, double alpha, double beta, int64_t n, const double *x, double *x0, rt_error *err)
+rt_status rt__oracle_line(const rt_oracle *o, double alpha_s, double beta_s, double alpha_t, double beta_t, int64_t n, const double *x,
+                          double *out, rt_error *err)
 {
-    RT_TRY(check_point(alpha, beta, err));
-    return each_row(o, 1, posterior, (double[]){alpha, beta}, n, x, x0, err);
+    return each_row(o, alpha_t, flow, (double[]){alpha_s, beta_s, alpha_t, beta_t}, n, x, out, err);
 }
 
-rt_status rt_oracle_score(const rt_oracle *o, double alpha, double beta, int64_t n, const double *x, double *out, rt_error *err)
-{
-    RT_TRY(check_point(alpha, beta, err));
-    return each_row(o, 0, score, (double[]){alpha, beta}, n, x, out, err);
-}
-
-rt_status rt_oracle_log_density(const rt_oracle *o, double alpha, double beta, int64_t n, const double *x, double *log_p, rt_error *err)
-{
-    RT_TRY(check_point(alpha, beta, err));
-    return each_row(o, 0, NULL, (double[]){alpha, beta}, n, x, log_p, err);
-}
-
-rt_status rt_oracle_flow_map(const rt_oracle *o, double alpha_s, double beta_s, double alpha_t, double beta_t, int64_t n, const double *x,
-                             double *out, rt_error *err)
-{
-    RT_TRY(check_point(alpha_s, beta_s, err));
-    RT_TRY(check_point(alpha_t, beta_t, err));
-    if (o->n == 1) return each_row(o, alpha_t, flow, (double[]){alpha_s, beta_s, alpha_t, beta_t}, n, x, out, err);
-    return rt__oracle_solve(o, alpha_s, beta_s, alpha_t, beta_t, n, x, out, err);
-}
-
-rt_status rt_oracle_draw(const rt_oracle *o, uint64_t seed, int64_t first, int64_t n, double *x, rt_error *err)
+/* mu + V diag(v)^(1/2) z */
+static void draw(const rt_oracle *o, int64_t k, const double *z, double *row)
 {
     int64_t d = o->features;
-    rt__draw draw = {.seed = seed, .name = rt__draw_name("oracle")}, choice = {.seed = seed, .name = rt__draw_name("component")};
-    double *c = malloc((size_t)(d + 4) * sizeof *c);
-    if (!c) RT_RAISE(RT_E_MEMORY, "out of memory for %lld numbers", (long long)(d + 4));
-    for (int64_t r = 0; r < n; r++) {
-        uint32_t words[4];
-        double *row = x + r * d;
-        int64_t k = 0;
-        rt__draw_words(&choice, (uint32_t)(first + r), 0, words);
-        double u = (words[0] + 0.5) * 0x1p-32;
-        while (k + 1 < o->n && u >= o->components[k].weight) u -= o->components[k++].weight;
-        const rt__component *from = &o->components[k];
-        for (int64_t i = 0; i < d; i += 4) rt__draw_normal(&draw, (uint32_t)(first + r), (uint32_t)(i / 4), c + i);
-        for (int64_t i = 0; i < d; i++) row[i] = from->mean[i]; /* mu + V diag(v)^(1/2) z */
-        for (int64_t j = 0; j < d; j++)
-            for (int64_t i = 0; i < d; i++) row[i] += from->basis[i * d + j] * sqrt(from->variance[j]) * c[j];
+    const rt__component *from = part(o, k);
+    for (int64_t i = 0; i < d; i++) row[i] = from->mean[i];
+    for (int64_t j = 0; j < d; j++)
+        for (int64_t i = 0; i < d; i++) row[i] += from->basis[i * d + j] * sqrt(from->variance[j]) * z[j];
+}
+
+static const rt__oracle_kind normal = {true, answer, draw};
+
+rt_status rt_oracle_mixture(rt_oracle **oracle, int64_t n, int64_t d, const double *weights, const double *means, const double *covariances,
+                            const rt_process *process, const rt_prediction *prediction, rt_error *err)
+{
+    *oracle = NULL;
+    if (d < 1 || d > MAX_FEATURES) RT_RAISE(RT_E_INVALID, "%lld features; must be 1..%d", (long long)d, MAX_FEATURES);
+    if (n < 1 || n > MAX_COMPONENTS || n * d * d > MAX_NUMBERS)
+        RT_RAISE(RT_E_INVALID, "%lld components of %lld features; must be 1..%d with at most %d numbers in all covariances", (long long)n,
+                 (long long)d, MAX_COMPONENTS, MAX_NUMBERS);
+    RT_TRY(check_weights(n, weights, err));
+    for (int64_t k = 0; k < n; k++) {
+        rt_error why = {0};
+        rt_status status = check_covariance(d, means + k * d, covariances + k * d * d, &why);
+        if (status != RT_OK) RT_RAISE(status, "component %lld: %s", (long long)k, why.text);
     }
-    free(c);
+    rt_oracle *o = rt__oracle_new(&normal, n, d, process, prediction);
+    double *room = malloc((size_t)(n * (d * d + 2 * d)) * sizeof *room);
+    rt__component *components = calloc((size_t)n, sizeof *components);
+    if (!o || !room || !components) {
+        rt_oracle_free(o);
+        free(room);
+        free(components);
+        RT_RAISE(RT_E_MEMORY, "out of memory for %lld covariances of %lldx%lld", (long long)n, (long long)d, (long long)d);
+    }
+    o->components = components;
+    o->numbers = room;
+    rt_status status = RT_OK;
+    for (int64_t k = 0; k < n && status == RT_OK; k++, room += d * d + 2 * d) {
+        components[k] = (rt__component){.weight = weights[k], .mean = room, .variance = room + d, .basis = room + 2 * d};
+        memcpy(components[k].mean, means + k * d, (size_t)d * sizeof *means);
+        memcpy(components[k].basis, covariances + k * d * d, (size_t)(d * d) * sizeof *covariances);
+        rt_error why = {0};
+        status = decompose(d, &components[k], &why);
+        if (status != RT_OK) rt_error_set(err, status, "component %lld: %s", (long long)k, why.text);
+    }
+    if (status != RT_OK) {
+        rt_oracle_free(o);
+        return status;
+    }
+    *oracle = o;
     return RT_OK;
 }
 
-/* ---- as a network */
-
-/* What it returns as each prediction, from the posterior mean and d = x - alpha mu: E[eps | x] = beta S^-1 d. */
-static void as_x0(int64_t n, double alpha, double beta, const double *mean, const double *score_, double *out)
+rt_status rt_oracle_gaussian(rt_oracle **oracle, int64_t d, const double *mean, const double *covariance, const rt_process *process,
+                             const rt_prediction *prediction, rt_error *err)
 {
-    (void)alpha, (void)beta, (void)score_;
-    memcpy(out, mean, (size_t)n * sizeof *out);
-}
-
-static void as_epsilon(int64_t n, double alpha, double beta, const double *mean, const double *score_, double *out)
-{
-    (void)alpha, (void)mean;
-    for (int64_t i = 0; i < n; i++) out[i] = -beta * score_[i];
-}
-
-static void as_v(int64_t n, double alpha, double beta, const double *mean, const double *score_, double *out)
-{
-    for (int64_t i = 0; i < n; i++) out[i] = -beta * (alpha * score_[i] + mean[i]);
-}
-
-static void as_score(int64_t n, double alpha, double beta, const double *mean, const double *score_, double *out)
-{
-    (void)alpha, (void)beta, (void)mean;
-    memcpy(out, score_, (size_t)n * sizeof *out);
-}
-
-static void as_velocity(int64_t n, double alpha, double beta, const double *mean, const double *score_, double *out)
-{
-    (void)alpha;
-    for (int64_t i = 0; i < n; i++) out[i] = -beta * score_[i] - mean[i];
-}
-
-static const struct answer {
-    const char *prediction;
-    void (*fill)(int64_t n, double alpha, double beta, const double *mean, const double *score_, double *out);
-} answers[] = {{"x0", as_x0}, {"epsilon", as_epsilon}, {"v", as_v}, {"score", as_score}, {"velocity", as_velocity}};
-
-static rt_status eval(void *self, double t, double fed, int64_t n, const double *x, const int64_t *y, double *out, rt_error *err)
-{
-    (void)fed, (void)y;
-    const rt_oracle *o = self;
-    double alpha = rt_process_alpha(o->process, t), beta = rt_process_beta(o->process, t);
-    if (!(beta > 0)) RT_RAISE(RT_E_USAGE, "oracle: asked at time %g; must be above 0 and at most %g", t, rt_process_end(o->process));
-    int64_t count = n * o->features;
-    double *mean = malloc((size_t)(2 * count) * sizeof *mean);
-    if (!mean) RT_RAISE(RT_E_MEMORY, "out of memory for %lld rows", (long long)n);
-    rt_status status = rt_oracle_posterior_mean(o, alpha, beta, n, x, mean, err);
-    if (status == RT_OK) status = rt_oracle_score(o, alpha, beta, n, x, mean + count, err);
-    for (size_t i = 0; status == RT_OK && i < RT_COUNT(answers); i++)
-        if (!strcmp(answers[i].prediction, rt_prediction_name(o->prediction))) answers[i].fill(count, alpha, beta, mean, mean + count, out);
-    free(mean);
-    return status;
-}
-
-rt_field rt_oracle_field(const rt_oracle *o)
-{
-    return (rt_field){.self = (void *)(uintptr_t)o, .eval = eval, .prediction = o->prediction, .features = o->features, .null_class = -1};
+    return rt_oracle_mixture(oracle, 1, d, &(double){1}, mean, covariance, process, prediction, err);
 }

@@ -88,6 +88,7 @@ rt_status rt__model_field(rt_model *m, int64_t rows, rt_field *field, rt_error *
 {
     if (m->oracle) {
         *field = rt_oracle_field(m->oracle);
+        field->null_class = m->info.null_class;
         return RT_OK;
     }
     rt__evaluator *e;

@@ -103,16 +103,23 @@ static void describe_process(rt_model *m)
     if (m->prediction) snprintf(i->prediction, sizeof i->prediction, "%s", rt_prediction_name(m->prediction));
 }
 
-static rt_status open_oracle(rt_model *m, const char *path, rt_error *err)
+static rt_status open_oracle(rt_model *m, const rt_model_spec *spec, const char *path, rt_error *err)
 {
-    RT_TRY(rt_oracle_open(&m->oracle, path, err));
+    const rt_oracle_options options = {
+        .read = rt_oracle_read_data, .scheduler = spec->scheduler, .float32 = true, .threads = spec->threads};
+    RT_TRY(rt_oracle_open_with(&m->oracle, path, &options, err));
     m->process = rt_oracle_process(m->oracle);
     m->prediction = rt_oracle_prediction(m->oracle);
+    m->scheduler = (rt_scheduler *)(uintptr_t)rt_oracle_scheduler(m->oracle);
     rt_model_info *i = &m->info;
     snprintf(i->chosen, sizeof i->chosen, "%s", path);
     snprintf(i->network, sizeof i->network, "oracle");
-    i->rank = 1;
-    i->shape[0] = i->features = i->outputs = rt_oracle_features(m->oracle);
+    if (m->scheduler) snprintf(i->scheduler, sizeof i->scheduler, "%s", rt_scheduler_get_config(m->scheduler)->class_name);
+    i->rank = rt_oracle_shape(m->oracle, i->shape, &i->low, &i->high);
+    i->features = i->outputs = rt_oracle_features(m->oracle);
+    if (rt_oracle_classes(m->oracle) == 0) return RT_OK;
+    i->null_class = rt_oracle_classes(m->oracle);
+    i->classes = i->null_class + 1;
     return RT_OK;
 }
 
@@ -163,7 +170,7 @@ static rt_status assemble(rt_model *m, const rt_model_spec *spec, rt_error *err)
     m->info.low = -1;
     m->info.high = 1;
     if (strncmp(spec->path, oracle, sizeof oracle - 1) == 0) {
-        RT_TRY(open_oracle(m, spec->path + sizeof oracle - 1, err));
+        RT_TRY(open_oracle(m, spec, spec->path + sizeof oracle - 1, err));
     } else {
         RT_TRY(find_parts(spec->path, &p, err));
         RT_TRY(open_network(m, &p, spec->weights, err));
@@ -203,7 +210,7 @@ void rt_model_free(rt_model *m)
     rt__evaluator_free(m->evaluator);
     rt_params_free(m->params);
     rt_net_free(m->net);
-    rt_scheduler_free(m->scheduler);
+    if (!m->oracle) rt_scheduler_free(m->scheduler);
     rt_oracle_free(m->oracle);
     free(m);
 }

@@ -18,7 +18,7 @@ typedef struct rt__evaluator {
 
 struct rt_model {
     rt_model_info info;
-    rt_scheduler *scheduler;   /* NULL: none */
+    rt_scheduler *scheduler;   /* NULL: none; an oracle's belongs to it */
     const rt_process *process; /* the scheduler's or the oracle's; NULL: none */
     const rt_prediction *prediction;
     rt_oracle *oracle; /* instead of a network */

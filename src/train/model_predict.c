@@ -29,20 +29,22 @@ static rt_status run_network(rt_model *m, int64_t n, const float *x, const doubl
     return RT_OK;
 }
 
-/* An oracle is asked sample by sample, since each may have its own time. */
-static rt_status run_oracle(rt_model *m, int64_t n, const float *x, const double *t, float *out, rt_error *err)
+/* An oracle is asked for the samples of one time together: its work is shared by them. */
+static rt_status run_oracle(rt_model *m, int64_t n, const float *x, const double *t, const int64_t *y, float *out, rt_error *err)
 {
     rt_field f = rt_oracle_field(m->oracle);
     int64_t d = f.features;
-    double *row = malloc((size_t)(2 * d) * sizeof *row);
-    if (!row) RT_RAISE(RT_E_MEMORY, "out of memory for a sample");
+    double *in = malloc((size_t)(2 * n * d) * sizeof *in), *results = in + n * d;
+    if (!in) RT_RAISE(RT_E_MEMORY, "out of memory for %lld samples", (long long)n);
+    for (int64_t i = 0; i < n * d; i++) in[i] = (double)x[i];
     rt_status status = RT_OK;
-    for (int64_t j = 0; j < n && status == RT_OK; j++) {
-        for (int64_t i = 0; i < d; i++) row[i] = (double)x[j * d + i];
-        status = f.eval(f.self, rt_process_from_network_time(m->process, t[j]), t[j], 1, row, NULL, row + d, err);
-        for (int64_t i = 0; i < d; i++) out[j * d + i] = (float)row[d + i];
+    for (int64_t j = 0, end; j < n && status == RT_OK; j = end) {
+        for (end = j + 1; end < n && t[end] == t[j];) end++;
+        status = f.eval(f.self, rt_process_from_network_time(m->process, t[j]), t[j], end - j, in + j * d,
+                        y && m->info.classes ? y + j : NULL, results + j * d, err);
     }
-    free(row);
+    for (int64_t i = 0; i < n * d && status == RT_OK; i++) out[i] = (float)results[i];
+    free(in);
     return status;
 }
 
@@ -86,7 +88,7 @@ rt_status rt_model_predict(rt_model *m, const char *as, int64_t n, const float *
                  (long long)i->features);
     RT_TRY(check_classes(m, n, y, err));
     if (m->oracle)
-        RT_TRY(run_oracle(m, n, x, t, out, err));
+        RT_TRY(run_oracle(m, n, x, t, y, out, err));
     else
         RT_TRY(run_network(m, n, x, t, y, out, err));
     return to && to != m->prediction ? convert(m, to, n, x, t, out, err) : RT_OK;
