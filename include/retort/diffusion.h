@@ -310,7 +310,7 @@ typedef struct rt_oracle_samples {
     float *x;
     int64_t *labels;
 } rt_oracle_samples;
-/* Reads `data`, named in an oracle's file in `folder`: model.h has one that reads what --data reads. */
+/* Reads `data`, named in an oracle's file in `folder`; RT_E_INVALID if it is not there. model.h has one that reads what --data reads. */
 typedef rt_status (*rt_oracle_reader)(const char *folder, const char *data, rt_oracle_samples *samples, rt_error *err);
 
 typedef struct rt_oracle_options {

@@ -29,7 +29,11 @@ rt_status rt__json_parse(json_t **root, const char *name, const char *text, size
     if (values > most) RT_RAISE(RT_E_INVALID, "%s: JSON of %zu values; must be at most %zu: split it", name, values, most);
     errno = 0;
     *root = json_loadb(text, size, JSON_REJECT_DUPLICATES, &why);
+    if (errno == ENOMEM) { /* jansson does not tell: it may go on without a letter of a string */
+        json_decref(*root);
+        *root = NULL;
+        RT_RAISE(RT_E_MEMORY, "%s: out of memory for JSON of %zu bytes", name, size);
+    }
     if (*root) return RT_OK;
-    if (errno == ENOMEM) RT_RAISE(RT_E_MEMORY, "%s: out of memory for JSON of %zu bytes", name, size); /* jansson does not tell */
     RT_RAISE(RT_E_INVALID, "%s: not JSON: line %d: %.160s; must be JSON: write it anew or fetch it again", name, why.line, why.text);
 }

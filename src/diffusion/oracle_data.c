@@ -81,10 +81,15 @@ static bool weigh(const batch *b, share *s, int64_t row, int count, double *l)
     return true;
 }
 
-/* Samples from .. to - 1 of the order. columns and block: room for BLOCK samples each. */
-static void see(const batch *b, share *s, int64_t from, int64_t to, double *columns, double *block)
+/* Share i of n. panels: room for BLOCK samples as columns and as rows. */
+static void see(const batch *b, share *s, int64_t i, int64_t n, double *panels)
 {
-    int64_t d = b->o->features;
+    const int64_t d = b->o->features, blocks = (b->o->n + BLOCK - 1) / BLOCK, from = blocks * i / n * BLOCK,
+                  end = blocks * (i + 1) / n * BLOCK, to = end < b->o->n ? end : b->o->n;
+    double *columns = panels, *block = panels + BLOCK * b->width;
+    memset(panels, 0, (size_t)(2 * BLOCK * b->width) * sizeof *panels); /* what is beyond the features stays 0 */
+    memset(s->mean, 0, (size_t)(b->groups * ROWS * b->width) * sizeof *s->mean);
+    for (int r = 0; r < BATCH; r++) s->top[r] = -INFINITY, s->sum[r] = 0;
     for (int64_t first = from; first < to; first += BLOCK) {
         int count = to - first < BLOCK ? (int)(to - first) : BLOCK;
         const float *sample[BLOCK];
@@ -162,16 +167,13 @@ static rt_status answer(const rt_oracle *o, double alpha, double beta, int64_t n
                    .wants_mean = mean || score};
         b.groups = (b.n + ROWS - 1) / ROWS;
         pack(&b);
+        double *means = room + of_batch, *panels = means + (size_t)n_shares * of_share;
+        for (int i = 0; i < n_shares; i++) shares[i].mean = means + (size_t)i * of_share;
+        if (threads == 1) /* the parallel loop ends the program when memory is out */
+            for (int i = 0; i < n_shares; i++) see(&b, &shares[i], i, n_shares, panels);
+        else {
 #pragma omp parallel for num_threads(threads) schedule(dynamic)
-        for (int i = 0; i < n_shares; i++) {
-            share *s = &shares[i];
-            double *panels = room + of_batch + (size_t)n_shares * of_share + (size_t)omp_get_thread_num() * of_thread;
-            s->mean = room + of_batch + (size_t)i * of_share;
-            memset(s->mean, 0, of_share * sizeof *s->mean);
-            memset(panels, 0, of_thread * sizeof *panels); /* what is beyond the features stays 0 */
-            for (int r = 0; r < BATCH; r++) s->top[r] = -INFINITY, s->sum[r] = 0;
-            int64_t to = blocks * (i + 1) / n_shares * BLOCK;
-            see(&b, s, blocks * i / n_shares * BLOCK, to < o->n ? to : o->n, panels, panels + BLOCK * width);
+            for (int i = 0; i < n_shares; i++) see(&b, &shares[i], i, n_shares, panels + (size_t)omp_get_thread_num() * of_thread);
         }
         merge(&b, shares, n_shares, mean ? mean + at * d : NULL, score ? score + at * d : NULL, log_p ? log_p + at : NULL);
     }

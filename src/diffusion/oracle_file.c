@@ -2,6 +2,7 @@
 #include "diffusion/oracle.h"
 #include "diffusion/scheduler.h"
 
+#include "base/files.h"
 #include "base/internal.h"
 
 #include <stdio.h>
@@ -129,7 +130,8 @@ static rt_status read_scheduler(const source *from, const json_t *value, rt_sche
         RT_RAISE(RT_E_INVALID, "field 'scheduler' is a path of more than %zu bytes", sizeof path);
     rt_error why = {0};
     rt_status status = rt_scheduler_config_read(config, path, &why);
-    if (status != RT_OK) RT_RAISE(status == RT_E_IO ? RT_E_INVALID : status, "field 'scheduler' is \"%s\": %s", name, why.text);
+    if (status == RT_E_IO && !rt__file_exists(path)) status = RT_E_INVALID;
+    if (status != RT_OK) RT_RAISE(status, "field 'scheduler' is \"%s\": %s", name, why.text);
     return RT_OK;
 }
 
@@ -261,8 +263,7 @@ static rt_status read_samples(const source *from, const json_t *root, rt_oracle_
     if (!from->options->read) RT_RAISE(RT_E_INVALID, "field 'kind' is \"data\", but nothing here reads data; rt_model_open does");
     rt_error why = {0};
     rt_status status = from->options->read(from->folder, json_string_value(data), s, &why);
-    if (status != RT_OK)
-        RT_RAISE(status == RT_E_MEMORY ? status : RT_E_INVALID, "field 'data' is \"%s\": %s", json_string_value(data), why.text);
+    if (status != RT_OK) RT_RAISE(status, "field 'data' is \"%s\": %s", json_string_value(data), why.text);
     if (json_is_true(classes) && !s->labels)
         RT_RAISE(RT_E_INVALID, "field 'classes' is true, but \"%s\" has no labels; leave it out", json_string_value(data));
     if (json_is_false(classes)) free(s->labels), s->labels = NULL;

@@ -35,8 +35,8 @@ static rt_status decompose(int64_t d, rt__component *c, rt_error *err)
 {
     int info = LAPACKE_dsyevd(LAPACK_ROW_MAJOR, 'V', 'U', (int)d, c->basis, (int)d, c->variance);
     if (info)
-        RT_RAISE(info == LAPACK_WORK_MEMORY_ERROR ? RT_E_MEMORY : RT_E_INTERNAL, "dsyevd of a %lldx%lld covariance: info %d", (long long)d,
-                 (long long)d, info);
+        RT_RAISE(info == LAPACK_WORK_MEMORY_ERROR || info == LAPACK_TRANSPOSE_MEMORY_ERROR ? RT_E_MEMORY : RT_E_INTERNAL,
+                 "dsyevd of a %lldx%lld covariance: info %d", (long long)d, (long long)d, info);
     if (!(c->variance[0] > 0))
         RT_RAISE(RT_E_INVALID, "the covariance is not positive definite: its smallest eigenvalue is %g; must be positive", c->variance[0]);
     return RT_OK;

@@ -1,4 +1,5 @@
 /* oracle_samples.c -- the data set behind an oracle of kind `data`. */
+#include "base/files.h"
 #include "base/internal.h"
 #include "retort/data.h"
 #include "retort/model.h"
@@ -14,7 +15,9 @@ static rt_status open_beside(rt_dataset **set, const char *folder, const char *d
     bool own = *data == '/' || strncmp(data, "toy:", 4) == 0;
     int n = snprintf(path, sizeof path, "%s%s%s", own ? "" : folder, own ? "" : "/", data);
     if (n < 0 || (size_t)n >= sizeof path) RT_RAISE(RT_E_INVALID, "a path of more than %zu bytes", sizeof path - 1);
-    return rt_dataset_open(set, path, err);
+    rt_status status = rt_dataset_open(set, path, err);
+    if (status == RT_E_IO && !rt__file_exists(path)) RT_RAISE(RT_E_INVALID, "%s: there is no such file or folder", path);
+    return status;
 }
 
 rt_status rt_oracle_read_data(const char *folder, const char *data, rt_oracle_samples *s, rt_error *err)
