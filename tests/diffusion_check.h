@@ -52,6 +52,8 @@ static inline rt_process *some_process(int i)
     case 7: spec.name = "flow", spec.shift = 3; return make_process(&spec);
     case 8: return named_process("sub-vp");
     case 9: return named_process("trig");
+    case 10: return named_process("ve");
+    case 11: return named_process("edm");
     default: return NULL;
     }
 }

@@ -12,7 +12,8 @@
  *
  * Times. A discrete process (T timesteps) has the times i = 0, 1, ..., T, a continuous one the times 0..1. Time 0 is data on every process: alpha 1,
  * beta 0, whatever table or formula says; noise is at rt_process_end (T or 1). Time i >= 1 is diffusers' timestep i - 1: alpha_i^2 =
- * alphas_cumprod[i - 1], and a network is fed i - 1. A continuous process feeds its network `timesteps` (1000) times t, flow matching 1000 beta_t.
+ * alphas_cumprod[i - 1], and a network is fed i - 1. A continuous process feeds its network `timesteps` (1000) times t, flow matching 1000 beta_t,
+ * ve and edm 1000 log(sigma)/4: with `timesteps` 1 that is EDM's c_noise.
  * Networks, scores and epsilon are never asked for at time 0. Sampling goes from s down to t < s.
  *
  * Lifetimes: rt_process, rt_scheduler and rt_oracle are immutable once made and may be shared by threads; rows are constants. */
@@ -26,7 +27,7 @@
 extern "C" {
 #endif
 
-/* ---- processes: ddpm, vp-linear, vp-cosine, sub-vp, flow, trig ------------------------------------------------------------------------------------- */
+/* ---- processes: ddpm, vp-linear, vp-cosine, sub-vp, ve, edm, flow, trig ---------------------------------------------------------------------------- */
 
 typedef struct rt_process rt_process;
 
@@ -41,10 +42,11 @@ typedef struct rt_process_spec {
     bool float32;                    /* ddpm: the table as diffusers holds it: float32 betas and 1 - beta, product rounded to float32 */
     double rate_min, rate_max;       /* vp-linear, sub-vp: beta(t) of the SDE runs from rate_min to rate_max */
     double log_snr_min, log_snr_max; /* vp-cosine: bounds, reached at t = 1 and t -> 0 by an affine remap of t */
+    double sigma_min, sigma_max;     /* ve: sigma at t -> 0 and at t = 1; edm: of the last step of a grid, and at t = 1 */
     double shift;                    /* flow: beta_t = shift t / (1 + (shift - 1) t) */
 } rt_process_spec;
 
-/* The defaults: ddpm with T = 1000 and linear betas 1e-4..0.02, rates 0.1..20, log-SNR -20..20, shift 1. */
+/* The defaults: ddpm with T = 1000 and linear betas 1e-4..0.02, rates 0.1..20, log-SNR -20..20, sigma 0.002..80, shift 1. */
 rt_process_spec rt_process_defaults(const char *name);
 rt_status rt_process_new(rt_process **process, const rt_process_spec *spec, rt_error *err);
 void rt_process_free(rt_process *process);
@@ -53,7 +55,8 @@ bool rt_process_describe(int i, rt_row_text *row);
 const char *rt_process_name(const rt_process *p);
 int rt_process_discrete_steps(const rt_process *p); /* T, or 0 of a continuous process */
 double rt_process_end(const rt_process *p);         /* the noisiest time: T or 1 */
-double rt_process_noise_scale(const rt_process *p); /* what unit noise is multiplied by to start sampling: 1 on every row so far */
+double rt_process_noise_scale(
+    const rt_process *p); /* what unit noise is multiplied by to start sampling: sigma_max of ve and edm, else 1 */
 
 /* Functions of time; NaN outside the process. Between whole times a discrete process turns its angle atan(beta/alpha) evenly, so that
  * alpha^2 + beta^2 = 1 throughout; its derivatives at a whole time are those of the interval before it. Derivatives are per unit of time. */

@@ -27,14 +27,15 @@ typedef struct rt__process_row {
 
 struct rt_process {
     const rt__process_row *row;
-    rt_process_spec spec; /* pointers in it are not kept */
-    double end;
+    rt_process_spec spec;         /* pointers in it are not kept */
+    double end, unit;             /* the noisiest time; the least noisy one that grids visit */
+    double noise_scale;           /* of the state that sampling starts from */
     double a, b;                  /* vp-cosine: the angle is a t + b */
     double *alpha, *beta, *angle; /* discrete: [T + 1] each, one block that starts at alpha */
 };
 
 extern const rt__process_row rt__process_ddpm, rt__process_vp_linear, rt__process_sub_vp, rt__process_vp_cosine, rt__process_trig,
-    rt__process_flow;
+    rt__process_ve, rt__process_edm, rt__process_flow;
 
 /* ---- solvers */
 

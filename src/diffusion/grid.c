@@ -84,7 +84,7 @@ rt_status rt_grid_build(const char *name, const rt_process *p, int steps, double
     if (index < 0) return RT_E_USAGE;
     RT_TRY(check_steps(p, steps, err));
     int T = rt_process_discrete_steps(p);
-    span s = {p, rt_process_end(p), T ? 1 : 1 / (double)p->spec.timesteps};
+    span s = {p, p->end, p->unit};
     times[steps] = 0;
     for (int k = steps - 1; k >= 0; k--) {
         double t = rows[index].at(&s, steps, k);

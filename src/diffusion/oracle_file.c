@@ -79,6 +79,8 @@ static const struct key {
     {"rate_max", REAL, offsetof(rt_process_spec, rate_max)},
     {"log_snr_min", REAL, offsetof(rt_process_spec, log_snr_min)},
     {"log_snr_max", REAL, offsetof(rt_process_spec, log_snr_max)},
+    {"sigma_min", REAL, offsetof(rt_process_spec, sigma_min)},
+    {"sigma_max", REAL, offsetof(rt_process_spec, sigma_max)},
     {"shift", REAL, offsetof(rt_process_spec, shift)},
 };
 

@@ -7,8 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const rt__process_row *const rows[] = {&rt__process_ddpm,   &rt__process_vp_linear, &rt__process_vp_cosine,
-                                              &rt__process_sub_vp, &rt__process_flow,      &rt__process_trig};
+static const rt__process_row *const rows[] = {&rt__process_ddpm, &rt__process_vp_linear, &rt__process_vp_cosine, &rt__process_sub_vp,
+                                              &rt__process_ve,   &rt__process_edm,       &rt__process_flow,      &rt__process_trig};
 
 int rt__row_index(const char *kind, const char *name, const void *table, size_t n, size_t size, rt_error *err)
 {
@@ -36,6 +36,8 @@ rt_process_spec rt_process_defaults(const char *name)
                              .rate_max = 20,
                              .log_snr_min = -20,
                              .log_snr_max = 20,
+                             .sigma_min = 0.002,
+                             .sigma_max = 80,
                              .shift = 1};
 }
 
@@ -53,6 +55,8 @@ rt_status rt_process_new(rt_process **process, const rt_process_spec *spec, rt_e
     p->row = rows[index];
     p->spec = *spec;
     p->end = p->row->discrete ? (double)spec->timesteps : 1;
+    p->unit = p->row->discrete ? 1 : 1 / (double)spec->timesteps;
+    p->noise_scale = 1;
     rt_status status = p->row->prepare(p, err);
     p->spec.name = p->row->name;
     p->spec.betas = NULL;
@@ -82,12 +86,7 @@ bool rt_process_describe(int i, rt_row_text *row)
 const char *rt_process_name(const rt_process *p) { return p->row->name; }
 int rt_process_discrete_steps(const rt_process *p) { return p->row->discrete ? (int)p->spec.timesteps : 0; }
 double rt_process_end(const rt_process *p) { return p->end; }
-
-double rt_process_noise_scale(const rt_process *p)
-{
-    (void)p;
-    return 1;
-}
+double rt_process_noise_scale(const rt_process *p) { return p->noise_scale; }
 
 static bool inside(const rt_process *p, double t) { return t >= 0 && t <= p->end; }
 

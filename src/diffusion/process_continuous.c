@@ -165,3 +165,63 @@ const rt__process_row rt__process_flow = {
     .fed = flow_fed,
     .unfed = flow_unfed,
 };
+
+/* ---- ve, edm: data plus noise of standard deviation sigma, alpha 1 throughout; both are fed EDM's c_noise, log(sigma)/4, times `timesteps` */
+
+static rt_status sigma_prepare(rt_process *p, rt_error *err)
+{
+    double low = p->spec.sigma_min, high = p->spec.sigma_max;
+    if (!(low >= 1e-9) || !(high > low) || !(high <= 1e9))
+        RT_RAISE(RT_E_INVALID, "%s: sigma %g..%g; must be 1e-9 <= sigma_min < sigma_max <= 1e9", p->row->name, low, high);
+    p->noise_scale = high;
+    return RT_OK;
+}
+
+static double log_range(const rt_process *p) { return log(p->spec.sigma_max / p->spec.sigma_min); }
+
+static rt__point ve_at(const rt_process *p, double t)
+{
+    double sigma = t == 1 ? p->spec.sigma_max : p->spec.sigma_min * exp(t * log_range(p));
+    return (rt__point){1, sigma, 0, log_range(p) * sigma};
+}
+
+static double ve_of_log(const rt_process *p, double log_sigma) { return (log_sigma - log(p->spec.sigma_min)) / log_range(p); }
+static double ve_time(const rt_process *p, double lambda) { return ve_of_log(p, -lambda / 2); }
+static double ve_fed(const rt_process *p, double t) { return (double)p->spec.timesteps * log(ve_at(p, t).beta) / 4; }
+static double ve_unfed(const rt_process *p, double fed) { return ve_of_log(p, 4 * fed / (double)p->spec.timesteps); }
+
+const rt__process_row rt__process_ve = {
+    .name = "ve",
+    .source = "Song et al. 2021 (VE SDE)",
+    .formula = "alpha = 1, beta = sigma = sigma_min (sigma_max/sigma_min)^t",
+    .prepare = sigma_prepare,
+    .at = ve_at,
+    .time = ve_time,
+    .fed = ve_fed,
+    .unfed = ve_unfed,
+};
+
+/* Grids end at sigma_min. */
+static rt_status edm_prepare(rt_process *p, rt_error *err)
+{
+    RT_TRY(sigma_prepare(p, err));
+    p->unit = p->spec.sigma_min / p->spec.sigma_max;
+    return RT_OK;
+}
+
+static rt__point edm_at(const rt_process *p, double t) { return (rt__point){1, p->spec.sigma_max * t, 0, p->spec.sigma_max}; }
+
+static double edm_time(const rt_process *p, double lambda) { return exp(-lambda / 2) / p->spec.sigma_max; }
+static double edm_fed(const rt_process *p, double t) { return (double)p->spec.timesteps * log(p->spec.sigma_max * t) / 4; }
+static double edm_unfed(const rt_process *p, double fed) { return exp(4 * fed / (double)p->spec.timesteps) / p->spec.sigma_max; }
+
+const rt__process_row rt__process_edm = {
+    .name = "edm",
+    .source = "Karras et al. 2022",
+    .formula = "alpha = 1, beta = sigma = sigma_max t; grids end at sigma_min",
+    .prepare = edm_prepare,
+    .at = edm_at,
+    .time = edm_time,
+    .fed = edm_fed,
+    .unfed = edm_unfed,
+};

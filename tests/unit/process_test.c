@@ -48,8 +48,59 @@ static void time_zero_is_data(void **state)
     for (int i = 0; (p = some_process(i)); i++) {
         double end = rt_process_end(p), lambda = rt_process_log_snr(p, 0);
         assert_true(rt_process_alpha(p, 0) == 1 && rt_process_beta(p, 0) == 0 && isinf(lambda) && lambda > 0);
-        assert_true(rt_process_beta(p, end) > 0.99 && rt_process_noise_scale(p) == 1);
+        bool grows = !strcmp(rt_process_name(p), "ve") || !strcmp(rt_process_name(p), "edm");
+        assert_true(rt_process_beta(p, end) > 0.99 && rt_process_noise_scale(p) == (grows ? rt_process_beta(p, end) : 1));
         assert_true(isnan(rt_process_alpha(p, -1e-9)) && isnan(rt_process_beta(p, end * 1.001)) && isnan(rt_process_alpha(p, NAN)));
+        rt_process_free(p);
+    }
+}
+
+/* (1.1)-(1.3) on data N(mu, sigma^2), whose marginals N(m, v), scores and posterior means are formulas of alpha and beta. */
+static void forward_process(void **state)
+{
+    (void)state;
+    static const char *const predictions[] = {"x0", "epsilon", "v", "score", "velocity"};
+    static const double nodes[5] = {-0.9061798459386640, -0.5384693101056831, 0, 0.5384693101056831, 0.9061798459386640},
+                        weights[5] = {0.2369268850561891, 0.4786286704993665, 0.5688888888888889, 0.4786286704993665, 0.2369268850561891};
+    const double mu = 0.7, sigma = 0.6, variance = sigma * sigma;
+    rt_process *p;
+    for (int i = 0; (p = some_process(i)); i++) {
+        int T = rt_process_discrete_steps(p), cells = T ? T : 400;
+        double unit = rt_process_end(p) / cells;
+        /* the SDE with f and g from one time to another: log alpha grows by the integral of f, (beta/alpha)^2 by that of g^2/alpha^2 */
+        double f = 0, g2 = 0, begin = floor(cells * 0.1) * unit;
+        for (int k = (int)(cells * 0.1); k < (int)(cells * 0.95); k++) {
+            for (int j = 0; j < 5; j++) {
+                double t = (k + (1 + nodes[j]) / 2) * unit, w = weights[j] * unit / 2, alpha = rt_process_alpha(p, t);
+                f += w * rt_process_drift(p, t);
+                g2 += w * rt_process_diffusion2(p, t) / (alpha * alpha);
+            }
+            double t = (k + 1) * unit, alpha = rt_process_alpha(p, t), beta = rt_process_beta(p, t);
+            double first = rt_process_alpha(p, begin), ratio = rt_process_beta(p, begin) / first, noise = g2 + ratio * ratio;
+            CHECK_NEAR(f, log(alpha / first), TOL_KERNEL, "%s, log alpha at %g", rt_process_name(p), t);
+            CHECK_NEAR(noise, beta * beta / (alpha * alpha), TOL_KERNEL * noise, "%s, noise at %g", rt_process_name(p), t);
+        }
+        for (int k = 1; k < 20; k++) {
+            double t = rt_process_end(p) * k / 20, alpha, beta;
+            if (T) t = fmax(1, floor(t));
+            alpha = rt_process_alpha(p, t), beta = rt_process_beta(p, t);
+            double m = alpha * mu, v = alpha * alpha * variance + beta * beta, x = m + 1.3 * sqrt(v), out;
+            double score = -(x - m) / v, x0 = mu + alpha * variance / v * (x - m), eps = -beta * score;
+            CHECK_NEAR((x + beta * beta * score) / alpha, x0, TOL_TWEEDIE * (1 + fabs(x)) / alpha, "(1.2) at %g", t);
+            CHECK_NEAR((x - beta * eps) / alpha, x0, TOL_TWEEDIE * (1 + fabs(x)) / alpha, "(1.3) at %g", t);
+            const double want[] = {x0, eps, alpha * eps - beta * x0, score, eps - x0};
+            for (int r = 0; r < 5; r++) {
+                rt_oracle *o = NULL;
+                CHECK_OK(rt_oracle_gaussian(&o, 1, &mu, &variance, p, rt_prediction_find(predictions[r], NULL), &err));
+                rt_field field = rt_oracle_field(o);
+                CHECK_OK(field.eval(field.self, t, 1, &x, NULL, &out, &err));
+                double scale = r == 3 ? 1 / beta : 1 + beta;
+                CHECK_NEAR(out, want[r], TOL_TWEEDIE * scale, "%s: %s at %g", rt_process_name(p), predictions[r], t);
+                CHECK_OK(rt_prediction_split(field.prediction, 1, &out, &x, alpha, beta, &out, NULL, &err));
+                CHECK_NEAR(out, x0, TOL_TWEEDIE * (1 + fabs(x)) / alpha, "%s: x0 from %s at %g", rt_process_name(p), predictions[r], t);
+                rt_oracle_free(o);
+            }
+        }
         rt_process_free(p);
     }
 }
@@ -105,6 +156,14 @@ static void closed_forms(void **state)
         CHECK_NEAR(rt_process_beta(trig, t) / rt_process_alpha(trig, t), ratio, 4 * TOL_CLOSED_FORM * (1 + ratio * ratio), "trig at %g", t);
     }
     assert_true(rt_process_alpha(trig, 1) == 0 && rt_process_beta(trig, 1) == 1);
+    rt_process *ve = named_process("ve"), *edm = named_process("edm");
+    for (int k = 1; k <= 64; k++) { /* Song et al.; Karras et al. */
+        double t = k / 64.0, sigma = 0.002 * pow(40000, t);
+        CHECK_NEAR(rt_process_beta(ve, t), sigma, TOL_CLOSED_FORM * sigma * 4, "ve at %g", t);
+        assert_true(rt_process_alpha(ve, t) == 1 && rt_process_alpha(edm, t) == 1 && rt_process_beta(edm, t) == 80 * t);
+    }
+    assert_true(rt_process_beta(ve, 1) == 80 && rt_process_beta(ve, 1e-12) > 0.00199 && rt_process_beta(edm, 1e-12) < 1e-10);
+    rt_process_free(ve), rt_process_free(edm);
     rt_process_free(sub), rt_process_free(trig);
     CHECK_NEAR(rt_process_log_snr(cosine, 1), -20, 1e-6, "vp-cosine ends");
     CHECK_NEAR(rt_process_log_snr(wide, 1), -9, 1e-11, "vp-cosine, bounded, ends");
@@ -178,6 +237,20 @@ static void network_times(void **state)
     CHECK_NEAR(rt_process_from_network_time(flow, 750), 0.5, 1e-15, "and back");
     assert_true(isnan(rt_process_network_time(cosine, 1.5)));
     rt_process_free(discrete), rt_process_free(cosine), rt_process_free(flow);
+    static const char *const rows[] = {"ve", "edm"};
+    for (int i = 0; i < 2; i++) { /* c_noise = log(sigma)/4 */
+        spec = rt_process_defaults(rows[i]);
+        spec.timesteps = 1;
+        rt_process *p = make_process(&spec), *q = named_process(rows[i]);
+        for (int k = 1; k <= 20; k++) {
+            double t = k / 20.0, c = log(rt_process_beta(p, t)) / 4;
+            CHECK_NEAR(rt_process_network_time(p, t), c, 1e-14, "%s is fed c_noise", rows[i]);
+            CHECK_NEAR(rt_process_network_time(q, t), 1000 * c, 1e-11, "%s, times 1000", rows[i]);
+            CHECK_NEAR(rt_process_from_network_time(q, 1000 * c), t, 1e-13, "%s and back", rows[i]);
+        }
+        assert_true(isnan(rt_process_from_network_time(p, 2)));
+        rt_process_free(p), rt_process_free(q);
+    }
 }
 
 static void refusals(void **state)
@@ -214,6 +287,12 @@ static void refusals(void **state)
     spec = rt_process_defaults("flow");
     spec.shift = NAN;
     CHECK_REFUSED(rt_process_new(&p, &spec, &err), RT_E_INVALID, "shift is nan");
+    spec = rt_process_defaults("ve");
+    spec.sigma_max = 0.001;
+    CHECK_REFUSED(rt_process_new(&p, &spec, &err), RT_E_INVALID, "ve: sigma 0.002..0.001");
+    spec = rt_process_defaults("edm");
+    spec.sigma_min = 0;
+    CHECK_REFUSED(rt_process_new(&p, &spec, &err), RT_E_INVALID, "edm: sigma 0..80");
     assert_null(p);
 
     p = named_process("ddpm");
@@ -236,16 +315,23 @@ static void the_table_can_be_listed(void **state)
         assert_true(*row.source && *row.text);
         rt_process_free(p);
     }
-    assert_int_equal(n, 6);
+    assert_int_equal(n, 8);
     assert_false(rt_process_describe(-1, &row));
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(identities_hold), cmocka_unit_test(time_zero_is_data), cmocka_unit_test(log_snr_has_an_inverse),
-        cmocka_unit_test(closed_forms),    cmocka_unit_test(schedules_of_beta), cmocka_unit_test(zero_snr),
-        cmocka_unit_test(network_times),   cmocka_unit_test(refusals),          cmocka_unit_test(the_table_can_be_listed),
+        cmocka_unit_test(identities_hold),
+        cmocka_unit_test(time_zero_is_data),
+        cmocka_unit_test(log_snr_has_an_inverse),
+        cmocka_unit_test(closed_forms),
+        cmocka_unit_test(schedules_of_beta),
+        cmocka_unit_test(zero_snr),
+        cmocka_unit_test(forward_process),
+        cmocka_unit_test(network_times),
+        cmocka_unit_test(refusals),
+        cmocka_unit_test(the_table_can_be_listed),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -12,7 +12,7 @@ static void steps_compose(void **state)
     rt_process *p;
     uint64_t seed = 5;
     for (int i = 0; (p = some_process(i)); i++) {
-        double end = rt_process_end(p), unit = rt_process_discrete_steps(p) ? 1 : 0.01;
+        double end = rt_process_end(p), unit = rt_process_discrete_steps(p) ? 1 : 0.01, scale = rt_process_noise_scale(p);
         for (int k = 0; k < 200; k++) {
             double a = fabs(wobble(&seed)) * end, b = fabs(wobble(&seed)) * end, s = fmax(a, b), t = fmin(a, b);
             if (k % 10 == 0) s = end;
@@ -23,11 +23,11 @@ static void steps_compose(void **state)
             double x = rt_process_alpha(p, s) * x0 + rt_process_beta(p, s) * eps;
             double want = rt_process_alpha(p, t) * x0 + rt_process_beta(p, t) * eps;
             CHECK_OK(rt_ddim_coefficients(p, s, t, &A, &C, &err));
-            CHECK_NEAR(A * x + C * x0, want, TOL_MAP, "%s, %g to %g", rt_process_name(p), s, t);
+            CHECK_NEAR(A * x + C * x0, want, TOL_MAP * scale, "%s, %g to %g", rt_process_name(p), s, t);
             CHECK_OK(rt_ddim_coefficients(p, s, u, &A, &C, &err));
             x = A * x + C * x0;
             CHECK_OK(rt_ddim_coefficients(p, u, t, &A, &C, &err));
-            CHECK_NEAR(A * x + C * x0, want, TOL_MAP, "%s, %g to %g to %g", rt_process_name(p), s, u, t);
+            CHECK_NEAR(A * x + C * x0, want, TOL_MAP * scale, "%s, %g to %g to %g", rt_process_name(p), s, u, t);
         }
         rt_process_free(p);
     }
