@@ -38,6 +38,7 @@ static const kind kinds[] = {
     {"grids", "which times a sampler visits", rt_grid_describe},
     {"predictions", "what a network's output means", rt_prediction_describe},
     {"weights", "what an error at a time counts in a loss", rt_weight_describe},
+    {"densities", "how often training draws a time", rt_density_describe},
     {"networks", "architectures, by the _class_name of their config.json", rt_net_kind_describe},
     {"metrics", "distances between samples and data", rt_measure_describe},
     {"datasets", "what --data reads", rt_dataset_list},

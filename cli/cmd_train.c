@@ -14,6 +14,7 @@ static const cli_option options[] = {
     {"objective", 0, "NAME", "method", "denoise", "denoise: a diffusion or flow model; classify: labels", methods},
     {"holdout", 0, "DATA", "data.holdout", NULL, "data that is only looked at: accuracy of a classifier", NULL},
     {"prediction", 0, "NAME", "diffusion.prediction", NULL, "what the network predicts: retort list predictions", NULL},
+    {"time-density", 0, "NAME", "train.time-density", NULL, "how often a time is drawn: retort list densities", NULL},
     {"process", 0, "NAME", "diffusion.process", NULL, "how data becomes noise: retort list processes", NULL},
     {0}};
 

@@ -33,6 +33,8 @@
 #define TOL_IDENTITY      1e-8   /* d alpha/dt = f alpha, d beta^2/dt = 2 f beta^2 + g^2: finite differences, relative to the larger term */
 #define TOL_KERNEL        1e-9   /* log alpha and (beta/alpha)^2 as integrals of f and of g^2/alpha^2, the latter relative */
 #define TOL_TWEEDIE       4e-15  /* (1.2), (1.3) on a Gaussian, times the terms that cancel */
+#define TOL_QUANTILE      1e-9   /* densities of t: distribution functions at the quantiles of their tables */
+#define TOL_KOLMOGOROV    1.95   /* Kolmogorov's distance of n draws, times sqrt n: exceeded once in a thousand times */
 #define TOL_CLOSED_FORM   1e-14  /* alpha, beta against another form of their formula */
 #define TOL_INVERSE_TIME  1e-9   /* time of a log-SNR, relative to the length of the process */
 #define TOL_CONDITION     8      /* conversions: units in the last place of the terms that cancel */

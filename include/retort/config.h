@@ -48,8 +48,9 @@ typedef struct rt_config {
         int64_t warmup;
         char optimiser[16]; /* adam, adamw or sgd */
         double beta1, beta2, eps, weight_decay, clip;
-        double ema;      /* 0: no average */
-        char weight[32]; /* a row of `retort list weights` */
+        double ema;            /* 0: no average */
+        char weight[32];       /* a row of `retort list weights` */
+        char time_density[32]; /* a row of `retort list densities` */
     } train;
 
     struct {

@@ -119,7 +119,7 @@ rt_status rt_ddim_coefficients(const rt_process *p, double s, double t, double *
 /* Lemma 2: x~ = P x_t + Q x_s, P = 1/C and Q = -A/C. */
 rt_status rt_ddim_target_coefficients(const rt_process *p, double s, double t, double *P, double *Q, rt_error *err);
 
-/* ---- weights: uniform, snr, truncated-snr, min-snr, edm, sigmoid, map -----------------------------------------------------------------
+/* ---- weights: uniform, uniform-x0 and so on for each prediction, snr, truncated-snr, min-snr, edm, sigmoid, map -------------------------
  * Factors of a squared x0-error at s, of a step s -> t where the row needs one (map: C^2 of (1.30), the rest ignore t). */
 
 typedef struct rt_weight rt_weight;
@@ -127,6 +127,24 @@ const rt_weight *rt_weight_find(const char *name, rt_error *err);
 bool rt_weight_describe(int i, rt_row_text *row);
 const char *rt_weight_name(const rt_weight *w);
 double rt_weight_at(const rt_weight *w, const rt_process *p, double s, double t);
+
+/* ---- densities: uniform, log-normal, logit-normal, log-snr, importance ----------------------------------------------------------------
+ * How often training draws a time. A discrete process has the times 1..T, time i with the probability of the interval (i - 1, i]; log-normal and
+ * log-snr live between the ends of a grid, log-SNR -20 and 20 at most, and on a discrete process take the nearest time. */
+
+enum { RT_DENSITY_MOST = 1 << 20 };
+
+typedef struct rt_density rt_density;
+const rt_density *rt_density_find(const char *name, rt_error *err);
+bool rt_density_describe(int i, rt_row_text *row);
+const char *rt_density_name(const rt_density *d);
+/* How many times rt_density_times wants: T for uniform times of a discrete process, else enough to tell the row's times apart. */
+int rt_density_count(const rt_density *d, const rt_process *p);
+/* n times, rising, at the quantiles (m + 1/2)/n: a draw is one of them, each as likely as the others. factor[m] is what the loss there is
+ * multiplied by: 1, except that importance divides by its density, so that the mean stays that over uniform times. `w` is the weight of the
+ * loss, for importance; the others ignore it. n is at most RT_DENSITY_MOST. */
+rt_status rt_density_times(const rt_density *d, const rt_process *p, const rt_weight *w, int n, double *times, double *factor,
+                           rt_error *err);
 
 /* ---- grids: uniform, trailing, leading, linspace, quadratic, karras, log-snr ----------------------------------------------------------
  * A grid of N steps is N + 1 times, noisy to clean, the last 0. On a discrete process all are whole. */

@@ -1,4 +1,7 @@
-/* weight.c -- weights of the squared error of x0, as functions of SNR = alpha^2/beta^2 at s and of C, the weight of x0 in a DDIM step s -> t. */
+/* weight.c -- weights of the squared error of x0 at s, where SNR = alpha^2/beta^2, and C is the weight of x0 in a DDIM step s -> t.
+ *
+ * At one x an error d of x0 is an error -alpha/beta d of eps, so that a prediction out = a x0 + b eps errs by (a - b alpha/beta) d: the rows that
+ * are uniform in a prediction. */
 #include "diffusion/diffusion_rows.h"
 
 #include "base/internal.h"
@@ -9,22 +12,36 @@
 #define EDM_SIGMA_DATA 0.5
 #define SIGMOID_BIAS   2.0
 
-static double uniform(double snr, double C) { return (void)snr, (void)C, 1; }
-static double signal_to_noise(double snr, double C) { return (void)C, snr; }
-static double truncated(double snr, double C) { return (void)C, fmax(snr, 1); }
-static double min_snr(double snr, double C) { return (void)C, fmin(snr, MIN_SNR_GAMMA); }
-static double edm(double snr, double C) { return (void)C, snr + 1 / (EDM_SIGMA_DATA * EDM_SIGMA_DATA); }
-static double sigmoid(double snr, double C) { return (void)C, snr / (1 + snr * exp(-SIGMOID_BIAS)); }
-static double map(double snr, double C) { return (void)snr, C * C; }
+typedef struct place {
+    double alpha, beta, snr, C;
+} place;
+
+static double square(double v) { return v * v; }
+
+static double uniform(place s) { return (void)s, 1; }
+static double epsilon(place s) { return s.snr; }
+static double v(place s) { return square((square(s.alpha) + square(s.beta)) / s.beta); }
+static double score(place s) { return s.snr / square(s.beta); }
+static double velocity(place s) { return square(1 + s.alpha / s.beta); }
+static double truncated(place s) { return fmax(s.snr, 1); }
+static double min_snr(place s) { return fmin(s.snr, MIN_SNR_GAMMA); }
+static double edm(place s) { return s.snr + 1 / square(EDM_SIGMA_DATA); }
+static double sigmoid(place s) { return s.snr / (1 + s.snr * exp(-SIGMOID_BIAS)); }
+static double map(place s) { return square(s.C); }
 
 struct rt_weight {
     const char *name, *source, *formula;
-    double (*at)(double snr, double C);
+    double (*at)(place s);
 };
 
 static const rt_weight rows[] = {
-    {"uniform", "x0 regression", "1", uniform},
-    {"snr", "Ho et al. 2020: epsilon regression", "SNR", signal_to_noise},
+    {"uniform", "regression of x0; of the network's own output in train", "1", uniform},
+    {"uniform-x0", "regression of x0", "1", uniform},
+    {"uniform-epsilon", "regression of epsilon", "SNR", epsilon},
+    {"uniform-v", "regression of v", "((alpha^2 + beta^2)/beta)^2: SNR + 1 where alpha^2 + beta^2 = 1", v},
+    {"uniform-score", "regression of the score", "SNR/beta^2", score},
+    {"uniform-velocity", "regression of the velocity", "(1 + alpha/beta)^2", velocity},
+    {"snr", "Ho et al. 2020: uniform-epsilon", "SNR", epsilon},
     {"truncated-snr", "Salimans & Ho 2022", "max(SNR, 1)", truncated},
     {"min-snr", "Hang et al. 2023", "min(SNR, 5)", min_snr},
     {"edm", "Karras et al. 2022, sigma_data 1/2", "SNR + 1/sigma_data^2", edm},
@@ -49,7 +66,7 @@ const char *rt_weight_name(const rt_weight *w) { return w->name; }
 
 double rt_weight_at(const rt_weight *w, const rt_process *p, double s, double t)
 {
-    double ratio = rt_process_alpha(p, s) / rt_process_beta(p, s), A = NAN, C = NAN;
+    double alpha = rt_process_alpha(p, s), beta = rt_process_beta(p, s), A = NAN, C = NAN;
     rt_ddim_coefficients(p, s, t, &A, &C, NULL);
-    return w->at(ratio * ratio, C);
+    return w->at((place){alpha, beta, square(alpha / beta), C});
 }

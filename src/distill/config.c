@@ -67,6 +67,7 @@ const rt_config_key rt_config_keys[] = {
     REAL("train.clip", train.clip, 0, 1e9, "1", "largest norm of the gradient; 0: none"),
     REAL("train.ema", train.ema, 0, 1, "0", "decay of the average of the weights; 0: no average"),
     TEXT("train.weight", train.weight, "truncated-snr", "row of `retort list weights`"),
+    TEXT("train.time-density", train.time_density, "uniform", "row of `retort list densities`: how often denoise draws a time"),
     LIST(RT_KEY_INTS, "pd.steps", pd.steps, pd.n_steps, 1, 1 << 20, "8,4,2,1", "steps of the students, each dividing the one before"),
     INT("pd.teacher-steps", pd.teacher_steps, 0, 1 << 20, "0", "steps of the first teacher; 0: twice the first student's"),
     TEXT("pd.starts", pd.starts, "student", "student or all: which k of (1.35) are drawn"),

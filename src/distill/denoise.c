@@ -4,15 +4,25 @@
 
 #include "base/internal.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { CONTINUOUS_TIMES = 4096 }; /* a continuous process is trained on so many equidistant times */
+/* `uniform` leaves the mean square of the network's own output as it is. */
+static bool own_output(const rt_distill *d) { return !strcmp(d->config->train.weight, "uniform"); }
+
+static const rt_weight *find_weight(const rt_distill *d, rt_error *err)
+{
+    char name[64];
+    snprintf(name, sizeof name, "uniform-%s", rt_prediction_name(d->student.prediction));
+    return rt_weight_find(own_output(d) ? name : d->config->train.weight, err);
+}
 
 static rt_status denoise_plan(rt_distill *d)
 {
+    rt_error *err = d->err;
     d->n_rounds = 1;
-    return RT_OK;
+    return find_weight(d, err) && rt_density_find(d->config->train.time_density, err) ? RT_OK : RT_E_USAGE;
 }
 
 static rt_status denoise_build(rt_distill *d)
@@ -20,18 +30,16 @@ static rt_status denoise_build(rt_distill *d)
     rt_error *err = d->err;
     rt_graph *g = d->graph;
     const rt_process *p = d->process;
-    const char *name = d->config->train.weight;
-    bool raw = !strcmp(name, "uniform"); /* mean square of the network's own output */
-    const rt_weight *weight = raw ? NULL : rt_weight_find(name, err);
-    if (!raw && !weight) return err->status;
-
-    /* times i = 1..T of a discrete process; the same many in (0,1] of a continuous one */
-    int T = rt_process_discrete_steps(p), n = T ? T : CONTINUOUS_TIMES;
+    bool raw = own_output(d), even = raw;
+    const rt_weight *weight = find_weight(d, err);
+    const rt_density *density = rt_density_find(d->config->train.time_density, err);
+    int n = rt_density_count(density, p);
     double *times = calloc((size_t)(2 * n), sizeof *times), *w = times + n;
     if (!times) RT_RAISE(RT_E_MEMORY, "out of memory for %d times", n);
+    rt_status status = rt_density_times(density, p, weight, n, times, w, err);
     for (int i = 0; i < n; i++) {
-        times[i] = T ? i + 1 : (i + 1.0) / n;
-        w[i] = raw ? 1 : rt_weight_at(weight, p, times[i], 0);
+        if (!raw) w[i] *= rt_weight_at(weight, p, times[i], 0);
+        even = even && w[i] == 1;
     }
 
     rt_node *x0 = rt__input_x(d, "x0"), *y = rt__input_y(d), *fed = y;
@@ -42,18 +50,14 @@ static rt_status denoise_build(rt_distill *d)
         rt_node *drop = rt_less(rt_rand(g, "drop", 1, (int64_t[]){RT_BATCH}), rt_scalar(g, d->config->diffusion.class_drop));
         fed = rt_where(drop, rt_const(g, RT_I64, 0, NULL, &(int64_t){d->null_class}), y);
     }
-    rt_node *loss;
-    if (raw) {
-        rt_node *target = rt_predict_from(d->student.prediction, x0, eps, t.alpha, t.beta);
-        loss = rt__mean_square(d, rt_net_apply(d->student.net, d->student.set, xt, t.fed, fed), target);
-    } else {
-        rt_node *omega = rt_reshape(rt__pick(d, w, n, k), 1, (int64_t[]){RT_BATCH});
-        loss = rt_mul(omega, rt__mean_square(d, rt__denoise(d, &d->student, xt, t, fed), x0));
-    }
+    rt_node *loss = raw ? rt__mean_square(d, rt_net_apply(d->student.net, d->student.set, xt, t.fed, fed),
+                                          rt_predict_from(d->student.prediction, x0, eps, t.alpha, t.beta))
+                        : rt__mean_square(d, rt__denoise(d, &d->student, xt, t, fed), x0);
+    if (!even) loss = rt_mul(rt_reshape(rt__pick(d, w, n, k), 1, (int64_t[]){RT_BATCH}), loss);
     rt__minimise(d, "denoise", d->student.set, rt_expect(loss));
     d->inputs[0] = x0, d->inputs[1] = y;
     free(times);
-    return rt__source_data(d);
+    return status == RT_OK ? rt__source_data(d) : status;
 }
 
 static const char *const denoise_defaults[] = {

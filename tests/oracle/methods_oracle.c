@@ -277,17 +277,31 @@ static void knowledge(void **state)
     }
 }
 
-/* Denoising regression of v, labels dropped to the null class; and of x0 under a weight. */
+/* Denoising regression of v, labels dropped to the null class; and of x0 under a weight; with times drawn evenly, or by a density. */
 static void denoising(void **state)
 {
     (void)state;
-    for (int weighted = 0; weighted < 2; weighted++) {
+    for (int round = 0; round < 7; round++) {
+        static const char *const densities[] = {"importance", "log-normal", "uniform"};
+        bool weighted = round % 2;
+        const char *name = densities[round / 2 % 3], *prediction = round == 6 ? "epsilon" : "v";
         world w;
-        const char *keys[] = {"data.path", "toy:moons", "diffusion.class-drop", "0.4", "train.weight", weighted ? "snr" : "uniform", NULL};
-        open_world(&w, "denoise", "v", "v", keys);
+        const char *keys[] = {
+            "data.path", "toy:moons", "diffusion.class-drop", "0.4", "train.weight", weighted ? "snr" : "uniform", "train.time-density",
+            name,        NULL};
+        open_world(&w, "denoise", prediction, prediction, keys);
         rt_distill *d = &w.d;
+        const rt_density *density = rt_density_find(name, &err);
+        int n = rt_density_count(density, w.process);
+        double *times = calloc((size_t)(2 * n), sizeof *times), *factor = times + n;
+        OK(rt_density_times(density, w.process,
+                            rt_weight_find(weighted     ? "snr"
+                                           : round == 6 ? "uniform-epsilon"
+                                                        : "uniform-v",
+                                           &err),
+                            n, times, factor, &err));
         int64_t one[] = {RT_BATCH};
-        rt_node *t = rt_randint(d->graph, "t", 1, one, T), *eps = rt_randn(d->graph, "eps", 2, d->shape),
+        rt_node *t = rt_randint(d->graph, "t", 1, one, n), *eps = rt_randn(d->graph, "eps", 2, d->shape),
                 *drop = rt_rand(d->graph, "drop", 1, one);
         double got = loss_of(&w, (rt_node *[]){t, eps, drop}, 3), want = 0;
         const int64_t *ts = rt_program_data(w.program, t), *ys = rt_program_data(w.program, d->inputs[1]);
@@ -295,19 +309,20 @@ static void denoising(void **state)
                     *u = rt_program_data(w.program, drop);
         int dropped = 0;
         for (int i = 0; i < B; i++) {
-            double s = (double)ts[i] + 1, a = alpha_of(s), b = beta_of(s), x[D], v[D], x0[D];
+            double s = times[ts[i]], a = alpha_of(s), b = beta_of(s), x[D], v[D], x0[D];
             int64_t y = u[i] < 0.4f ? ROWS - 1 : ys[i];
             dropped += u[i] < 0.4f;
             for (int j = 0; j < D; j++) x[j] = a * (double)data[i * D + j] + b * (double)es[i * D + j];
             ask(&w, w.sets[0], x, s - 1, y, v);
             x0_of(&w, &d->student, x, s, y, x0);
-            for (int j = 0; j < D; j++)
-                want += (weighted ? a * a / (b * b) * pow(x0[j] - (double)data[i * D + j], 2)
-                                  : pow(v[j] - (a * (double)es[i * D + j] - b * (double)data[i * D + j]), 2)) /
-                        D / B;
+            for (int j = 0; j < D; j++) {
+                double at = (double)data[i * D + j], noise = (double)es[i * D + j], target = round == 6 ? noise : a * noise - b * at;
+                want += factor[ts[i]] * (weighted ? a * a / (b * b) * pow(x0[j] - at, 2) : pow(v[j] - target, 2)) / D / B;
+            }
         }
         assert_true(dropped > 0 && dropped < B);
-        agree(got, want, weighted ? "denoise, x0 weighted by the SNR" : "denoise, v");
+        agree(got, want, weighted ? "denoise, x0 weighted by the SNR" : "denoise, own output");
+        free(times);
         close_world(&w);
     }
 }

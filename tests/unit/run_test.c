@@ -294,6 +294,12 @@ static void refusals(void **state)
     rt_config none = config_of("denoise", "refused");
     err = (rt_error){0};
     assert_int_equal(rt_run_train(&none, false, NULL, NULL, &err), RT_E_USAGE);
+    rt_config row = toy("refused");
+    set(&row, "train.time-density", "log-nromal");
+    err = (rt_error){0};
+    assert_int_equal(rt_run_train(&row, false, NULL, NULL, &err), RT_E_USAGE);
+    assert_non_null(strstr(err.text, "did you mean 'log-normal'"));
+    assert_int_not_equal(access(path, F_OK), 0);
     err = (rt_error){0};
     assert_int_equal(rt_config_method(&none, "pdd", &err), RT_E_USAGE);
     assert_non_null(strstr(err.text, "'pd'"));

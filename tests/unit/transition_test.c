@@ -1,6 +1,7 @@
 /* transition_test.c -- noising, DDIM and its inverse, guidance, weights. */
 #include "diffusion_check.h"
 
+#include "base/internal.h"
 #include "retort/ops.h"
 
 enum { T = 1024, MAX_STEPS = 1024 };
@@ -114,38 +115,62 @@ static void graphs(void **state)
     rt_graph_free(g);
 }
 
+/* The factor between the squared errors of x0 and of another prediction, at one x: by splitting two outputs that differ. */
+static double by_conversion(const char *name, double alpha, double beta)
+{
+    const double x = 0.3, low = -1, high = 1.5;
+    double out[2], x0[2] = {low, high}, eps[2] = {(x - alpha * low) / beta, (x - alpha * high) / beta};
+    CHECK_OK(rt_prediction_join(rt_prediction_find(name, NULL), 2, x0, eps, alpha, beta, out, &err));
+    return pow((out[1] - out[0]) / (high - low), 2);
+}
+
 static void weights(void **state)
 {
     (void)state;
-    static const char *const names[] = {"uniform", "snr", "truncated-snr", "min-snr", "edm", "sigmoid", "map"};
-    rt_process *p = named_process("vp-cosine");
-    for (double s = 0.05; s <= 1; s += 0.05) {
-        double t = s - 0.04, lambda = rt_process_log_snr(p, s), snr = exp(lambda), A, C;
-        CHECK_OK(rt_ddim_coefficients(p, s, t, &A, &C, &err));
-        /* epsilon's error is SNR times that of x0; the sigmoid weight of epsilon is 1/(1 + e^(lambda - 2)); EDM weighs x0 by (s^2 + d^2)/(s d)^2 */
-        double sigma2 = exp(-lambda);
-        const double want[] = {
-            1, snr, snr > 1 ? snr : 1, snr < 5 ? snr : 5, (sigma2 + 0.25) / (sigma2 * 0.25), snr / (1 + exp(lambda - 2)), C * C};
-        for (int i = 0; i < 7; i++) {
-            const rt_weight *w = rt_weight_find(names[i], NULL);
-            assert_non_null(w);
-            assert_string_equal(rt_weight_name(w), names[i]);
-            CHECK_NEAR(rt_weight_at(w, p, s, t), want[i], 1e-10 * want[i], "%s at %g", names[i], s);
+    static const char *const names[] = {"uniform", "uniform-x0",    "uniform-epsilon", "uniform-v", "uniform-score", "uniform-velocity",
+                                        "snr",     "truncated-snr", "min-snr",         "edm",       "sigmoid",       "map"};
+    const int n = RT_COUNT(names);
+    rt_process *p;
+    for (int q = 4; (p = some_process(q)); q++) {
+        for (double s = 0.05; s <= 0.96; s += 0.05) {
+            double t = s - 0.04, lambda = rt_process_log_snr(p, s), snr = exp(lambda), A, C, alpha = rt_process_alpha(p, s),
+                   beta = rt_process_beta(p, s);
+            CHECK_OK(rt_ddim_coefficients(p, s, t, &A, &C, &err));
+            /* the sigmoid weight of epsilon is 1/(1 + e^(lambda - 2)); EDM weighs x0 by (s^2 + d^2)/(s d)^2 */
+            double sigma2 = exp(-lambda);
+            const double want[] = {1,
+                                   by_conversion("x0", alpha, beta),
+                                   by_conversion("epsilon", alpha, beta),
+                                   by_conversion("v", alpha, beta),
+                                   by_conversion("score", alpha, beta),
+                                   by_conversion("velocity", alpha, beta),
+                                   snr,
+                                   snr > 1 ? snr : 1,
+                                   snr < 5 ? snr : 5,
+                                   (sigma2 + 0.25) / (sigma2 * 0.25),
+                                   snr / (1 + exp(lambda - 2)),
+                                   C * C};
+            for (int i = 0; i < n; i++) {
+                const rt_weight *w = rt_weight_find(names[i], NULL);
+                assert_non_null(w);
+                assert_string_equal(rt_weight_name(w), names[i]);
+                CHECK_NEAR(rt_weight_at(w, p, s, t), want[i], 1e-10 * want[i], "%s of %s at %g", names[i], rt_process_name(p), s);
+            }
         }
+        rt_process_free(p);
     }
-    rt_process_free(p);
     rt_process_spec spec = rt_process_defaults("ddpm");
     spec.zero_snr = true;
     p = make_process(&spec); /* at alpha = 0 every weight is a number */
-    for (int i = 0; i < 7; i++) assert_true(isfinite(rt_weight_at(rt_weight_find(names[i], NULL), p, 1000, 500)));
+    for (int i = 0; i < n; i++) assert_true(isfinite(rt_weight_at(rt_weight_find(names[i], NULL), p, 1000, 500)));
     CHECK_NEAR(rt_weight_at(rt_weight_find("map", NULL), p, 1000, 500), pow(rt_process_alpha(p, 500), 2), 1e-15, "map from alpha 0");
     rt_process_free(p);
     rt_error err = {0};
     assert_null(rt_weight_find("truncated", &err));
     assert_non_null(strstr(err.text, "did you mean 'truncated-snr'"));
     rt_row_text row;
-    for (int i = 0; i < 7; i++) assert_true(rt_weight_describe(i, &row) && !strcmp(row.name, names[i]));
-    assert_false(rt_weight_describe(7, &row));
+    for (int i = 0; i < n; i++) assert_true(rt_weight_describe(i, &row) && !strcmp(row.name, names[i]));
+    assert_false(rt_weight_describe(n, &row));
 }
 
 static void refusals(void **state)
