@@ -28,6 +28,27 @@ static void conditions(int row, double alpha, double beta, double *in_x0, double
     *in_eps = by_beta ? 1 / beta : by_alpha ? 1 : 2;
 }
 
+/* row = a x0 + b eps */
+static void terms(int row, long double alpha, long double beta, long double *a, long double *b)
+{
+    *a = output_of(row, 1, 0, alpha, beta);
+    *b = output_of(row, 0, 1, alpha, beta);
+}
+
+/* A conversion is linear in (out, x): by how much relative errors of 1 in both may show, by way of x0 and eps. That is the condition number itself
+ * (1/alpha, 1/beta where they belong), except among v and velocity, where an output may be smaller than the x0 and eps that make it. */
+static double pair_condition(int from, int to, double alpha, double beta, double out, double x)
+{
+    long double a, b, c, d;
+    terms(from, alpha, beta, &a, &b);
+    terms(to, alpha, beta, &c, &d);
+    long double D = alpha * b - beta * a; /* x0 = (b x - beta out)/D, eps = (alpha out - a x)/D */
+    long double in_x0 = (fabsl(b * x) + fabsl(beta * out)) / fabsl(D), in_eps = (fabsl(alpha * out) + fabsl(a * x)) / fabsl(D);
+    return (double)(fabsl(c) * in_x0 + fabsl(d) * in_eps);
+}
+
+static double worst_double, worst_graph[2];
+
 static const rt_prediction *row_of(int i)
 {
     rt_error err = {0};
@@ -67,9 +88,9 @@ static void conversions_in_double(void **state)
                     CHECK_OK(rt_prediction_join(row_of(to), N, got_x0, got_eps, alpha, beta, got, &err));
                     for (int i = 0; i < N; i++) {
                         double want = (double)output_of(to, x0[i], eps[i], alpha, beta);
-                        double bound = to == 0 ? kx : to == 1 ? ke : to == 2 ? alpha * ke + beta * kx : to == 3 ? ke / beta : kx + ke;
-                        CHECK_NEAR(got[i], want, TOL_CONDITION * DBL_EPSILON * 3 * (bound + 1 / (to == 3 ? beta : 1)),
-                                   "%s to %s at log-SNR %d", names[row], names[to], lambda);
+                        double unit = DBL_EPSILON * pair_condition(row, to, alpha, beta, out[i], x[i]);
+                        worst_double = fmax(worst_double, fabs(got[i] - want) / unit);
+                        CHECK_NEAR(got[i], want, TOL_CONDITION * unit, "%s to %s at log-SNR %d", names[row], names[to], lambda);
                     }
                 }
                 /* in place */
@@ -83,10 +104,12 @@ static void conversions_in_double(void **state)
     }
 }
 
+enum { OUTPUTS = 4 + ROWS };
+
 typedef struct conversion {
     rt_graph *g;
-    rt_node *in[6];   /* out, x, alpha, beta, x0, eps */
-    rt_node *want[4]; /* x0, eps, score, output from x0 and eps */
+    rt_node *in[6];         /* out, x, alpha, beta, x0, eps */
+    rt_node *want[OUTPUTS]; /* x0, eps, score, output from x0 and eps; the output that each row would give */
     rt_program *program;
 } conversion;
 
@@ -100,10 +123,12 @@ static void open_conversion(conversion *c, int row, rt_dtype real)
     c->want[1] = rt_predict_epsilon(p, c->in[0], c->in[1], c->in[2], c->in[3]);
     c->want[2] = rt_predict_score(p, c->in[0], c->in[1], c->in[2], c->in[3]);
     c->want[3] = rt_predict_from(p, c->in[4], c->in[5], c->in[2], c->in[3]);
-    for (int i = 0; i < 4; i++) c->want[i] = rt_scale(c->want[i], 1); /* an input may be its own answer */
+    for (int to = 0; to < ROWS; to++) c->want[4 + to] = rt_predict_from(row_of(to), c->want[0], c->want[1], c->in[2], c->in[3]);
+    for (int i = 0; i < OUTPUTS; i++) c->want[i] = rt_scale(c->want[i], 1); /* an input may be its own answer */
     CHECK_OK(rt_compile(
         &c->program, c->g,
-        &(rt_program_spec){.outputs = c->want, .n_outputs = 4, .batch = 1, .backend = rt_backend_find("reference"), .threads = 1}, &err));
+        &(rt_program_spec){.outputs = c->want, .n_outputs = OUTPUTS, .batch = 1, .backend = rt_backend_find("reference"), .threads = 1},
+        &err));
 }
 
 static void put(conversion *c, int input, rt_dtype real, const double *values)
@@ -134,7 +159,7 @@ static void conversions_in_graphs(void **state)
         for (int row = 0; row < ROWS; row++) {
             conversion c;
             open_conversion(&c, row, real);
-            for (int lambda = -20; lambda <= 20; lambda += 2) {
+            for (int lambda = -20; lambda <= 20; lambda++) {
                 double x0[N], eps[N], x[N], out[N];
                 double alpha = sqrt(1 / (1 + exp(-lambda))), beta = sqrt(1 / (1 + exp(lambda))), kx, ke;
                 if (single) alpha = (float)alpha, beta = (float)beta;
@@ -156,12 +181,22 @@ static void conversions_in_graphs(void **state)
                                names[row], lambda);
                     CHECK_NEAR(value(&c, 3, real, i), out[i], unit * (row == 3 ? 1 / beta : 2), "graph: %s from x0, eps at log-SNR %d",
                                names[row], lambda);
+                    for (int to = 0; to < ROWS; to++) {
+                        double want = (double)output_of(to, x0[i], eps[i], alpha, beta);
+                        double pair = epsilon * pair_condition(row, to, alpha, beta, out[i], x[i]);
+                        worst_graph[single] = fmax(worst_graph[single], fabs(value(&c, 4 + to, real, i) - want) / pair);
+                        CHECK_NEAR(value(&c, 4 + to, real, i), want, TOL_CONDITION * pair, "graph: %s to %s at log-SNR %d", names[row],
+                                   names[to], lambda);
+                    }
                 }
             }
             rt_program_free(c.program);
             rt_graph_free(c.g);
         }
     }
+    print_message(
+        "every pair, in units of rounding times the condition number: %.2f as numbers, %.2f and %.2f as graphs in double and float\n",
+        worst_double, worst_graph[0], worst_graph[1]);
 }
 
 static void refusals(void **state)
