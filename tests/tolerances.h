@@ -35,6 +35,7 @@
 #define TOL_TWEEDIE       4e-15  /* (1.2), (1.3) on a Gaussian, times the terms that cancel */
 #define TOL_QUANTILE      1e-9   /* densities of t: distribution functions at the quantiles of their tables */
 #define TOL_KOLMOGOROV    1.95   /* Kolmogorov's distance of n draws, times sqrt n: exceeded once in a thousand times */
+#define TOL_BETA          4e-14  /* quantiles of the beta distribution against SciPy, of the value or absolute */
 #define TOL_CLOSED_FORM   1e-14  /* alpha, beta against another form of their formula */
 #define TOL_INVERSE_TIME  1e-9   /* time of a log-SNR, relative to the length of the process */
 #define TOL_CONDITION     8      /* conversions: units in the last place of the terms that cancel */

@@ -146,8 +146,9 @@ int rt_density_count(const rt_density *d, const rt_process *p);
 rt_status rt_density_times(const rt_density *d, const rt_process *p, const rt_weight *w, int n, double *times, double *factor,
                            rt_error *err);
 
-/* ---- grids: uniform, trailing, leading, linspace, quadratic, karras, log-snr ----------------------------------------------------------
- * A grid of N steps is N + 1 times, noisy to clean, the last 0. On a discrete process all are whole. */
+/* ---- grids: uniform, trailing, leading, linspace, quadratic, karras, exponential, log-snr, beta, search ---------------------------------
+ * A grid of N steps is N + 1 times, noisy to clean, the last 0. On a discrete process all are whole. `search` needs a model: rt_model_sample
+ * makes it. */
 
 bool rt_grid_describe(int i, rt_row_text *row);
 /* Fills times[steps + 1]. Refuses steps < 1 and steps > T of a discrete process. */

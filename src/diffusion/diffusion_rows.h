@@ -37,6 +37,11 @@ struct rt_process {
 extern const rt__process_row rt__process_ddpm, rt__process_vp_linear, rt__process_sub_vp, rt__process_vp_cosine, rt__process_trig,
     rt__process_ve, rt__process_edm, rt__process_flow;
 
+/* ---- grids */
+
+/* The x with I_x(a, b) = q: the quantile of the beta distribution, 0 <= q <= 1, a and b up to 100 or so. */
+double rt__beta_quantile(double q, double a, double b);
+
 /* ---- solvers */
 
 /* One step in progress. A row reads the prediction at (x, s) and moves x to t; a row that needs more calls rt__predict. The driver ends steps to

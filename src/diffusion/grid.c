@@ -7,6 +7,7 @@
 #include <math.h>
 
 #define KARRAS_RHO    7.0
+#define BETA_SHAPE    0.6  /* Lee et al. 2024; diffusers: both parameters of the distribution */
 #define LOG_SNR_BOUND 20.0 /* beyond it a process is treated as ended: squaredcos_cap_v2 begins at -19.8, zero-SNR schedules at -infinity */
 
 /* The range of times: noisiest and least noisy that a network knows. `unit` is one timestep. */
@@ -44,6 +45,11 @@ static double karras(const span *s, int N, int k)
     return k == 0 ? s->end : rt_process_time(s->process, -2 * KARRAS_RHO * log(first + (last - first) * k / (N - 1)));
 }
 
+static double beta(const span *s, int N, int k)
+{
+    return k == 0 ? s->end : s->unit + (s->end - s->unit) * rt__beta_quantile((double)(N - 1 - k) / (N - 1), BETA_SHAPE, BETA_SHAPE);
+}
+
 /* Rounding on a discrete process. numpy rounds ties to even, trailing spacing the time, linspace the timestep before it. */
 static double half_up(double t) { return floor(t + 0.5); }
 static double even_time(double t) { return rint(t); }
@@ -60,7 +66,13 @@ static const struct grid {
     {"linspace", "diffusers", "1 + (T - 1)(N - 1 - k)/(N - 1)", linspace, even_timestep},
     {"quadratic", "Song et al. 2021 (DDIM), from T", "T ((N - k)/N)^2", quadratic, half_up},
     {"karras", "Karras et al. 2022, rho 7", "(beta/alpha)^(1/rho) evenly spaced", karras, half_up},
+    {"exponential", "k-diffusion; diffusers' use_exponential_sigmas", "log(beta/alpha) evenly spaced: log-snr by its other name", log_snr,
+     half_up},
     {"log-snr", "Lu et al. 2022", "log-SNR evenly spaced", log_snr, half_up},
+    {"beta", "Lee et al. 2024; diffusers' use_beta_sigmas on flow matching",
+     "1 + (T - 1) times quantile (N - 1 - k)/(N - 1) of Beta(0.6, 0.6)", beta, half_up},
+    {"search", "dynamic programming, as Watson et al. 2021",
+     "the least error of the solver on this model, searched once and kept beside it", NULL, NULL},
 };
 
 bool rt_grid_describe(int i, rt_row_text *row)
@@ -83,6 +95,7 @@ rt_status rt_grid_build(const char *name, const rt_process *p, int steps, double
     int index = RT__FIND("grids", name, rows, err);
     if (index < 0) return RT_E_USAGE;
     RT_TRY(check_steps(p, steps, err));
+    if (!rows[index].at) RT_RAISE(RT_E_USAGE, "the grid %s is made for a model; here there is none", name);
     int T = rt_process_discrete_steps(p);
     span s = {p, p->end, p->unit};
     times[steps] = 0;

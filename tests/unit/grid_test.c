@@ -1,6 +1,8 @@
 /* grid_test.c -- the times of samplers: known grids, nesting, monotony, refusals. */
 #include "diffusion_check.h"
 
+#include "diffusion/diffusion_rows.h"
+
 enum { MOST = 1024 };
 
 static void expect_times(const double *times, const int *want, int n)
@@ -65,6 +67,77 @@ static void continuous_grids(void **state)
     rt_process_free(p);
 }
 
+/* scipy.stats.beta.ppf(q, 0.6, 0.6) of SciPy 1.17.1, and scipy.special.betaincinv for other shapes. */
+static void beta_quantiles(void **state)
+{
+    (void)state;
+    static const double ppf[][2] = {{1e-9, 1.85588246249141e-15},
+                                    {1e-4, 3.998377158137721e-07},
+                                    {1e-3, 1.855873851745199e-05},
+                                    {0.01, 0.0008612388215429059},
+                                    {1.0 / 17, 0.01644395755206111},
+                                    {0.1, 0.03958440558878085},
+                                    {0.25, 0.17568037865269498},
+                                    {1.0 / 3, 0.2754132907776234},
+                                    {0.5, 0.5},
+                                    {0.6, 0.6372990092467856},
+                                    {0.75, 0.824319621347305},
+                                    {0.9, 0.9604155944112192},
+                                    {0.99, 0.9991387611784571},
+                                    {0.999, 0.9999814412614826},
+                                    {0.9999, 0.9999996001622842},
+                                    {1 - 1e-9, 0.9999999999999981},
+                                    {0, 0},
+                                    {1, 1}};
+    for (size_t i = 0; i < sizeof ppf / sizeof *ppf; i++)
+        CHECK_NEAR(rt__beta_quantile(ppf[i][0], 0.6, 0.6), ppf[i][1], TOL_BETA * fmin(ppf[i][1], 0.1) + 1e-16, "quantile %g", ppf[i][0]);
+    static const double shapes[][5] = {{2, 3, 0.09761146288641434, 0.27238394207510536, 0.5824535745243333},
+                                       {0.5, 0.5, 0.0061558297024311365, 0.2061073738537634, 0.9045084971874736},
+                                       {5, 0.7, 0.6124990788010513, 0.8463669506312396, 0.981158889193935}};
+    for (int i = 0; i < 3; i++)
+        for (int k = 0; k < 3; k++)
+            CHECK_NEAR(rt__beta_quantile((const double[]){0.05, 0.3, 0.8}[k], shapes[i][0], shapes[i][1]), shapes[i][2 + k], TOL_BETA,
+                       "Beta(%g, %g)", shapes[i][0], shapes[i][1]);
+    for (int k = 1; k < 100; k++) /* arcsine law: sin^2(pi q/2) */
+        CHECK_NEAR(rt__beta_quantile(k / 100.0, 0.5, 0.5), pow(sin(M_PI * k / 200), 2), TOL_BETA, "arcsine, %d", k);
+}
+
+/* What diffusers makes of sigma_min 0.002 and sigma_max 80 (EDM's own), and of flow matching's sigmas 1..0.001: sigmas, noisy to clean. */
+static void sigmas_of_diffusers(void **state)
+{
+    (void)state;
+    double times[MOST + 1];
+    static const char *const rows[] = {"edm", "ve"};
+    for (int r = 0; r < 2; r++) {
+        rt_process *p = named_process(rows[r]);
+        double first = 80, last = r ? 0.002 * pow(40000, 0.001) : 0.002; /* ve's least noisy time is 1/1000 */
+        for (int N = 2; N <= 40; N++) {
+            CHECK_OK(rt_grid_build("exponential", p, N, times, &err));
+            for (int k = 0; k < N; k++) {
+                double sigma = exp(log(first) + (log(last) - log(first)) * k / (N - 1));
+                CHECK_NEAR(rt_process_beta(p, times[k]), sigma, 1e-12 * sigma, "exponential, %s, %d of %d", rows[r], k, N);
+            }
+            CHECK_OK(rt_grid_build("karras", p, N, times, &err));
+            for (int k = 0; k < N; k++) {
+                double sigma = pow(pow(first, 1.0 / 7) + (pow(last, 1.0 / 7) - pow(first, 1.0 / 7)) * k / (N - 1), 7);
+                CHECK_NEAR(rt_process_beta(p, times[k]), sigma, 1e-12 * sigma, "karras, %s, %d of %d", rows[r], k, N);
+            }
+        }
+        rt_process_free(p);
+    }
+    rt_process *flow = named_process("flow");
+    CHECK_OK(rt_grid_build("beta", flow, 5, times, &err));
+    const double ppf[] = {1, 0.824319621347305, 0.5, 0.17568037865269498, 0};
+    for (int k = 0; k < 5; k++) CHECK_NEAR(rt_process_beta(flow, times[k]), 0.001 + 0.999 * ppf[k], 4 * TOL_BETA, "beta, %d", k);
+    CHECK_OK(rt_grid_build("quadratic", flow, 50, times, &err));
+    for (int k = 0; k <= 50; k++) CHECK_NEAR(sqrt(times[k]), (50 - k) / 50.0, 1e-15, "quadratic, %d", k);
+    rt_process_free(flow);
+    rt_process *p = named_process("ddpm"); /* 1 + 999 ppf, halves up */
+    CHECK_OK(rt_grid_build("beta", p, 5, times, &err));
+    expect_times(times, (int[]){999, 823, 500, 176, 0}, 5);
+    rt_process_free(p);
+}
+
 /* Every row, every process, every number of steps: strictly falling from the process to 0, whole on discrete processes. */
 static void all_fall_strictly(void **state)
 {
@@ -75,6 +148,7 @@ static void all_fall_strictly(void **state)
     for (int i = 0; (p = some_process(i)); i++) {
         int T = rt_process_discrete_steps(p), most = T ? T : 200;
         for (int g = 0; rt_grid_describe(g, &row); g++) {
+            if (!strcmp(row.name, "search")) continue; /* needs a model */
             for (int N = 1; N <= most; N += N < 70 ? 1 : 61) {
                 if (N + 61 > most) N = most;
                 CHECK_OK(rt_grid_build(row.name, p, N, times, &err));
@@ -130,6 +204,7 @@ static void refusals(void **state)
     rt_process *p = cosine_1024();
     CHECK_REFUSED(rt_grid_build("uniform", p, 0, times, &err), RT_E_USAGE, "0 steps");
     CHECK_REFUSED(rt_grid_build("uniform", p, 1025, times, &err), RT_E_USAGE, "take at most 1024");
+    CHECK_REFUSED(rt_grid_build("search", p, 8, times, &err), RT_E_USAGE, "made for a model");
     CHECK_REFUSED(rt_grid_build("carras", p, 8, times, &err), RT_E_USAGE, "did you mean 'karras'");
     CHECK_REFUSED(rt_grid_nested(p, (int[]){8, 3}, 2, times, &err), RT_E_USAGE, "steps 3 after 8");
     CHECK_REFUSED(rt_grid_nested(p, (int[]){4, 8}, 2, times, &err), RT_E_USAGE, "steps 8 after 4");
@@ -148,8 +223,10 @@ static void refusals(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(known_grids),       cmocka_unit_test(continuous_grids), cmocka_unit_test(all_fall_strictly),
-        cmocka_unit_test(nested_grids_nest), cmocka_unit_test(refusals),
+        cmocka_unit_test(known_grids),       cmocka_unit_test(continuous_grids),
+        cmocka_unit_test(beta_quantiles),    cmocka_unit_test(sigmas_of_diffusers),
+        cmocka_unit_test(all_fall_strictly), cmocka_unit_test(nested_grids_nest),
+        cmocka_unit_test(refusals),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
