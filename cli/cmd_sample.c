@@ -43,6 +43,7 @@ static rt_status draw(cli_call *c, rt_model *model, const char *path, const char
 {
     const rt_model_info *info = rt_model_get_info(model);
     rt_sample_report report = {0};
+    s->look_only = c->dry_run;
     TRY(rt_model_plan(model, s, &report, err));
     if (*report.remark) cli_say(c, "%s", report.remark);
     cli_put(c, "model", cli_model_json(path, info));

@@ -85,7 +85,8 @@ typedef struct rt_sampling {
     const float *draws;     /* [steps][n][features], unit noise for solvers that draw; NULL: the seed's */
     int64_t n_draws;        /* steps in draws */
     rt_solver_options options;
-    bool trace; /* deliver the states between the steps too */
+    bool look_only; /* rt_model_plan: search no grid that is not kept already; its times are then uniform */
+    bool trace;     /* deliver the states between the steps too */
 } rt_sampling;
 
 /* A batch of finished samples: x[count][features], y (NULL: no classes), trace[report.n_times][count][features] (NULL unless asked for). */
@@ -107,7 +108,7 @@ typedef struct rt_sample_report {
     char remark[256];                 /* what a user should know: clipping, an overridden recipe; may be empty */
 } rt_sample_report;
 
-/* Resolves what sampling would do, without doing it. */
+/* Resolves what sampling would do, without doing it; the grid `search` is searched, unless look_only. */
 rt_status rt_model_plan(rt_model *model, const rt_sampling *s, rt_sample_report *report, rt_error *err);
 rt_status rt_model_sample(rt_model *model, const rt_sampling *s, rt_take_samples take, void *user, rt_sample_report *report, rt_error *err);
 

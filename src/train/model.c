@@ -207,6 +207,7 @@ rt_status rt_model_open(rt_model **model, const rt_model_spec *spec, rt_error *e
 void rt_model_free(rt_model *m)
 {
     if (!m) return;
+    free(m->searched);
     rt__evaluator_free(m->evaluator);
     rt_params_free(m->params);
     rt_net_free(m->net);

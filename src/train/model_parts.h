@@ -16,6 +16,8 @@ typedef struct rt__evaluator {
     int64_t rows, features, width;     /* width: numbers of out per row */
 } rt__evaluator;
 
+typedef struct rt__searched rt__searched; /* grid_search.c */
+
 struct rt_model {
     rt_model_info info;
     rt_scheduler *scheduler;   /* NULL: none; an oracle's belongs to it */
@@ -27,6 +29,7 @@ struct rt_model {
     const rt_backend *backend;
     int threads;
     rt__evaluator *evaluator;
+    rt__searched *searched; /* grids of the last search; NULL: none */
 };
 
 rt_status rt__model_evaluator(rt_model *m, int64_t rows, rt__evaluator **evaluator, rt_error *err);

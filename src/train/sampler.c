@@ -1,5 +1,5 @@
 /* sampler.c -- a model's samples: which steps, from which noise, in which batches. The mathematics is the driver's (rt_sample). */
-#include "train/model_parts.h"
+#include "train/grid_search.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -37,7 +37,7 @@ static void join_steps(path *p)
 }
 
 /* Whose word counts: the caller's times or grid, then the recipe that a student carries, then the scheduler, then trailing times. */
-static rt_status choose_path(const rt_model *m, const rt_sampling *s, path *p, rt_sample_report *r, rt_error *err)
+static rt_status choose_path(rt_model *m, const rt_sampling *s, path *p, rt_sample_report *r, rt_error *err)
 {
     const rt_student_recipe *recipe = m->info.recipe.steps ? &m->info.recipe : NULL;
     const char *solver = s->solver ? s->solver : recipe ? recipe->solver : NULL, *grid = "trailing";
@@ -47,7 +47,7 @@ static rt_status choose_path(const rt_model *m, const rt_sampling *s, path *p, r
         RT_TRY(listed_times(m, s, p, err));
         grid = "times";
     } else if (s->grid) {
-        RT_TRY(rt_grid_build(s->grid, m->process, p->steps, p->from, err));
+        if (strcmp(s->grid, "search")) RT_TRY(rt_grid_build(s->grid, m->process, p->steps, p->from, err));
         grid = s->grid;
     } else if (recipe && p->steps == recipe->steps) {
         memcpy(p->from, m->info.recipe_times, (size_t)(recipe->steps + 1) * sizeof *p->from);
@@ -71,13 +71,25 @@ static rt_status choose_path(const rt_model *m, const rt_sampling *s, path *p, r
     snprintf(r->solver, sizeof r->solver, "%s", rt_solver_get_info(p->solver)->name);
     p->clip = m->scheduler ? rt_scheduler_clip(m->scheduler) : 0;
     p->guidance = s->has_guidance ? s->guidance : recipe && recipe->has_guidance ? recipe->guidance : 0;
+    if (strcmp(grid, "search")) return RT_OK;
+    if (s->guide) RT_RAISE(RT_E_USAGE, "--grid search knows no guide; search without it and give the times with --times");
+    rt_sample_spec spec = {.solver = p->solver,
+                           .steps = p->steps,
+                           .options = s->options,
+                           .guidance = p->guidance,
+                           .guidance_low = s->guidance_low,
+                           .guidance_high = s->guidance_high,
+                           .guidance_rescale = s->guidance_rescale,
+                           .clip = p->clip};
+    RT_TRY(rt__grid_search(m, &spec, s->look_only, p->from, r->remark, sizeof r->remark, err));
+    join_steps(p);
     return RT_OK;
 }
 
 static void remark(const rt_model *m, const rt_sampling *s, const path *p, rt_sample_report *r)
 {
     const rt_student_recipe *recipe = &m->info.recipe;
-    size_t size = sizeof r->remark, at = 0;
+    size_t size = sizeof r->remark, at = strlen(r->remark);
     bool other = (s->steps && s->steps != recipe->steps) || s->n_times || s->grid || (s->solver && strcmp(s->solver, recipe->solver)) ||
                  (s->has_guidance && (!recipe->has_guidance || s->guidance != recipe->guidance));
     if (recipe->steps && other)
@@ -132,7 +144,7 @@ static rt_status check_guide(const rt_model *m, const rt_model *guide, rt_error 
     return RT_OK;
 }
 
-static rt_status resolve(const rt_model *m, const rt_sampling *s, path *p, rt_sample_report *r, rt_error *err)
+static rt_status resolve(rt_model *m, const rt_sampling *s, path *p, rt_sample_report *r, rt_error *err)
 {
     *r = (rt_sample_report){0};
     if (!m->process)
