@@ -114,7 +114,7 @@ const rt__equation rt__flow_maps[] = {
     {{"1.6", "dx/dt = f_t x - g_t^2/2 grad_x log p_t(x) = v(x, t)", "src/diffusion/solver_runge_kutta.c", "slope",
       "conservation of mass, dp/dt + d(v p)/dx = 0, by differences of a mixture's density; relative", 1e-8},
      continuity},
-    {{"1.7", "Psi_{s->t}(x_s) = x_s + int_s^t v(x_tau, tau) dtau", "src/diffusion/oracle_mixture.c", "rt_oracle_flow_map",
+    {{"1.7", "Psi_{s->t}(x_s) = x_s + int_s^t v(x_tau, tau) dtau", "src/diffusion/oracle.c", "rt_oracle_flow_map",
       "the x_t with as much of a mixture's mass below it as below x_s, by bisection of error functions; relative to |(alpha_t, beta_t)|",
       1e-11},
      flow_map},

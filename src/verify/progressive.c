@@ -291,7 +291,7 @@ const rt__equation rt__progressive[] = {
       "pd_plan", "normal data, students as exact tables: one step after the rounds 16 -> 8 -> 4 -> 2 -> 1 against the product of the 16",
       1e-12},
      rounds},
-    {{"1.36", "Psi_{s->t} = Psi_{u->t} o Psi_{s->u}", "src/diffusion/oracle_mixture.c", "rt_oracle_flow_map",
+    {{"1.36", "Psi_{s->t} = Psi_{u->t} o Psi_{s->u}", "src/diffusion/oracle.c", "rt_oracle_flow_map",
       "a mixture's map through three times between, against the x_t with as much mass below it", 1e-11},
      semigroup},
     {{"1.37", "E_s E_{x_s} |G(x_s, s, s - 2h) - Solver_{s-h->s-2h}(Solver_{s->s-h}(x_s))|^2", "src/distill/pd.c", "pd_build",
