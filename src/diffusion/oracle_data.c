@@ -18,6 +18,7 @@
 
 enum { LANES = 8, VECTORS = 4, BLOCK = LANES * VECTORS, ROWS = 4, BATCH = 64, SHARES = 16 };
 #define NEGLIGIBLE 64
+#define SMALL      3e5
 typedef double lanes __attribute__((vector_size(LANES * sizeof(double))));
 
 /* Up to BATCH rows of x at one (alpha, beta). */
@@ -147,6 +148,7 @@ static rt_status answer(const rt_oracle *o, double alpha, double beta, int64_t n
     const int n_shares = blocks < SHARES ? (int)blocks : SHARES;
     int threads = o->threads > 0 ? o->threads : omp_get_max_threads();
     if (threads > n_shares) threads = n_shares;
+    if ((double)o->n * (double)(width * most) < SMALL) threads = 1; /* not worth waking them */
     /* of the batch: rows; of a share: means; of a thread: columns and block */
     const size_t of_batch = (size_t)(most * width), of_share = of_batch, of_thread = (size_t)(2 * BLOCK * width);
     double *room = n > 0 ? aligned_alloc(64, (of_batch + (size_t)n_shares * of_share + (size_t)threads * of_thread) * sizeof *room) : NULL;
