@@ -112,6 +112,13 @@ static double quantile(const rt_density *d, const shape *s, double target, doubl
     return b;
 }
 
+/* The first whole time from i on whose probability reaches up to the target. */
+static int whole_time(const rt_density *d, const shape *s, double target, int i, int T)
+{
+    while (i < T && d->below(s, d->by_noise ? i + 0.5 : i) < target) i++;
+    return i;
+}
+
 /* 1/(T p) with the p that the table has: the mean of the loss is then exactly that over all T times. */
 static void count(int T, int n, const double *times, double *factor)
 {
@@ -137,9 +144,9 @@ rt_status rt_density_times(const rt_density *d, const rt_process *p, const rt_we
     ends(d, p, &low, &high);
     double first = d->below(&s, low), last = d->below(&s, high);
     for (int m = 0; m < n; m++) {
-        double t = quantile(d, &s, first + (last - first) * (m + 0.5) / n, low, high);
-        int k = (int)fmin(t / s.end * cells, cells - 1);
-        times[m] = !T ? t : d->by_noise ? floor(t + 0.5) : ceil(t);
+        double target = first + (last - first) * (m + 0.5) / n;
+        times[m] = T ? whole_time(d, &s, target, m ? (int)times[m - 1] : 1, T) : quantile(d, &s, target, low, high);
+        int k = (int)fmin(times[m] / s.end * cells, cells - 1);
         factor[m] = d->below == importance ? 1 / (cells * (sum[k + 1] - sum[k])) : 1;
     }
     if (T && d->below == importance) count(T, n, times, factor);
