@@ -4,9 +4,10 @@
 /* Options without a key belong to the method: --guidance of kd is the key kd.guidance. */
 static const cli_option options[] = {
     {"teacher", 0, "MODEL", "teacher", NULL, "the model to distil", NULL},
+    {"net", 0, "FILE", "net", NULL, "config.json of a student that is no copy of the teacher (needed by oracles)", NULL},
     {"steps", 0, "N,N,...", NULL, NULL, "pd: steps of the students, each dividing the one before", NULL},
     {"teacher-steps", 0, "N", NULL, NULL, "steps of the (first) teacher; pd: twice the first student's", NULL},
-    {"teacher-solver", 0, "NAME", NULL, NULL, "what the teacher steps with: retort list solvers", NULL},
+    {"teacher-solver", 0, "NAME", NULL, NULL, "what the first teacher steps with: any of `retort list solvers` that adds no noise", NULL},
     {"guidance", 0, "W", NULL, NULL, "the teacher is (1+W) conditional - W unconditional", NULL},
     {"starts", 0, "WHICH", NULL, NULL, "pd: student (its own grid) or all (as Algorithm 2 says)", NULL},
     {"reuse", 0, "R", NULL, NULL, "pd: how often an example of a rollout is used", NULL},
@@ -21,7 +22,10 @@ const cli_command cli_distill_command = {
     .summary = "turn a model into a few-step student",
     .text = "Makes a student of --teacher that needs a few network calls per sample. METHOD is a row of `retort list methods`:\n"
             "pd halves the number of steps round by round, kd learns one step from pairs of noise and teacher sample.\n"
-            "Without --data the teacher's own samples are learnt from. Each student is a folder that carries its sampling recipe.",
+            "Without --data the teacher's own samples are learnt from. Each student is a folder that carries its sampling recipe.\n"
+            "The teacher's maps are made by --teacher-solver; solvers with a memory keep it along rollouts and start cold on pairs from "
+            "--data.\n"
+            "oracle:FILE.json is a teacher, too, if the file names a scheduler; its student is the network of --net.",
     .examples = "retort distill pd --teacher models/fashion-mnist-small --out run --teacher-steps 4 --steps 2,1 --updates 50",
     .options = options,
     .shared = cli_run_options,

@@ -15,6 +15,8 @@
  *   RetortMLP         data_dim, hidden [128], layers [3], num_class_embeds [null], time_features [32], act_fn [silu]. With a = act_fn:
  *                         e = a(time_embedding(features(t))) + class_embedding[y]        h = proj_in(x)
  *                         h = h + linear_2(a(linear_1(a(h)) + time(e))), per layer       out = proj_out(a(h))
+ *   RetortAffine      data_dim, times (whole numbers that rise). One affine map per time, for Gaussian data: out = weight[k] x + bias[k] with the
+ *                     last k for which times[k] <= t, 0 if there is none.
  *   RetortClassifier  in_channels, sample_size, num_classes, block_out_channels, layers_per_block [1], norm_num_groups [8], act_fn [silu]:
  *                     conv_in; per level a 3x3 convolution of stride 2 (not before the first), then residual blocks
  *                     x + conv2(a(norm2(conv1(a(norm1(x)))))); a(norm_out), the mean over the pixels (the features), head. */
@@ -34,7 +36,7 @@ typedef struct rt_net rt_net;
 typedef enum rt_label { RT_LABEL_NONE, RT_LABEL_CLASS, RT_LABEL_NUMBER, RT_LABEL_VECTOR } rt_label;
 
 typedef struct rt_net_info {
-    const char *kind;              /* "UNet2DModel", "RetortMLP", "RetortClassifier" */
+    const char *kind;              /* "UNet2DModel", "RetortMLP", "RetortAffine", "RetortClassifier" */
     int in_channels, out_channels; /* vectors: the dimension */
     int height, width;             /* sample_size; 0 for vectors. A UNet also takes other sizes */
     rt_label label;                /* what rt_net_apply takes as y */

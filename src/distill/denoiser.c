@@ -3,11 +3,34 @@
 
 #include "base/internal.h"
 
+#include <stdlib.h>
 #include <string.h>
 
-rt_status rt__evaluator_open(rt_evaluator *e, const rt_distill *like, const rt_denoiser *m, int64_t batch, rt_error *err)
+static void fill(rt_evaluator *e, const rt_node *node, double value)
 {
-    *e = (rt_evaluator){.process = like->process, .batch = batch, .features = like->features, .graph = rt_graph_new(RT_F32)};
+    float *at = rt_program_data(e->program, node);
+    for (int64_t i = 0; at && i < e->batch; i++) at[i] = (float)value;
+}
+
+/* At most a batch of rows; a short one runs with what the buffers hold behind it. */
+static rt_status predict(void *self, double t, double fed, int64_t n, const double *x, const int64_t *y, double *out, rt_error *err)
+{
+    rt_evaluator *e = self;
+    fill(e, e->alpha, rt_process_alpha(e->process, t));
+    fill(e, e->beta, rt_process_beta(e->process, t));
+    fill(e, e->fed, fed);
+    float *in = rt_program_data(e->program, e->x);
+    for (int64_t i = 0; i < n * e->features; i++) in[i] = (float)x[i];
+    if (e->y) memcpy(rt_program_data(e->program, e->y), y, (size_t)n * sizeof *y);
+    RT_TRY(rt_run(e->program, &(rt_clock){0}, err));
+    const float *x0 = rt_program_data(e->program, e->x0);
+    for (int64_t i = 0; i < n * e->features; i++) out[i] = (double)x0[i];
+    return RT_OK;
+}
+
+static rt_status compile(rt_evaluator *e, const rt_distill *like, const rt_denoiser *m, rt_error *err)
+{
+    e->graph = rt_graph_new(RT_F32);
     if (!e->graph) RT_RAISE(RT_E_MEMORY, "out of memory for a graph");
     rt_distill d = *like; /* the pieces build on any graph */
     d.graph = e->graph;
@@ -18,49 +41,60 @@ rt_status rt__evaluator_open(rt_evaluator *e, const rt_distill *like, const rt_d
     e->beta = rt_input(e->graph, "beta", RT_F32, d.rank, one);
     e->fed = rt_input(e->graph, "fed", RT_F32, 1, one);
     e->x0 = rt__denoise(&d, m, e->x, (rt_at){e->alpha, e->beta, e->fed}, e->y);
+    e->field = (rt_field){e, predict, rt_prediction_find("x0", NULL), e->features, -1};
     rt_program_spec spec = {.outputs = &e->x0,
                             .n_outputs = 1,
-                            .batch = batch,
+                            .batch = e->batch,
                             .threads = like->config->threads,
                             .backend = *like->config->backend ? rt_backend_find(like->config->backend) : NULL};
     return rt_compile(&e->program, e->graph, &spec, err);
+}
+
+rt_status rt__evaluator_open(rt_evaluator *e, const rt_distill *like, const rt_denoiser *m, int64_t batch, rt_error *err)
+{
+    *e = (rt_evaluator){.process = like->process, .solver = m->solver, .batch = batch, .features = like->features};
+    e->state = malloc((size_t)(batch * e->features) * sizeof *e->state);
+    if (!e->state) RT_RAISE(RT_E_MEMORY, "out of memory for %lld samples", (long long)batch);
+    if (!m->oracle) return compile(e, like, m, err);
+    e->field = rt_oracle_field(m->oracle);
+    return RT_OK;
 }
 
 void rt__evaluator_close(rt_evaluator *e)
 {
     rt_program_free(e->program);
     rt_graph_free(e->graph);
+    free(e->state);
     *e = (rt_evaluator){0};
 }
 
-static void fill(rt_evaluator *e, const rt_node *node, double value)
+typedef struct trail {
+    float *x;
+    int64_t hop, count;
+} trail;
+
+static rt_status keep(void *self, int k, double t, int64_t n, const double *x, rt_error *err)
 {
-    float *at = rt_program_data(e->program, node);
-    for (int64_t i = 0; at && i < e->batch; i++) at[i] = (float)value;
+    (void)t, (void)n, (void)err;
+    const trail *to = self;
+    for (int64_t i = 0; i < to->count; i++) to->x[k * to->hop + i] = (float)x[i];
+    return RT_OK;
 }
 
-rt_status rt__evaluate(rt_evaluator *e, const float *x, double time, const int64_t *y, int64_t n, float *x0, rt_error *err)
+rt_status rt__roll(rt_evaluator *e, const double *times, int stride, int steps, int64_t n, float *x, int64_t hop, const int64_t *y,
+                   rt_error *err)
 {
-    fill(e, e->alpha, rt_process_alpha(e->process, time));
-    fill(e, e->beta, rt_process_beta(e->process, time));
-    fill(e, e->fed, rt_process_network_time(e->process, time));
-    float *in = rt_program_data(e->program, e->x);
-    int64_t *classes = e->y ? rt_program_data(e->program, e->y) : NULL;
-    for (int64_t at = 0; at < n; at += e->batch) {
-        int64_t m = n - at < e->batch ? n - at : e->batch; /* a short tail runs with what the buffer holds behind it */
-        memcpy(in, x + at * e->features, (size_t)(m * e->features) * sizeof *in);
-        if (classes) memcpy(classes, y + at, (size_t)m * sizeof *classes);
-        RT_TRY(rt_run(e->program, &(rt_clock){0}, err));
-        memcpy(x0 + at * e->features, rt_program_data(e->program, e->x0), (size_t)(m * e->features) * sizeof *x0);
+    double *path = malloc((size_t)(steps + 1) * sizeof *path);
+    if (!path) RT_RAISE(RT_E_MEMORY, "out of memory for %d times", steps + 1);
+    for (int k = 0; k <= steps; k++) path[k] = times[k * stride];
+    rt_status s = RT_OK;
+    for (int64_t at = 0; at < n && s == RT_OK; at += e->batch) {
+        int64_t m = n - at < e->batch ? n - at : e->batch;
+        trail to = {x + at * e->features, hop, m * e->features};
+        for (int64_t i = 0; i < to.count; i++) e->state[i] = (double)to.x[i];
+        rt_sample_spec spec = {.process = e->process, .solver = e->solver, .steps = steps, .from = path, .trace = keep, .trace_self = &to};
+        s = rt_sample(&spec, &e->field, m, e->state, y ? y + at : NULL, err);
     }
-    return RT_OK;
-}
-
-rt_status rt__ddim(rt_evaluator *e, float *x, double s, double t, const int64_t *y, int64_t n, float *x0, rt_error *err)
-{
-    double A, C;
-    RT_TRY(rt_ddim_coefficients(e->process, s, t, &A, &C, err));
-    RT_TRY(rt__evaluate(e, x, s, y, n, x0, err));
-    for (int64_t i = 0; i < n * e->features; i++) x[i] = (float)(A * x[i] + C * x0[i]);
-    return RT_OK;
+    free(path);
+    return s;
 }

@@ -1,25 +1,28 @@
-/* denoiser.h -- a network as a function on host arrays: x0-predictions and DDIM rollouts, outside any training graph. */
+/* denoiser.h -- a denoiser outside any training graph: x0-predictions on host arrays, and the maps that its solver makes of them (1.8). */
 #ifndef RT_DISTILL_DENOISER_H
 #define RT_DISTILL_DENOISER_H
 
 #include "distill/method.h"
 
-/* A compiled denoiser. It reads the set's values at each call, so it follows training. */
+/* A denoiser ready to be asked: a compiled network, which reads the set's values at each call and so follows training, or an oracle. It must not move
+ * while it is open. */
 typedef struct rt_evaluator {
     const rt_process *process;
+    const rt_solver *solver;
+    rt_field field; /* x0-predictions, guided (1.39) where the denoiser is; an oracle's own */
     rt_graph *graph;
     rt_program *program;
     rt_node *x, *alpha, *beta, *fed, *y, *x0; /* y NULL: unconditional */
     int64_t batch, features;
+    double *state; /* of one batch */
 } rt_evaluator;
 
 rt_status rt__evaluator_open(rt_evaluator *e, const rt_distill *like, const rt_denoiser *m, int64_t batch, rt_error *err);
 void rt__evaluator_close(rt_evaluator *e);
 
-/* x0[n][features] = x0-prediction at x[n][features], all at one time; y[n] or NULL. */
-rt_status rt__evaluate(rt_evaluator *e, const float *x, double time, const int64_t *y, int64_t n, float *x0, rt_error *err);
-
-/* One DDIM step of n samples in place, grid s -> t (1.30). `x0` is room for n samples. */
-rt_status rt__ddim(rt_evaluator *e, float *x, double s, double t, const int64_t *y, int64_t n, float *x0, rt_error *err);
+/* The map of `steps` steps of the denoiser's solver from times[0] along every stride-th time, for n samples x[n][features] of classes y[n] (1.38).
+ * State k = 0..steps is written to x + k hop: hop 0 moves x in place, n features keeps all. Solvers with a memory start cold at times[0]. */
+rt_status rt__roll(rt_evaluator *e, const double *times, int stride, int steps, int64_t n, float *x, int64_t hop, const int64_t *y,
+                   rt_error *err);
 
 #endif

@@ -11,6 +11,8 @@ static rt_status kd_plan(rt_distill *d)
     rt_error *err = d->err;
     if (strcmp(d->config->kd.loss, "l2") && strcmp(d->config->kd.loss, "l1"))
         RT_RAISE(RT_E_USAGE, "kd.loss: '%s'; give l2 or l1", d->config->kd.loss);
+    RT_TRY(rt__teacher_solver(d, "kd.teacher-solver", d->config->kd.solver));
+    d->first.guidance = d->config->kd.guidance;
     d->n_rounds = 1;
     d->chain[0] = d->teacher_steps = d->config->kd.steps;
     d->chain[1] = d->steps = 1;

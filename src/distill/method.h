@@ -14,11 +14,13 @@
 typedef struct rt_distill rt_distill;
 typedef struct rt_method rt_method;
 
-/* A network in use: one architecture on one set of parameters, and how to read its output. */
+/* A network in use: one architecture on one set of parameters, how to read its output, and what steps it. */
 typedef struct rt_denoiser {
     const rt_net *net;
     rt_params *set;
+    const rt_oracle *oracle; /* instead of a network: only an evaluator can ask it, graphs cannot */
     const rt_prediction *prediction;
+    const rt_solver *solver;
     double guidance; /* omega of (1.39), 0: none */
 } rt_denoiser;
 
@@ -47,10 +49,11 @@ struct rt_distill {
     rt_error *err;
 
     const rt_process *process;
-    rt_denoiser student, teacher, first; /* teacher and first (teacher of the first round): set NULL for a model trained from scratch */
-    rt_denoiser shown;                   /* the student as it is used: its averaged weights where an average is kept */
-    int classes, null_class;             /* 0: unconditional; -1: no null class */
-    int rank;                            /* of a batch: 4 (B,C,H,W) or 2 (B,D) */
+    rt_denoiser student, teacher,
+        first;               /* first: the teacher of round 0, which has the plan's solver and guidance; later teachers are students */
+    rt_denoiser shown;       /* the student as it is used: its averaged weights where an average is kept */
+    int classes, null_class; /* 0: unconditional; -1: no null class */
+    int rank;                /* of a batch: 4 (B,C,H,W) or 2 (B,D) */
     int64_t shape[RT_MAX_RANK], features;
 
     const rt_dataset *data; /* NULL without */
@@ -76,7 +79,7 @@ struct rt_method {
     const char *name, *title, *source, *equation; /* source: the paper */
     bool needs_teacher, needs_data;
     const char *const *defaults; /* key, value, ..., NULL: replace those of the table of settings */
-    /* Sets n_rounds, and, with a grid, chain and the steps of round d->round; fails on a list that cannot be. */
+    /* Sets n_rounds, with a grid chain and the steps of round d->round, with a teacher its solver and guidance; fails on settings that cannot be. */
     rt_status (*plan)(rt_distill *d);
     /* Declares the phases of round d->round on d->graph and opens d->source. */
     rt_status (*build)(rt_distill *d);
@@ -102,6 +105,8 @@ rt_node *rt__pick(rt_distill *d, const double *table, int n, rt_node *k);
 rt_at rt__at(rt_distill *d, const double *grid, int n, int stride, rt_node *k);
 /* x0-prediction of a denoiser at (x, t) for classes y (NULL: none), guided by (1.39) in one call of twice the batch where it asks for it. */
 rt_node *rt__denoise(rt_distill *d, const rt_denoiser *m, rt_node *x, rt_at t, rt_node *y);
+/* The first teacher's solver, from the setting `key`: any row that adds no noise. */
+rt_status rt__teacher_solver(rt_distill *d, const char *key, const char *name);
 /* Trains set so that loss falls: adds a phase. */
 void rt__minimise(rt_distill *d, const char *name, rt_params *set, rt_node *loss);
 /* Batch inputs: data (B,...) and classes (B) or NULL. */

@@ -5,7 +5,8 @@
  *     teacher   t_0 --- t_1 --- t_2 --- t_3 --- t_4 ...          x_s -> ... -> x~_t   q DDIM steps   (1.31), (1.32)
  *     student   t_0 ----------- t_2 ----------- t_4 ...          x_s -------> x~_t   one DDIM step  (1.33)
  *
- * x~ of Lemma 2 is what the student must predict at x_s for that. An epsilon teacher first becomes a v student on its own grid. */
+ * x~ of Lemma 2 is what the student must predict at x_s for that: the student's step must be affine in it, the teacher's may be of any solver. The
+ * teachers of later rounds are students and step as these do. An epsilon teacher first becomes a v student on its own grid. */
 #include "distill/method.h"
 #include "distill/rollout.h"
 
@@ -20,8 +21,8 @@ static int count_starts(const rt_distill *d, int q)
     return strcmp(d->config->pd.starts, "all") ? d->teacher_steps / q : d->teacher_steps - q + 1;
 }
 
-/* Does the first teacher predict otherwise than the students? Asked of the first teacher, so that the answer is the same in every round. */
-static bool converts(const rt_distill *d) { return d->student.prediction != d->first.prediction; }
+/* Must the first teacher's weights be re-read as another prediction? Asked of the first teacher, so that the answer is the same in every round. */
+static bool converts(const rt_distill *d) { return d->first.net == d->student.net && d->student.prediction != d->first.prediction; }
 
 static rt_status pd_plan(rt_distill *d)
 {
@@ -29,6 +30,8 @@ static rt_status pd_plan(rt_distill *d)
     const rt_config *c = d->config;
     if (strcmp(c->pd.starts, "all") && strcmp(c->pd.starts, "student"))
         RT_RAISE(RT_E_USAGE, "pd.starts: '%s'; give student (starts of the student's grid) or all (every k of (1.35))", c->pd.starts);
+    RT_TRY(rt__teacher_solver(d, "pd.teacher-solver", c->pd.solver));
+    d->first.guidance = c->pd.guidance;
     if (c->pd.n_steps < 1) RT_RAISE(RT_E_USAGE, "pd.steps is empty; give a list such as 8,4,2,1");
     d->chain[0] = c->pd.teacher_steps ? c->pd.teacher_steps : 2 * c->pd.steps[0];
     d->n_chain = 1;
@@ -64,13 +67,15 @@ static rt_status pd_build(rt_distill *d)
     rt_error *err = d->err;
     rt_graph *g = d->graph;
     const rt_process *p = d->process;
-    bool convert = converts(d) && d->round == 0;
-    int q = convert ? 1 : d->teacher_steps / d->steps, n = count_starts(d, q), stride = strcmp(d->config->pd.starts, "all") ? q : 1;
+    bool convert = converts(d) && d->round == 0, ddim = d->teacher.solver == d->student.solver;
+    bool graph = d->data && d->teacher.net && ddim; /* the teacher's steps are nodes; else its maps are made beforehand */
+    int q = d->teacher_steps / d->steps, n = count_starts(d, q), stride = strcmp(d->config->pd.starts, "all") ? q : 1;
 
     /* coefficients of one student step s -> t, per start: x_t = A x_s + C x0 (1.30), x~ = (x_t - A x_s)/C (1.34), and the weight */
     double *A = calloc((size_t)(3 * n), sizeof *A), *C = A + n, *w = C + n;
     if (!A) RT_RAISE(RT_E_MEMORY, "out of memory for a grid of %d times", n);
-    const rt_weight *weight = rt_weight_find(d->config->train.weight, err);
+    /* other weights amplify near s = 1 what a conversion still has to learn there */
+    const rt_weight *weight = rt_weight_find(convert ? "map" : d->config->train.weight, err);
     rt_status status = weight ? RT_OK : err ? err->status : RT_E_USAGE;
     for (int k = 0; k < n && status == RT_OK; k++) {
         double s = d->grid[k * stride], t = d->grid[k * stride + q];
@@ -79,13 +84,13 @@ static rt_status pd_build(rt_distill *d)
     }
 
     rt_node *y = rt__input_y(d), *k, *xs, *xt = NULL;
-    if (d->data) {
+    if (graph) {
         k = rt_randint(g, "k", 1, (int64_t[]){RT_BATCH}, n);
     } else {
         k = rt_input(g, "k", RT_I64, 1, (int64_t[]){RT_BATCH});
     }
     rt_at s = rt__at(d, d->grid, n, stride, k);
-    if (d->data) {
+    if (graph) {
         rt_node *x0 = rt__input_x(d, "x0"), *eps = rt_randn(g, "eps", d->rank, d->shape);
         xs = rt_diffuse(x0, s.alpha, s.beta, eps); /* x_s ~ p_s (1.1) */
         rt_at from = s;
@@ -102,7 +107,7 @@ static rt_status pd_build(rt_distill *d)
         d->inputs[0] = xs, d->inputs[1] = xt, d->inputs[2] = k, d->inputs[3] = y;
         if (status == RT_OK) status = rt__source_rollout(d, q, stride, n);
     }
-    if (convert) {
+    if (convert && ddim) {
         declare_conversion(d, xs, s, y);
     } else if (status == RT_OK) {
         rt_node *a = rt__pick(d, A, n, k), *c = rt__pick(d, C, n, k);

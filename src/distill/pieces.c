@@ -54,6 +54,16 @@ rt_node *rt__denoise(rt_distill *d, const rt_denoiser *m, rt_node *x, rt_at t, r
 
 rt_node *rt__mean_square(rt_distill *d, rt_node *a, rt_node *b) { return rt_scale(rt_norm2(rt_sub(a, b)), 1.0 / (double)d->features); }
 
+rt_status rt__teacher_solver(rt_distill *d, const char *key, const char *name)
+{
+    rt_error *err = d->err, why = {0};
+    d->first.solver = rt_solver_find(name, &why);
+    if (!d->first.solver) RT_RAISE(RT_E_USAGE, "%s: %s", key, why.text);
+    if (rt_solver_get_info(d->first.solver)->stochastic)
+        RT_RAISE(RT_E_USAGE, "%s: %s adds noise, so its steps are no map of the state; give a solver without", key, name);
+    return RT_OK;
+}
+
 void rt__minimise(rt_distill *d, const char *name, rt_params *set, rt_node *loss)
 {
     if (d->n_phases == RT_PHASES) {

@@ -21,14 +21,12 @@ typedef struct bench {
     const rt_distill *d;
     int64_t n, size; /* samples, numbers in all of them */
     int64_t *y;
-    float *x0;
 } bench;
 
 /* x goes along every `stride`-th of the fine times, from point `from` to point `to`. */
 static rt_status roll(bench *b, rt_evaluator *e, float *x, int from, int to, int stride, rt_error *err)
 {
-    for (int j = from; j < to; j += stride) RT_TRY(rt__ddim(e, x, b->d->fine[j], b->d->fine[j + stride], b->y, b->n, b->x0, err));
-    return RT_OK;
+    return rt__roll(e, b->d->fine + from, stride, (to - from) / stride, b->n, x, 0, b->y, err);
 }
 
 static rt_status measure(bench *b, rt_evaluator *first, rt_evaluator *teacher, rt_evaluator *student, rt_residual *out, rt_error *err)
@@ -42,16 +40,14 @@ static rt_status measure(bench *b, rt_evaluator *first, rt_evaluator *teacher, r
     rt_status s = RT_OK;
     for (int64_t i = 0; i < b->n; i++)
         rt__noise(d, "holdout", 0, (uint32_t)i, rt_process_noise_scale(d->process), states + i * d->features);
-    for (int j = 0; j < N && s == RT_OK; j++) {
-        memcpy(states + (j + 1) * b->size, states + j * b->size, bytes);
-        s = roll(b, first, states + (j + 1) * b->size, j, j + 1, 1, err);
-    }
+    s = rt__roll(first, d->fine, 1, N, b->n, states, b->size, b->y, err);
+    bool along = d->round == 0 && !d->data; /* the round's pairs lie on the first teacher's rollout: so do those here, memories and all */
     double residual = 0, step = 0;
     for (int k = 0; k < N && s == RT_OK; k += s_stride) { /* one student step against the teacher's, at the first teacher's states */
         const float *from = states + k * b->size;
-        memcpy(a, from, bytes);
+        memcpy(a, along ? from + s_stride * b->size : from, bytes);
         memcpy(c, from, bytes);
-        s = roll(b, teacher, a, k, k + s_stride, t_stride, err);
+        if (!along) s = roll(b, teacher, a, k, k + s_stride, t_stride, err);
         if (s == RT_OK) s = roll(b, student, c, k, k + s_stride, s_stride, err);
         residual += square_distance(a, c, b->size);
         step += square_distance(a, from, b->size);
@@ -70,19 +66,14 @@ static rt_status measure(bench *b, rt_evaluator *first, rt_evaluator *teacher, r
 
 rt_status rt__residual(const rt_distill *d, int64_t n, rt_residual *out, rt_error *err)
 {
-    bench b = {.d = d,
-               .n = n,
-               .size = n * d->features,
-               .y = malloc((size_t)n * sizeof *b.y),
-               .x0 = malloc((size_t)(n * d->features) * sizeof *b.x0)};
+    bench b = {.d = d, .n = n, .size = n * d->features, .y = malloc((size_t)n * sizeof *b.y)};
     rt_evaluator e[3] = {0};
     const rt_denoiser *m[3] = {&d->first, &d->teacher, &d->shown};
-    rt_status s = b.y && b.x0 ? RT_OK : rt_error_set(err, RT_E_MEMORY, "out of memory for %lld held-out samples", (long long)n);
+    rt_status s = b.y ? RT_OK : rt_error_set(err, RT_E_MEMORY, "out of memory for %lld held-out samples", (long long)n);
     for (int64_t i = 0; i < n && s == RT_OK; i++) b.y[i] = rt__class_of(d, i);
     for (int i = 0; i < 3 && s == RT_OK; i++) s = rt__evaluator_open(&e[i], d, m[i], n < 64 ? n : 64, err);
     if (s == RT_OK) s = measure(&b, &e[0], &e[1], &e[2], out, err);
     for (int i = 0; i < 3; i++) rt__evaluator_close(&e[i]);
     free(b.y);
-    free(b.x0);
     return s;
 }

@@ -1,4 +1,4 @@
-/* rollout.h -- where examples come from: a data set, rollouts of the current teacher, or stored pairs. Each is a pure function of (seed, round, update). */
+/* rollout.h -- where examples come from: a data set, maps of the current teacher, or stored pairs. Each is a pure function of (seed, round, update). */
 #ifndef RT_DISTILL_ROLLOUT_H
 #define RT_DISTILL_ROLLOUT_H
 
@@ -7,8 +7,8 @@
 /* inputs: x0, y (NULL: none). */
 rt_status rt__source_data(rt_distill *d);
 
-/* Examples (x_s, x~_t, k, y) along rollouts of the teacher from noise: a rollout of N steps visits every start, so each costs the teacher's q
- * calls, as with data. n starts k, start k at grid point k stride, q teacher steps to its end. inputs: xs, xt, k, y. */
+/* Examples (x_s, x~_t, k, y) of the teacher's maps by its solver: n starts k, start k at grid point k stride, q teacher steps to its end. Without data
+ * they lie along rollouts from noise: a rollout of N steps visits every start, so each costs q steps, as with data. inputs: xs, xt, k, y. */
 rt_status rt__source_rollout(rt_distill *d, int q, int stride, int n);
 
 /* kd.pairs pairs of (noise, teacher sample), drawn once and kept in the run directory. inputs: noise, sample, y. */

@@ -26,8 +26,6 @@ static rt_status draw_pairs(pairs *p, rt_error *err)
     enum { CHUNK = 128 };
     int64_t n = p->x.shape[0];
     rt_evaluator teacher;
-    float *x0 = malloc((size_t)(CHUNK * d->features) * sizeof *x0);
-    if (!x0) RT_RAISE(RT_E_MEMORY, "out of memory for pairs");
     rt_status s = rt__evaluator_open(&teacher, d, &d->teacher, CHUNK, err);
     for (int64_t at = 0; at < n && s == RT_OK; at += CHUNK) {
         int64_t y[CHUNK], m = n - at < CHUNK ? n - at : CHUNK;
@@ -36,14 +34,13 @@ static rt_status draw_pairs(pairs *p, rt_error *err)
             start_noise(d, at + i, x + i * d->features);
             y[i] = rt__class_of(d, at + i);
         }
-        for (int j = 0; j < d->teacher_steps && s == RT_OK; j++) s = rt__ddim(&teacher, x, d->grid[j], d->grid[j + 1], y, m, x0, err);
+        s = rt__roll(&teacher, d->grid, 1, d->teacher_steps, m, x, 0, y, err);
         if (d->progress) d->progress(d->self, "teacher samples", at + m, n);
         if (s == RT_OK && d->stop && d->stop(d->self))
             s = rt_error_set(err, RT_E_INTERRUPTED, "stopped after %lld of %lld teacher samples, which are lost; start again",
                              (long long)(at + m), (long long)n);
     }
     rt__evaluator_close(&teacher);
-    free(x0);
     return s;
 }
 

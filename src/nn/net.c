@@ -15,7 +15,7 @@
 enum { CONFIG_LIMIT = 1 << 20 };
 static const int64_t MOST_PARAMETERS = (int64_t)1 << 32;
 
-static const rt__net_kind *const kinds[] = {&rt__net_unet, &rt__net_mlp, &rt__net_classifier};
+static const rt__net_kind *const kinds[] = {&rt__net_unet, &rt__net_mlp, &rt__net_affine, &rt__net_classifier};
 
 bool rt_net_kind_describe(int i, rt_row_text *row)
 {
@@ -38,7 +38,7 @@ static rt_status read_config(rt_net *net, const rt__fields *f)
     const char *name = json_string_value(json_object_get(f->config, "_class_name"));
     for (size_t i = 0; name && i < RT_COUNT(kinds); i++)
         if (!strcmp(kinds[i]->name, name)) net->kind = kinds[i];
-    if (!net->kind) return rt__field_wrong(f, "_class_name", "must be UNet2DModel, RetortMLP or RetortClassifier");
+    if (!net->kind) return rt__field_wrong(f, "_class_name", "must be UNet2DModel, RetortMLP, RetortAffine or RetortClassifier");
     net->settings = calloc(1, net->kind->size);
     if (!net->settings) RT_RAISE(RT_E_MEMORY, "%s: out of memory", f->file);
     RT_TRY(net->kind->read(net->settings, &net->info, f));

@@ -25,7 +25,7 @@ typedef struct rt__net_kind {
     rt_node *(*features)(const void *settings, rt_params *set, rt_node *x); /* NULL: not a classifier */
 } rt__net_kind;
 
-extern const rt__net_kind rt__net_unet, rt__net_mlp, rt__net_classifier;
+extern const rt__net_kind rt__net_unet, rt__net_mlp, rt__net_affine, rt__net_classifier;
 
 enum { RT_REQUIRED = INT_MIN }; /* in place of a fallback */
 

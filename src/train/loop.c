@@ -68,13 +68,12 @@ static rt_status open_round(rt__run *run, rt_error *err)
     const rt_config *c = run->config;
     d->err = err;
     d->round = (int)run->at.round;
-    /* the teacher of round 0 is the first one, guided; later ones are former students */
-    d->first.guidance = !strcmp(c->method, "kd") ? c->kd.guidance : c->pd.guidance;
-    d->teacher.prediction = d->round == 0 ? d->first.prediction : d->student.prediction;
-    d->teacher.guidance = d->round == 0 ? d->first.guidance : 0;
-    if (d->first.set && d->first.guidance > 0 && d->null_class < 0)
-        RT_RAISE(RT_E_USAGE, "%s: guidance needs a null class, and the teacher's recipe names none", c->teacher);
     RT_TRY(d->method->plan(d));
+    if (d->method->needs_teacher && d->first.guidance > 0 && d->null_class < 0)
+        RT_RAISE(RT_E_USAGE, "%s: guidance needs a null class, and the teacher's recipe names none", c->teacher);
+    /* the teacher of round 0 is the first one, by its own solver, guided; later ones are former students, which make their steps as students do */
+    d->teacher = d->round == 0 ? d->first : d->student;
+    if (d->round > 0) d->teacher.set = run->teacher;
     if (d->n_chain > 0 && !d->fine) {
         d->fine = malloc((size_t)(d->chain[0] + 1) * sizeof *d->fine);
         if (!d->fine) RT_RAISE(RT_E_MEMORY, "out of memory for a grid of %d steps", d->chain[0]);
@@ -298,9 +297,9 @@ rt_status rt_run_plan_only(const rt_config *c, rt_run_plan *plan, rt_error *err)
 {
     rt_net *net;
     *plan = (rt_run_plan){0};
-    const char *path = *c->teacher ? c->teacher : c->net;
+    bool copied = *c->teacher && !*c->net; /* the student's network is the teacher's */
     char folder[RT_CONFIG_TEXT + 8];
-    snprintf(folder, sizeof folder, "%s%s", path, *c->teacher ? "/unet" : "");
+    snprintf(folder, sizeof folder, "%s%s", copied ? c->teacher : c->net, copied ? "/unet" : "");
     RT_TRY(rt_net_open(&net, folder, err));
     rt_params *set = rt_params_new("plan", RT_F32);
     rt_status s = set ? rt_net_declare(net, set, err) : rt_error_set(err, RT_E_MEMORY, "out of memory");

@@ -124,7 +124,7 @@ rt_status rt__run_pictures(rt__run *run, rt_error *err)
     int64_t n = run->config->run.samples;
     int steps = d->steps > 0 ? d->steps : STEPS, stride = d->steps > 0 ? d->chain[0] / d->steps : 1;
     double *own = d->steps > 0 ? NULL : malloc((STEPS + 1) * sizeof *own), *times = d->steps > 0 ? d->fine : own;
-    float *x = malloc((size_t)(2 * n * d->features) * sizeof *x), *x0 = x + n * d->features;
+    float *x = malloc((size_t)(n * d->features) * sizeof *x);
     int64_t *y = malloc((size_t)n * sizeof *y);
     rt_evaluator e = {0};
     rt_status s = x && y && times ? RT_OK : rt_error_set(err, RT_E_MEMORY, "out of memory for %lld pictures", (long long)n);
@@ -135,7 +135,7 @@ rt_status rt__run_pictures(rt__run *run, rt_error *err)
         rt__noise(d, "pictures", 0, (uint32_t)i, rt_process_noise_scale(d->process), x + i * d->features);
         y[i] = rt__class_of(d, i);
     }
-    for (int k = 0; k < steps && s == RT_OK; k++) s = rt__ddim(&e, x, times[k * stride], times[(k + 1) * stride], y, n, x0, err);
+    if (s == RT_OK) s = rt__roll(&e, times, stride, steps, n, x, 0, y, err);
     rt__evaluator_close(&e);
     char path[PATH];
     snprintf(path, sizeof path, "%s/samples/update-%lld.png", run->config->out, (long long)run->at.updates);

@@ -10,6 +10,22 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* The network of the setting `net`, for a student that is not its teacher's copy. */
+static rt_status open_student(rt__run *run, rt_error *err)
+{
+    const rt_config *c = run->config;
+    const rt_model_info *m = rt_model_get_info(run->origin);
+    if (!*c->net)
+        RT_RAISE(RT_E_USAGE, "%s: an oracle has no network that its student could copy; give --net with a config.json", c->teacher);
+    RT_TRY(rt_net_open(&run->own_net, c->net, err));
+    const rt_net_info *n = rt_net_describe(run->own_net);
+    int64_t features = (int64_t)n->in_channels * (n->height ? n->height * n->width : 1);
+    if (n->classifier || n->classes != m->classes || features != m->features)
+        RT_RAISE(RT_E_INVALID, "%s: a %s of %lld numbers and %d classes cannot stand for the teacher, which has %lld and %lld", c->net,
+                 n->kind, (long long)features, n->classes, (long long)m->features, (long long)m->classes);
+    return RT_OK;
+}
+
 static rt_status open_teacher(rt__run *run, rt_error *err)
 {
     const rt_config *c = run->config;
@@ -17,22 +33,24 @@ static rt_status open_teacher(rt__run *run, rt_error *err)
     RT_TRY(rt_model_open(&run->origin,
                          &(rt_model_spec){.path = c->teacher, .threads = c->threads, .backend = *c->backend ? c->backend : NULL}, err));
     rt_model *m = run->origin;
-    if (!m->net || !m->scheduler || !m->process)
-        RT_RAISE(RT_E_INVALID, "%s: a network with a scheduler is needed to distil; give a diffusers folder", c->teacher);
-    run->net = m->net;
+    run->scheduler = m->oracle ? rt_oracle_scheduler(m->oracle) : m->scheduler;
+    if (!run->scheduler || !m->process)
+        RT_RAISE(RT_E_INVALID, "%s: its student needs a diffusers configuration of the process; give %s", c->teacher,
+                 m->oracle ? "'scheduler' in place of 'process' in that file" : "a diffusers folder");
+    if (m->oracle || *c->net) RT_TRY(open_student(run, err));
+    run->net = run->own_net ? run->own_net : m->net;
     run->first = m->params;
     d->process = m->process;
     d->null_class = (int)m->info.null_class;
     if (c->data.low == -1 && c->data.high == 1) run->low = m->info.low, run->high = m->info.high; /* what the teacher was trained on */
-    d->first = (rt_denoiser){.net = run->net, .set = run->first, .prediction = m->prediction};
+    d->first = (rt_denoiser){.net = m->net, .set = run->first, .oracle = m->oracle, .prediction = m->prediction};
     bool epsilon = !strcmp(rt_prediction_name(m->prediction), "epsilon");
     const char *name = *c->pd.prediction ? c->pd.prediction : epsilon && !strcmp(c->method, "pd") ? "v" : rt_prediction_name(m->prediction);
     d->student.prediction = rt_prediction_find(name, err);
     if (!d->student.prediction) return err ? err->status : RT_E_USAGE;
     run->teacher = rt_params_new("teacher", RT_F32);
     if (!run->teacher) RT_RAISE(RT_E_MEMORY, "out of memory for the teacher");
-    RT_TRY(rt_net_declare(run->net, run->teacher, err));
-    return rt_params_copy(run->teacher, RT_VALUE, run->first, RT_VALUE, err);
+    return rt_net_declare(run->net, run->teacher, err);
 }
 
 static rt_status open_net(rt__run *run, rt_error *err)
@@ -40,7 +58,8 @@ static rt_status open_net(rt__run *run, rt_error *err)
     const rt_config *c = run->config;
     rt_distill *d = &run->d;
     if (!*c->net) RT_RAISE(RT_E_USAGE, "no network to train; give --net with a config.json");
-    RT_TRY(rt_net_open(&run->net, c->net, err));
+    RT_TRY(rt_net_open(&run->own_net, c->net, err));
+    run->net = run->own_net;
     const rt_net_info *i = rt_net_describe(run->net);
     d->null_class = -1;
     if (i->classifier) return RT_OK;
@@ -55,9 +74,10 @@ static rt_status open_net(rt__run *run, rt_error *err)
     if (!d->student.prediction) return err ? err->status : RT_E_USAGE;
     rt_scheduler_config sc;
     RT_TRY(rt_scheduler_config_from(&sc, &spec, d->student.prediction, err));
-    rt_status s = rt_scheduler_new(&run->scheduler, &sc, false, err);
+    rt_status s = rt_scheduler_new(&run->own_scheduler, &sc, false, err);
     rt_scheduler_config_free(&sc);
     RT_TRY(s);
+    run->scheduler = run->own_scheduler;
     d->process = rt_scheduler_process(run->scheduler);
     return RT_OK;
 }
@@ -95,14 +115,12 @@ static rt_status one_of(const char *key, const char *value, const char *const *n
 /* Settings that are names: a wrong one must not pass for the default. */
 static rt_status check_names(const rt_config *c, rt_error *err)
 {
-    static const char *const schedules[] = {"constant", "linear", "cosine"}, *const optimisers[] = {"adam", "adamw", "sgd"},
-                             *const solvers[] = {"ddim"};
+    static const char *const schedules[] = {"constant", "linear", "cosine"}, *const optimisers[] = {"adam", "adamw", "sgd"};
+    ;
     size_t backends = 0;
     while (rt_backend_names()[backends]) backends++;
     RT_TRY(one_of("train.lr-schedule", c->train.lr_schedule, schedules, RT_COUNT(schedules), err));
     RT_TRY(one_of("train.optimiser", c->train.optimiser, optimisers, RT_COUNT(optimisers), err));
-    RT_TRY(one_of("pd.teacher-solver", c->pd.solver, solvers, RT_COUNT(solvers), err));
-    RT_TRY(one_of("kd.teacher-solver", c->kd.solver, solvers, RT_COUNT(solvers), err));
     if (c->train.micro_batch > 0 && c->train.batch % c->train.micro_batch)
         RT_RAISE(RT_E_USAGE, "train.micro-batch: %d does not divide the batch, %d", c->train.micro_batch, c->train.batch);
     if (!(c->data.low < c->data.high)) RT_RAISE(RT_E_USAGE, "data.low: %g; must be less than data.high, %g", c->data.low, c->data.high);
@@ -147,18 +165,17 @@ rt_status rt__run_open(rt__run *run, bool resume, rt_error *err)
     if (!run->student || !run->shown) RT_RAISE(RT_E_MEMORY, "out of memory for the student");
     RT_TRY(rt_net_declare(run->net, run->student, err));
     RT_TRY(rt_net_declare(run->net, run->shown, err));
-    d->student.net = d->teacher.net = d->shown.net = run->net;
+    d->student.net = d->shown.net = run->net;
     d->student.set = run->student;
     d->shown.set = run->shown;
     d->shown.prediction = d->student.prediction;
-    d->teacher.set = run->teacher;
-    if (run->first)
+    d->student.solver = d->shown.solver = rt_solver_find("ddim", err);
+    if (run->first && !run->own_net)
         RT_TRY(rt_params_copy(run->student, RT_VALUE, run->first, RT_VALUE, err));
     else if (*c->init)
         RT_TRY(rt_net_load(run->net, run->student, c->init, NULL, err));
     else
         RT_TRY(rt_params_init(run->student, c->seed, err));
-    if (run->origin && !run->scheduler) run->scheduler = run->origin->scheduler;
 
     RT_TRY(d->method->plan(d)); /* what cannot be is refused before anything is written */
     snprintf(path, sizeof path, "%s/config.yaml", c->out);
@@ -180,12 +197,9 @@ void rt__run_close(rt__run *run)
     rt_params_free(run->student);
     rt_params_free(run->shown);
     rt_params_free(run->teacher);
-    if (run->origin) {
-        rt_model_free(run->origin);
-    } else {
-        rt_scheduler_free(run->scheduler);
-        rt_net_free(run->net);
-    }
+    rt_model_free(run->origin);
+    rt_scheduler_free(run->own_scheduler);
+    rt_net_free(run->own_net);
     rt_dataset_free(run->data);
     rt__unlock(&run->lock);
 }

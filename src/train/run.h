@@ -24,9 +24,10 @@ typedef struct rt__run {
     const rt_observer *observer;
     int lock;
     rt_distill d;
-    rt_model *origin; /* the first teacher as a model */
-    rt_net *net;      /* of a model trained from scratch; else the teacher's */
-    rt_scheduler *scheduler;
+    rt_model *origin;              /* the first teacher as a model */
+    rt_net *net, *own_net;         /* what is trained: the teacher's, or that of the setting `net`, which the run owns */
+    const rt_scheduler *scheduler; /* the teacher's, or of the settings: */
+    rt_scheduler *own_scheduler;
     rt_params *student, *teacher, *first, *shown;
     rt_dataset *data;
     double low, high; /* the model's range */

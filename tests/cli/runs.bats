@@ -19,6 +19,11 @@ teacher() { "$RETORT" train --data toy:moons --net examples/mlp.json --out "$t/t
     done
     "$RETORT" sample "$t/run" --n 5 --out "$t/x.safetensors" 2>"$t/err" # its student/, by its own steps
     obeys distill distill kd --teacher "$t/teacher" --out "$t/kd" --pairs 32 --teacher-steps 4 --updates 5 --batch 16 --threads 1
+    obeys distill distill pd --teacher "$t/teacher" --teacher-solver dpmpp-2m --out "$t/dpm" --steps 2,1 --updates 5 --batch 16 --threads 1
+    echo '{"kind": "gaussian", "means": [[1, 0]], "covariances": [[[1, 0], [0, 2]]], "prediction": "x0", "scheduler":
+        {"_class_name": "DDIMScheduler", "num_train_timesteps": 1000, "beta_schedule": "linear", "prediction_type": "sample"}}' >"$t/exact.json"
+    obeys distill distill kd --teacher "oracle:$t/exact.json" --net tests/data/vectors.json --teacher-solver heun --out "$t/exact" --pairs 32 \
+        --teacher-steps 4 --updates 5 --batch 16 --threads 1
 }
 
 @test "the same command gives the same bits; --config repeats a run" {
@@ -60,7 +65,7 @@ last_loss() { tail -n 1 "$1/metrics.jsonl" | sed 's/.*"loss": *\([0-9.e-]*\).*/\
     fails 2 "guidance needs a null class" distill pd --teacher "$t/teacher" --out "$t/run" --guidance 2 --updates 1
     fails 2 "did you mean 'train.lr'" train --data toy:moons --net examples/mlp.json --out "$t/none" --set train.lrr=1
     fails 2 "did you mean 'linear'" train --data toy:moons --net examples/mlp.json --out "$t/none" --set train.lr-schedule=linaer
-    fails 2 "pd.teacher-solver" distill pd --teacher "$t/teacher" --out "$t/none" --teacher-solver heun
+    fails 2 "pd.teacher-solver: 'hein' is not in the table of solvers; did you mean 'heun'" distill pd --teacher "$t/teacher" --out "$t/none" --teacher-solver hein
     fails 2 "did you mean toy:moons" train --data toy:moonz --net examples/mlp.json --out "$t/none"
     fails 5 "" train --data toy:moons --net "$t/no.json" --out "$t/none"
     [ ! -e "$t/none" ]

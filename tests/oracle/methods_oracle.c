@@ -79,11 +79,12 @@ static void open_world(world *w, const char *method, const char *teacher, const 
         if (!strcmp(rt__methods[i]->name, method)) d->method = rt__methods[i];
     d->student = (rt_denoiser){.net = w->net, .set = w->sets[0], .prediction = rt_prediction_find(student, &err)};
     d->teacher = (rt_denoiser){.net = w->net, .set = w->sets[1], .prediction = rt_prediction_find(teacher, &err)};
+    d->student.solver = rt_solver_find("ddim", &err);
     d->first = d->teacher;
-    d->first.set = w->sets[2];
-    d->teacher.guidance = w->config.pd.guidance;
     err = (rt_error){0};
     OK(d->method->plan(d));
+    d->teacher = d->first;
+    d->first.set = w->sets[2];
     if (d->n_chain > 0) {
         d->fine = calloc((size_t)d->chain[0] + 1, sizeof *d->fine);
         OK(rt_grid_nested(w->process, d->chain, d->n_chain, d->fine, &err));
@@ -248,6 +249,29 @@ static void conversion(void **state)
     close_world(&w);
 }
 
+/* By another solver the conversion is a round of one teacher step to one of the student: Lemma 2, in the error of the map. */
+static void conversion_by_maps(void **state)
+{
+    (void)state;
+    world w;
+    const char *keys[] = {"data.path", "toy:moons", "pd.steps", "4", "pd.teacher-steps", "8", "pd.teacher-solver", "midpoint", NULL};
+    open_world(&w, "pd", "epsilon", "v", keys);
+    rt_distill *d = &w.d;
+    assert_int_equal(d->n_rounds, 2);
+    double got = loss_of(&w, NULL, 0), want = 0;
+    const float *xs = rt_program_data(w.program, d->inputs[0]), *xt = rt_program_data(w.program, d->inputs[1]);
+    const int64_t *ks = rt_program_data(w.program, d->inputs[2]), *ys = rt_program_data(w.program, d->inputs[3]);
+    for (int i = 0; i < B; i++) {
+        double s = T * (8.0 - (double)ks[i]) / 8, t = s - T / 8.0, x[D], x0[D], A = beta_of(t) / beta_of(s),
+               C = alpha_of(t) - alpha_of(s) * A;
+        for (int j = 0; j < D; j++) x[j] = (double)xs[i * D + j];
+        x0_of(&w, &d->student, x, s, ys[i], x0);
+        for (int j = 0; j < D; j++) want += pow(A * x[j] + C * x0[j] - (double)xt[i * D + j], 2) / D / B;
+    }
+    agree(got, want, "epsilon to v, by maps");
+    close_world(&w);
+}
+
 /* (1.9): one step from noise against the stored rollout of the teacher. */
 static void knowledge(void **state)
 {
@@ -329,7 +353,7 @@ static void denoising(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(progressive), cmocka_unit_test(conversion), cmocka_unit_test(knowledge),
-                                       cmocka_unit_test(denoising)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(progressive), cmocka_unit_test(conversion), cmocka_unit_test(conversion_by_maps),
+                                       cmocka_unit_test(knowledge), cmocka_unit_test(denoising)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -238,6 +238,66 @@ static void progressive_distillation(void **state)
     assert_int_equal(s.n_rounds, 1);
 }
 
+/* Teachers by another solver, and exact ones: whole and resumed runs end in the same bits, from noise and from data. */
+static void teachers_of_other_kinds(void **state)
+{
+    (void)state;
+    char exact[160], path[128];
+    snprintf(path, sizeof path, "%s/exact.json", base);
+    snprintf(exact, sizeof exact, "oracle:%s", path);
+    FILE *f = fopen(path, "w");
+    assert_non_null(f);
+    fputs(
+        "{\"kind\": \"gaussian\", \"means\": [[0.5, -0.25]], \"covariances\": [[[0.5, 0.2], [0.2, 0.3]]], \"prediction\": \"x0\", "
+        "\"scheduler\": "
+        "{\"_class_name\": \"DDIMScheduler\", \"num_train_timesteps\": 64, \"beta_schedule\": \"squaredcos_cap_v2\", \"prediction_type\": "
+        "\"sample\"}}",
+        f);
+    fclose(f);
+    for (int i = 0; i < 4; i++) { /* a network or an oracle, without or with data */
+        bool oracle = i & 1, data = i & 2;
+        for (int parts = 0; parts < 2; parts++) {
+            char teacher[160], name[32];
+            snprintf(name, sizeof name, "other-%d-%d", i, parts);
+            snprintf(teacher, sizeof teacher, "%s/whole", base);
+            rt_config c = config_of("pd", name);
+            set(&c, "teacher", oracle ? exact : teacher);
+            if (oracle) set(&c, "net", "tests/data/vectors.json");
+            if (data) set(&c, "data.path", "toy:moons");
+            set(&c, "pd.teacher-solver", oracle ? "heun" : "dpmpp-2m");
+            set(&c, "pd.steps", "4,2");
+            set(&c, "pd.pool", "100");
+            set(&c, "run.checkpoint-every", "0");
+            set(&c, "train.updates", "30");
+            if (parts) set(&c, "run.until-update", "17");
+            OK(rt_run_train(&c, false, NULL, NULL, &err));
+            set(&c, "run.until-update", parts ? "44" : "0");
+            if (parts) OK(rt_run_train(&c, true, NULL, NULL, &err));
+            set(&c, "run.until-update", "0");
+            if (parts) OK(rt_run_train(&c, true, NULL, NULL, &err));
+        }
+        char whole[32], stopped[32];
+        snprintf(whole, sizeof whole, "other-%d-0", i);
+        snprintf(stopped, sizeof stopped, "other-%d-1", i);
+        same_tensors(whole, stopped, "checkpoints/update-60/state.safetensors");
+        same_file(whole, stopped, "student-4/unet/diffusion_pytorch_model.safetensors");
+    }
+    rt_config c = config_of("pd", "refused");
+    set(&c, "teacher", exact);
+    err = (rt_error){0};
+    assert_int_equal(rt_run_train(&c, false, NULL, NULL, &err), RT_E_USAGE);
+    assert_non_null(strstr(err.text, "--net"));
+    set(&c, "net", "examples/fashion-mnist-small.json");
+    err = (rt_error){0};
+    assert_int_equal(rt_run_train(&c, false, NULL, NULL, &err), RT_E_INVALID);
+    assert_non_null(strstr(err.text, "of 784 numbers"));
+    set(&c, "net", "tests/data/vectors.json");
+    set(&c, "teacher", "oracle:examples/gaussian.json");
+    err = (rt_error){0};
+    assert_int_equal(rt_run_train(&c, false, NULL, NULL, &err), RT_E_INVALID);
+    assert_non_null(strstr(err.text, "'scheduler' in place of 'process'"));
+}
+
 /* The recipe of a student is followed: its model knows its steps and times. */
 static void students_carry_their_recipe(void **state)
 {
@@ -323,10 +383,15 @@ static int remove_base(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(resumed_is_the_same),      cmocka_unit_test(damaged_checkpoint_is_passed_over),
-        cmocka_unit_test(one_process_and_a_stop),   cmocka_unit_test(divergence_saves_nothing),
-        cmocka_unit_test(progressive_distillation), cmocka_unit_test(students_carry_their_recipe),
-        cmocka_unit_test(knowledge_distillation),   cmocka_unit_test(refusals),
+        cmocka_unit_test(resumed_is_the_same),
+        cmocka_unit_test(damaged_checkpoint_is_passed_over),
+        cmocka_unit_test(one_process_and_a_stop),
+        cmocka_unit_test(divergence_saves_nothing),
+        cmocka_unit_test(progressive_distillation),
+        cmocka_unit_test(students_carry_their_recipe),
+        cmocka_unit_test(teachers_of_other_kinds),
+        cmocka_unit_test(knowledge_distillation),
+        cmocka_unit_test(refusals),
     };
     return cmocka_run_group_tests(tests, make_base, remove_base);
 }

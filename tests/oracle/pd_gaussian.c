@@ -1,0 +1,298 @@
+/* pd_gaussian.c -- progressive distillation where every map is affine: a Gaussian's denoiser as a table of affine maps, one per time of the grid. Its
+ * students can be exact, so the training itself is measured; and the residual of exact flow maps is rounding. */
+#include "diffusion_check.h"
+
+#include "distill/method.h"
+#include "distill/residual.h"
+#include "retort/format.h"
+#include "retort/train.h"
+
+#include <sys/stat.h>
+#include <unistd.h>
+
+enum { D = 3, N = 16, T = 1024 };
+
+static const double mean[D] = {0.5, -0.4, 0.25};
+static const double covariance[D * D] = {1.0, 0.3, -0.2, 0.3, 0.6, 0.1, -0.2, 0.1, 0.8};
+
+/* x -> M x + m */
+typedef struct affine {
+    double M[D][D], m[D];
+} affine;
+
+typedef struct world {
+    char folder[64], path[128];
+    rt_process *process;
+    rt_oracle *oracle;
+    double times[N + 1]; /* of the finest grid */
+} world;
+
+static void open_world(world *w)
+{
+    *w = (world){0};
+    w->process = cosine_1024();
+    CHECK_OK(rt_oracle_gaussian(&w->oracle, D, mean, covariance, w->process, rt_prediction_find("x0", NULL), &err));
+    CHECK_OK(rt_grid_nested(w->process, (int[]){16, 8, 4, 2, 1}, 5, w->times, &err));
+    strcpy(w->folder, "/tmp/retort-pd-XXXXXX");
+    assert_non_null(mkdtemp(w->folder));
+    snprintf(w->path, sizeof w->path, "%s/config.json", w->folder);
+    FILE *f = fopen(w->path, "w");
+    assert_non_null(f);
+    fprintf(f, "{\"_class_name\": \"RetortAffine\", \"data_dim\": %d, \"times\": [", D);
+    for (int k = N - 1; k >= 0; k--) fprintf(f, "%g%s", rt_process_network_time(w->process, w->times[k]), k ? ", " : "]}\n");
+    fclose(f);
+}
+
+static void close_world(world *w)
+{
+    char command[128];
+    snprintf(command, sizeof command, "rm -rf %s", w->folder);
+    assert_int_equal(system(command), 0);
+    rt_oracle_free(w->oracle);
+    rt_process_free(w->process);
+}
+
+/* The row of the grid's point k: rows rise with time. */
+static void put(rt_params *set, int k, const affine *a)
+{
+    float *values = rt_params_data(set, RT_VALUE), *W = values + rt_params_entry(set, rt_params_find(set, "weight"))->offset,
+          *b = values + rt_params_entry(set, rt_params_find(set, "bias"))->offset;
+    for (int i = 0; i < D; i++) {
+        for (int j = 0; j < D; j++) W[((N - 1 - k) * D + i) * D + j] = (float)a->M[i][j];
+        b[(N - 1 - k) * D + i] = (float)a->m[i];
+    }
+    rt_params_touch(set);
+}
+
+static affine get(rt_params *set, int k)
+{
+    const float *values = rt_params_data(set, RT_VALUE), *W = values + rt_params_entry(set, rt_params_find(set, "weight"))->offset,
+                *b = values + rt_params_entry(set, rt_params_find(set, "bias"))->offset;
+    affine a;
+    for (int i = 0; i < D; i++) {
+        for (int j = 0; j < D; j++) a.M[i][j] = (double)W[((N - 1 - k) * D + i) * D + j];
+        a.m[i] = (double)b[(N - 1 - k) * D + i];
+    }
+    return a;
+}
+
+/* An affine function from its values at 0 and at the unit vectors. */
+static affine affine_of(void (*f)(const void *self, const double *x, double *out), const void *self)
+{
+    affine a;
+    double x[D] = {0}, out[D];
+    f(self, x, a.m);
+    for (int j = 0; j < D; j++) {
+        x[j] = 1;
+        f(self, x, out);
+        x[j] = 0;
+        for (int i = 0; i < D; i++) a.M[i][j] = out[i] - a.m[i];
+    }
+    return a;
+}
+
+typedef struct query {
+    const world *w;
+    double s, t;
+} query;
+
+static void posterior(const void *self, const double *x, double *out)
+{
+    const query *q = self;
+    CHECK_OK(rt_oracle_posterior_mean(q->w->oracle, rt_process_alpha(q->w->process, q->s), rt_process_beta(q->w->process, q->s), 1, x, out,
+                                      &err));
+}
+
+static void flow(const void *self, const double *x, double *out)
+{
+    const query *q = self;
+    const rt_process *p = q->w->process;
+    CHECK_OK(rt_oracle_flow_map(q->w->oracle, rt_process_alpha(p, q->s), rt_process_beta(p, q->s), rt_process_alpha(p, q->t),
+                                rt_process_beta(p, q->t), 1, x, out, &err));
+}
+
+/* (1.30) with the prediction P x + p; then after what came before it. */
+static affine ddim_after(const world *w, const affine *before, const affine *prediction, double s, double t)
+{
+    double ratio = rt_process_beta(w->process, t) / rt_process_beta(w->process, s),
+           C = rt_process_alpha(w->process, t) - rt_process_alpha(w->process, s) * ratio;
+    affine a;
+    for (int i = 0; i < D; i++) {
+        a.m[i] = C * prediction->m[i];
+        for (int j = 0; j < D; j++) a.M[i][j] = 0;
+        for (int k = 0; k < D; k++) {
+            double step = (i == k ? ratio : 0) + C * prediction->M[i][k];
+            a.m[i] += step * before->m[k];
+            for (int j = 0; j < D; j++) a.M[i][j] += step * before->M[k][j];
+        }
+    }
+    return a;
+}
+
+static rt_params *table(const rt_net *net)
+{
+    rt_params *set = rt_params_new("table", RT_F32);
+    CHECK_OK(rt_net_declare(net, set, &err));
+    assert_non_null(rt_params_data(set, RT_VALUE));
+    return set;
+}
+
+static void write_teacher(const world *w, const rt_net *net, const rt_params *set)
+{
+    char path[160];
+    snprintf(path, sizeof path, "%s/teacher", w->folder);
+    mkdir(path, 0777);
+    rt_process_spec spec = rt_process_defaults("ddpm");
+    spec.timesteps = T, spec.betas = "squaredcos_cap_v2";
+    rt_scheduler_config c;
+    CHECK_OK(rt_scheduler_config_from(&c, &spec, rt_prediction_find("x0", NULL), &err));
+    CHECK_OK(rt_model_index_write(path, "RetortAffine", "DDIMScheduler", &err));
+    snprintf(path, sizeof path, "%s/teacher/scheduler", w->folder);
+    mkdir(path, 0777);
+    snprintf(path, sizeof path, "%s/teacher/scheduler/scheduler_config.json", w->folder);
+    CHECK_OK(rt_scheduler_config_write(&c, path, &err));
+    rt_scheduler_config_free(&c);
+    snprintf(path, sizeof path, "%s/teacher/unet", w->folder);
+    mkdir(path, 0777);
+    CHECK_OK(rt_net_save(net, set, RT_VALUE, path, NULL, NULL, &err));
+}
+
+static void set_key(rt_config *c, const char *key, const char *value) { CHECK_OK(rt_config_set(c, key, value, &err)); }
+
+/* 16 -> 8 -> 4 -> 2 -> 1 by the method and the loop as they are. Every row of the student's table has an exact answer, so what is left is the float
+ * of the masters and the learning rate's end. */
+static void one_step_is_the_product(void **state)
+{
+    (void)state;
+    world w;
+    open_world(&w);
+    rt_net *net;
+    CHECK_OK(rt_net_open(&net, w.path, &err));
+    rt_params *teacher = table(net), *student = table(net);
+    affine product = {.M = {{1, 0, 0}, {0, 1, 0}, {0, 0, 1}}};
+    for (int k = 0; k < N; k++) {
+        affine a = affine_of(posterior, &(query){&w, w.times[k], 0});
+        put(teacher, k, &a);
+        a = get(teacher, k); /* as the teacher has it: in float */
+        product = ddim_after(&w, &product, &a, w.times[k], w.times[k + 1]);
+    }
+    write_teacher(&w, net, teacher);
+    for (int every = 0; every < 2; every++) { /* starts of the student's grid; every k of (1.35) */
+        rt_config c;
+        rt_run_summary summary;
+        char path[160];
+        CHECK_OK(rt_config_method(&c, "pd", &err));
+        snprintf(path, sizeof path, "%s/teacher", w.folder);
+        set_key(&c, "teacher", path);
+        snprintf(path, sizeof path, "%s/run-%d", w.folder, every);
+        set_key(&c, "out", path);
+        set_key(&c, "threads", "1");
+        set_key(&c, "pd.steps", "8,4,2,1");
+        set_key(&c, "pd.starts", every ? "all" : "student");
+        set_key(&c, "train.weight", "uniform");
+        set_key(&c, "train.optimiser", "sgd");
+        set_key(&c, "train.lr", "1.5");
+        set_key(&c, "train.clip", "0");
+        set_key(&c, "train.updates", "3000,2000,1500,1000");
+        set_key(&c, "run.checkpoint-every", "0");
+        CHECK_OK(rt_run_train(&c, false, NULL, &summary, &err));
+        snprintf(path, sizeof path, "%s/run-%d/student/unet", w.folder, every);
+        CHECK_OK(rt_net_load(net, student, path, NULL, &err));
+        affine got = get(student, 0); /* one step to data is the prediction */
+        double worst = 0, largest = 0;
+        for (int i = 0; i < D; i++) {
+            worst = fmax(worst, fabs(got.m[i] - product.m[i]));
+            for (int j = 0; j < D; j++) {
+                worst = fmax(worst, fabs(got.M[i][j] - product.M[i][j]));
+                largest = fmax(largest, fabs(product.M[i][j]));
+            }
+        }
+        print_message("16 to 1, starts %s: the student's map is off by %.3g of %.3g; losses", every ? "all" : "student", worst, largest);
+        for (int r = 0; r < summary.n_rounds; r++) print_message(" %.3g", summary.rounds[r].loss);
+        print_message(", residual %.3g, drift %.3g\n", summary.rounds[3].residual, summary.rounds[3].drift);
+        CHECK_NEAR(worst, 0, TOL_PD_PRODUCT * largest, "the product of 16 maps, starts %d", every);
+    }
+    rt_params_free(teacher);
+    rt_params_free(student);
+    rt_net_free(net);
+    close_world(&w);
+}
+
+/* (1.36): tables whose DDIM steps are the exact flow maps of their grids, 16 steps and 8. All residuals of (1.37), (1.38) are then rounding. A shift
+ * of the student's first prediction moves its first step by C times that, and the end by the flow's matrix of that, whatever the noise. */
+static void residual_of_the_flow(void **state)
+{
+    (void)state;
+    world w;
+    open_world(&w);
+    rt_net *net;
+    CHECK_OK(rt_net_open(&net, w.path, &err));
+    rt_params *sets[] = {table(net), table(net)};
+    for (int i = 0; i < 2; i++)
+        for (int k = 0; k < N; k += 1 + i) {
+            double s = w.times[k], t = w.times[k + 1 + i], P, Q;
+            affine a = affine_of(flow, &(query){&w, s, t});
+            CHECK_OK(rt_ddim_target_coefficients(w.process, s, t, &P, &Q, &err)); /* Lemma 2 */
+            for (int r = 0; r < D; r++) {
+                a.m[r] *= P;
+                for (int j = 0; j < D; j++) a.M[r][j] = P * a.M[r][j] + (r == j ? Q : 0);
+            }
+            put(sets[i], k, &a);
+        }
+    rt_config c;
+    rt_config_default(&c);
+    const rt_solver *ddim = rt_solver_find("ddim", NULL);
+    rt_denoiser m = {.net = net, .set = sets[0], .prediction = rt_prediction_find("x0", NULL), .solver = ddim};
+    rt_distill d = {.config = &c,
+                    .process = w.process,
+                    .first = m,
+                    .teacher = m,
+                    .shown = m,
+                    .null_class = -1,
+                    .rank = 2,
+                    .shape = {RT_BATCH, D},
+                    .features = D,
+                    .chain = {16, 8},
+                    .n_chain = 2,
+                    .teacher_steps = 16,
+                    .steps = 8,
+                    .fine = w.times};
+    d.shown.set = sets[1];
+    rt_residual r;
+    for (d.round = 0; d.round < 2; d.round++) {
+        CHECK_OK(rt__residual(&d, 64, &r, &err));
+        print_message("exact flow maps: local %.3g, relative %.3g, own teacher %.3g, drift %.3g\n", r.local, r.relative, r.own_teacher,
+                      r.drift);
+        CHECK_NEAR(r.local, 0, TOL_RESIDUAL, "(1.37)");
+        CHECK_NEAR(r.relative, 0, 10 * TOL_RESIDUAL, "(1.37) of the step");
+        CHECK_NEAR(r.own_teacher, 0, TOL_RESIDUAL, "rollouts of student and teacher");
+        CHECK_NEAR(r.drift, 0, TOL_RESIDUAL, "(1.38)");
+    }
+    const double shift[D] = {0.3, -0.2, 0.1};
+    double A, C, first = 0, last = 0;
+    affine moved = get(sets[1], 0), rest = affine_of(flow, &(query){&w, w.times[2], 0});
+    CHECK_OK(rt_ddim_coefficients(w.process, w.times[0], w.times[2], &A, &C, &err));
+    for (int i = 0; i < D; i++) {
+        double end = 0;
+        for (int j = 0; j < D; j++) end += rest.M[i][j] * C * shift[j];
+        moved.m[i] += shift[i];
+        first += pow(C * shift[i], 2) / (D * 8);
+        last += end * end / D;
+    }
+    put(sets[1], 0, &moved);
+    for (d.round = 0; d.round < 2; d.round++) {
+        CHECK_OK(rt__residual(&d, 64, &r, &err));
+        CHECK_NEAR(r.local, sqrt(first), 10 * TOL_RESIDUAL * sqrt(first), "(1.37), shifted");
+        CHECK_NEAR(r.own_teacher, sqrt(last), 10 * TOL_RESIDUAL * sqrt(last), "rollouts of student and teacher, shifted");
+        CHECK_NEAR(r.drift, sqrt(last), 10 * TOL_RESIDUAL * sqrt(last), "(1.38), shifted");
+    }
+    for (int i = 0; i < 2; i++) rt_params_free(sets[i]);
+    rt_net_free(net);
+    close_world(&w);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {cmocka_unit_test(one_step_is_the_product), cmocka_unit_test(residual_of_the_flow)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
