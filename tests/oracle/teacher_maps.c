@@ -254,6 +254,29 @@ static void pairs_of_pd(void **state)
         }
 }
 
+/* Starts from data are x_s ~ p_s (1.1): mean 0 here, variance alpha^2 times that of the data plus beta^2, to five standard errors. */
+static void noised_starts(void **state)
+{
+    (void)state;
+    const char *keys[] = {"pd.steps", "4", "pd.pool", "400", NULL};
+    world w;
+    open_world(&w, "pd", keys, true);
+    rt_distill *d = &w.d;
+    double n[4] = {0}, square[4] = {0};
+    const float *xs = rt_program_data(w.program, d->inputs[0]);
+    const int64_t *ks = rt_program_data(w.program, d->inputs[2]);
+    for (int update = 0; update < 200; update++) {
+        CHECK_OK(d->source.fill(d->source.self, update, 0, B, w.program, &err));
+        for (int j = 0; j < B; j++) n[ks[j]]++, square[ks[j]] += (double)xs[j] * (double)xs[j];
+    }
+    for (int k = 0; k < 4; k++) {
+        double a = alpha_of(1 - k / 4.0), b = beta_of(1 - k / 4.0), want = a * a / 3 + b * b; /* data: even in (-1, 1) */
+        CHECK_NEAR(n[k], 200 * B / 4, 50, "examples of start %d", k);
+        CHECK_NEAR(square[k] / n[k], want, 5 * want * sqrt(2 / n[k]), "x_s of start %d", k);
+    }
+    close_world(&w);
+}
+
 /* kd: whole rollouts. */
 static void pairs_of_kd(void **state)
 {
@@ -279,6 +302,6 @@ static void pairs_of_kd(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(pairs_of_pd), cmocka_unit_test(pairs_of_kd)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(pairs_of_pd), cmocka_unit_test(noised_starts), cmocka_unit_test(pairs_of_kd)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
