@@ -82,7 +82,8 @@ static rt_node *append(work *w, const rt_net *net, rt_params *set, rt_node **x)
     int64_t shape[] = {RT_BATCH, info->in_channels, info->height, info->width}, one = RT_BATCH;
     *x = add_input(w, "x", RT_F32, info->height ? 4 : 2, shape);
     if (info->classifier) return rt_net_apply(net, set, *x, NULL, NULL);
-    rt_node *t = add_input(w, "t", RT_F32, 1, &one), *y = info->classes ? add_input(w, "y", RT_I64, 1, &one) : NULL;
+    rt_node *t = add_input(w, "t", RT_F32, info->times, (int64_t[]){RT_BATCH, 2}),
+            *y = info->classes ? add_input(w, "y", RT_I64, 1, &one) : NULL;
     return rt_net_apply(net, set, *x, t, y);
 }
 

@@ -11,7 +11,8 @@ static const cli_option options[] = {
     {"guidance", 0, "W", NULL, NULL, "the teacher is (1+W) conditional - W unconditional", NULL},
     {"starts", 0, "WHICH", NULL, NULL, "pd: student (its own grid) or all (as Algorithm 2 says)", NULL},
     {"reuse", 0, "R", NULL, NULL, "pd: how often an example of a rollout is used", NULL},
-    {"pairs", 0, "N", NULL, NULL, "kd: (noise, teacher sample) pairs, computed once", NULL},
+    {"pairs", 0, "N", NULL, NULL, "kd: (noise, teacher sample) pairs, computed once; map: a row of retort list time-pairs", NULL},
+    {"distance", 0, "NAME", NULL, NULL, "map: of retort list distances", NULL},
     {0}};
 
 static rt_status run(cli_call *c, rt_error *err) { return cli_run(c, c->arguments[0], err); }
@@ -21,7 +22,8 @@ const cli_command cli_distill_command = {
     .arguments = "METHOD",
     .summary = "turn a model into a few-step student",
     .text = "Makes a student of --teacher that needs a few network calls per sample. METHOD is a row of `retort list methods`:\n"
-            "pd halves the number of steps round by round, kd learns one step from pairs of noise and teacher sample.\n"
+            "pd halves the number of steps round by round, kd learns one step from pairs of noise and teacher sample, map learns the maps\n"
+            "between any two times, by a network that is told both (--net with \"_target_time\": true).\n"
             "Without --data the teacher's own samples are learnt from. Each student is a folder that carries its sampling recipe.\n"
             "The teacher's maps are made by --teacher-solver; solvers with a memory keep it along rollouts and start cold on pairs from "
             "--data.\n"

@@ -79,4 +79,9 @@
 #define TOL_PD_PRODUCT 1e-6 /* the student of one step against the product of its teacher's 16 maps, of the largest number in it */
 #define TOL_RESIDUAL   1e-6 /* residuals of exact flow maps, whose tables are float; RMS per feature */
 
+/* direct matching of maps: tests/oracle */
+#define TOL_MAP_OBJECTIVE 1e-11 /* the graph in double against the equation, relative */
+#define TOL_MAP_GRADIENT  1e-6  /* against central differences, of the largest entry looked at */
+#define TOL_MAP_EXAMPLES  5e-3  /* 64 steps of DPM-Solver-3 against the exact flow map of a mixture */
+
 #endif

@@ -71,8 +71,20 @@ typedef struct rt_config {
         int steps;     /* of the teacher */
         char solver[32];
         double guidance;
-        char loss[16]; /* l2 or l1 */
+        char loss[16]; /* a row of `retort list distances` */
     } kd;
+
+    struct {               /* (1.10) */
+        int steps;         /* of the student's recipe */
+        int teacher_steps; /* points between which pairs of times are drawn */
+        char solver[32];   /* of the teacher */
+        double guidance;
+        char pairs[32];      /* pi: a row of `retort list time-pairs` */
+        char distance[32];   /* d: a row of `retort list distances` */
+        int per_rollout;     /* pairs of times that a rollout serves */
+        int pool;            /* examples that are shuffled together */
+        char prediction[32]; /* of the student; empty: the teacher's */
+    } map;
 
     struct {
         int64_t log_every, checkpoint_every, sample_every, until_update; /* updates; 0: at the end only / no limit */
@@ -110,6 +122,8 @@ void rt_config_default(rt_config *c); /* the defaults of the table */
 /* The same, with the defaults of a method over them; RT_E_USAGE with "did you mean" if there is no such method. */
 rt_status rt_config_method(rt_config *c, const char *method, rt_error *err);
 bool rt_method_describe(int i, rt_row_text *row); /* row i of `retort list methods`; false past the last */
+bool rt_time_pairs_describe(int i, rt_row_text *row);
+bool rt_distance_describe(int i, rt_row_text *row);
 
 /* Sets one key from text ("3", "8,4,2,1", "1.5", "true"; suffixes k and M are 1000 and 1,000,000). RT_E_USAGE with "did you mean" on a wrong name,
  * type or range. */

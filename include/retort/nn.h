@@ -7,6 +7,10 @@
  *     RT_TRY(rt_net_load(net, set, "teacher/unet", err));
  *     rt_node *out = rt_net_apply(net, set, x, t, y);                      // raw output, as often as wanted
  *
+ * A network may take two times, where x stands and where it is to go: maps G(x, s, t) of (1.10). `"_target_time": true` adds
+ * target_embedding(features(second time)), which starts at 0, to the time embedding of a RetortMLP or a UNet2DModel (diffusers ignores fields that
+ * begin with "_", and the weights).
+ *
  * Kinds, by `_class_name`; a field that is absent takes the value in brackets:
  *
  *   UNet2DModel       as diffusers 0.42 evaluates it, dropout being the identity: Down, AttnDown and ResnetDownsample blocks and their counterparts
@@ -41,6 +45,7 @@ typedef struct rt_net_info {
     int height, width;             /* sample_size; 0 for vectors. A UNet also takes other sizes */
     rt_label label;                /* what rt_net_apply takes as y */
     int label_width;               /* of RT_LABEL_VECTOR, else 0 */
+    int times;                     /* what t is: 1: (B); 2: (B,2), where x stands and where it is to go */
     int classes;                   /* rows of the class table, the null class included; 0: none. Classifiers: classes told apart */
     int features;                  /* classifiers: width of the pooled features */
     bool classifier;
@@ -55,7 +60,7 @@ void rt_net_free(rt_net *net);
 const rt_net_info *rt_net_describe(const rt_net *net);
 const char *rt_net_config(const rt_net *net); /* the text of config.json */
 
-/* Raw output. x (B,C,H,W) or (B,D); t (B), the number the network is fed, real; y as info->label says, else NULL. Classifiers take x alone and give
+/* Raw output. x (B,C,H,W) or (B,D); t (B) or (B,2), the numbers the network is fed, real; y as info->label says, else NULL. Classifiers take x alone and give
  * logits (B,K). */
 rt_node *rt_net_apply(const rt_net *net, rt_params *set, rt_node *x, rt_node *t, rt_node *y);
 rt_node *rt_net_features(const rt_net *net, rt_params *set, rt_node *x); /* classifiers: pooled features (B,F) */

@@ -12,13 +12,21 @@ static void fill(rt_evaluator *e, const rt_node *node, double value)
     for (int64_t i = 0; at && i < e->batch; i++) at[i] = (float)value;
 }
 
+void rt__feed(int times, double here, double there, int64_t n, float *at)
+{
+    for (int64_t i = 0; at && i < n * times; i++) at[i] = (float)(i % times ? there : here);
+}
+
 /* At most a batch of rows; a short one runs with what the buffers hold behind it. */
 static rt_status predict(void *self, double t, double fed, int64_t n, const double *x, const int64_t *y, double *out, rt_error *err)
 {
     rt_evaluator *e = self;
     fill(e, e->alpha, rt_process_alpha(e->process, t));
     fill(e, e->beta, rt_process_beta(e->process, t));
-    fill(e, e->fed, fed);
+    const double *from = e->path;
+    while (*from > t) from++; /* the step of a network of two times: such are students, which step by DDIM */
+    double there = rt_process_network_time(e->process, *from == t ? from[1] : t);
+    rt__feed(rt_node_rank(e->fed), fed, there, e->batch, rt_program_data(e->program, e->fed));
     float *in = rt_program_data(e->program, e->x);
     for (int64_t i = 0; i < n * e->features; i++) in[i] = (float)x[i];
     if (e->y) memcpy(rt_program_data(e->program, e->y), y, (size_t)n * sizeof *y);
@@ -35,11 +43,12 @@ static rt_status compile(rt_evaluator *e, const rt_distill *like, const rt_denoi
     rt_distill d = *like; /* the pieces build on any graph */
     d.graph = e->graph;
     int64_t one[RT_MAX_RANK] = {RT_BATCH, 1, 1, 1, 1, 1, 1, 1};
+    int times = rt_net_describe(m->net)->times;
     e->x = rt__input_x(&d, "x");
     e->y = rt__input_y(&d);
     e->alpha = rt_input(e->graph, "alpha", RT_F32, d.rank, one);
     e->beta = rt_input(e->graph, "beta", RT_F32, d.rank, one);
-    e->fed = rt_input(e->graph, "fed", RT_F32, 1, one);
+    e->fed = rt_input(e->graph, "fed", RT_F32, times, (int64_t[]){RT_BATCH, 2});
     e->x0 = rt__denoise(&d, m, e->x, (rt_at){e->alpha, e->beta, e->fed}, e->y);
     e->field = (rt_field){e, predict, rt_prediction_find("x0", NULL), e->features, -1};
     rt_program_spec spec = {.outputs = &e->x0,
@@ -87,6 +96,7 @@ rt_status rt__roll(rt_evaluator *e, const double *times, int stride, int steps, 
     double *path = malloc((size_t)(steps + 1) * sizeof *path);
     if (!path) RT_RAISE(RT_E_MEMORY, "out of memory for %d times", steps + 1);
     for (int k = 0; k <= steps; k++) path[k] = times[k * stride];
+    e->path = path;
     rt_status s = RT_OK;
     for (int64_t at = 0; at < n && s == RT_OK; at += e->batch) {
         int64_t m = n - at < e->batch ? n - at : e->batch;

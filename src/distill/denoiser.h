@@ -13,12 +13,16 @@ typedef struct rt_evaluator {
     rt_graph *graph;
     rt_program *program;
     rt_node *x, *alpha, *beta, *fed, *y, *x0; /* y NULL: unconditional */
+    const double *path;                       /* of the roll in progress: networks of two times are told where a step goes */
     int64_t batch, features;
     double *state; /* of one batch */
 } rt_evaluator;
 
 rt_status rt__evaluator_open(rt_evaluator *e, const rt_distill *like, const rt_denoiser *m, int64_t batch, rt_error *err);
 void rt__evaluator_close(rt_evaluator *e);
+
+/* at[n][times]: what a network of one or two times is fed, `here` of where x stands, `there` of where it is to go. */
+void rt__feed(int times, double here, double there, int64_t n, float *at);
 
 /* The map of `steps` steps of the denoiser's solver from times[0] along every stride-th time, for n samples x[n][features] of classes y[n] (1.38).
  * State k = 0..steps is written to x + k hop: hop 0 moves x in place, n features keeps all. Solvers with a memory start cold at times[0]. */

@@ -4,13 +4,10 @@
 
 #include "base/internal.h"
 
-#include <string.h>
-
 static rt_status kd_plan(rt_distill *d)
 {
     rt_error *err = d->err;
-    if (strcmp(d->config->kd.loss, "l2") && strcmp(d->config->kd.loss, "l1"))
-        RT_RAISE(RT_E_USAGE, "kd.loss: '%s'; give l2 or l1", d->config->kd.loss);
+    if (!rt__distance_find("kd.loss", d->config->kd.loss, err)) return RT_E_USAGE;
     RT_TRY(rt__teacher_solver(d, "kd.teacher-solver", d->config->kd.solver));
     d->first.guidance = d->config->kd.guidance;
     d->n_rounds = 1;
@@ -27,9 +24,7 @@ static rt_status kd_build(rt_distill *d)
     rt_node *first = rt_const(g, RT_I64, 0, NULL, &(int64_t){0});
     rt_node *k = rt_broadcast(first, 1, (int64_t[]){RT_BATCH});
     rt_node *student = rt__denoise(d, &d->student, x1, rt__at(d, d->grid, 1, 1, k), y); /* G_theta(x_1): the x0-prediction at t = 1 */
-    rt_node *loss = !strcmp(d->config->kd.loss, "l2")
-                        ? rt__mean_square(d, student, target)
-                        : rt_scale(rt_dot(rt_abs(rt_sub(student, target)), rt_offset(rt_zeros_like(target), 1)), 1.0 / (double)d->features);
+    rt_node *loss = rt__distance_find("kd.loss", d->config->kd.loss, NULL)(d, student, target);
     rt__minimise(d, "regress", d->student.set, rt_expect(loss)); /* (1.9) */
     d->inputs[0] = x1, d->inputs[1] = target, d->inputs[2] = y;
     return rt__source_pairs(d);

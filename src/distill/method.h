@@ -87,14 +87,14 @@ struct rt_method {
 
 /* The table: methods.c. */
 extern const rt_method *const rt__methods[];
-extern const rt_method rt__method_denoise, rt__method_classify, rt__method_kd, rt__method_pd;
+extern const rt_method rt__method_denoise, rt__method_classify, rt__method_kd, rt__method_pd, rt__method_map;
 
 /* Examples that a program takes at a time. */
 static inline int rt__slice(const rt_config *c) { return c->train.micro_batch > 0 ? c->train.micro_batch : c->train.batch; }
 
 /* ---- shared pieces: pieces.c */
 
-/* A time per sample: (B,1,..,1) nodes of alpha and beta, (B) of what the network is fed. */
+/* A time per sample: (B,1,..,1) nodes of alpha and beta, (B) of what the network is fed, (B,2) for networks of two times. */
 typedef struct rt_at {
     rt_node *alpha, *beta, *fed;
 } rt_at;
@@ -103,6 +103,8 @@ typedef struct rt_at {
 rt_node *rt__pick(rt_distill *d, const double *table, int n, rt_node *k);
 /* The times grid[first + stride k]: n possible k. */
 rt_at rt__at(rt_distill *d, const double *grid, int n, int stride, rt_node *k);
+/* s as a network of two times is fed it on the way to t. */
+rt_at rt__towards(rt_at s, rt_at t);
 /* x0-prediction of a denoiser at (x, t) for classes y (NULL: none), guided by (1.39) in one call of twice the batch where it asks for it. */
 rt_node *rt__denoise(rt_distill *d, const rt_denoiser *m, rt_node *x, rt_at t, rt_node *y);
 /* The first teacher's solver, from the setting `key`: any row that adds no noise. */
@@ -114,5 +116,8 @@ rt_node *rt__input_x(rt_distill *d, const char *name);
 rt_node *rt__input_y(rt_distill *d);
 /* Mean over features of the squared difference, per sample; the explicit 1/d of losses that are quoted per feature. */
 rt_node *rt__mean_square(rt_distill *d, rt_node *a, rt_node *b);
+/* d(a, b) of (1.10) per sample, (B), by the row that the setting `key` names: distance.c. NULL and an error if there is none. */
+typedef rt_node *(*rt__distance)(rt_distill *d, rt_node *a, rt_node *b);
+rt__distance rt__distance_find(const char *key, const char *name, rt_error *err);
 
 #endif

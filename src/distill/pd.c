@@ -105,7 +105,9 @@ static rt_status pd_build(rt_distill *d)
     } else {
         xs = rt__input_x(d, "xs"), xt = rt__input_x(d, "xt");
         d->inputs[0] = xs, d->inputs[1] = xt, d->inputs[2] = k, d->inputs[3] = y;
-        if (status == RT_OK) status = rt__source_rollout(d, q, stride, n);
+        rt__time_pairs pairs;
+        if (status == RT_OK) status = rt__time_pairs_open(&pairs, "pd.starts", stride == 1 ? "local" : "student", d->teacher_steps, q, err);
+        if (status == RT_OK) status = rt__source_rollout(d, &pairs, n, d->config->pd.pool, d->config->pd.reuse);
     }
     if (convert && ddim) {
         declare_conversion(d, xs, s, y);

@@ -8,7 +8,7 @@
 
 static const int64_t one_per_sample[] = {RT_BATCH};
 
-rt_node *rt__input_x(rt_distill *d, const char *name) { return rt_input(d->graph, name, RT_F32, d->rank, d->shape); }
+rt_node *rt__input_x(rt_distill *d, const char *name) { return rt_input(d->graph, name, rt_graph_real(d->graph), d->rank, d->shape); }
 rt_node *rt__input_y(rt_distill *d) { return d->classes > 0 ? rt_input(d->graph, "y", RT_I64, 1, one_per_sample) : NULL; }
 
 static rt_node *pick(rt_graph *g, const double *table, int n, rt_node *k)
@@ -42,6 +42,13 @@ rt_at rt__at(rt_distill *d, const double *grid, int n, int stride, rt_node *k)
     return at;
 }
 
+rt_at rt__towards(rt_at s, rt_at t)
+{
+    const int64_t column[] = {RT_BATCH, 1};
+    s.fed = rt_concat((rt_node *[]){rt_reshape(s.fed, 2, column), rt_reshape(t.fed, 2, column)}, 2, 1);
+    return s;
+}
+
 rt_node *rt__denoise(rt_distill *d, const rt_denoiser *m, rt_node *x, rt_at t, rt_node *y)
 {
     rt_graph *g = d->graph;
@@ -56,9 +63,10 @@ rt_node *rt__mean_square(rt_distill *d, rt_node *a, rt_node *b) { return rt_scal
 
 rt_status rt__teacher_solver(rt_distill *d, const char *key, const char *name)
 {
-    rt_error *err = d->err, why = {0};
-    d->first.solver = rt_solver_find(name, &why);
-    if (!d->first.solver) RT_RAISE(RT_E_USAGE, "%s: %s", key, why.text);
+    rt_error *err = d->err;
+    d->first.solver = rt_solver_find(name, err);
+    if (!d->first.solver) rt_error_prefix(err, "%s", key);
+    if (!d->first.solver) return RT_E_USAGE;
     if (rt_solver_get_info(d->first.solver)->stochastic)
         RT_RAISE(RT_E_USAGE, "%s: %s adds noise, so its steps are no map of the state; give a solver without", key, name);
     return RT_OK;

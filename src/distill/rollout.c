@@ -1,11 +1,15 @@
 /* rollout.c -- maps of the current teacher as training examples.
  *
- * The teacher does not change within a round, so a pool of examples is a pure function of (seed, round, pool). Without data pool number p starts from
- * the noises p R .. p R + R - 1, runs them down the grid and keeps every start: a solver with a memory has it. With data every start gets R items of
- * its own, noised (1.1), and goes q steps from there, cold. An update reads its batch from its pool through a keyed permutation; after pd.reuse passes
- * the next pool is drawn. A resumed run draws the pool it stands in again.
+ * The teacher does not change within a round, so a pool of examples is a pure function of (seed, round, pool). It holds trails: R states each, from a
+ * point of the grid to the farthest that a pair of times needs, all states on the way kept.
  *
- *     update u  ->  pool = u / updates per pool,  pass, position  ->  examples permutation(position) */
+ *     without data   one trail, from the noises p R .. p R + R - 1 of pool p: a solver with a memory has it
+ *     with data      one per start s of a pair, from R items of its own, noised (1.1): the solver starts cold
+ *
+ * An update reads its batch from its pool through a keyed permutation; after `reuse` passes the next pool is drawn. A resumed run draws the pool it
+ * stands in again. Example e has row e % R, and of the pairs of times that in stratum e / R of pi's distribution function.
+ *
+ *     update u  ->  pool = u / updates per pool,  pass, position  ->  example permutation(position)  ->  trail, row, s, t */
 #include "distill/rollout.h"
 #include "distill/denoiser.h"
 
@@ -30,56 +34,43 @@ int64_t rt__class_of(const rt_distill *d, int64_t index)
     return n > 0 ? index % n : 0;
 }
 
+typedef struct trail {
+    int from, steps;  /* on the grid */
+    float *states;    /* [steps + 1][rows][features] */
+    int64_t *classes; /* [rows] */
+} trail;
+
 typedef struct rollouts {
     rt_distill *d;
     rt_evaluator teacher;
-    rt_loader *loader;                /* of starts from data; NULL: from noise */
-    int q, stride, n;                 /* teacher steps per example, grid points between starts, starts */
-    int64_t noises;                   /* rollouts per pool; with data: examples per start */
+    rt_loader *loader; /* of starts from data; NULL: from noise */
+    rt__time_pairs pairs;
+    int strata, reuse, n_trails, *of; /* of[i]: the trail of pairs that start at point i */
+    trail *trails;
+    int64_t rows;                     /* of a trail */
     int64_t examples, per_pool, pool; /* in a pool; updates that a pool serves; the pool that is present, -1: none */
-    float *states;                    /* [N + 1][noises][features]; with data the first and last of every start: [n][2][noises][features] */
-    int64_t *classes;                 /* [noises]; with data [n][noises] */
 } rollouts;
 
-/* Where example (start, j) begins, ends, and its class. */
-static const float *begin(const rollouts *r, int64_t start, int64_t j)
-{
-    return r->states + ((r->loader ? 2 * start : start * r->stride) * r->noises + j) * r->d->features;
-}
-static const float *end(const rollouts *r, int64_t start, int64_t j)
-{
-    return begin(r, start, j) + (r->loader ? 1 : r->q) * r->noises * r->d->features;
-}
-static int64_t class_of(const rollouts *r, int64_t start, int64_t j) { return r->classes[(r->loader ? start * r->noises : 0) + j]; }
-
-static rt_status from_noise(rollouts *r, int64_t pool, rt_error *err)
+static rt_status draw_trail(rollouts *r, int64_t pool, int g, rt_error *err)
 {
     rt_distill *d = r->d;
-    uint32_t first = (uint32_t)(pool * r->noises);
-    for (int64_t i = 0; i < r->noises; i++) {
-        rt__noise(d, "rollout", (uint32_t)d->round, first + (uint32_t)i, rt_process_noise_scale(d->process), r->states + i * d->features);
-        r->classes[i] = rt__class_of(d, (int64_t)first + i);
+    trail *w = &r->trails[g];
+    const double *s = d->grid + w->from;
+    int64_t size = r->rows * d->features, batch = pool * r->n_trails + g, first = batch * r->rows;
+    float alpha = (float)rt_process_alpha(d->process, *s), beta = (float)rt_process_beta(d->process, *s);
+    if (r->loader) {
+        float *eps = w->states + size; /* the room of the next state */
+        rt_loader_batch(r->loader, batch, w->states, w->classes);
+        for (int64_t j = 0; j < r->rows; j++) rt__noise(d, "start", (uint32_t)d->round, (uint32_t)(first + j), 1, eps + j * d->features);
+        for (int64_t i = 0; i < size; i++) w->states[i] = alpha * w->states[i] + beta * eps[i]; /* x_s ~ p_s (1.1) */
+    } else {
+        for (int64_t j = 0; j < r->rows; j++) {
+            rt__noise(d, "rollout", (uint32_t)d->round, (uint32_t)(first + j), rt_process_noise_scale(d->process),
+                      w->states + j * d->features);
+            w->classes[j] = rt__class_of(d, first + j);
+        }
     }
-    return rt__roll(&r->teacher, d->grid, 1, d->teacher_steps, r->noises, r->states, r->noises * d->features, r->classes, err);
-}
-
-static rt_status from_items(rollouts *r, int64_t pool, rt_error *err)
-{
-    rt_distill *d = r->d;
-    int64_t size = r->noises * d->features;
-    for (int64_t k = 0; k < r->n; k++) {
-        const double *s = d->grid + k * r->stride;
-        float *xs = r->states + 2 * k * size, *xt = xs + size; /* xt holds eps at first */
-        int64_t *y = r->classes + k * r->noises, batch = pool * r->n + k;
-        float alpha = (float)rt_process_alpha(d->process, *s), beta = (float)rt_process_beta(d->process, *s);
-        rt_loader_batch(r->loader, batch, xs, y);
-        for (int64_t i = 0; i < r->noises; i++)
-            rt__noise(d, "start", (uint32_t)d->round, (uint32_t)(batch * r->noises + i), 1, xt + i * d->features);
-        for (int64_t i = 0; i < size; i++) xs[i] = alpha * xs[i] + beta * xt[i]; /* x_s ~ p_s (1.1) */
-        memcpy(xt, xs, (size_t)size * sizeof *xt);
-        RT_TRY(rt__roll(&r->teacher, s, 1, r->q, r->noises, xt, 0, y, err));
-    }
-    return RT_OK;
+    return rt__roll(&r->teacher, s, 1, w->steps, r->rows, w->states, size, w->classes, err);
 }
 
 static rt_status rollouts_fill(void *self, int64_t update, int64_t first, int64_t n, rt_program *program, rt_error *err)
@@ -87,19 +78,24 @@ static rt_status rollouts_fill(void *self, int64_t update, int64_t first, int64_
     rollouts *r = self;
     rt_distill *d = r->d;
     int64_t batch = d->config->train.batch, pool = update / r->per_pool;
-    if (pool != r->pool) RT_TRY(r->loader ? from_items(r, pool, err) : from_noise(r, pool, err));
+    for (int g = 0; g < r->n_trails && pool != r->pool; g++) RT_TRY(draw_trail(r, pool, g, err));
     r->pool = pool;
     float *xs = rt_program_data(program, d->inputs[0]), *xt = rt_program_data(program, d->inputs[1]);
     int64_t *k = rt_program_data(program, d->inputs[2]), *y = d->inputs[3] ? rt_program_data(program, d->inputs[3]) : NULL;
+    rt__draw draw = {.seed = d->config->seed, .name = rt__draw_name("time pair"), .clock = (uint32_t)d->round};
     for (int64_t i = 0; i < n; i++) {
-        int64_t at = (update % r->per_pool) * batch + first + i;
-        int64_t pass = at / r->examples;
-        int64_t e = rt_permute_index(d->config->seed, (uint64_t)(pool * d->config->pd.reuse + pass), r->examples, at % r->examples);
-        int64_t start = e / r->noises, j = e % r->noises;
-        if (xs) memcpy(xs + i * d->features, begin(r, start, j), (size_t)d->features * sizeof *xs);
-        if (xt) memcpy(xt + i * d->features, end(r, start, j), (size_t)d->features * sizeof *xt);
-        if (k) k[i] = start;
-        if (y) y[i] = class_of(r, start, j);
+        int64_t at = (update % r->per_pool) * batch + first + i, pass = pool * r->reuse + at / r->examples;
+        int64_t e = rt_permute_index(d->config->seed, (uint64_t)pass, r->examples, at % r->examples), row = e % r->rows;
+        uint32_t word[4];
+        rt__draw_words(&draw, (uint32_t)(update * batch + first + i), 0, word);
+        int pair = rt__time_pairs_at(&r->pairs, ((double)(e / r->rows) + rt__unit(word[0])) / r->strata), from = r->pairs.from[pair];
+        const trail *w = &r->trails[r->of[from]];
+        const float *s = w->states + ((from - w->from) * r->rows + row) * d->features,
+                    *t = s + (r->pairs.to[pair] - from) * r->rows * d->features;
+        if (xs) memcpy(xs + i * d->features, s, (size_t)d->features * sizeof *xs);
+        if (xt) memcpy(xt + i * d->features, t, (size_t)d->features * sizeof *xt);
+        if (k) k[i] = pair;
+        if (y) y[i] = w->classes[row];
     }
     return RT_OK;
 }
@@ -110,30 +106,58 @@ static void rollouts_free(void *self)
     if (!r) return;
     rt__evaluator_close(&r->teacher);
     rt_loader_free(r->loader);
-    free(r->states);
-    free(r->classes);
+    rt__time_pairs_close(&r->pairs);
+    for (int g = 0; r->trails && g < r->n_trails; g++) {
+        free(r->trails[g].states);
+        free(r->trails[g].classes);
+    }
+    free(r->trails);
+    free(r->of);
     free(r);
 }
 
-rt_status rt__source_rollout(rt_distill *d, int q, int stride, int n)
+/* Which trails the pairs need. */
+static rt_status plan_trails(rollouts *r, rt_error *err)
+{
+    const rt__time_pairs *p = &r->pairs;
+    int N = r->d->teacher_steps;
+    r->of = calloc((size_t)N + 1, sizeof *r->of);
+    r->trails = calloc((size_t)N + 1, sizeof *r->trails);
+    if (!r->of || !r->trails) RT_RAISE(RT_E_MEMORY, "out of memory for rollouts");
+    for (int k = 0; k < p->n; k++) { /* pairs are sorted by their start */
+        bool begins = r->d->data ? k == 0 || p->from[k] != p->from[k - 1] : k == 0;
+        if (begins) r->trails[r->n_trails++].from = r->d->data ? p->from[k] : 0;
+        r->of[p->from[k]] = r->n_trails - 1;
+        trail *w = &r->trails[r->n_trails - 1];
+        if (p->to[k] - w->from > w->steps) w->steps = p->to[k] - w->from;
+    }
+    return RT_OK;
+}
+
+rt_status rt__source_rollout(rt_distill *d, const rt__time_pairs *pairs, int strata, int pool, int reuse)
 {
     rt_error *err = d->err;
     const rt_config *c = d->config;
     rollouts *r = calloc(1, sizeof *r);
     if (!r) RT_RAISE(RT_E_MEMORY, "out of memory for rollouts");
     d->source = (rt_source){r, rollouts_fill, rollouts_free};
-    *r = (rollouts){.d = d, .q = q, .stride = stride, .n = n, .pool = -1};
-    int64_t batch = c->train.batch, want = c->pd.pool > batch ? c->pd.pool : batch;
-    r->noises = (want + n - 1) / n;
-    r->examples = r->noises * n;
-    r->per_pool = r->examples * c->pd.reuse / batch;
-    size_t kept = d->data ? 2 * (size_t)n : (size_t)d->teacher_steps + 1, rows = (size_t)r->noises * (d->data ? (size_t)n : 1);
-    r->states = malloc(kept * (size_t)(r->noises * d->features) * sizeof *r->states);
-    r->classes = calloc(rows, sizeof *r->classes);
-    if (!r->states || !r->classes)
-        RT_RAISE(RT_E_MEMORY, "out of memory for %lld rollouts of %zu states; lower pd.pool", (long long)r->noises, kept);
-    if (d->data) RT_TRY(rt_loader_new(&r->loader, d->data, (int)r->noises, c->seed + (uint64_t)d->round, err));
-    return rt__evaluator_open(&r->teacher, d, &d->teacher, r->noises < batch ? r->noises : batch, err);
+    *r = (rollouts){.d = d, .pairs = *pairs, .reuse = reuse, .pool = -1};
+    RT_TRY(plan_trails(r, err));
+    int64_t batch = c->train.batch, want = pool > batch ? pool : batch;
+    r->strata = d->data && strata < r->n_trails ? r->n_trails : strata; /* no trail for nothing */
+    r->rows = (want + r->strata - 1) / r->strata;
+    r->examples = r->rows * r->strata;
+    r->per_pool = r->examples * reuse / batch;
+    for (int g = 0; g < r->n_trails; g++) {
+        trail *w = &r->trails[g];
+        w->states = malloc((size_t)(w->steps + 1) * (size_t)(r->rows * d->features) * sizeof *w->states);
+        w->classes = calloc((size_t)r->rows, sizeof *w->classes);
+        if (!w->states || !w->classes)
+            RT_RAISE(RT_E_MEMORY, "out of memory for %lld rollouts of %d states; lower %s.pool", (long long)r->rows * r->n_trails,
+                     w->steps + 1, d->method->name);
+    }
+    if (d->data) RT_TRY(rt_loader_new(&r->loader, d->data, (int)r->rows, c->seed + (uint64_t)d->round, err));
+    return rt__evaluator_open(&r->teacher, d, &d->teacher, r->rows < batch ? r->rows : batch, err);
 }
 
 /* ---- data */

@@ -3,13 +3,15 @@
 #define RT_DISTILL_ROLLOUT_H
 
 #include "distill/method.h"
+#include "distill/time_pairs.h"
 
 /* inputs: x0, y (NULL: none). */
 rt_status rt__source_data(rt_distill *d);
 
-/* Examples (x_s, x~_t, k, y) of the teacher's maps by its solver: n starts k, start k at grid point k stride, q teacher steps to its end. Without data
- * they lie along rollouts from noise: a rollout of N steps visits every start, so each costs q steps, as with data. inputs: xs, xt, k, y. */
-rt_status rt__source_rollout(rt_distill *d, int q, int stride, int n);
+/* Examples (x_s, x~_t, k, y) of the teacher's maps by its solver, k the number of a pair of times. Without data they lie along rollouts from noise, each
+ * of which serves `strata` pairs of times; with data x_s ~ p_s. `pool` examples or so are shuffled together and used `reuse` times. Takes over `pairs`.
+ * inputs: xs, xt, k, y. */
+rt_status rt__source_rollout(rt_distill *d, const rt__time_pairs *pairs, int strata, int pool, int reuse);
 
 /* kd.pairs pairs of (noise, teacher sample), drawn once and kept in the run directory. inputs: noise, sample, y. */
 rt_status rt__source_pairs(rt_distill *d);

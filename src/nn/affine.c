@@ -20,7 +20,7 @@ static rt_status read(void *to, rt_net_info *info, const rt__fields *f)
     RT_TRY(rt__field_ints(f, "times", MOST_TIMES, 0, 1 << 20, &s->n, s->times));
     for (int k = 1; k < s->n; k++)
         if (s->times[k] <= s->times[k - 1]) return rt__field_wrong(f, "times", "must rise");
-    *info = (rt_net_info){.in_channels = s->dim, .out_channels = s->dim};
+    *info = (rt_net_info){.in_channels = s->dim, .out_channels = s->dim, .times = 1};
     return RT_OK;
 }
 

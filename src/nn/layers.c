@@ -6,15 +6,30 @@
 #include <math.h>
 #include <strings.h>
 
-rt_node *rt__linear(rt__layers l, const char *name, rt_node *x, int64_t in, int64_t out)
+static rt_node *linear(rt__layers l, const char *name, rt_node *x, int64_t in, int64_t out, rt_init init)
 {
-    double bound = 1 / sqrt((double)in);
     rt_push(l.g, "%s", name);
-    rt_node *w = rt_param(l.g, l.set, "weight", 2, (int64_t[]){out, in}, RT_INIT_UNIFORM(bound));
-    rt_node *b = rt_param(l.g, l.set, "bias", 1, (int64_t[]){out}, RT_INIT_UNIFORM(bound));
+    rt_node *w = rt_param(l.g, l.set, "weight", 2, (int64_t[]){out, in}, init);
+    rt_node *b = rt_param(l.g, l.set, "bias", 1, (int64_t[]){out}, init);
     rt_node *y = rt_linear(x, w, b);
     rt_pop(l.g);
     return y;
+}
+
+rt_node *rt__linear(rt__layers l, const char *name, rt_node *x, int64_t in, int64_t out)
+{
+    return linear(l, name, x, in, out, RT_INIT_UNIFORM(1 / sqrt((double)in)));
+}
+
+rt_node *rt__linear_zero(rt__layers l, const char *name, rt_node *x, int64_t in, int64_t out)
+{
+    return linear(l, name, x, in, out, RT_INIT_CONST(0));
+}
+
+rt_node *rt__time(rt_node *t, int which)
+{
+    if (rt_node_rank(t) == 1) return t;
+    return rt_reshape(rt_slice(t, 1, which, which + 1, 1), 1, (int64_t[]){rt_dim(t, 0)});
 }
 
 rt_node *rt__conv(rt__layers l, const char *name, rt_node *x, int64_t in, int64_t out, int kernel, const rt_conv *conv)

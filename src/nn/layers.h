@@ -15,6 +15,10 @@ rt_node *rt__linear(rt__layers l, const char *name, rt_node *x, int64_t in, int6
 rt_node *rt__conv(rt__layers l, const char *name, rt_node *x, int64_t in, int64_t out, int kernel, const rt_conv *conv);
 rt_node *rt__group_norm(rt__layers l, const char *name, rt_node *x, int64_t channels, int groups, double eps);
 rt_node *rt__embedding(rt__layers l, const char *name, rt_node *index, int64_t rows, int64_t width);
+/* A linear layer that starts at 0: what it is added to starts as it was without. */
+rt_node *rt__linear_zero(rt__layers l, const char *name, rt_node *x, int64_t in, int64_t out);
+/* Time `which` (0 or 1) of times (B) or (B,2), as (B). */
+rt_node *rt__time(rt_node *t, int which);
 
 /* diffusers' names of activations, in any case; NULL for others, NULL included. */
 typedef rt_node *(*rt__activation)(rt_node *x);

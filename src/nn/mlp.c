@@ -5,6 +5,7 @@
 
 typedef struct settings {
     int dim, hidden, layers, classes, features;
+    bool target_time;
     rt__activation act;
 } settings;
 
@@ -19,8 +20,12 @@ static rt_status read(void *to, rt_net_info *info, const rt__fields *f)
     if (!rt__field_null(f, "num_class_embeds")) RT_TRY(rt__field_int(f, "num_class_embeds", 0, 1, 1 << 20, &s->classes));
     RT_TRY(rt__field_int(f, "time_features", 32, 2, 1024, &s->features));
     RT_TRY(rt__field_activation(f, "act_fn", &s->act));
-    *info = (rt_net_info){
-        .in_channels = s->dim, .out_channels = s->dim, .label = s->classes ? RT_LABEL_CLASS : RT_LABEL_NONE, .classes = s->classes};
+    RT_TRY(rt__field_bool(f, "_target_time", false, &s->target_time));
+    *info = (rt_net_info){.in_channels = s->dim,
+                          .out_channels = s->dim,
+                          .label = s->classes ? RT_LABEL_CLASS : RT_LABEL_NONE,
+                          .classes = s->classes,
+                          .times = s->target_time ? 2 : 1};
     return RT_OK;
 }
 
@@ -28,7 +33,11 @@ static rt_node *apply(const void *settings_, rt_params *set, rt_node *x, rt_node
 {
     const settings *s = settings_;
     rt__layers l = {rt_node_graph(x), set};
-    rt_node *e = s->act(rt__linear(l, "time_embedding", rt__timestep_features(t, s->features, true, 0), s->features, s->hidden));
+    rt_node *e =
+        s->act(rt__linear(l, "time_embedding", rt__timestep_features(rt__time(t, 0), s->features, true, 0), s->features, s->hidden));
+    if (s->target_time)
+        e = rt_add(
+            e, rt__linear_zero(l, "target_embedding", rt__timestep_features(rt__time(t, 1), s->features, true, 0), s->features, s->hidden));
     if (y) e = rt_add(e, rt__embedding(l, "class_embedding", y, s->classes, s->hidden));
     rt_node *h = rt__linear(l, "proj_in", x, s->dim, s->hidden);
     for (int i = 0; i < s->layers; i++) {

@@ -88,7 +88,8 @@ static rt_node *misfit(const rt_net *net, rt_node *x, rt_node *t, rt_node *y)
         return rt_fail(g, "%s takes (B,%d%s), not (%s)", i->kind, i->in_channels, i->height ? ",H,W" : "",
                        rt_shape_text(shape, sizeof shape, rt_node_rank(x), rt_node_shape(x)));
     if (i->classifier) return NULL;
-    if (!t || rt_node_rank(t) != 1) return rt_fail(g, "%s takes times (B)", i->kind);
+    if (!t || rt_node_rank(t) != i->times || (i->times == 2 && rt_dim(t, 1) != 2))
+        return rt_fail(g, i->times == 2 ? "%s with _target_time takes times (B,2)" : "%s takes times (B)", i->kind);
     bool whole = y && rt_node_dtype(y) == RT_I64;
     bool good = !y                            ? i->label == RT_LABEL_NONE
                 : i->label == RT_LABEL_CLASS  ? whole && rt_node_rank(y) == 1
@@ -121,7 +122,7 @@ static void build_alone(const rt_net *net, rt_graph *g, rt_params *set)
     rt_dtype real = rt_graph_real(g);
     rt_node *x = i->height ? rt_input(g, "x", real, 4, (int64_t[]){RT_BATCH, i->in_channels, i->height, i->width})
                            : rt_input(g, "x", real, 2, (int64_t[]){RT_BATCH, i->in_channels});
-    rt_node *t = i->classifier ? NULL : rt_input(g, "t", real, 1, (int64_t[]){RT_BATCH}), *y = NULL;
+    rt_node *t = i->classifier ? NULL : rt_input(g, "t", real, i->times, (int64_t[]){RT_BATCH, 2}), *y = NULL;
     if (i->label != RT_LABEL_NONE)
         y = rt_input(g, "y", i->label == RT_LABEL_CLASS ? RT_I64 : real, i->label == RT_LABEL_VECTOR ? 2 : 1,
                      (int64_t[]){RT_BATCH, i->label_width});

@@ -208,8 +208,10 @@ rt_node *rt__unet_apply(const rt__unet *u, rt_params *set, rt_node *x, rt_node *
     if (height % step || across % step)
         return rt_fail(g, "the U-Net halves pictures %d times: height and width must be multiples of %lld, not %lldx%lld", u->levels - 1,
                        (long long)step, (long long)height, (long long)across);
-    rt_node *features = time_proj(&b, t, &width);
+    rt_node *features = time_proj(&b, rt__time(t, 0), &width);
     b.emb = embed(b.l, "time_embedding", features, width, u->time_dim);
+    if (u->target_time)
+        b.emb = rt_add(b.emb, rt__linear_zero(b.l, "target_embedding", time_proj(&b, rt__time(t, 1), &width), width, u->time_dim));
     if (y) b.emb = rt_add(b.emb, label_embedding(&b, y));
 
     if (u->center_input) x = rt_offset(rt_scale(x, 2), -1);

@@ -30,6 +30,7 @@ typedef struct rt__unet {
     bool flip_sin_to_cos;
     double freq_shift;
     int time_dim, timesteps; /* width of the embedding; rows of a learned one */
+    bool target_time;        /* a second time, where to go */
     rt_label label;          /* CLASS: a table, NUMBER: embedded as times are, VECTOR: added as it is */
     int classes;
 } rt__unet;

@@ -1,6 +1,8 @@
 /* evaluator.c -- a network as a function on host arrays: one program for so many rows, longer inputs in slices, short ones padded. */
 #include "train/model_parts.h"
 
+#include "distill/denoiser.h"
+
 #include <stdlib.h>
 #include <string.h>
 
@@ -27,7 +29,7 @@ static rt_status build(rt__evaluator *e, const rt_model *m, int64_t rows, rt_err
         outputs[1] = e->pooled = rt_net_features(m->net, m->params, e->x);
         outputs[0] = e->out = rt_net_apply(m->net, m->params, e->x, NULL, NULL);
     } else {
-        e->t = rt_input(e->graph, "t", RT_F32, 1, one);
+        e->t = rt_input(e->graph, "t", RT_F32, rt_net_describe(m->net)->times, (int64_t[]){RT_BATCH, 2});
         e->y = info->classes ? rt_input(e->graph, "y", RT_I64, 1, one) : NULL;
         outputs[0] = e->out = rt_net_apply(m->net, m->params, e->x, e->t, e->y);
     }
@@ -70,8 +72,17 @@ static rt_status eval(void *self, double time, double fed, int64_t n, const doub
     float *xs = rt_program_data(e->program, e->x), *ts = rt_program_data(e->program, e->t);
     int64_t *ys = e->y ? rt_program_data(e->program, e->y) : NULL;
     const float *results = rt_program_data(e->program, e->out);
-    (void)time;
-    for (int64_t i = 0; ts && i < e->rows; i++) ts[i] = (float)fed;
+    double target = 0;
+    if (rt_node_rank(e->t) == 2) {
+        const rt_sample_spec *spec = m->sampling;
+        if (!rt_solver_get_info(spec->solver)->affine)
+            RT_RAISE(RT_E_USAGE, "%s: the network is a map of whole steps, which %s does not make; sample with ddim", m->info.chosen,
+                     rt_solver_get_info(spec->solver)->name);
+        int k = 0;
+        while (spec->from[k] != time) k++;
+        target = rt_process_network_time(m->process, spec->to ? spec->to[k] : spec->from[k + 1]);
+    }
+    rt__feed(rt_node_rank(e->t), fed, target, e->rows, ts);
     for (int64_t at = 0; at < n; at += e->rows) {
         int64_t rows = n - at < e->rows ? n - at : e->rows, count = rows * e->features;
         const double *from = x + at * e->features;

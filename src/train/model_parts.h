@@ -12,7 +12,7 @@
 typedef struct rt__evaluator {
     rt_graph *graph;
     rt_program *program;
-    rt_node *x, *t, *y, *out, *pooled; /* y NULL: no classes; t NULL, pooled not: a classifier */
+    rt_node *x, *t, *y, *out, *pooled; /* t (B) or, of maps, (B,2); y NULL: no classes; t NULL, pooled not: a classifier */
     int64_t rows, features, width;     /* width: numbers of out per row */
 } rt__evaluator;
 
@@ -29,7 +29,8 @@ struct rt_model {
     const rt_backend *backend;
     int threads;
     rt__evaluator *evaluator;
-    rt__searched *searched; /* grids of the last search; NULL: none */
+    rt__searched *searched;         /* grids of the last search; NULL: none */
+    const rt_sample_spec *sampling; /* the one in progress: says where a step goes, to networks that ask */
 };
 
 rt_status rt__model_evaluator(rt_model *m, int64_t rows, rt__evaluator **evaluator, rt_error *err);

@@ -22,9 +22,10 @@ static rt_status write_scheduler(rt__run *run, rt_scheduler_config *c, const cha
 {
     rt_distill *d = &run->d;
     rt_student_recipe *r = &c->recipe;
-    /* diffusers' DDIM steps by T // N: another grid where N does not divide T; continuous processes it does not have */
+    /* diffusers' DDIM steps by T // N: another grid where N does not divide T; continuous processes it does not have, nor
+     * networks of two times */
     int T = rt_process_discrete_steps(d->process);
-    bool exact = T > 0 && (d->steps == 0 || T % d->steps == 0);
+    bool exact = T > 0 && (d->steps == 0 || T % d->steps == 0) && rt_net_describe(run->net)->times == 1;
     *r = (rt_student_recipe){
         .version = 1, .steps = d->steps, .null_class = d->null_class, .low = run->low, .high = run->high, .exact_in_diffusers = exact};
     snprintf(r->method, sizeof r->method, "%s", run->config->method);

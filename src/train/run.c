@@ -26,6 +26,22 @@ static rt_status open_student(rt__run *run, rt_error *err)
     return RT_OK;
 }
 
+/* A student whose network has all that its teacher's has, and more, starts as its teacher; any other by draws. */
+static rt_status inherit(rt_params *student, const rt_params *teacher, uint64_t seed, rt_error *err)
+{
+    RT_TRY(rt_params_init(student, seed, err));
+    const float *from = rt_params_data((rt_params *)(uintptr_t)teacher, RT_VALUE);
+    float *to = rt_params_data(student, RT_VALUE);
+    for (int copy = 0; copy < 2; copy++)
+        for (int i = 0; i < rt_params_entries(teacher); i++) {
+            const rt_entry *a = rt_params_entry(teacher, i), *b = rt_params_entry(student, rt_params_find(student, a->name));
+            if (!b || a->rank != b->rank || memcmp(a->shape, b->shape, (size_t)a->rank * sizeof *a->shape) != 0) return RT_OK;
+            if (copy) memcpy(to + b->offset, from + a->offset, (size_t)a->count * sizeof *to);
+        }
+    rt_params_touch(student);
+    return RT_OK;
+}
+
 static rt_status open_teacher(rt__run *run, rt_error *err)
 {
     const rt_config *c = run->config;
@@ -45,7 +61,8 @@ static rt_status open_teacher(rt__run *run, rt_error *err)
     if (c->data.low == -1 && c->data.high == 1) run->low = m->info.low, run->high = m->info.high; /* what the teacher was trained on */
     d->first = (rt_denoiser){.net = m->net, .set = run->first, .oracle = m->oracle, .prediction = m->prediction};
     bool epsilon = !strcmp(rt_prediction_name(m->prediction), "epsilon");
-    const char *name = *c->pd.prediction ? c->pd.prediction : epsilon && !strcmp(c->method, "pd") ? "v" : rt_prediction_name(m->prediction);
+    const char *asked = !strcmp(c->method, "map") ? c->map.prediction : c->pd.prediction;
+    const char *name = *asked ? asked : epsilon && !strcmp(c->method, "pd") ? "v" : rt_prediction_name(m->prediction);
     d->student.prediction = rt_prediction_find(name, err);
     if (!d->student.prediction) return err ? err->status : RT_E_USAGE;
     run->teacher = rt_params_new("teacher", RT_F32);
@@ -170,7 +187,9 @@ rt_status rt__run_open(rt__run *run, bool resume, rt_error *err)
     d->shown.set = run->shown;
     d->shown.prediction = d->student.prediction;
     d->student.solver = d->shown.solver = rt_solver_find("ddim", err);
-    if (run->first && !run->own_net)
+    if (run->first && run->own_net && !*c->init)
+        RT_TRY(inherit(run->student, run->first, c->seed, err));
+    else if (run->first && !run->own_net)
         RT_TRY(rt_params_copy(run->student, RT_VALUE, run->first, RT_VALUE, err));
     else if (*c->init)
         RT_TRY(rt_net_load(run->net, run->student, c->init, NULL, err));

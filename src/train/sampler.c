@@ -297,6 +297,8 @@ static rt_status run_batches(batch *b, rt_model *m, const rt_sampling *s, rt_tak
         b->count = s->n - at < b->room ? s->n - at : b->room;
         b->first = at;
         start(b, s, at);
+        m->sampling = &b->spec;
+        if (s->guide) s->guide->sampling = &b->spec;
         RT_TRY(rt_sample(&b->spec, &field, b->count, b->state, b->y, err));
         double scale = state_scale(b, b->spec.to[b->spec.steps - 1]);
         for (int64_t i = 0; i < b->count * b->features; i++) b->x[i] = (float)(scale * b->state[i]);

@@ -20,6 +20,10 @@ teacher() { "$RETORT" train --data toy:moons --net examples/mlp.json --out "$t/t
     "$RETORT" sample "$t/run" --n 5 --out "$t/x.safetensors" 2>"$t/err" # its student/, by its own steps
     obeys distill distill kd --teacher "$t/teacher" --out "$t/kd" --pairs 32 --teacher-steps 4 --updates 5 --batch 16 --threads 1
     obeys distill distill pd --teacher "$t/teacher" --teacher-solver dpmpp-2m --out "$t/dpm" --steps 2,1 --updates 5 --batch 16 --threads 1
+    echo '{"_class_name": "RetortMLP", "data_dim": 2, "hidden": 64, "layers": 3, "_target_time": true}' >"$t/two.json"
+    obeys distill distill map --teacher "$t/teacher" --net "$t/two.json" --out "$t/map" --steps 2 --teacher-steps 8 --pairs local --distance l1 \
+        --updates 5 --batch 16 --threads 1
+    "$RETORT" sample "$t/map" --n 5 --out "$t/maps.safetensors" 2>"$t/err"
     echo '{"kind": "gaussian", "means": [[1, 0]], "covariances": [[[1, 0], [0, 2]]], "prediction": "x0", "scheduler":
         {"_class_name": "DDIMScheduler", "num_train_timesteps": 1000, "beta_schedule": "linear", "prediction_type": "sample"}}' >"$t/exact.json"
     obeys distill distill kd --teacher "oracle:$t/exact.json" --net tests/data/vectors.json --teacher-solver heun --out "$t/exact" --pairs 32 \

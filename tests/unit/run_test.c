@@ -298,6 +298,80 @@ static void teachers_of_other_kinds(void **state)
     assert_non_null(strstr(err.text, "'scheduler' in place of 'process'"));
 }
 
+/* A student with all its teacher's parameters and more starts as its teacher: at a learning rate of 0 it stays that. A network of one time cannot learn
+ * maps to several times; stopped and resumed runs of `map` end in the same bits. */
+static void maps_between_times(void **state)
+{
+    (void)state;
+    char teacher[128], two[128], path[256];
+    snprintf(teacher, sizeof teacher, "%s/whole", base);
+    snprintf(two, sizeof two, "%s/two.json", base);
+    FILE *f = fopen(two, "w");
+    assert_non_null(f);
+    fputs("{\"_class_name\": \"RetortMLP\", \"data_dim\": 2, \"hidden\": 64, \"layers\": 3, \"_target_time\": true}", f);
+    fclose(f);
+    static const char *const names[] = {"map-still", "map-whole", "map-parts"};
+    for (int i = 0; i < 3; i++) {
+        rt_config c = config_of("map", names[i]);
+        set(&c, "teacher", teacher);
+        set(&c, "net", two);
+        set(&c, "map.pool", "500");
+        set(&c, "train.updates", "40");
+        set(&c, "train.ema", "0");
+        set(&c, "run.checkpoint-every", "0");
+        if (i == 0) set(&c, "train.lr", "0");
+        if (i == 2) set(&c, "run.until-update", "23");
+        OK(rt_run_train(&c, false, NULL, NULL, &err));
+        set(&c, "run.until-update", "0");
+        if (i == 2) OK(rt_run_train(&c, true, NULL, NULL, &err));
+    }
+    same_tensors("map-whole", "map-parts", "checkpoints/update-40/state.safetensors");
+    rt_tensors *t[2];
+    snprintf(path, sizeof path, "%s/whole/model/unet/diffusion_pytorch_model.safetensors", base);
+    OK(rt_tensors_open(&t[0], path, &err));
+    snprintf(path, sizeof path, "%s/map-still/student/unet/diffusion_pytorch_model.safetensors", base);
+    OK(rt_tensors_open(&t[1], path, &err));
+    assert_int_equal(rt_tensors_count(t[1]), rt_tensors_count(t[0]) + 2);
+    for (int i = 0; i < rt_tensors_count(t[0]); i++) {
+        rt_tensor x, y;
+        OK(rt_tensors_read(t[0], i, &x, &err));
+        OK(rt_tensors_read(t[1], rt_tensors_find(t[1], rt_tensors_info(t[0], i)->name), &y, &err));
+        assert_memory_equal(x.data, y.data, (size_t)rt_tensor_count(&x) * rt_dtype_size(x.dtype));
+        rt_tensor_free(&x);
+        rt_tensor_free(&y);
+    }
+    rt_tensors_close(t[0]);
+    rt_tensors_close(t[1]);
+
+    rt_config c = config_of("map", "refused");
+    set(&c, "teacher", teacher);
+    err = (rt_error){0};
+    assert_int_equal(rt_run_train(&c, false, NULL, NULL, &err), RT_E_USAGE);
+    assert_non_null(strstr(err.text, "_target_time"));
+    set(&c, "map.pairs", "studnet");
+    err = (rt_error){0};
+    assert_int_equal(rt_run_train(&c, false, NULL, NULL, &err), RT_E_USAGE);
+    assert_non_null(strstr(err.text, "map.pairs: 'studnet'"));
+    set(&c, "map.pairs", "student"); /* one t for each s: the teacher's own kind of network will do */
+    set(&c, "map.steps", "5");
+    err = (rt_error){0};
+    assert_int_equal(rt_run_train(&c, false, NULL, NULL, &err), RT_E_USAGE);
+    assert_non_null(strstr(err.text, "5 does not divide 32"));
+
+    rt_model *m;
+    snprintf(path, sizeof path, "%s/map-whole/student", base);
+    OK(rt_model_open(&m, &(rt_model_spec){.path = path, .threads = 1}, &err));
+    err = (rt_error){0};
+    float x[2] = {0}, out[2];
+    double time = 3;
+    assert_int_equal(rt_model_predict(m, NULL, 1, x, &time, NULL, out, &err), RT_E_USAGE);
+    rt_sample_report report;
+    err = (rt_error){0};
+    assert_int_equal(rt_model_sample(m, &(rt_sampling){.n = 2, .steps = 4, .solver = "heun"}, NULL, NULL, &report, &err), RT_E_USAGE);
+    assert_non_null(strstr(err.text, "sample with ddim"));
+    rt_model_free(m);
+}
+
 /* The recipe of a student is followed: its model knows its steps and times. */
 static void students_carry_their_recipe(void **state)
 {
@@ -383,15 +457,11 @@ static int remove_base(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(resumed_is_the_same),
-        cmocka_unit_test(damaged_checkpoint_is_passed_over),
-        cmocka_unit_test(one_process_and_a_stop),
-        cmocka_unit_test(divergence_saves_nothing),
-        cmocka_unit_test(progressive_distillation),
-        cmocka_unit_test(students_carry_their_recipe),
-        cmocka_unit_test(teachers_of_other_kinds),
-        cmocka_unit_test(knowledge_distillation),
-        cmocka_unit_test(refusals),
+        cmocka_unit_test(resumed_is_the_same),      cmocka_unit_test(damaged_checkpoint_is_passed_over),
+        cmocka_unit_test(one_process_and_a_stop),   cmocka_unit_test(divergence_saves_nothing),
+        cmocka_unit_test(progressive_distillation), cmocka_unit_test(students_carry_their_recipe),
+        cmocka_unit_test(teachers_of_other_kinds),  cmocka_unit_test(maps_between_times),
+        cmocka_unit_test(knowledge_distillation),   cmocka_unit_test(refusals),
     };
     return cmocka_run_group_tests(tests, make_base, remove_base);
 }

@@ -1,0 +1,45 @@
+/* distance.c -- the table of distances d of (1.10), per sample and, as losses are quoted, per feature. */
+#include "distill/method.h"
+
+#include "base/internal.h"
+#include "diffusion/diffusion_rows.h"
+
+#include <math.h>
+
+static rt_node *l2(rt_distill *d, rt_node *a, rt_node *b) { return rt__mean_square(d, a, b); }
+
+static rt_node *l1(rt_distill *d, rt_node *a, rt_node *b)
+{
+    rt_node *apart = rt_abs(rt_sub(a, b));
+    return rt_scale(rt_dot(apart, rt_offset(rt_zeros_like(apart), 1)), 1.0 / (double)d->features);
+}
+
+#define HUBER 0.00054 /* Song & Dhariwal 2023: c = 0.00054 sqrt(features) */
+static rt_node *huber(rt_distill *d, rt_node *a, rt_node *b)
+{
+    double c = HUBER * sqrt((double)d->features);
+    return rt_offset(rt_sqrt(rt_offset(rt_norm2(rt_sub(a, b)), c * c)), -c);
+}
+
+static const struct {
+    const char *name, *source, *formula;
+    rt__distance of;
+} rows[] = {
+    {"l2", "(1.10)", "|a - b|^2 per feature", l2},
+    {"l1", "Luhman & Luhman 2021", "sum of |a_i - b_i| per feature", l1},
+    {"pseudo-huber", "Song & Dhariwal 2023", "sqrt(|a - b|^2 + c^2) - c, c = 0.00054 sqrt(features)", huber},
+};
+
+bool rt_distance_describe(int i, rt_row_text *row)
+{
+    if (i < 0 || i >= (int)RT_COUNT(rows)) return false;
+    *row = (rt_row_text){rows[i].name, rows[i].source, rows[i].formula};
+    return true;
+}
+
+rt__distance rt__distance_find(const char *key, const char *name, rt_error *err)
+{
+    int i = RT__FIND("distances", name, rows, err);
+    if (i < 0) rt_error_prefix(err, "%s", key);
+    return i < 0 ? NULL : rows[i].of;
+}
