@@ -194,6 +194,9 @@ static void report_rounds(cli_call *c, const rt_run_summary *s)
         json_object_set_new(o, "residual_relative", cli_json_real(r->residual_relative));
         json_object_set_new(o, "own_teacher_rms", cli_json_real(r->own_teacher));
         json_object_set_new(o, "drift_rms", cli_json_real(r->drift));
+        json_object_set_new(o, "teacher_spread_rms", cli_json_real(r->spread));
+        if (isfinite(r->spread))
+            cli_say(c, "%d steps: the teacher's steps spread by %.4g (RMS) over draws that the student does not see", r->steps, r->spread);
         json_array_append_new(rounds, o);
     }
     cli_put(c, "rounds", rounds);

@@ -61,7 +61,8 @@ static rt_status compile(rt_evaluator *e, const rt_distill *like, const rt_denoi
 
 rt_status rt__evaluator_open(rt_evaluator *e, const rt_distill *like, const rt_denoiser *m, int64_t batch, rt_error *err)
 {
-    *e = (rt_evaluator){.process = like->process, .solver = m->solver, .batch = batch, .features = like->features};
+    *e = (rt_evaluator){
+        .process = like->process, .solver = m->solver, .batch = batch, .features = like->features, .seed = like->config->seed};
     e->state = malloc((size_t)(batch * e->features) * sizeof *e->state);
     if (!e->state) RT_RAISE(RT_E_MEMORY, "out of memory for %lld samples", (long long)batch);
     if (!m->oracle) return compile(e, like, m, err);
@@ -75,6 +76,26 @@ void rt__evaluator_close(rt_evaluator *e)
     rt_graph_free(e->graph);
     free(e->state);
     *e = (rt_evaluator){0};
+}
+
+typedef struct frozen {
+    const rt_evaluator *e;
+    rt_frozen draws;
+} frozen;
+
+static rt_status draw(void *self, int k, int64_t n, double *z, rt_error *err)
+{
+    (void)err;
+    const frozen *f = self;
+    int64_t d = f->e->features;
+    rt__draw step = {.seed = f->e->seed, .name = rt__draw_name(f->draws.name), .clock = f->draws.clock + (uint32_t)k};
+    for (int64_t j = 0; j < n; j++)
+        for (int64_t i = 0; i < d; i += 4) {
+            double v[4];
+            rt__draw_normal(&step, (uint32_t)(f->draws.first + j), (uint32_t)(i / 4), v);
+            memcpy(z + j * d + i, v, (size_t)(d - i < 4 ? d - i : 4) * sizeof *v);
+        }
+    return RT_OK;
 }
 
 typedef struct trail {
@@ -91,7 +112,7 @@ static rt_status keep(void *self, int k, double t, int64_t n, const double *x, r
 }
 
 rt_status rt__roll(rt_evaluator *e, const double *times, int stride, int steps, int64_t n, float *x, int64_t hop, const int64_t *y,
-                   rt_error *err)
+                   const rt_frozen *draws, rt_error *err)
 {
     double *path = malloc((size_t)(steps + 1) * sizeof *path);
     if (!path) RT_RAISE(RT_E_MEMORY, "out of memory for %d times", steps + 1);
@@ -101,8 +122,17 @@ rt_status rt__roll(rt_evaluator *e, const double *times, int stride, int steps, 
     for (int64_t at = 0; at < n && s == RT_OK; at += e->batch) {
         int64_t m = n - at < e->batch ? n - at : e->batch;
         trail to = {x + at * e->features, hop, m * e->features};
+        frozen f = {.e = e};
+        if (draws) f.draws = *draws, f.draws.first += at;
         for (int64_t i = 0; i < to.count; i++) e->state[i] = (double)to.x[i];
-        rt_sample_spec spec = {.process = e->process, .solver = e->solver, .steps = steps, .from = path, .trace = keep, .trace_self = &to};
+        rt_sample_spec spec = {.process = e->process,
+                               .solver = e->solver,
+                               .steps = steps,
+                               .from = path,
+                               .trace = keep,
+                               .trace_self = &to,
+                               .noise = draws ? draw : NULL,
+                               .noise_self = &f};
         s = rt_sample(&spec, &e->field, m, e->state, y ? y + at : NULL, err);
     }
     free(path);

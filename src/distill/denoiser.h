@@ -15,6 +15,7 @@ typedef struct rt_evaluator {
     rt_node *x, *alpha, *beta, *fed, *y, *x0; /* y NULL: unconditional */
     const double *path;                       /* of the roll in progress: networks of two times are told where a step goes */
     int64_t batch, features;
+    uint64_t seed;
     double *state; /* of one batch */
 } rt_evaluator;
 
@@ -24,9 +25,17 @@ void rt__evaluator_close(rt_evaluator *e);
 /* at[n][times]: what a network of one or two times is fed, `here` of where x stands, `there` of where it is to go. */
 void rt__feed(int times, double here, double there, int64_t n, float *at);
 
+/* The noise that a stochastic solver adds, frozen (1.4.5): in step k of sample first + j it is the draw `name` of clock + k. */
+typedef struct rt_frozen {
+    const char *name;
+    uint32_t clock;
+    int64_t first;
+} rt_frozen;
+
 /* The map of `steps` steps of the denoiser's solver from times[0] along every stride-th time, for n samples x[n][features] of classes y[n] (1.38).
- * State k = 0..steps is written to x + k hop: hop 0 moves x in place, n features keeps all. Solvers with a memory start cold at times[0]. */
+ * State k = 0..steps is written to x + k hop: hop 0 moves x in place, n features keeps all. Solvers with a memory start cold at times[0];
+ * `draws` may be NULL for solvers without noise. */
 rt_status rt__roll(rt_evaluator *e, const double *times, int stride, int steps, int64_t n, float *x, int64_t hop, const int64_t *y,
-                   rt_error *err);
+                   const rt_frozen *draws, rt_error *err);
 
 #endif

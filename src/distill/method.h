@@ -107,7 +107,7 @@ rt_at rt__at(rt_distill *d, const double *grid, int n, int stride, rt_node *k);
 rt_at rt__towards(rt_at s, rt_at t);
 /* x0-prediction of a denoiser at (x, t) for classes y (NULL: none), guided by (1.39) in one call of twice the batch where it asks for it. */
 rt_node *rt__denoise(rt_distill *d, const rt_denoiser *m, rt_node *x, rt_at t, rt_node *y);
-/* The first teacher's solver, from the setting `key`: any row that adds no noise. */
+/* The first teacher's solver, from the setting `key`: any row. */
 rt_status rt__teacher_solver(rt_distill *d, const char *key, const char *name);
 /* Trains set so that loss falls: adds a phase. */
 void rt__minimise(rt_distill *d, const char *name, rt_params *set, rt_node *loss);

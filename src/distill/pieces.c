@@ -66,10 +66,7 @@ rt_status rt__teacher_solver(rt_distill *d, const char *key, const char *name)
     rt_error *err = d->err;
     d->first.solver = rt_solver_find(name, err);
     if (!d->first.solver) rt_error_prefix(err, "%s", key);
-    if (!d->first.solver) return RT_E_USAGE;
-    if (rt_solver_get_info(d->first.solver)->stochastic)
-        RT_RAISE(RT_E_USAGE, "%s: %s adds noise, so its steps are no map of the state; give a solver without", key, name);
-    return RT_OK;
+    return d->first.solver ? RT_OK : RT_E_USAGE;
 }
 
 void rt__minimise(rt_distill *d, const char *name, rt_params *set, rt_node *loss)

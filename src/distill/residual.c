@@ -23,10 +23,11 @@ typedef struct bench {
     int64_t *y;
 } bench;
 
-/* x goes along every `stride`-th of the fine times, from point `from` to point `to`. */
-static rt_status roll(bench *b, rt_evaluator *e, float *x, int from, int to, int stride, rt_error *err)
+/* x goes along every `stride`-th of the fine times, from point `from` to point `to`, with the draws `name` where the solver needs any. */
+static rt_status roll(bench *b, rt_evaluator *e, const char *name, float *x, int from, int to, int stride, rt_error *err)
 {
-    return rt__roll(e, b->d->fine + from, stride, (to - from) / stride, b->n, x, 0, b->y, err);
+    rt_frozen draws = {name, (uint32_t)from, 0};
+    return rt__roll(e, b->d->fine + from, stride, (to - from) / stride, b->n, x, 0, b->y, &draws, err);
 }
 
 static rt_status measure(bench *b, rt_evaluator *first, rt_evaluator *teacher, rt_evaluator *student, rt_residual *out, rt_error *err)
@@ -40,26 +41,34 @@ static rt_status measure(bench *b, rt_evaluator *first, rt_evaluator *teacher, r
     rt_status s = RT_OK;
     for (int64_t i = 0; i < b->n; i++)
         rt__noise(d, "holdout", 0, (uint32_t)i, rt_process_noise_scale(d->process), states + i * d->features);
-    s = rt__roll(first, d->fine, 1, N, b->n, states, b->size, b->y, err);
+    s = rt__roll(first, d->fine, 1, N, b->n, states, b->size, b->y, &(rt_frozen){"holdout 1", 0, 0}, err);
     bool along = d->round == 0 && !d->data; /* the round's pairs lie on the first teacher's rollout: so do those here, memories and all */
-    double residual = 0, step = 0;
+    bool draws = rt_solver_draws(teacher->solver, &(rt_solver_options){0});
+    double residual = 0, step = 0, spread = 0;
     for (int k = 0; k < N && s == RT_OK; k += s_stride) { /* one student step against the teacher's, at the first teacher's states */
         const float *from = states + k * b->size;
         memcpy(a, along ? from + s_stride * b->size : from, bytes);
         memcpy(c, from, bytes);
-        if (!along) s = roll(b, teacher, a, k, k + s_stride, t_stride, err);
-        if (s == RT_OK) s = roll(b, student, c, k, k + s_stride, s_stride, err);
+        if (!along) s = roll(b, teacher, "holdout 2", a, k, k + s_stride, t_stride, err);
+        if (s == RT_OK) s = roll(b, student, NULL, c, k, k + s_stride, s_stride, err);
         residual += square_distance(a, c, b->size);
         step += square_distance(a, from, b->size);
+        if (!draws) continue;
+        memcpy(a, from, bytes); /* twice from one state: half the square between the two is the variance */
+        memcpy(c, from, bytes);
+        if (s == RT_OK) s = roll(b, teacher, "holdout 3", a, k, k + s_stride, t_stride, err);
+        if (s == RT_OK) s = roll(b, teacher, "holdout 4", c, k, k + s_stride, t_stride, err);
+        spread += square_distance(a, c, b->size) / 2;
     }
     memcpy(a, states, bytes);
     memcpy(c, states, bytes);
-    if (s == RT_OK) s = roll(b, teacher, a, 0, N, t_stride, err);
-    if (s == RT_OK) s = roll(b, student, c, 0, N, s_stride, err);
+    if (s == RT_OK) s = roll(b, teacher, "holdout 1", a, 0, N, t_stride, err);
+    if (s == RT_OK) s = roll(b, student, NULL, c, 0, N, s_stride, err);
     out->local = sqrt(residual / (double)(b->size * d->steps));
     out->relative = sqrt(residual / step);
     out->own_teacher = sqrt(square_distance(a, c, b->size) / (double)b->size);
     out->drift = sqrt(square_distance(c, states + N * b->size, b->size) / (double)b->size);
+    out->spread = draws ? sqrt(spread / (double)(b->size * d->steps)) : NAN;
     free(states);
     return s;
 }

@@ -9,6 +9,9 @@
  * An update reads its batch from its pool through a keyed permutation; after `reuse` passes the next pool is drawn. A resumed run draws the pool it
  * stands in again. Example e has row e % R, and of the pairs of times that in stratum e / R of pi's distribution function.
  *
+ * What a stochastic solver adds belongs to the row and the step, so that a row's map is one map however often it is used; the student, which does not see
+ * it, learns the mean over rows.
+ *
  *     update u  ->  pool = u / updates per pool,  pass, position  ->  example permutation(position)  ->  trail, row, s, t */
 #include "distill/rollout.h"
 #include "distill/denoiser.h"
@@ -70,7 +73,8 @@ static rt_status draw_trail(rollouts *r, int64_t pool, int g, rt_error *err)
             w->classes[j] = rt__class_of(d, first + j);
         }
     }
-    return rt__roll(&r->teacher, s, 1, w->steps, r->rows, w->states, size, w->classes, err);
+    rt_frozen draws = {"teacher", (uint32_t)d->round << RT_ROUND_BITS, first};
+    return rt__roll(&r->teacher, s, 1, w->steps, r->rows, w->states, size, w->classes, &draws, err);
 }
 
 static rt_status rollouts_fill(void *self, int64_t update, int64_t first, int64_t n, rt_program *program, rt_error *err)

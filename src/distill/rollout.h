@@ -5,6 +5,8 @@
 #include "distill/method.h"
 #include "distill/time_pairs.h"
 
+enum { RT_ROUND_BITS = 20 }; /* clocks of draws per round: at least the steps of a grid */
+
 /* inputs: x0, y (NULL: none). */
 rt_status rt__source_data(rt_distill *d);
 

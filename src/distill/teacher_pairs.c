@@ -34,7 +34,7 @@ static rt_status draw_pairs(pairs *p, rt_error *err)
             start_noise(d, at + i, x + i * d->features);
             y[i] = rt__class_of(d, at + i);
         }
-        s = rt__roll(&teacher, d->grid, 1, d->teacher_steps, m, x, 0, y, err);
+        s = rt__roll(&teacher, d->grid, 1, d->teacher_steps, m, x, 0, y, &(rt_frozen){"teacher", 0, at}, err);
         if (d->progress) d->progress(d->self, "teacher samples", at + m, n);
         if (s == RT_OK && d->stop && d->stop(d->self))
             s = rt_error_set(err, RT_E_INTERRUPTED, "stopped after %lld of %lld teacher samples, which are lost; start again",

@@ -216,13 +216,14 @@ static rt_status finish_round(rt__run *run, rt_error *err)
                            .residual_relative = NAN,
                            .own_teacher = NAN,
                            .drift = NAN,
+                           .spread = NAN,
                            .loss = run->at.loss_n ? run->at.loss_sum / (double)run->at.loss_n : NAN};
     RT_TRY(rt__show_student(run, err));
     RT_TRY(rt__accuracy(run, &run->at.accuracy, err));
     if (d->steps > 0) {
         rt_residual e;
         RT_TRY(rt__residual(d, run->config->pd.holdout, &e, err));
-        r->residual = e.local, r->residual_relative = e.relative, r->own_teacher = e.own_teacher, r->drift = e.drift;
+        r->residual = e.local, r->residual_relative = e.relative, r->own_teacher = e.own_teacher, r->drift = e.drift, r->spread = e.spread;
     }
     run->at.n_reports++;
     RT_TRY(rt__result_write(run, err));

@@ -136,7 +136,7 @@ rt_status rt__run_pictures(rt__run *run, rt_error *err)
         rt__noise(d, "pictures", 0, (uint32_t)i, rt_process_noise_scale(d->process), x + i * d->features);
         y[i] = rt__class_of(d, i);
     }
-    if (s == RT_OK) s = rt__roll(&e, times, stride, steps, n, x, 0, y, err);
+    if (s == RT_OK) s = rt__roll(&e, times, stride, steps, n, x, 0, y, NULL, err);
     rt__evaluator_close(&e);
     char path[PATH];
     snprintf(path, sizeof path, "%s/samples/update-%lld.png", run->config->out, (long long)run->at.updates);

@@ -4,6 +4,7 @@
 #include "diffusion_check.h"
 
 #include "distill/method.h"
+#include "distill/residual.h"
 #include "retort/data.h"
 #include "retort/format.h"
 
@@ -278,6 +279,59 @@ static void noised_starts(void **state)
     close_world(&w);
 }
 
+/* A stochastic teacher's transition is a map once its noise is frozen: the same examples again, from a resumed run's place too, other rows other noise.
+ * Two steps of DDPM's posterior are affine with noise: the variance of x_t given x_s is (a_2 sigma_1)^2 + sigma_2^2, which the residual reports. */
+static void frozen_noise(void **state)
+{
+    (void)state;
+    enum { HELD_OUT = 20000 };
+    const char *keys[] = {"pd.teacher-solver", "ddpm", "pd.steps", "4", "pd.pool", "64", NULL};
+    for (int with_data = 0; with_data < 2; with_data++) {
+        world w[2];
+        float xs[2][B], xt[2][B];
+        for (int i = 0; i < 2; i++) {
+            open_world(&w[i], "pd", keys, with_data);
+            rt_distill *d = &w[i].d;
+            for (int u = i ? 7 : 0; u < 8; u++) CHECK_OK(d->source.fill(d->source.self, u, 0, B, w[i].program, &err));
+            memcpy(xs[i], rt_program_data(w[i].program, d->inputs[0]), sizeof xs[i]);
+            memcpy(xt[i], rt_program_data(w[i].program, d->inputs[1]), sizeof xt[i]);
+        }
+        assert_memory_equal(xs[0], xs[1], sizeof xs[0]);
+        assert_memory_equal(xt[0], xt[1], sizeof xt[0]);
+        for (int i = 0; i < 2; i++) close_world(&w[i]);
+    }
+    world w;
+    open_world(&w, "pd", keys, false);
+    rt_distill *d = &w.d;
+    d->shown = d->student;
+    double mean_variance = 0, spread_of_square = 0;
+    for (int k = 0; k < STEPS; k += 2) {
+        double gain[2], sigma[2];
+        for (int h = 0; h < 2; h++) {
+            double s = d->grid[k + h], t = d->grid[k + h + 1], as = alpha_of(s), bs = beta_of(s), at = alpha_of(t), bt = beta_of(t);
+            double of_x0 = as * variance / (as * as * variance + bs * bs);                    /* d x0/d x_s */
+            double forward = at > 0 ? as / at : 0, q = bs * bs - forward * forward * bt * bt; /* x_s | x_t has variance q */
+            gain[h] = t == 0 ? of_x0 : (forward * bt * bt + at * q * of_x0) / (bs * bs);
+            sigma[h] = t == 0 ? 0 : bt * sqrt(q) / bs;
+        }
+        double v = pow(gain[1] * sigma[0], 2) + pow(sigma[1], 2);
+        mean_variance += v / (STEPS / 2);
+        spread_of_square += 2 * v * v / (STEPS / 2);
+    }
+    rt_residual r;
+    CHECK_OK(rt__residual(d, HELD_OUT, &r, &err));
+    double bound = 5 * sqrt(spread_of_square / (HELD_OUT * STEPS / 2));
+    print_message("spread^2 %.6g, %.6g; five standard errors %.2g\n", r.spread * r.spread, mean_variance, bound);
+    CHECK_NEAR(r.spread * r.spread, mean_variance, bound, "variance of two steps of ddpm");
+    close_world(&w);
+    const char *plain[] = {"pd.steps", "4", NULL};
+    open_world(&w, "pd", plain, false);
+    w.d.shown = w.d.student;
+    CHECK_OK(rt__residual(&w.d, 10, &r, &err));
+    assert_true(isnan(r.spread));
+    close_world(&w);
+}
+
 /* kd: whole rollouts. */
 static void pairs_of_kd(void **state)
 {
@@ -303,6 +357,7 @@ static void pairs_of_kd(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(pairs_of_pd), cmocka_unit_test(noised_starts), cmocka_unit_test(pairs_of_kd)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(pairs_of_pd), cmocka_unit_test(noised_starts), cmocka_unit_test(frozen_noise),
+                                       cmocka_unit_test(pairs_of_kd)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
