@@ -67,6 +67,8 @@ rt_status rt__evaluator_open(rt_evaluator *e, const rt_distill *like, const rt_d
     if (!e->state) RT_RAISE(RT_E_MEMORY, "out of memory for %lld samples", (long long)batch);
     if (!m->oracle) return compile(e, like, m, err);
     e->field = rt_oracle_field(m->oracle);
+    e->field.null_class = like->null_class;
+    e->guidance = m->guidance;
     return RT_OK;
 }
 
@@ -129,6 +131,7 @@ rt_status rt__roll(rt_evaluator *e, const double *times, int stride, int steps, 
                                .solver = e->solver,
                                .steps = steps,
                                .from = path,
+                               .guidance = e->guidance,
                                .trace = keep,
                                .trace_self = &to,
                                .noise = draws ? draw : NULL,

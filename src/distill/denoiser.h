@@ -9,7 +9,8 @@
 typedef struct rt_evaluator {
     const rt_process *process;
     const rt_solver *solver;
-    rt_field field; /* x0-predictions, guided (1.39) where the denoiser is; an oracle's own */
+    rt_field field;  /* x0-predictions, guided (1.39) where the denoiser is; an oracle's own, */
+    double guidance; /* which the sampling driver guides */
     rt_graph *graph;
     rt_program *program;
     rt_node *x, *alpha, *beta, *fed, *y, *x0; /* y NULL: unconditional */

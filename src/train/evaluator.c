@@ -75,6 +75,7 @@ static rt_status eval(void *self, double time, double fed, int64_t n, const doub
     double target = 0;
     if (rt_node_rank(e->t) == 2) {
         const rt_sample_spec *spec = m->sampling;
+        if (!spec) RT_RAISE(RT_E_USAGE, "%s: the network is a map of whole steps, whose grid is the caller's", m->info.chosen);
         if (!rt_solver_get_info(spec->solver)->affine)
             RT_RAISE(RT_E_USAGE, "%s: the network is a map of whole steps, which %s does not make; sample with ddim", m->info.chosen,
                      rt_solver_get_info(spec->solver)->name);

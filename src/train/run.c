@@ -49,7 +49,7 @@ static rt_status open_teacher(rt__run *run, rt_error *err)
     RT_TRY(rt_model_open(&run->origin,
                          &(rt_model_spec){.path = c->teacher, .threads = c->threads, .backend = *c->backend ? c->backend : NULL}, err));
     rt_model *m = run->origin;
-    run->scheduler = m->oracle ? rt_oracle_scheduler(m->oracle) : m->scheduler;
+    run->scheduler = m->scheduler;
     if (!run->scheduler || !m->process)
         RT_RAISE(RT_E_INVALID, "%s: its student needs a diffusers configuration of the process; give %s", c->teacher,
                  m->oracle ? "'scheduler' in place of 'process' in that file" : "a diffusers folder");

@@ -293,12 +293,12 @@ static rt_status run_batches(batch *b, rt_model *m, const rt_sampling *s, rt_tak
         RT_TRY(rt__model_field(s->guide, b->room, &b->guide, err));
         b->spec.guide = &b->guide;
     }
+    m->sampling = &b->spec;
+    if (s->guide) s->guide->sampling = &b->spec;
     for (int64_t at = 0; at < s->n; at += b->room) {
         b->count = s->n - at < b->room ? s->n - at : b->room;
         b->first = at;
         start(b, s, at);
-        m->sampling = &b->spec;
-        if (s->guide) s->guide->sampling = &b->spec;
         RT_TRY(rt_sample(&b->spec, &field, b->count, b->state, b->y, err));
         double scale = state_scale(b, b->spec.to[b->spec.steps - 1]);
         for (int64_t i = 0; i < b->count * b->features; i++) b->x[i] = (float)(scale * b->state[i]);
@@ -329,6 +329,8 @@ rt_status rt_model_sample(rt_model *m, const rt_sampling *s, rt_take_samples tak
     if (status == RT_OK && !open_batch(&b, m, s, p, report))
         status = rt_error_set(err, RT_E_MEMORY, "out of memory for %lld samples at a time; lower --batch", (long long)b.room);
     if (status == RT_OK) status = run_batches(&b, m, s, take, user, err);
+    m->sampling = NULL;
+    if (s->guide) s->guide->sampling = NULL;
     close_batch(&b);
     free(p);
     return status;
