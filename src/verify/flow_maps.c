@@ -110,6 +110,29 @@ static double knowledge(rt__witness *w)
     return fabs(got / want - 1);
 }
 
+/* The loss of `map`, t = 0 from every s, against (1.10) with w = 1 and d the mean square, at the states that it drew. */
+static double matching(rt__witness *w)
+{
+    enum { N = 4 };
+    rt__small_run r;
+    static const char *const keys[] = {"map.steps", "4",       "map.teacher-steps", "4",  "map.teacher-solver", "ddim",
+                                       "map.pairs", "to-data", "map.pool",          "16", "map.per-rollout",    "4",
+                                       NULL};
+    rt__small_run_open(&r, "map", keys, &w->err);
+    double got = rt__small_run_loss(&r, NULL, 0), want = 0;
+    const float *states = rt__small_run_data(&r, r.d.inputs[0]);
+    const int64_t *k = rt__small_run_data(&r, r.d.inputs[2]), *y = rt__small_run_data(&r, r.d.inputs[3]);
+    for (int i = 0; states && k && y && i < RT__BATCH; i++) {
+        double s = 1 - (double)k[i] / N, x[RT__WIDTH], G[RT__WIDTH];
+        for (int j = 0; j < RT__WIDTH; j++) G[j] = x[j] = (double)states[i * RT__WIDTH + j];
+        rt__small_run_roll(&r, &r.d.student, s, 0, 1, G, y[i]);
+        rt__small_run_roll(&r, &r.d.teacher, s, 0, N - (int)k[i], x, y[i]);
+        for (int j = 0; j < RT__WIDTH; j++) want += pow(G[j] - x[j], 2) / RT__WIDTH / RT__BATCH;
+    }
+    rt__small_run_close(&r);
+    return fabs(got / want - 1);
+}
+
 const rt__equation rt__flow_maps[] = {
     {{"1.6", "dx/dt = f_t x - g_t^2/2 grad_x log p_t(x) = v(x, t)", "src/diffusion/solver_runge_kutta.c", "slope",
       "conservation of mass, dp/dt + d(v p)/dx = 0, by differences of a mixture's density; relative", 1e-8},
@@ -126,6 +149,8 @@ const rt__equation rt__flow_maps[] = {
     {{"1.9", "L_KD = E |G(x_1) - Solver_{1->0}(x_1)|^2", "src/distill/kd.c", "kd_build",
       "the formula in double at the same draws, networks being black boxes in float; relative", 1e-5},
      knowledge},
-    RT__NOT_YET("1.10", "L_oracle = E_{(s,t) ~ pi} E_{x_s} [w(s, t) d(G(x_s, s, t), Psi_{s->t}(x_s))]"),
+    {{"1.10", "L_oracle = E_{(s,t) ~ pi} E_{x_s} [w(s, t) d(G(x_s, s, t), Psi_{s->t}(x_s))]", "src/distill/map.c", "map_build",
+      "the formula in double at the same states, networks being black boxes in float; relative", 1e-5},
+     matching},
     RT__LAST,
 };

@@ -58,7 +58,8 @@ static rt_status build(rt__small_run *r, const char *method, rt_error *err)
     d->rank = 2;
     d->shape[0] = RT_BATCH;
     d->shape[1] = d->features = RT__WIDTH;
-    d->student = d->first = (rt_denoiser){.net = r->net, .set = r->sets[0], .prediction = rt_prediction_find("v", err)};
+    d->student = d->first =
+        (rt_denoiser){.net = r->net, .set = r->sets[0], .prediction = rt_prediction_find("v", err), .solver = rt_solver_find("ddim", err)};
     d->first.set = r->sets[2];
     d->first.guidance = r->config.pd.guidance;
     for (int i = 0; rt__methods[i]; i++)
