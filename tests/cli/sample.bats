@@ -157,3 +157,27 @@ setup() {
     "$RETORT" sample "$teacher/unet" --scheduler "$teacher/scheduler/scheduler_config.json" --n 3 --steps 1 --out "$t/y.png" -q
     cmp "$t/x.png" "$t/y.png"
 }
+
+@test "--grid search makes times for a model and keeps them; another model in the same file is searched again" {
+    "$RETORT" sample "$oracle" --n 40 --out "$t/x.safetensors" -q
+    "$RETORT" sample "$oracle" --n 40 --seed 1 --out "$t/y.safetensors" -q
+    cp "$t/x.safetensors" "$t/data.safetensors"
+    echo '{"kind": "data", "data": "data.safetensors", "process": {"name": "flow"}}' >"$t/m.json"
+    "$RETORT" sample "oracle:$t/m.json" --n 4 --steps 3 --grid search --dry-run --out "$t/a.safetensors" 2>"$t/err"
+    grep -q 'not been searched yet' "$t/err"
+    [ ! -e "$t/m.json.grids.json" ]
+    obeys sample sample "oracle:$t/m.json" --n 4 --steps 3 --grid search --out "$t/a.safetensors"
+    grep -q '"grid": "search"' "$t/json"
+    cp "$t/m.json.grids.json" "$t/kept"
+    "$RETORT" sample "oracle:$t/m.json" --n 4 --steps 3 --grid search --out "$t/b.safetensors" -q
+    cmp "$t/a.safetensors" "$t/b.safetensors"
+    cmp "$t/m.json.grids.json" "$t/kept"
+    cp "$t/y.safetensors" "$t/data.safetensors"
+    "$RETORT" sample "oracle:$t/m.json" --n 4 --steps 3 --grid search --out "$t/c.safetensors" -q
+    [ "$(grep -o '"key"' "$t/m.json.grids.json" | wc -l)" -eq 2 ]
+    echo '{' >"$t/m.json.grids.json"
+    "$RETORT" sample "oracle:$t/m.json" --n 4 --steps 3 --grid search --out "$t/d.safetensors" 2>"$t/err"
+    grep -q 'm.json.grids.json.*searched again' "$t/err"
+    cmp "$t/c.safetensors" "$t/d.safetensors"
+    fails 2 "remembers earlier ones" sample "oracle:$t/m.json" --steps 3 --grid search --solver dpmpp-2m --out "$t/e.safetensors"
+}
