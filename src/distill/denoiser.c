@@ -116,10 +116,10 @@ static rt_status keep(void *self, int k, double t, int64_t n, const double *x, r
 rt_status rt__roll(rt_evaluator *e, const double *times, int stride, int steps, int64_t n, float *x, int64_t hop, const int64_t *y,
                    const rt_frozen *draws, rt_error *err)
 {
-    double *path = malloc((size_t)(steps + 1) * sizeof *path);
-    if (!path) RT_RAISE(RT_E_MEMORY, "out of memory for %d times", steps + 1);
-    for (int k = 0; k <= steps; k++) path[k] = times[k * stride];
-    e->path = path;
+    double *own = stride > 1 ? malloc((size_t)(steps + 1) * sizeof *own) : NULL;
+    if (stride > 1 && !own) RT_RAISE(RT_E_MEMORY, "out of memory for %d times", steps + 1);
+    for (int k = 0; own && k <= steps; k++) own[k] = times[k * stride];
+    const double *path = e->path = own ? own : times;
     rt_status s = RT_OK;
     for (int64_t at = 0; at < n && s == RT_OK; at += e->batch) {
         int64_t m = n - at < e->batch ? n - at : e->batch;
@@ -138,6 +138,6 @@ rt_status rt__roll(rt_evaluator *e, const double *times, int stride, int steps, 
                                .noise_self = &f};
         s = rt_sample(&spec, &e->field, m, e->state, y ? y + at : NULL, err);
     }
-    free(path);
+    free(own);
     return s;
 }

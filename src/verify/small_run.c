@@ -61,7 +61,6 @@ static rt_status build(rt__small_run *r, const char *method, rt_error *err)
     d->student = d->first =
         (rt_denoiser){.net = r->net, .set = r->sets[0], .prediction = rt_prediction_find("v", err), .solver = rt_solver_find("ddim", err)};
     d->first.set = r->sets[2];
-    d->first.guidance = r->config.pd.guidance;
     for (int i = 0; rt__methods[i]; i++)
         if (!strcmp(rt__methods[i]->name, method)) d->method = rt__methods[i];
     RT_TRY(d->method->plan(d));
