@@ -84,7 +84,7 @@ static rt_status draw(evaluation *e, rt_model *model, int steps, int64_t seed, f
     s.n = e->n;
     s.seed = (uint64_t)seed;
     s.steps = steps;
-    snprintf(label, sizeof label, "%.40s, %d steps, seed %lld", info->network, steps, (long long)seed);
+    snprintf(label, sizeof label, "%.40s, %d steps, seed %lld", info->network, steps ? steps : info->recipe.steps, (long long)seed);
     cli_progress_start(&d.progress, e->c, label, "samples", (double)e->n, false);
     TRY(rt_model_sample(model, &s, keep, &d, report, err));
     cli_progress_end(&d.progress, (double)d.done);
