@@ -339,7 +339,7 @@ static void the_tolerance_is_kept(void **state)
 }
 
 /* The error of one step s -> t with exact memories, on a grid even in log-SNR with steps of 2 h. */
-static double step_error(const char *name, const rt_process *p, double h)
+static double step_error(const char *name, const rt_process *p, double h, int memories)
 {
     const rt_solver *row = rt_solver_find(name, NULL);
     double l = rt_process_log_snr(p, 0.6), begin[N * D], want[N * D], x[N * D], state[N * D], x0[4][N * D], eps[4][N * D], out[N * D],
@@ -359,7 +359,7 @@ static double step_error(const char *name, const rt_process *p, double h)
                      .order = row->info.order,
                      .order_before = row->info.order,
                      .k = row->info.order - 1, /* of the rows that take their orders in turn, the last */
-                     .n_past = row->info.history};
+                     .n_past = memories};
     fill(begin, N * D);
     double t[5]; /* of the result, of s, of the memories */
     for (int k = 0; k < 5; k++) {
@@ -395,13 +395,32 @@ static void memories_raise_the_order(void **state)
         double least = INFINITY;
         bool counts = info->history > 0 && !info->stochastic;
         for (int i = 4; counts && (p = some_process(i)); i++) {
-            least = fmin(least, log2(step_error(row.name, p, 0.02) / step_error(row.name, p, 0.01)));
+            least = fmin(least, log2(step_error(row.name, p, 0.02, info->history) / step_error(row.name, p, 0.01, info->history)));
             rt_process_free(p);
         }
         if (counts) CHECK_NEAR(least, info->order + 1, TOL_ORDER, "order of one step of %s, plus 1", row.name);
         met += counts;
     }
     assert_true(met >= 2);
+}
+
+/* A row that starts cold has as many terms as memories: each raises the order of its step by one. */
+static void each_memory_counts(void **state)
+{
+    (void)state;
+    static const char *const rows[] = {"ipndm", "dpmpp-3m", "unipc-3"};
+    for (int r = 0; r < 3; r++) {
+        const rt_solver_info *info = rt_solver_get_info(rt_solver_find(rows[r], NULL));
+        for (int memories = 0; memories < info->order && memories <= info->history; memories++) {
+            double least = INFINITY;
+            rt_process *p;
+            for (int i = 4; i < 8 && (p = some_process(i)); i++) {
+                least = fmin(least, log2(step_error(rows[r], p, 0.02, memories) / step_error(rows[r], p, 0.01, memories)));
+                rt_process_free(p);
+            }
+            CHECK_NEAR(least, memories + 2, TOL_ORDER, "order of one step of %s with %d memories", rows[r], memories);
+        }
+    }
 }
 
 /* From a cold start the memories come to help within a few steps: fewer errors than DDIM makes in as many calls. */
@@ -688,6 +707,7 @@ int main(void)
         cmocka_unit_test(orders_are_as_claimed),
         cmocka_unit_test(the_tolerance_is_kept),
         cmocka_unit_test(memories_raise_the_order),
+        cmocka_unit_test(each_memory_counts),
         cmocka_unit_test(multistep_beats_ddim),
         cmocka_unit_test(first_order_is_ddim),
         cmocka_unit_test(discrete_processes_reach_data),
