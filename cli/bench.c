@@ -79,7 +79,7 @@ static rt_status time_runs(work *w, const bench_setup *s, int repeats, double *m
 static rt_node *append(work *w, const rt_net *net, rt_params *set, rt_node **x)
 {
     const rt_net_info *info = rt_net_describe(net);
-    int64_t shape[] = {RT_BATCH, info->in_channels, info->height, info->width}, one = RT_BATCH;
+    int64_t shape[] = {RT_BATCH, info->in_channels * (1 + info->draws), info->height, info->width}, one = RT_BATCH;
     *x = add_input(w, "x", RT_F32, info->height ? 4 : 2, shape);
     if (info->classifier) return rt_net_apply(net, set, *x, NULL, NULL);
     rt_node *t = add_input(w, "t", RT_F32, info->times, (int64_t[]){RT_BATCH, 2}),

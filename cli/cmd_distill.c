@@ -8,6 +8,7 @@ static const cli_option options[] = {
     {"steps", 0, "N,N,...", NULL, NULL, "pd: steps of the students, each dividing the one before", NULL},
     {"teacher-steps", 0, "N", NULL, NULL, "steps of the (first) teacher; pd: twice the first student's", NULL},
     {"teacher-solver", 0, "NAME", NULL, NULL, "what the first teacher steps with: any of `retort list solvers`", NULL},
+    {"draws", 0, "WHICH", NULL, NULL, "pd, kd: is the noise of such a solver hidden from the student, or an input", NULL},
     {"guidance", 0, "W", NULL, NULL, "the teacher is (1+W) conditional - W unconditional", NULL},
     {"starts", 0, "WHICH", NULL, NULL, "pd: student (its own grid) or all (as Algorithm 2 says)", NULL},
     {"reuse", 0, "R", NULL, NULL, "pd: how often an example of a rollout is used", NULL},
@@ -27,7 +28,8 @@ const cli_command cli_distill_command = {
             "Without --data the teacher's own samples are learnt from. Each student is a folder that carries its sampling recipe.\n"
             "The teacher's maps are made by --teacher-solver; solvers with a memory keep it along rollouts and start cold on pairs from "
             "--data;\n"
-            "the noise of those that add any is frozen per example, and the student, which does not see it, learns the mean.\n"
+            "the noise of those that add any is frozen per example, and a student that does not see it learns the mean; --draws input\n"
+            "shows it, and the student is a map of x and the draws of its steps (pd: one round).\n"
             "oracle:FILE.json is a teacher, too, if the file names a scheduler; its student is the network of --net.",
     .examples = "retort distill pd --teacher models/fashion-mnist-small --out run --teacher-steps 4 --steps 2,1 --updates 50",
     .options = options,

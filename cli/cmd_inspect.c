@@ -60,6 +60,7 @@ static void describe_recipe(cli_call *c, const rt_model_info *i)
         snprintf(times + strlen(times), sizeof times - strlen(times), "%s%g", k ? ", " : "", r->timesteps[k]);
     line(c, "recipe", "%s: %d step%s of %s at timesteps %s%s", r->method, r->steps, r->steps > 1 ? "s" : "", r->solver, times,
          strlen(times) >= 160 ? ", ..." : "");
+    if (r->draws) line(c, "draws", "%d, which the network sees, in each step", r->draws);
     if (r->has_guidance) line(c, "guidance", "%g", r->guidance);
 }
 

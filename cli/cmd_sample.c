@@ -8,7 +8,7 @@ static const cli_option options[] = {
     {"times", 0, "T,T,...", "sample.times", NULL, "the times to visit, noisy to clean, instead of --steps", NULL},
     CLI_SAMPLING_OPTIONS,
     {"noise", 0, "FILE", NULL, NULL, "start from tensor noise [n,...] of this file (and classes y [n])", NULL},
-    {"draws", 0, "FILE", NULL, NULL, "the noise that a stochastic solver adds: tensor draws [steps,n,...]", NULL},
+    {"draws", 0, "FILE", NULL, NULL, "the noise that a stochastic solver adds or a student sees: tensor draws [steps,n,...]", NULL},
     {"trace", 0, NULL, NULL, NULL, "keep the states between the steps (.safetensors)", NULL},
     {0}};
 

@@ -71,6 +71,7 @@ static json_t *recipe_json(const rt_model_info *info)
     json_t *o = json_pack("{s:s, s:s, s:i, s:b}", "method", r->method, "solver", r->solver, "steps", r->steps, "exact_in_diffusers",
                           r->exact_in_diffusers);
     json_object_set_new(o, "times", reals(info->recipe_times, r->steps + 1));
+    json_object_set_new(o, "draws", json_integer(r->draws));
     json_object_set_new(o, "guidance", r->has_guidance ? json_real(r->guidance) : json_null());
     return o;
 }

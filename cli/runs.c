@@ -196,7 +196,8 @@ static void report_rounds(cli_call *c, const rt_run_summary *s)
         json_object_set_new(o, "drift_rms", cli_json_real(r->drift));
         json_object_set_new(o, "teacher_spread_rms", cli_json_real(r->spread));
         if (isfinite(r->spread))
-            cli_say(c, "%d steps: the teacher's steps spread by %.4g (RMS) over draws that the student does not see", r->steps, r->spread);
+            cli_say(c, "%d steps: the teacher's steps spread by %.4g (RMS) over their draws, which hidden draws leave as a residual",
+                    r->steps, r->spread);
         json_array_append_new(rounds, o);
     }
     cli_put(c, "rounds", rounds);

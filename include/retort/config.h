@@ -60,6 +60,7 @@ typedef struct rt_config {
         char starts[16];     /* student or all: which k of (1.35) are drawn */
         char solver[32];     /* of the teacher */
         double guidance;     /* the lecture's omega in (1.39) for the first teacher; 0: none */
+        char draws[16];      /* hidden or input: whether the student sees the first teacher's noise */
         int reuse;           /* how often each example of a rollout is used */
         int pool;            /* examples kept of rollouts */
         char prediction[32]; /* of the student; empty: the teacher's, v for an epsilon teacher */
@@ -71,7 +72,8 @@ typedef struct rt_config {
         int steps;     /* of the teacher */
         char solver[32];
         double guidance;
-        char loss[16]; /* a row of `retort list distances` */
+        char draws[16]; /* hidden or input */
+        char loss[16];  /* a row of `retort list distances` */
     } kd;
 
     struct {               /* (1.10) */

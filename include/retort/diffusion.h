@@ -234,6 +234,7 @@ typedef struct rt_student_recipe {
     int version;                       /* 0: there is no recipe */
     char method[32], solver[32];       /* empty: not said */
     int steps;                         /* 0: not said (a teacher) */
+    int draws;                         /* unit noises of a sample's size that the network sees in each step; 0: none */
     double timesteps[RT_RECIPE_STEPS]; /* what the network is fed, one per step, noisy to clean */
     bool has_guidance;
     double guidance;    /* the lecture's omega that sampling needs */

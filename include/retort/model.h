@@ -82,8 +82,9 @@ typedef struct rt_sampling {
     int64_t label;          /* for RT_CLASS_ONE */
     const float *noise;     /* n rows of unit variance instead of the seed's; NULL: the seed's */
     const int64_t *y;       /* n classes that go with them; NULL: as `choice` says */
-    const float *draws;     /* [steps][n][features], unit noise for solvers that draw; NULL: the seed's */
-    int64_t n_draws;        /* steps in draws */
+    const float *
+        draws; /* [steps][n][features], unit noise for solvers that draw, or networks that see q draws per step: q steps; NULL: the seed's */
+    int64_t n_draws; /* steps in draws */
     rt_solver_options options;
     bool look_only; /* rt_model_plan: search no grid that is not kept already; its times are then uniform */
     bool trace;     /* deliver the states between the steps too */

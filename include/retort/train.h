@@ -36,7 +36,7 @@ typedef struct rt_round_report {
     double residual_relative; /* the same over the length of the step */
     double own_teacher;       /* student's rollout against its own teacher's */
     double drift;             /* student's rollout against the first teacher's (1.38) */
-    double spread;            /* of a stochastic teacher's step over its draws, which the student does not see; NaN: no draws */
+    double spread;            /* of a stochastic teacher's step over its draws: what is left where they are hidden; NaN: no draws */
     double loss;              /* mean over the last tenth of the round */
 } rt_round_report;
 

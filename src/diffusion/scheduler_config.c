@@ -248,6 +248,10 @@ static rt_status read_recipe(const reader *r, rt_student_recipe *recipe, const j
         v = json_object_get(object, parts[i].name);
         if (v && !json_is_null(v)) RT_TRY(read_value(r, "_retort.", &parts[i], v, (char *)recipe + parts[i].offset, err));
     }
+    v = json_object_get(object, "draws");
+    if (v && (!json_is_integer(v) || json_integer_value(v) < 0 || json_integer_value(v) > 4096))
+        return wrong(r, "_retort.", "draws", v, "must be a whole number from 0 to 4096", err);
+    recipe->draws = (int)json_integer_value(v);
     v = json_object_get(object, "guidance");
     recipe->has_guidance = v && !json_is_null(v);
     v = json_object_get(object, "data_range");
@@ -476,6 +480,7 @@ static json_t *recipe_object(const rt_student_recipe *r)
     if (*r->method) json_object_set_new(object, "method", json_string(r->method));
     if (*r->solver) json_object_set_new(object, "solver", json_string(r->solver));
     if (*r->teacher_sha256) json_object_set_new(object, "teacher_sha256", json_string(r->teacher_sha256));
+    if (r->draws) json_object_set_new(object, "draws", json_integer(r->draws));
     if (!r->steps) return object;
     json_t *times = json_array();
     for (int i = 0; i < r->steps; i++) {

@@ -17,6 +17,36 @@ void rt__feed(int times, double here, double there, int64_t n, float *at)
     for (int64_t i = 0; at && i < n * times; i++) at[i] = (float)(i % times ? there : here);
 }
 
+/* z of step k for the samples of the roll's batch. */
+static rt_status draw(void *self, int k, int64_t n, double *z, rt_error *err)
+{
+    (void)err;
+    const rt_evaluator *e = self;
+    int64_t d = e->features;
+    rt__draw step = {.seed = e->seed, .name = rt__draw_name(e->draws.name), .clock = e->draws.clock + (uint32_t)k};
+    for (int64_t j = 0; j < n; j++)
+        for (int64_t i = 0; i < d; i += 4) {
+            double v[4];
+            rt__draw_normal(&step, (uint32_t)(e->draws.first + j), (uint32_t)(i / 4), v);
+            memcpy(z + j * d + i, v, (size_t)(d - i < 4 ? d - i : 4) * sizeof *v);
+        }
+    return RT_OK;
+}
+
+/* The q draws of step k, as the network sees them. */
+static rt_status show_draws(rt_evaluator *e, int k, int64_t n, rt_error *err)
+{
+    int64_t q = rt_program_count(e->program, e->z) / (e->batch * e->features);
+    float *to = rt_program_data(e->program, e->z);
+    if (!e->draws.name) RT_RAISE(RT_E_INTERNAL, "a network that sees draws is asked without any");
+    for (int64_t j = 0; j < q; j++) {
+        RT_TRY(draw(e, (int)(k * q + j), n, e->drawn, err));
+        for (int64_t row = 0; row < n; row++)
+            for (int64_t i = 0; i < e->features; i++) to[(row * q + j) * e->features + i] = (float)e->drawn[row * e->features + i];
+    }
+    return RT_OK;
+}
+
 /* At most a batch of rows; a short one runs with what the buffers hold behind it. */
 static rt_status predict(void *self, double t, double fed, int64_t n, const double *x, const int64_t *y, double *out, rt_error *err)
 {
@@ -24,11 +54,12 @@ static rt_status predict(void *self, double t, double fed, int64_t n, const doub
     fill(e, e->alpha, rt_process_alpha(e->process, t));
     fill(e, e->beta, rt_process_beta(e->process, t));
     const double *from = e->path;
-    while (*from > t) from++; /* the step of a network of two times: such are students, which step by DDIM */
+    while (*from > t) from++; /* the step of a network of two times, or that sees draws: such are students, which step by DDIM */
     double there = rt_process_network_time(e->process, *from == t ? from[1] : t);
     rt__feed(rt_node_rank(e->fed), fed, there, e->batch, rt_program_data(e->program, e->fed));
     float *in = rt_program_data(e->program, e->x);
     for (int64_t i = 0; i < n * e->features; i++) in[i] = (float)x[i];
+    if (e->z) RT_TRY(show_draws(e, (int)(from - e->path), n, err));
     if (e->y) memcpy(rt_program_data(e->program, e->y), y, (size_t)n * sizeof *y);
     RT_TRY(rt_run(e->program, &(rt_clock){0}, err));
     const float *x0 = rt_program_data(e->program, e->x0);
@@ -46,6 +77,8 @@ static rt_status compile(rt_evaluator *e, const rt_distill *like, const rt_denoi
     int times = rt_net_describe(m->net)->times;
     e->x = rt__input_x(&d, "x");
     e->y = rt__input_y(&d);
+    rt__input_draws(&d, m);
+    e->z = d.draws;
     e->alpha = rt_input(e->graph, "alpha", RT_F32, d.rank, one);
     e->beta = rt_input(e->graph, "beta", RT_F32, d.rank, one);
     e->fed = rt_input(e->graph, "fed", RT_F32, times, (int64_t[]){RT_BATCH, 2});
@@ -63,8 +96,9 @@ rt_status rt__evaluator_open(rt_evaluator *e, const rt_distill *like, const rt_d
 {
     *e = (rt_evaluator){
         .process = like->process, .solver = m->solver, .batch = batch, .features = like->features, .seed = like->config->seed};
-    e->state = malloc((size_t)(batch * e->features) * sizeof *e->state);
+    e->state = malloc((size_t)(2 * batch * e->features) * sizeof *e->state);
     if (!e->state) RT_RAISE(RT_E_MEMORY, "out of memory for %lld samples", (long long)batch);
+    e->drawn = e->state + batch * e->features;
     if (!m->oracle) return compile(e, like, m, err);
     e->field = rt_oracle_field(m->oracle);
     e->field.null_class = like->null_class;
@@ -78,26 +112,6 @@ void rt__evaluator_close(rt_evaluator *e)
     rt_graph_free(e->graph);
     free(e->state);
     *e = (rt_evaluator){0};
-}
-
-typedef struct frozen {
-    const rt_evaluator *e;
-    rt_frozen draws;
-} frozen;
-
-static rt_status draw(void *self, int k, int64_t n, double *z, rt_error *err)
-{
-    (void)err;
-    const frozen *f = self;
-    int64_t d = f->e->features;
-    rt__draw step = {.seed = f->e->seed, .name = rt__draw_name(f->draws.name), .clock = f->draws.clock + (uint32_t)k};
-    for (int64_t j = 0; j < n; j++)
-        for (int64_t i = 0; i < d; i += 4) {
-            double v[4];
-            rt__draw_normal(&step, (uint32_t)(f->draws.first + j), (uint32_t)(i / 4), v);
-            memcpy(z + j * d + i, v, (size_t)(d - i < 4 ? d - i : 4) * sizeof *v);
-        }
-    return RT_OK;
 }
 
 typedef struct trail {
@@ -124,8 +138,8 @@ rt_status rt__roll(rt_evaluator *e, const double *times, int stride, int steps, 
     for (int64_t at = 0; at < n && s == RT_OK; at += e->batch) {
         int64_t m = n - at < e->batch ? n - at : e->batch;
         trail to = {x + at * e->features, hop, m * e->features};
-        frozen f = {.e = e};
-        if (draws) f.draws = *draws, f.draws.first += at;
+        e->draws = draws ? *draws : (rt_frozen){0};
+        e->draws.first += at;
         for (int64_t i = 0; i < to.count; i++) e->state[i] = (double)to.x[i];
         rt_sample_spec spec = {.process = e->process,
                                .solver = e->solver,
@@ -135,7 +149,7 @@ rt_status rt__roll(rt_evaluator *e, const double *times, int stride, int steps, 
                                .trace = keep,
                                .trace_self = &to,
                                .noise = draws ? draw : NULL,
-                               .noise_self = &f};
+                               .noise_self = e};
         s = rt_sample(&spec, &e->field, m, e->state, y ? y + at : NULL, err);
     }
     free(own);

@@ -14,13 +14,14 @@ static rt_status kd_plan(rt_distill *d)
     d->chain[0] = d->teacher_steps = d->config->kd.steps;
     d->chain[1] = d->steps = 1;
     d->n_chain = d->chain[0] > 1 ? 2 : 1;
-    return RT_OK;
+    return rt__draws_plan(d);
 }
 
 static rt_status kd_build(rt_distill *d)
 {
     rt_graph *g = d->graph;
     rt_node *x1 = rt__input_x(d, "x1"), *y = rt__input_y(d), *target = rt__input_x(d, "sample");
+    rt__input_draws(d, &d->student);
     rt_node *first = rt_const(g, RT_I64, 0, NULL, &(int64_t){0});
     rt_node *k = rt_broadcast(first, 1, (int64_t[]){RT_BATCH});
     rt_node *student = rt__denoise(d, &d->student, x1, rt__at(d, d->grid, 1, 1, k), y); /* G_theta(x_1): the x0-prediction at t = 1 */

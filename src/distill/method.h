@@ -66,6 +66,7 @@ struct rt_distill {
     rt_graph *graph; /* of this round */
     rt_phase phases[RT_PHASES];
     int n_phases;
+    rt_node *draws;              /* (B,q C,..) what a student sees of its teacher's draws beside x; NULL: nothing */
     rt_node *inputs[RT_WATCHED]; /* what the source writes, in the method's own order */
     rt_source source;
 
@@ -109,6 +110,12 @@ rt_at rt__towards(rt_at s, rt_at t);
 rt_node *rt__denoise(rt_distill *d, const rt_denoiser *m, rt_node *x, rt_at t, rt_node *y);
 /* The first teacher's solver, from the setting `key`: any row. */
 rt_status rt__teacher_solver(rt_distill *d, const char *key, const char *name);
+/* The setting `draws` of the method: how many of its teacher's draws a student sees per step, 0: they are hidden. */
+int rt__draws_seen(const rt_config *c);
+/* For plans, when teacher, steps and rounds stand: can that be? */
+rt_status rt__draws_plan(rt_distill *d);
+/* d->draws for a graph in which the denoiser is asked: an input if its network sees draws. */
+void rt__input_draws(rt_distill *d, const rt_denoiser *m);
 /* Trains set so that loss falls: adds a phase. */
 void rt__minimise(rt_distill *d, const char *name, rt_params *set, rt_node *loss);
 /* Batch inputs: data (B,...) and classes (B) or NULL. */

@@ -47,7 +47,7 @@ static rt_status pd_plan(rt_distill *d)
     int r = d->round - extra;
     d->teacher_steps = d->chain[r < 0 ? 0 : r];
     d->steps = d->chain[r + 1 < 1 ? 0 : r + 1];
-    return RT_OK;
+    return rt__draws_plan(d);
 }
 
 /* The conversion round: the teacher's weights re-read as v on the teacher's grid. v = (eps^ - beta x)/alpha, weighted by alpha^2, so that
@@ -84,6 +84,7 @@ static rt_status pd_build(rt_distill *d)
     }
 
     rt_node *y = rt__input_y(d), *k, *xs, *xt = NULL;
+    rt__input_draws(d, &d->student);
     if (graph) {
         k = rt_randint(g, "k", 1, (int64_t[]){RT_BATCH}, n);
     } else {

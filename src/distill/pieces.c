@@ -52,10 +52,11 @@ rt_at rt__towards(rt_at s, rt_at t)
 rt_node *rt__denoise(rt_distill *d, const rt_denoiser *m, rt_node *x, rt_at t, rt_node *y)
 {
     rt_graph *g = d->graph;
-    rt_node *cond = rt_predict_x0(m->prediction, rt_net_apply(m->net, m->set, x, t.fed, y), x, t.alpha, t.beta);
+    rt_node *seen = rt_net_describe(m->net)->draws && d->draws ? rt_concat((rt_node *[]){x, d->draws}, 2, 1) : x;
+    rt_node *cond = rt_predict_x0(m->prediction, rt_net_apply(m->net, m->set, seen, t.fed, y), x, t.alpha, t.beta);
     if (m->guidance == 0) return cond;
     rt_node *null = rt_broadcast(rt_const(g, RT_I64, 0, NULL, &(int64_t){d->null_class}), 1, one_per_sample);
-    rt_node *uncond = rt_predict_x0(m->prediction, rt_net_apply(m->net, m->set, x, t.fed, null), x, t.alpha, t.beta);
+    rt_node *uncond = rt_predict_x0(m->prediction, rt_net_apply(m->net, m->set, seen, t.fed, null), x, t.alpha, t.beta);
     return rt_sub(rt_scale(cond, 1 + m->guidance), rt_scale(uncond, m->guidance)); /* (1.39) */
 }
 

@@ -23,7 +23,8 @@ typedef struct bench {
     int64_t *y;
 } bench;
 
-/* x goes along every `stride`-th of the fine times, from point `from` to point `to`, with the draws `name` where the solver needs any. */
+/* x goes along every `stride`-th of the fine times, from point `from` to point `to`, with the draws `name` where the solver needs any or
+ * the network sees any: a student and its teacher then have the same. */
 static rt_status roll(bench *b, rt_evaluator *e, const char *name, float *x, int from, int to, int stride, rt_error *err)
 {
     rt_frozen draws = {name, (uint32_t)from, 0};
@@ -50,7 +51,7 @@ static rt_status measure(bench *b, rt_evaluator *first, rt_evaluator *teacher, r
         memcpy(a, along ? from + s_stride * b->size : from, bytes);
         memcpy(c, from, bytes);
         if (!along) s = roll(b, teacher, "holdout 2", a, k, k + s_stride, t_stride, err);
-        if (s == RT_OK) s = roll(b, student, NULL, c, k, k + s_stride, s_stride, err);
+        if (s == RT_OK) s = roll(b, student, along ? "holdout 1" : "holdout 2", c, k, k + s_stride, s_stride, err);
         residual += square_distance(a, c, b->size);
         step += square_distance(a, from, b->size);
         if (!draws) continue;
@@ -63,7 +64,7 @@ static rt_status measure(bench *b, rt_evaluator *first, rt_evaluator *teacher, r
     memcpy(a, states, bytes);
     memcpy(c, states, bytes);
     if (s == RT_OK) s = roll(b, teacher, "holdout 1", a, 0, N, t_stride, err);
-    if (s == RT_OK) s = roll(b, student, NULL, c, 0, N, s_stride, err);
+    if (s == RT_OK) s = roll(b, student, "holdout 1", c, 0, N, s_stride, err);
     out->local = sqrt(residual / (double)(b->size * d->steps));
     out->relative = sqrt(residual / step);
     out->own_teacher = sqrt(square_distance(a, c, b->size) / (double)b->size);

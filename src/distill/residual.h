@@ -10,7 +10,7 @@ typedef struct rt_residual {
     double own_teacher; /* rollout of the student against that of its teacher */
     double drift;       /* and against that of the first teacher (1.38) */
     double
-        spread; /* of a stochastic teacher's step over its draws, which no student that does not see them can follow; NaN: there are none */
+        spread; /* of a stochastic teacher's step over its draws: what a student that does not see them must leave; NaN: there are none */
 } rt_residual;
 
 rt_status rt__residual(const rt_distill *d, int64_t n, rt_residual *out, rt_error *err);

@@ -9,8 +9,8 @@
  * An update reads its batch from its pool through a keyed permutation; after `reuse` passes the next pool is drawn. A resumed run draws the pool it
  * stands in again. Example e has row e % R, and of the pairs of times that in stratum e / R of pi's distribution function.
  *
- * What a stochastic solver adds belongs to the row and the step, so that a row's map is one map however often it is used; the student, which does not see
- * it, learns the mean over rows.
+ * What a stochastic solver adds belongs to the row and the step, so that a row's map is one map however often it is used; a student that does not see
+ * it learns the mean over rows.
  *
  *     update u  ->  pool = u / updates per pool,  pass, position  ->  example permutation(position)  ->  trail, row, s, t */
 #include "distill/rollout.h"
@@ -29,6 +29,11 @@ void rt__noise(const rt_distill *d, const char *name, uint32_t clock, uint32_t i
         rt__draw_normal(&draw, index, (uint32_t)(i / 4), v);
         for (int j = 0; j < 4 && i + j < d->features; j++) out[i + j] = (float)(scale * v[j]);
     }
+}
+
+void rt__show_draws(const rt_distill *d, uint32_t clock, uint32_t index, float *z)
+{
+    for (int j = 0; j < rt__draws_seen(d->config); j++) rt__noise(d, RT_TEACHER_DRAWS, clock + (uint32_t)j, index, 1, z + j * d->features);
 }
 
 int64_t rt__class_of(const rt_distill *d, int64_t index)
@@ -73,7 +78,7 @@ static rt_status draw_trail(rollouts *r, int64_t pool, int g, rt_error *err)
             w->classes[j] = rt__class_of(d, first + j);
         }
     }
-    rt_frozen draws = {"teacher", (uint32_t)d->round << RT_ROUND_BITS, first};
+    rt_frozen draws = {RT_TEACHER_DRAWS, (uint32_t)d->round << RT_ROUND_BITS, first};
     return rt__roll(&r->teacher, s, 1, w->steps, r->rows, w->states, size, w->classes, &draws, err);
 }
 
@@ -86,6 +91,7 @@ static rt_status rollouts_fill(void *self, int64_t update, int64_t first, int64_
     r->pool = pool;
     float *xs = rt_program_data(program, d->inputs[0]), *xt = rt_program_data(program, d->inputs[1]);
     int64_t *k = rt_program_data(program, d->inputs[2]), *y = d->inputs[3] ? rt_program_data(program, d->inputs[3]) : NULL;
+    float *z = d->draws ? rt_program_data(program, d->draws) : NULL;
     rt__draw draw = {.seed = d->config->seed, .name = rt__draw_name("time pair"), .clock = (uint32_t)d->round};
     for (int64_t i = 0; i < n; i++) {
         int64_t at = (update % r->per_pool) * batch + first + i, pass = pool * r->reuse + at / r->examples;
@@ -98,6 +104,11 @@ static rt_status rollouts_fill(void *self, int64_t update, int64_t first, int64_
                     *t = s + (r->pairs.to[pair] - from) * r->rows * d->features;
         if (xs) memcpy(xs + i * d->features, s, (size_t)d->features * sizeof *xs);
         if (xt) memcpy(xt + i * d->features, t, (size_t)d->features * sizeof *xt);
+        if (z) {
+            uint32_t clock = ((uint32_t)d->round << RT_ROUND_BITS) + (uint32_t)(from - w->from);
+            int64_t index = (pool * r->n_trails + r->of[from]) * r->rows + row;
+            rt__show_draws(d, clock, (uint32_t)index, z + i * rt__draws_seen(d->config) * d->features);
+        }
         if (k) k[i] = pair;
         if (y) y[i] = w->classes[row];
     }

@@ -7,6 +7,8 @@
 
 enum { RT_ROUND_BITS = 20 }; /* clocks of draws per round: at least the steps of a grid */
 
+#define RT_TEACHER_DRAWS "teacher" /* the name of the draws of the teacher's rolls */
+
 /* inputs: x0, y (NULL: none). */
 rt_status rt__source_data(rt_distill *d);
 
@@ -20,6 +22,8 @@ rt_status rt__source_pairs(rt_distill *d);
 
 /* Standard normal noise of sample `index` of the draw `name` (features numbers), times `scale`; the class that goes with it. */
 void rt__noise(const rt_distill *d, const char *name, uint32_t clock, uint32_t index, double scale, float *out);
+/* The q draws of its teacher that a student sees in a step: z[q][features] of sample `index` from clock on, as the teacher's rolls froze them. */
+void rt__show_draws(const rt_distill *d, uint32_t clock, uint32_t index, float *z);
 int64_t rt__class_of(const rt_distill *d, int64_t index);
 
 #endif

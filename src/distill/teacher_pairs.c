@@ -34,7 +34,7 @@ static rt_status draw_pairs(pairs *p, rt_error *err)
             start_noise(d, at + i, x + i * d->features);
             y[i] = rt__class_of(d, at + i);
         }
-        s = rt__roll(&teacher, d->grid, 1, d->teacher_steps, m, x, 0, y, &(rt_frozen){"teacher", 0, at}, err);
+        s = rt__roll(&teacher, d->grid, 1, d->teacher_steps, m, x, 0, y, &(rt_frozen){RT_TEACHER_DRAWS, 0, at}, err);
         if (d->progress) d->progress(d->self, "teacher samples", at + m, n);
         if (s == RT_OK && d->stop && d->stop(d->self))
             s = rt_error_set(err, RT_E_INTERRUPTED, "stopped after %lld of %lld teacher samples, which are lost; start again",
@@ -73,10 +73,12 @@ static rt_status pairs_fill(void *self, int64_t update, int64_t first, int64_t c
     pairs *p = self;
     rt_distill *d = p->d;
     float *z = rt_program_data(program, d->inputs[0]), *x = rt_program_data(program, d->inputs[1]);
+    float *draws = d->draws ? rt_program_data(program, d->draws) : NULL;
     int64_t *y = d->inputs[2] ? rt_program_data(program, d->inputs[2]) : NULL, batch = d->config->train.batch, n = p->x.shape[0];
     for (int64_t i = 0; i < count; i++) {
         int64_t at = update * batch + first + i, item = rt_permute_index(d->config->seed, (uint64_t)(at / n), n, at % n);
         if (z) start_noise(d, item, z + i * d->features);
+        if (draws) rt__show_draws(d, 0, (uint32_t)item, draws + i * rt__draws_seen(d->config) * d->features);
         if (x) memcpy(x + i * d->features, (const float *)p->x.data + item * d->features, (size_t)d->features * sizeof *x);
         if (y) y[i] = rt__class_of(d, item);
     }

@@ -40,6 +40,8 @@ rt_status rt__field_int(const rt__fields *f, const char *field, int fallback, in
     return RT_OK;
 }
 
+rt_status rt__field_draws(const rt__fields *f, int *out) { return rt__field_int(f, "_draws", 0, 0, 4096, out); }
+
 rt_status rt__field_real(const rt__fields *f, const char *field, double fallback, double min, double max, double *out)
 {
     char must[96];

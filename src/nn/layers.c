@@ -32,15 +32,30 @@ rt_node *rt__time(rt_node *t, int which)
     return rt_reshape(rt_slice(t, 1, which, which + 1, 1), 1, (int64_t[]){rt_dim(t, 0)});
 }
 
-rt_node *rt__conv(rt__layers l, const char *name, rt_node *x, int64_t in, int64_t out, int kernel, const rt_conv *conv)
+static rt_node *convolve(rt__layers l, const char *name, rt_node *x, int64_t in, int64_t out, int kernel, const rt_conv *conv, rt_init init)
 {
-    double bound = 1 / sqrt((double)(in * kernel * kernel));
     rt_push(l.g, "%s", name);
-    rt_node *w = rt_param(l.g, l.set, "weight", 4, (int64_t[]){out, in, kernel, kernel}, RT_INIT_UNIFORM(bound));
-    rt_node *b = rt_param(l.g, l.set, "bias", 1, (int64_t[]){out}, RT_INIT_UNIFORM(bound));
+    rt_node *w = rt_param(l.g, l.set, "weight", 4, (int64_t[]){out, in, kernel, kernel}, init);
+    rt_node *b = rt_param(l.g, l.set, "bias", 1, (int64_t[]){out}, init);
     rt_node *y = rt_conv2d(x, w, b, conv);
     rt_pop(l.g);
     return y;
+}
+
+rt_node *rt__conv(rt__layers l, const char *name, rt_node *x, int64_t in, int64_t out, int kernel, const rt_conv *conv)
+{
+    return convolve(l, name, x, in, out, kernel, conv, RT_INIT_UNIFORM(1 / sqrt((double)(in * kernel * kernel))));
+}
+
+rt_node *rt__conv_zero(rt__layers l, const char *name, rt_node *x, int64_t in, int64_t out, int kernel, const rt_conv *conv)
+{
+    return convolve(l, name, x, in, out, kernel, conv, RT_INIT_CONST(0));
+}
+
+rt_node *rt__split_draws(rt_node *x, int64_t channels, int n, rt_node **draws)
+{
+    *draws = n ? rt_slice(x, 1, channels, (1 + n) * channels, 1) : NULL;
+    return n ? rt_slice(x, 1, 0, channels, 1) : x;
 }
 
 rt_node *rt__group_norm(rt__layers l, const char *name, rt_node *x, int64_t channels, int groups, double eps)

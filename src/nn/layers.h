@@ -17,6 +17,9 @@ rt_node *rt__group_norm(rt__layers l, const char *name, rt_node *x, int64_t chan
 rt_node *rt__embedding(rt__layers l, const char *name, rt_node *index, int64_t rows, int64_t width);
 /* A linear layer that starts at 0: what it is added to starts as it was without. */
 rt_node *rt__linear_zero(rt__layers l, const char *name, rt_node *x, int64_t in, int64_t out);
+rt_node *rt__conv_zero(rt__layers l, const char *name, rt_node *x, int64_t in, int64_t out, int kernel, const rt_conv *conv);
+/* x (B,C,..) without the draws behind it on axis 1, which go to *draws (B,n C,..); n 0: x itself, NULL. */
+rt_node *rt__split_draws(rt_node *x, int64_t channels, int n, rt_node **draws);
 /* Time `which` (0 or 1) of times (B) or (B,2), as (B). */
 rt_node *rt__time(rt_node *t, int which);
 

@@ -4,7 +4,7 @@
 #include "base/internal.h"
 
 typedef struct settings {
-    int dim, hidden, layers, classes, features;
+    int dim, hidden, layers, classes, features, draws;
     bool target_time;
     rt__activation act;
 } settings;
@@ -21,10 +21,12 @@ static rt_status read(void *to, rt_net_info *info, const rt__fields *f)
     RT_TRY(rt__field_int(f, "time_features", 32, 2, 1024, &s->features));
     RT_TRY(rt__field_activation(f, "act_fn", &s->act));
     RT_TRY(rt__field_bool(f, "_target_time", false, &s->target_time));
+    RT_TRY(rt__field_draws(f, &s->draws));
     *info = (rt_net_info){.in_channels = s->dim,
                           .out_channels = s->dim,
                           .label = s->classes ? RT_LABEL_CLASS : RT_LABEL_NONE,
                           .classes = s->classes,
+                          .draws = s->draws,
                           .times = s->target_time ? 2 : 1};
     return RT_OK;
 }
@@ -33,6 +35,8 @@ static rt_node *apply(const void *settings_, rt_params *set, rt_node *x, rt_node
 {
     const settings *s = settings_;
     rt__layers l = {rt_node_graph(x), set};
+    rt_node *draws;
+    x = rt__split_draws(x, s->dim, s->draws, &draws);
     rt_node *e =
         s->act(rt__linear(l, "time_embedding", rt__timestep_features(rt__time(t, 0), s->features, true, 0), s->features, s->hidden));
     if (s->target_time)
@@ -40,6 +44,7 @@ static rt_node *apply(const void *settings_, rt_params *set, rt_node *x, rt_node
             e, rt__linear_zero(l, "target_embedding", rt__timestep_features(rt__time(t, 1), s->features, true, 0), s->features, s->hidden));
     if (y) e = rt_add(e, rt__embedding(l, "class_embedding", y, s->classes, s->hidden));
     rt_node *h = rt__linear(l, "proj_in", x, s->dim, s->hidden);
+    if (draws) h = rt_add(h, rt__linear_zero(l, "draws_in", draws, (int64_t)s->draws * s->dim, s->hidden));
     for (int i = 0; i < s->layers; i++) {
         rt_push(l.g, "layers.%d", i);
         rt_node *inner = rt__linear(l, "linear_1", s->act(h), s->hidden, s->hidden);

@@ -46,25 +46,47 @@ static rt_status read_config(rt_net *net, const rt__fields *f)
     return RT_OK;
 }
 
+/* From the text of a config.json, which it takes over. */
+static rt_status open_text(rt_net **out, const char *file, char *text, size_t size, rt_error *err)
+{
+    json_t *config = NULL;
+    rt_net *net = calloc(1, sizeof *net);
+    *out = NULL;
+    if (!net) free(text);
+    if (!net) RT_RAISE(RT_E_MEMORY, "%s: out of memory", file);
+    net->config = text;
+    rt_status s = rt__json_parse(&config, file, text, size, CONFIG_LIMIT, err);
+    if (s == RT_OK) s = read_config(net, &(rt__fields){config, file, err});
+    json_decref(config);
+    if (s == RT_OK)
+        *out = net;
+    else
+        rt_net_free(net);
+    return s;
+}
+
 rt_status rt_net_open(rt_net **out, const char *path, rt_error *err)
 {
-    char file[1200];
+    char file[1200], *text;
     size_t size;
     *out = NULL;
     snprintf(file, sizeof file, "%s%s", path, rt__is_folder(path) ? "/config.json" : "");
-    rt_net *net = calloc(1, sizeof *net);
-    if (!net) RT_RAISE(RT_E_MEMORY, "%s: out of memory", file);
-    rt_status s = rt__file_read(file, CONFIG_LIMIT, &net->config, &size, err);
-    json_t *config = NULL;
-    if (s == RT_OK) s = rt__json_parse(&config, file, net->config, size, CONFIG_LIMIT, err);
-    if (s == RT_OK) s = read_config(net, &(rt__fields){config, file, err});
+    RT_TRY(rt__file_read(file, CONFIG_LIMIT, &text, &size, err));
+    return open_text(out, file, text, size, err);
+}
+
+rt_status rt_net_with_draws(rt_net **out, const rt_net *like, int draws, rt_error *err)
+{
+    json_t *config = json_loads(like->config, 0, NULL);
+    char *text = config && json_object_set_new(config, "_draws", json_integer(draws)) == 0 ? json_dumps(config, JSON_INDENT(2)) : NULL;
     json_decref(config);
-    if (s != RT_OK) {
-        rt_net_free(net);
-        return s;
-    }
-    *out = net;
-    return RT_OK;
+    *out = NULL;
+    if (!text) RT_RAISE(RT_E_MEMORY, "%s: out of memory", like->kind->name);
+    RT_TRY(open_text(out, like->kind->name, text, strlen(text), err));
+    if ((*out)->info.draws == draws) return RT_OK;
+    rt_net_free(*out);
+    *out = NULL;
+    RT_RAISE(RT_E_USAGE, "%s: cannot see draws; RetortMLP, RetortAffine and UNet2DModel can", like->kind->name);
 }
 
 void rt_net_free(rt_net *net)
@@ -78,14 +100,17 @@ void rt_net_free(rt_net *net)
 const rt_net_info *rt_net_describe(const rt_net *net) { return &net->info; }
 const char *rt_net_config(const rt_net *net) { return net->config; }
 
+/* Of x and the draws behind it. */
+static int channels(const rt_net_info *i) { return i->in_channels * (1 + i->draws); }
+
 /* The inert node if the inputs are not what the network takes, else NULL. */
 static rt_node *misfit(const rt_net *net, rt_node *x, rt_node *t, rt_node *y)
 {
     const rt_net_info *i = &net->info;
     rt_graph *g = rt_node_graph(x);
     char shape[96], vectors[48];
-    if (rt_node_rank(x) != (i->height ? 4 : 2) || rt_dim(x, 1) != i->in_channels)
-        return rt_fail(g, "%s takes (B,%d%s), not (%s)", i->kind, i->in_channels, i->height ? ",H,W" : "",
+    if (rt_node_rank(x) != (i->height ? 4 : 2) || rt_dim(x, 1) != channels(i))
+        return rt_fail(g, "%s takes (B,%d%s), not (%s)", i->kind, channels(i), i->height ? ",H,W" : "",
                        rt_shape_text(shape, sizeof shape, rt_node_rank(x), rt_node_shape(x)));
     if (i->classifier) return NULL;
     if (!t || rt_node_rank(t) != i->times || (i->times == 2 && rt_dim(t, 1) != 2))
@@ -120,8 +145,8 @@ static void build_alone(const rt_net *net, rt_graph *g, rt_params *set)
 {
     const rt_net_info *i = &net->info;
     rt_dtype real = rt_graph_real(g);
-    rt_node *x = i->height ? rt_input(g, "x", real, 4, (int64_t[]){RT_BATCH, i->in_channels, i->height, i->width})
-                           : rt_input(g, "x", real, 2, (int64_t[]){RT_BATCH, i->in_channels});
+    rt_node *x = i->height ? rt_input(g, "x", real, 4, (int64_t[]){RT_BATCH, channels(i), i->height, i->width})
+                           : rt_input(g, "x", real, 2, (int64_t[]){RT_BATCH, channels(i)});
     rt_node *t = i->classifier ? NULL : rt_input(g, "t", real, i->times, (int64_t[]){RT_BATCH, 2}), *y = NULL;
     if (i->label != RT_LABEL_NONE)
         y = rt_input(g, "y", i->label == RT_LABEL_CLASS ? RT_I64 : real, i->label == RT_LABEL_VECTOR ? 2 : 1,

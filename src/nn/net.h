@@ -34,6 +34,8 @@ bool rt__field_absent(const rt__fields *f, const char *field);
 bool rt__field_null(const rt__fields *f, const char *field); /* there, and null */
 /* Absent takes the fallback; null is as wrong as any other type. */
 rt_status rt__field_int(const rt__fields *f, const char *field, int fallback, int min, int max, int *out);
+/* The field `_draws`: how many draws of x's size the network sees beside x. */
+rt_status rt__field_draws(const rt__fields *f, int *out);
 rt_status rt__field_real(const rt__fields *f, const char *field, double fallback, double min, double max, double *out);
 rt_status rt__field_bool(const rt__fields *f, const char *field, bool fallback, bool *out);
 /* The index of a text in `names` (NULL at the end). */

@@ -214,8 +214,11 @@ rt_node *rt__unet_apply(const rt__unet *u, rt_params *set, rt_node *x, rt_node *
         b.emb = rt_add(b.emb, rt__linear_zero(b.l, "target_embedding", time_proj(&b, rt__time(t, 1), &width), width, u->time_dim));
     if (y) b.emb = rt_add(b.emb, label_embedding(&b, y));
 
+    rt_node *draws;
+    x = rt__split_draws(x, u->in_channels, u->draws, &draws);
     if (u->center_input) x = rt_offset(rt_scale(x, 2), -1);
     x = rt__conv(b.l, "conv_in", x, u->in_channels, first, 3, &conv3);
+    if (draws) x = rt_add(x, rt__conv_zero(b.l, "draws_in", draws, (int64_t)u->draws * u->in_channels, first, 3, &conv3));
     skip skips[RT_UNET_LEVELS * (RT_UNET_LAYERS + 1) + 1];
     int n = 0;
     skips[n++] = (skip){x, first};

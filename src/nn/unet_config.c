@@ -154,6 +154,7 @@ static rt_status read_conditions(const rt__fields *f, rt__unet *u)
     RT_TRY(optional(f, "num_train_timesteps", 0, MAX_ROWS, &u->timesteps));
     if (u->time == RT_TIME_LEARNED && !u->timesteps)
         return rt__field_wrong(f, "num_train_timesteps", "must be the number of rows of the learned time embedding");
+    RT_TRY(rt__field_draws(f, &u->draws));
     RT_TRY(rt__field_bool(f, "_target_time", false, &u->target_time));
     if (u->target_time && u->time != RT_TIME_POSITIONAL) return rt__field_wrong(f, "_target_time", "needs time_embedding_type positional");
 
@@ -178,6 +179,7 @@ static rt_status read(void *settings, rt_net_info *info, const rt__fields *f)
                           .height = u->height,
                           .width = u->width,
                           .label = u->label,
+                          .draws = u->draws,
                           .times = u->target_time ? 2 : 1,
                           .classes = u->label == RT_LABEL_CLASS ? u->classes : 0,
                           .label_width = u->label == RT_LABEL_VECTOR ? u->time_dim : 0};

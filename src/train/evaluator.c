@@ -31,7 +31,10 @@ static rt_status build(rt__evaluator *e, const rt_model *m, int64_t rows, rt_err
     } else {
         e->t = rt_input(e->graph, "t", RT_F32, rt_net_describe(m->net)->times, (int64_t[]){RT_BATCH, 2});
         e->y = info->classes ? rt_input(e->graph, "y", RT_I64, 1, one) : NULL;
-        outputs[0] = e->out = rt_net_apply(m->net, m->params, e->x, e->t, e->y);
+        shape[1] *= rt_net_describe(m->net)->draws;
+        e->z = shape[1] ? rt_input(e->graph, "draws", RT_F32, info->rank + 1, shape) : NULL;
+        rt_node *seen = e->z ? rt_concat((rt_node *[]){e->x, e->z}, 2, 1) : e->x;
+        outputs[0] = e->out = rt_net_apply(m->net, m->params, seen, e->t, e->y);
     }
     rt_program_spec spec = {
         .outputs = outputs, .n_outputs = 1 + (e->pooled != NULL), .batch = rows, .backend = m->backend, .threads = m->threads};
@@ -65,15 +68,27 @@ rt_status rt__evaluator_run(rt__evaluator *e, rt_error *err) { return rt_run(e->
 
 /* ---- the sampling driver's view */
 
+/* The draws that a network sees in step k, z[q][samples][features]: numbers k q .. k q + q - 1 of the sampling's noise. */
+static rt_status read_draws(const rt_model *m, int64_t q, int k, double **z, rt_error *err)
+{
+    int64_t n = m->sampled, size = n * m->evaluator->features;
+    *z = malloc((size_t)(q * size) * sizeof **z);
+    if (!*z) RT_RAISE(RT_E_MEMORY, "out of memory for %lld draws of %lld samples; lower --batch", (long long)q, (long long)n);
+    for (int64_t j = 0; j < q; j++) RT_TRY(m->sampling->noise(m->sampling->noise_self, (int)(k * q + j), n, *z + j * size, err));
+    return RT_OK;
+}
+
 static rt_status eval(void *self, double time, double fed, int64_t n, const double *x, const int64_t *y, double *out, rt_error *err)
 {
     rt_model *m = self;
     rt__evaluator *e = m->evaluator;
     float *xs = rt_program_data(e->program, e->x), *ts = rt_program_data(e->program, e->t);
+    float *zs = e->z ? rt_program_data(e->program, e->z) : NULL;
     int64_t *ys = e->y ? rt_program_data(e->program, e->y) : NULL;
     const float *results = rt_program_data(e->program, e->out);
-    double target = 0;
-    if (rt_node_rank(e->t) == 2) {
+    double target = 0, *z = NULL;
+    int64_t q = e->z ? rt_program_count(e->program, e->z) / (e->rows * e->features) : 0;
+    if (rt_node_rank(e->t) == 2 || q) {
         const rt_sample_spec *spec = m->sampling;
         if (!spec) RT_RAISE(RT_E_USAGE, "%s: the network is a map of whole steps, whose grid is the caller's", m->info.chosen);
         if (!rt_solver_get_info(spec->solver)->affine)
@@ -82,18 +97,27 @@ static rt_status eval(void *self, double time, double fed, int64_t n, const doub
         int k = 0;
         while (spec->from[k] != time) k++;
         target = rt_process_network_time(m->process, spec->to ? spec->to[k] : spec->from[k + 1]);
+        rt_status s = q ? read_draws(m, q, k, &z, err) : RT_OK;
+        if (s != RT_OK) free(z);
+        RT_TRY(s);
     }
     rt__feed(rt_node_rank(e->t), fed, target, e->rows, ts);
-    for (int64_t at = 0; at < n; at += e->rows) {
+    rt_status s = RT_OK;
+    for (int64_t at = 0; at < n && s == RT_OK; at += e->rows) {
         int64_t rows = n - at < e->rows ? n - at : e->rows, count = rows * e->features;
         const double *from = x + at * e->features;
         double *to = out + at * e->features;
         for (int64_t i = 0; i < count; i++) xs[i] = (float)from[i];
+        for (int64_t i = 0; i < count * q; i++) {
+            int64_t row = i / (q * e->features), j = i / e->features % q;
+            zs[i] = (float)z[(j * m->sampled + (at + row) % m->sampled) * e->features + i % e->features];
+        }
         if (ys) memcpy(ys, y + at, (size_t)rows * sizeof *ys);
-        RT_TRY(rt__evaluator_run(e, err));
+        s = rt__evaluator_run(e, err);
         for (int64_t i = 0; i < count; i++) to[i] = (double)results[i];
     }
-    return RT_OK;
+    free(z);
+    return s;
 }
 
 rt_status rt__model_field(rt_model *m, int64_t rows, rt_field *field, rt_error *err)

@@ -59,6 +59,7 @@ static void close_round(rt__run *run)
     d->source = (rt_source){0};
     d->graph = NULL;
     d->grid = NULL;
+    d->draws = NULL;
     memset(d->inputs, 0, sizeof d->inputs);
 }
 
@@ -302,8 +303,14 @@ rt_status rt_run_plan_only(const rt_config *c, rt_run_plan *plan, rt_error *err)
     char folder[RT_CONFIG_TEXT + 8];
     snprintf(folder, sizeof folder, "%s%s", copied ? c->teacher : c->net, copied ? "/unet" : "");
     RT_TRY(rt_net_open(&net, folder, err));
+    rt_status s = RT_OK;
+    if (rt__draws_seen(c) > 0) {
+        rt_net *plain = net;
+        s = rt_net_with_draws(&net, plain, rt__draws_seen(c), err);
+        rt_net_free(plain);
+    }
     rt_params *set = rt_params_new("plan", RT_F32);
-    rt_status s = set ? rt_net_declare(net, set, err) : rt_error_set(err, RT_E_MEMORY, "out of memory");
+    if (s == RT_OK) s = set ? rt_net_declare(net, set, err) : rt_error_set(err, RT_E_MEMORY, "out of memory");
     if (s == RT_OK) {
         int rounds = !strcmp(c->method, "pd") ? c->pd.n_steps : 1;
         plan->parameters = rt_params_count(set);

@@ -90,6 +90,10 @@ static rt_status open_scheduler(rt_model *m, const char *path, bool own, rt_erro
     if (i->null_class >= i->classes)
         RT_RAISE(RT_E_INVALID, "%s: the recipe's null class is %lld, but the network has %lld classes", path, (long long)i->null_class,
                  (long long)i->classes);
+    int sees = m->net ? rt_net_describe(m->net)->draws : 0;
+    if (i->recipe.draws != sees)
+        RT_RAISE(RT_E_INVALID, "%s: by the recipe a step takes %d draws, by the network's config.json ('_draws') %d", path, i->recipe.draws,
+                 sees);
     return i->recipe.steps ? rt_scheduler_recipe_times(m->scheduler, i->recipe_times, err) : RT_OK;
 }
 

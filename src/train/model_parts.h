@@ -13,6 +13,7 @@ typedef struct rt__evaluator {
     rt_graph *graph;
     rt_program *program;
     rt_node *x, *t, *y, *out, *pooled; /* t (B) or, of maps, (B,2); y NULL: no classes; t NULL, pooled not: a classifier */
+    rt_node *z;                        /* (B,q C,..) draws that the network sees; NULL: none */
     int64_t rows, features, width;     /* width: numbers of out per row */
 } rt__evaluator;
 
@@ -30,7 +31,8 @@ struct rt_model {
     int threads;
     rt__evaluator *evaluator;
     rt__searched *searched;         /* grids of the last search; NULL: none */
-    const rt_sample_spec *sampling; /* the one in progress: says where a step goes, to networks that ask */
+    const rt_sample_spec *sampling; /* the one in progress: says where a step goes and what is drawn, to networks that ask; */
+    int64_t sampled;                /* its samples: guidance asks for twice as many rows */
 };
 
 rt_status rt__model_evaluator(rt_model *m, int64_t rows, rt__evaluator **evaluator, rt_error *err);

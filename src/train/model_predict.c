@@ -88,6 +88,8 @@ rt_status rt_model_predict(rt_model *m, const char *as, int64_t n, const float *
                  (long long)i->features);
     if (m->net && rt_net_describe(m->net)->times == 2)
         RT_RAISE(RT_E_USAGE, "%s: the network takes two times, where x stands and where it is to go; draw with `retort sample`", i->chosen);
+    if (m->net && rt_net_describe(m->net)->draws)
+        RT_RAISE(RT_E_USAGE, "%s: the network sees the draws of a step beside x; draw with `retort sample`", i->chosen);
     RT_TRY(check_classes(m, n, y, err));
     if (m->oracle)
         RT_TRY(run_oracle(m, n, x, t, y, out, err));

@@ -23,11 +23,17 @@ static rt_status write_scheduler(rt__run *run, rt_scheduler_config *c, const cha
     rt_distill *d = &run->d;
     rt_student_recipe *r = &c->recipe;
     /* diffusers' DDIM steps by T // N: another grid where N does not divide T; continuous processes it does not have, nor
-     * networks of two times */
+     * networks of two times or that see draws */
     int T = rt_process_discrete_steps(d->process);
-    bool exact = T > 0 && (d->steps == 0 || T % d->steps == 0) && rt_net_describe(run->net)->times == 1;
-    *r = (rt_student_recipe){
-        .version = 1, .steps = d->steps, .null_class = d->null_class, .low = run->low, .high = run->high, .exact_in_diffusers = exact};
+    bool exact =
+        T > 0 && (d->steps == 0 || T % d->steps == 0) && rt_net_describe(run->net)->times == 1 && rt_net_describe(run->net)->draws == 0;
+    *r = (rt_student_recipe){.version = 1,
+                             .steps = d->steps,
+                             .draws = rt_net_describe(run->net)->draws,
+                             .null_class = d->null_class,
+                             .low = run->low,
+                             .high = run->high,
+                             .exact_in_diffusers = exact};
     snprintf(r->method, sizeof r->method, "%s", run->config->method);
     snprintf(r->solver, sizeof r->solver, "ddim");
     for (int k = 0; k < d->steps && k < RT_RECIPE_STEPS; k++)
@@ -136,7 +142,7 @@ rt_status rt__run_pictures(rt__run *run, rt_error *err)
         rt__noise(d, "pictures", 0, (uint32_t)i, rt_process_noise_scale(d->process), x + i * d->features);
         y[i] = rt__class_of(d, i);
     }
-    if (s == RT_OK) s = rt__roll(&e, times, stride, steps, n, x, 0, y, NULL, err);
+    if (s == RT_OK) s = rt__roll(&e, times, stride, steps, n, x, 0, y, &(rt_frozen){"pictures draws", 0, 0}, err);
     rt__evaluator_close(&e);
     char path[PATH];
     snprintf(path, sizeof path, "%s/samples/update-%lld.png", run->config->out, (long long)run->at.updates);

@@ -53,8 +53,16 @@ static rt_status open_teacher(rt__run *run, rt_error *err)
     if (!run->scheduler || !m->process)
         RT_RAISE(RT_E_INVALID, "%s: its student needs a diffusers configuration of the process; give %s", c->teacher,
                  m->oracle ? "'scheduler' in place of 'process' in that file" : "a diffusers folder");
+    if (m->net && rt_net_describe(m->net)->draws)
+        RT_RAISE(RT_E_USAGE, "%s: a student that sees its teacher's draws is no teacher; distil the one that it had", c->teacher);
     if (m->oracle || *c->net) RT_TRY(open_student(run, err));
     run->net = run->own_net ? run->own_net : m->net;
+    if (rt__draws_seen(c) > 0) {
+        rt_net *seeing;
+        RT_TRY(rt_net_with_draws(&seeing, run->net, rt__draws_seen(c), err));
+        rt_net_free(run->own_net);
+        run->net = run->own_net = seeing;
+    }
     run->first = m->params;
     d->process = m->process;
     d->null_class = (int)m->info.null_class;
@@ -168,6 +176,9 @@ rt_status rt__run_open(rt__run *run, bool resume, rt_error *err)
     RT_TRY(d->method->needs_teacher ? open_teacher(run, err) : open_net(run, err));
     if (run->data) rt_dataset_range(run->data, run->low, run->high, c->data.flip);
     const rt_net_info *i = rt_net_describe(run->net);
+    if (i->draws != rt__draws_seen(c))
+        RT_RAISE(RT_E_USAGE, "%s: field '_draws' is %d, but nothing is drawn for it; remove it: pd and kd add it with --draws input",
+                 c->net, i->draws);
     d->classes = i->classes;
     d->data = run->data;
     d->rank = i->height ? 4 : 2;

@@ -133,6 +133,8 @@ static rt_status check_classes(const rt_model *m, const rt_sampling *s, double g
 static rt_status check_guide(const rt_model *m, const rt_model *guide, rt_error *err)
 {
     if (!guide) return RT_OK;
+    if (guide->net && rt_net_describe(guide->net)->draws)
+        RT_RAISE(RT_E_USAGE, "the guide %s sees draws of its own; give one that sees none", guide->info.chosen);
     if (!guide->process) RT_RAISE(RT_E_USAGE, "the guide %s has no scheduler, so nothing says what it predicts", guide->info.chosen);
     double end = rt_process_end(m->process);
     for (int k = 1; k <= 8; k++) {
@@ -162,10 +164,15 @@ static rt_status resolve(rt_model *m, const rt_sampling *s, path *p, rt_sample_r
         if (p->followed && calls == 2) r->times[r->n_times++] = p->to[k]; /* Heun's trial */
         r->times[r->n_times++] = k + 1 < p->steps ? p->from[k + 1] : p->to[k];
     }
-    if (s->draws && !rt_solver_draws(p->solver, &s->options))
+    int sees = m->net ? rt_net_describe(m->net)->draws : 0, each = sees ? sees : 1;
+    if (sees && rt_solver_draws(p->solver, &s->options))
+        RT_RAISE(RT_E_USAGE, "%s: the network sees the draws of whole steps, to which %s adds noise of its own; sample with ddim",
+                 m->info.chosen, solver->name);
+    if (s->draws && !sees && !rt_solver_draws(p->solver, &s->options))
         RT_RAISE(RT_E_USAGE, "--draws: the solver %s adds no noise%s", solver->name, solver->eta ? "; give --eta" : "");
-    if (s->draws && s->n_draws < p->steps)
-        RT_RAISE(RT_E_USAGE, "--draws: holds the noise of %lld steps; %d are taken", (long long)s->n_draws, p->steps);
+    if (s->draws && s->n_draws < (int64_t)p->steps * each)
+        RT_RAISE(RT_E_USAGE, "--draws: holds the noise of %lld steps; %d are taken%s", (long long)s->n_draws, p->steps * each,
+                 sees ? " by the teacher whose draws this student sees" : "");
     remark(m, s, p, r);
     return RT_OK;
 }
@@ -296,7 +303,7 @@ static rt_status run_batches(batch *b, rt_model *m, const rt_sampling *s, rt_tak
     m->sampling = &b->spec;
     if (s->guide) s->guide->sampling = &b->spec;
     for (int64_t at = 0; at < s->n; at += b->room) {
-        b->count = s->n - at < b->room ? s->n - at : b->room;
+        b->count = m->sampled = s->n - at < b->room ? s->n - at : b->room;
         b->first = at;
         start(b, s, at);
         RT_TRY(rt_sample(&b->spec, &field, b->count, b->state, b->y, err));

@@ -20,6 +20,10 @@ teacher() { "$RETORT" train --data toy:moons --net examples/mlp.json --out "$t/t
     "$RETORT" sample "$t/run" --n 5 --out "$t/x.safetensors" 2>"$t/err" # its student/, by its own steps
     obeys distill distill kd --teacher "$t/teacher" --out "$t/kd" --pairs 32 --teacher-steps 4 --updates 5 --batch 16 --threads 1
     obeys distill distill pd --teacher "$t/teacher" --teacher-solver dpmpp-2m --out "$t/dpm" --steps 2,1 --updates 5 --batch 16 --threads 1
+    obeys distill distill pd --teacher "$t/teacher" --teacher-solver ddpm --draws input --out "$t/seen" --teacher-steps 4 --steps 2 --updates 5 --batch 16 --threads 1
+    obeys inspect inspect "$t/seen"
+    "$RETORT" inspect "$t/seen" | grep -q "draws  *2, which the network sees, in each step"
+    obeys sample sample "$t/seen" --n 5 --out "$t/seen.safetensors"
     echo '{"_class_name": "RetortMLP", "data_dim": 2, "hidden": 64, "layers": 3, "_target_time": true}' >"$t/two.json"
     obeys distill distill map --teacher "$t/teacher" --net "$t/two.json" --out "$t/map" --steps 2 --teacher-steps 8 --pairs local --distance l1 \
         --updates 5 --batch 16 --threads 1
@@ -70,6 +74,8 @@ last_loss() { tail -n 1 "$1/metrics.jsonl" | sed 's/.*"loss": *\([0-9.e-]*\).*/\
     fails 2 "did you mean 'train.lr'" train --data toy:moons --net examples/mlp.json --out "$t/none" --set train.lrr=1
     fails 2 "did you mean 'linear'" train --data toy:moons --net examples/mlp.json --out "$t/none" --set train.lr-schedule=linaer
     fails 2 "pd.teacher-solver: 'hein' is not in the table of solvers; did you mean 'heun'" distill pd --teacher "$t/teacher" --out "$t/none" --teacher-solver hein
+    fails 2 "solver ddim adds no noise" distill kd --teacher "$t/teacher" --out "$t/none" --draws input
+    fails 2 "--draws: the method map has no such setting" distill map --teacher "$t/teacher" --out "$t/none" --draws input
     fails 2 "did you mean toy:moons" train --data toy:moonz --net examples/mlp.json --out "$t/none"
     fails 5 "" train --data toy:moons --net "$t/no.json" --out "$t/none"
     [ ! -e "$t/none" ]

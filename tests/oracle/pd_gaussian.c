@@ -5,6 +5,7 @@
 #include "distill/method.h"
 #include "distill/residual.h"
 #include "retort/format.h"
+#include "retort/model.h"
 #include "retort/train.h"
 
 #include <sys/stat.h>
@@ -321,6 +322,177 @@ static void the_mean_over_draws(void **state)
     close_world(&w);
 }
 
+/* A rollout of the ancestral solver from point `from` over q steps of the teacher, as a function of its start and its draws: x -> M x + m + sum V_j z_j. */
+typedef struct noisy {
+    affine of_start;
+    double V[N][D][D];
+} noisy;
+
+static noisy ancestral(const world *w, rt_params *teacher, int from, int q)
+{
+    noisy a = {.of_start = {.M = {{1, 0, 0}, {0, 1, 0}, {0, 0, 1}}}};
+    for (int h = 0; h < q; h++) {
+        double s = w->times[from + h], t = w->times[from + h + 1], as = rt_process_alpha(w->process, s),
+               bs = rt_process_beta(w->process, s), at = rt_process_alpha(w->process, t), bt = rt_process_beta(w->process, t),
+               forward = as / at, var = bs * bs - forward * forward * bt * bt; /* of x_s given x_t */
+        affine f = get(teacher, from + h), step;
+        for (int i = 0; i < D; i++) { /* the mean of x_t given x_s and x0 */
+            step.m[i] = at * var * f.m[i] / (bs * bs);
+            for (int j = 0; j < D; j++) step.M[i][j] = ((i == j ? forward * bt * bt : 0) + at * var * f.M[i][j]) / (bs * bs);
+        }
+        a.of_start = after(&step, &a.of_start);
+        for (int k = 0; k < h; k++) {
+            affine v = {0};
+            memcpy(v.M, a.V[k], sizeof v.M);
+            v = after(&step, &v);
+            memcpy(a.V[k], v.M, sizeof v.M);
+        }
+        for (int i = 0; i < D; i++) a.V[h][i][i] = bt * sqrt(var) / bs;
+    }
+    return a;
+}
+
+typedef struct drawn {
+    float x[64 * D];
+} drawn;
+
+static rt_status take(void *user, const rt_samples *s, rt_error *error)
+{
+    (void)error;
+    memcpy(((drawn *)user)->x + s->first * D, s->x, (size_t)(s->count * D) * sizeof *s->x);
+    return RT_OK;
+}
+
+/* The student from its folder against its teacher from its own, by the seed and by a file of draws: the same numbers, so the same samples. */
+static double beside_the_teacher(const char *student, const char *teacher, int steps, bool file)
+{
+    enum { B = 64 };
+    static float draws[N * B * D];
+    uint64_t seed = 3;
+    for (int i = 0; i < N * B * D; i++) draws[i] = (float)wobble(&seed);
+    const char *paths[] = {student, teacher};
+    drawn got[2];
+    rt_sample_report report;
+    double worst = 0;
+    for (int i = 0; i < 2; i++) {
+        rt_model *m;
+        CHECK_OK(rt_model_open(&m, &(rt_model_spec){.path = paths[i], .threads = 1}, &err));
+        rt_sampling s = {.n = B, .batch = 24, .seed = 7, .draws = file ? draws : NULL, .n_draws = file ? N : 0};
+        if (i) s.steps = N, s.solver = "ddpm";
+        CHECK_OK(rt_model_sample(m, &s, take, &got[i], &report, &err));
+        if (!i) {
+            const rt_student_recipe *r = &rt_model_get_info(m)->recipe;
+            float out[D];
+            double time = 1000;
+            assert_int_equal(r->steps, steps);
+            assert_int_equal(r->draws, N / steps);
+            assert_false(r->exact_in_diffusers);
+            s.n_draws = N - 1;
+            if (file)
+                CHECK_REFUSED(rt_model_sample(m, &s, take, &got[i], &report, &err), RT_E_USAGE, "holds the noise of 15 steps; 16 are");
+            s.n_draws = N;
+            s.solver = "ddpm";
+            CHECK_REFUSED(rt_model_sample(m, &s, take, &got[i], &report, &err), RT_E_USAGE, "sample with ddim");
+            CHECK_REFUSED(rt_model_predict(m, NULL, 1, draws, &time, NULL, out, &err), RT_E_USAGE, "draws of a step");
+        }
+        rt_model_free(m);
+    }
+    for (int i = 0; i < B * D; i++) worst = fmax(worst, fabs((double)(got[0].x[i] - got[1].x[i])));
+    return worst;
+}
+
+/* A student that sees the draws can be the map of (x_s, draws) itself, which is affine here: two steps of 16 by pd, all of them by kd. One from which they
+ * are hidden must leave their spread. */
+static void the_map_of_the_draws(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *method, *lr;
+        int steps;
+    } ways[] = {{"pd", "1.5", 8}, {"kd", "0.5", 1}};
+    world w;
+    open_world(&w);
+    rt_net *net, *seeing;
+    CHECK_OK(rt_net_open(&net, w.path, &err));
+    rt_params *teacher = table(net);
+    for (int k = 0; k < N; k++) {
+        affine a = affine_of(posterior, &(query){&w, w.times[k], 0});
+        put(teacher, k, &a);
+    }
+    write_teacher(&w, net, teacher);
+    for (int way = 0; way < 4; way++) {
+        const char *method = ways[way / 2].method;
+        int steps = ways[way / 2].steps, q = N / steps;
+        bool input = way % 2;
+        rt_config c;
+        rt_run_summary summary;
+        char path[160], folder[160], key[32];
+        CHECK_OK(rt_config_method(&c, method, &err));
+        snprintf(folder, sizeof folder, "%s/teacher", w.folder);
+        set_key(&c, "teacher", folder);
+        snprintf(path, sizeof path, "%s/run-%d", w.folder, way);
+        set_key(&c, "out", path);
+        set_key(&c, "threads", "1");
+        set_key(&c, "pd.steps", "8");
+        set_key(&c, "kd.steps", "16");
+        set_key(&c, "kd.pairs", "4000");
+        snprintf(key, sizeof key, "%s.teacher-solver", method);
+        set_key(&c, key, "ddpm");
+        snprintf(key, sizeof key, "%s.draws", method);
+        set_key(&c, key, input ? "input" : "hidden");
+        set_key(&c, "train.weight", "uniform");
+        set_key(&c, "train.optimiser", "sgd");
+        set_key(&c, "train.ema", "0");
+        set_key(&c, "train.lr", ways[way / 2].lr);
+        set_key(&c, "train.clip", "0");
+        set_key(&c, "train.updates", "3000");
+        set_key(&c, "run.checkpoint-every", "0");
+        CHECK_OK(rt_run_train(&c, false, NULL, &summary, &err));
+        const rt_round_report *r = &summary.rounds[0];
+        print_message("ddpm, 16 to %d by %s, draws %s: residual %.4g, the teacher's spread %.4g", steps, method, input ? "input" : "hidden",
+                      r->residual, r->spread);
+        if (!input) {
+            print_message("\n");
+            CHECK_NEAR(r->residual, r->spread, 0.2 * r->spread, "%s: hidden draws are left", method);
+            continue;
+        }
+        CHECK_NEAR(r->residual, 0, TOL_PD_DRAWS * r->spread, "%s: seen draws are followed", method);
+        snprintf(path, sizeof path, "%s/run-%d/student", w.folder, way);
+        for (int file = 0; file < 2; file++) {
+            double apart = beside_the_teacher(path, folder, steps, file);
+            print_message("%s %.3g", file ? "," : "; samples beside the teacher's:", apart);
+            CHECK_NEAR(apart, 0, TOL_PD_DRAWS, "%s: samples by the same draws", method);
+        }
+        CHECK_OK(rt_net_with_draws(&seeing, net, q, &err));
+        rt_params *student = table(seeing);
+        snprintf(path, sizeof path, "%s/run-%d/student/unet", w.folder, way);
+        CHECK_OK(rt_net_load(seeing, student, path, NULL, &err));
+        const float *V = (float *)rt_params_data(student, RT_VALUE) + rt_params_entry(student, rt_params_find(student, "draws_in"))->offset;
+        double worst = 0;
+        for (int k = 0; k < N; k += q) {
+            double A, C;
+            noisy want = ancestral(&w, teacher, k, q);
+            affine one = {.M = {{1, 0, 0}, {0, 1, 0}, {0, 0, 1}}}, f = get(student, k),
+                   got = ddim(&w, &one, &f, w.times[k], w.times[k + q]);
+            CHECK_OK(rt_ddim_coefficients(w.process, w.times[k], w.times[k + q], &A, &C, &err));
+            for (int i = 0; i < D; i++)
+                for (int j = 0; j < D; j++) {
+                    worst = fmax(worst, fabs(got.M[i][j] - want.of_start.M[i][j]));
+                    worst = fmax(worst, fabs(got.m[i] - want.of_start.m[i]));
+                    for (int h = 0; h < q; h++)
+                        worst = fmax(worst, fabs(C * (double)V[((N - 1 - k) * D + i) * q * D + h * D + j] - want.V[h][i][j]));
+                }
+        }
+        print_message("; maps of (x, draws) off by %.3g\n", worst);
+        CHECK_NEAR(worst, 0, TOL_PD_DRAWS, "%s: the map of x and the draws", method);
+        rt_params_free(student);
+        rt_net_free(seeing);
+    }
+    rt_params_free(teacher);
+    rt_net_free(net);
+    close_world(&w);
+}
+
 /* (1.36): tables whose DDIM steps are the exact flow maps of their grids, 16 steps and 8. All residuals of (1.37), (1.38) are then rounding. A shift
  * of the student's first prediction moves its first step by C times that, and the end by the flow's matrix of that, whatever the noise. */
 static void residual_of_the_flow(void **state)
@@ -397,6 +569,6 @@ static void residual_of_the_flow(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(one_step_is_the_product), cmocka_unit_test(the_mean_over_draws),
-                                       cmocka_unit_test(residual_of_the_flow)};
+                                       cmocka_unit_test(the_map_of_the_draws), cmocka_unit_test(residual_of_the_flow)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -372,6 +372,100 @@ static void maps_between_times(void **state)
     rt_model_free(m);
 }
 
+/* A student that sees its teacher's draws: at a learning rate of 0 it stays its teacher, whose first layer is widened by zeros; stopped and resumed runs end
+ * in the same bits; what cannot be is refused before anything is written. */
+static void draws_as_input(void **state)
+{
+    (void)state;
+    char teacher[128], path[256];
+    snprintf(teacher, sizeof teacher, "%s/whole", base);
+    static const char *const methods[] = {"kd", "pd"};
+    for (int k = 0; k < 2; k++) {
+        char name[3][32], key[32];
+        for (int i = 0; i < 3; i++) {
+            snprintf(name[i], sizeof name[i], "%s-draws-%d", methods[k], i);
+            rt_config c = config_of(methods[k], name[i]);
+            set(&c, "teacher", teacher);
+            set(&c, "kd.pairs", "100");
+            set(&c, "kd.steps", "4");
+            set(&c, "pd.steps", "2");
+            set(&c, "pd.teacher-steps", "8");
+            set(&c, "pd.pool", "100");
+            if (k) set(&c, "data.path", "toy:moons");
+            snprintf(key, sizeof key, "%s.teacher-solver", methods[k]);
+            set(&c, key, "ddpm");
+            snprintf(key, sizeof key, "%s.draws", methods[k]);
+            set(&c, key, "input");
+            set(&c, "train.updates", "40");
+            set(&c, "train.ema", "0");
+            set(&c, "run.checkpoint-every", "0");
+            if (i == 0) set(&c, "train.lr", "0");
+            if (i == 2) set(&c, "run.until-update", "23");
+            OK(rt_run_train(&c, false, NULL, NULL, &err));
+            set(&c, "run.until-update", "0");
+            if (i == 2) OK(rt_run_train(&c, true, NULL, NULL, &err));
+        }
+        same_tensors(name[1], name[2], "checkpoints/update-40/state.safetensors");
+        same_file(name[1], name[2], "student/unet/diffusion_pytorch_model.safetensors");
+        rt_tensors *t[2];
+        rt_tensor x, y;
+        snprintf(path, sizeof path, "%s/whole/model/unet/diffusion_pytorch_model.safetensors", base);
+        OK(rt_tensors_open(&t[0], path, &err));
+        snprintf(path, sizeof path, "%s/%s/student/unet/diffusion_pytorch_model.safetensors", base, name[0]);
+        OK(rt_tensors_open(&t[1], path, &err));
+        assert_int_equal(rt_tensors_count(t[1]), rt_tensors_count(t[0]) + 2);
+        for (int i = 0; i < rt_tensors_count(t[0]); i++) {
+            OK(rt_tensors_read(t[0], i, &x, &err));
+            OK(rt_tensors_read(t[1], rt_tensors_find(t[1], rt_tensors_info(t[0], i)->name), &y, &err));
+            assert_memory_equal(x.data, y.data, (size_t)rt_tensor_count(&x) * rt_dtype_size(x.dtype));
+            rt_tensor_free(&x);
+            rt_tensor_free(&y);
+        }
+        OK(rt_tensors_read(t[1], rt_tensors_find(t[1], "draws_in.weight"), &y, &err));
+        assert_int_equal(y.shape[1], 4 * 2);
+        for (int64_t i = 0; i < rt_tensor_count(&y); i++) assert_true(((float *)y.data)[i] == 0);
+        rt_tensor_free(&y);
+        rt_tensors_close(t[0]);
+        rt_tensors_close(t[1]);
+    }
+    static const struct {
+        const char *method, *key[3], *value[3], *says;
+    } refused[] = {
+        {"kd", {"kd.draws", "kd.steps"}, {"input", "4"}, "the teacher's solver ddim adds no noise"},
+        {"kd", {"kd.draws", "kd.steps"}, {"inptu", "4"}, "kd.draws: 'inptu'; give hidden"},
+        {"pd", {"pd.draws", "pd.teacher-solver", "pd.steps"}, {"input", "ddpm", "4,2"}, "give pd.steps one number"},
+        {"pd", {"pd.teacher-solver", "pd.steps", "net"}, {"ddpm", "4", "draws.json"}, "'_draws' is 2, but nothing is drawn for it"},
+        {"kd", {"teacher", "kd.steps"}, {"kd-draws-1", "4"}, "is no teacher"},
+    };
+    snprintf(path, sizeof path, "%s/draws.json", base);
+    FILE *f = fopen(path, "w");
+    assert_non_null(f);
+    fputs("{\"_class_name\": \"RetortMLP\", \"data_dim\": 2, \"_draws\": 2}", f);
+    fclose(f);
+    for (size_t i = 0; i < sizeof refused / sizeof *refused; i++) {
+        rt_config c = config_of(refused[i].method, "refused-draws");
+        set(&c, "teacher", teacher);
+        for (int j = 0; j < 3 && refused[i].key[j]; j++) {
+            snprintf(path, sizeof path, "%s/%s", base, refused[i].value[j]);
+            bool file = !strcmp(refused[i].key[j], "net") || !strcmp(refused[i].key[j], "teacher");
+            set(&c, refused[i].key[j], file ? path : refused[i].value[j]);
+        }
+        err = (rt_error){0};
+        assert_int_equal(rt_run_train(&c, false, NULL, NULL, &err), RT_E_USAGE);
+        if (!strstr(err.text, refused[i].says)) fail_msg("'%s' does not say '%s'", err.text, refused[i].says);
+        assert_int_equal(access(c.out, F_OK), -1);
+    }
+    rt_config c = config_of("pd", "refused-draws");
+    set(&c, "teacher", teacher);
+    set(&c, "pd.steps", "4");
+    set(&c, "pd.teacher-solver", "ddpm");
+    set(&c, "pd.draws", "input");
+    set(&c, "pd.prediction", "x0");
+    err = (rt_error){0};
+    assert_int_equal(rt_run_train(&c, false, NULL, NULL, &err), RT_E_USAGE);
+    assert_non_null(strstr(err.text, "which predicts v, not x0; give pd.prediction v"));
+}
+
 /* The recipe of a student is followed: its model knows its steps and times. */
 static void students_carry_their_recipe(void **state)
 {
@@ -457,11 +551,17 @@ static int remove_base(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(resumed_is_the_same),      cmocka_unit_test(damaged_checkpoint_is_passed_over),
-        cmocka_unit_test(one_process_and_a_stop),   cmocka_unit_test(divergence_saves_nothing),
-        cmocka_unit_test(progressive_distillation), cmocka_unit_test(students_carry_their_recipe),
-        cmocka_unit_test(teachers_of_other_kinds),  cmocka_unit_test(maps_between_times),
-        cmocka_unit_test(knowledge_distillation),   cmocka_unit_test(refusals),
+        cmocka_unit_test(resumed_is_the_same),
+        cmocka_unit_test(damaged_checkpoint_is_passed_over),
+        cmocka_unit_test(one_process_and_a_stop),
+        cmocka_unit_test(divergence_saves_nothing),
+        cmocka_unit_test(progressive_distillation),
+        cmocka_unit_test(students_carry_their_recipe),
+        cmocka_unit_test(teachers_of_other_kinds),
+        cmocka_unit_test(maps_between_times),
+        cmocka_unit_test(draws_as_input),
+        cmocka_unit_test(knowledge_distillation),
+        cmocka_unit_test(refusals),
     };
     return cmocka_run_group_tests(tests, make_base, remove_base);
 }

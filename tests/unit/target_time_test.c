@@ -1,5 +1,5 @@
 /* target_time_test.c -- networks of two times: the second adds a vector to the time embedding, as a class would whose row is that vector; without it they
- * are networks of one time. And what their configurations refuse. */
+ * are networks of one time. Networks that see draws: their first layer is linear in x and the draws together. What configurations refuse. */
 #include "diffusion_check.h"
 
 #include "retort/nn.h"
@@ -107,6 +107,67 @@ static void second_time(void **state)
     compare(UNET "\"num_class_embeds\": 1}", UNET "\"_target_time\": true}", 4, (int64_t[]){1, 1, 8, 8}, "class_embedding.weight", 8, 32);
 }
 
+/* With its first layer's matrix for the first draw and -2 of it for the second, a network of (x, z1, z2) is the plain one of x + z1 - 2 z2; as it starts
+ * it is that of x. */
+static void see(const char *text, int rank, const int64_t *shape, const char *first)
+{
+    const double s = 700;
+    uint64_t seed = 9;
+    part plain = load(text), seeing = {.set = rt_params_new("seeing", RT_F64)};
+    CHECK_OK(rt_net_with_draws(&seeing.net, plain.net, 2, &err));
+    CHECK_OK(rt_net_declare(seeing.net, seeing.set, &err));
+    CHECK_OK(rt_params_init(seeing.set, 4, &err)); /* entries draw by their names: the same weights */
+    assert_int_equal(rt_net_describe(seeing.net)->draws, 2);
+    assert_int_equal(rt_net_describe(seeing.net)->in_channels, (int)shape[1]);
+    assert_non_null(strstr(rt_net_config(seeing.net), "\"_draws\": 2"));
+    const rt_entry *w = rt_params_entry(plain.set, rt_params_find(plain.set, first));
+    bool table = w->rank == 3; /* (n,d,d) of the affine maps; else (out,in), (out,in,3,3) */
+    int64_t rows = table ? w->shape[0] * w->shape[1] : w->shape[0], wide = w->count / rows;
+    double *W = entry(&plain, first), *V = entry(&seeing, table ? "draws_in" : "draws_in.weight");
+    for (int64_t i = 0; i < 2 * w->count; i++) assert_true(V[i] == 0);
+    for (int round = 0; round < 2; round++) {
+        for (int64_t i = 0; i < rows && round; i++)
+            for (int64_t j = 0; j < wide; j++) {
+                V[i * 2 * wide + j] = W[i * wide + j];
+                V[i * 2 * wide + wide + j] = -2 * W[i * wide + j];
+            }
+        rt_params_touch(seeing.set);
+        rt_graph *g = rt_graph_new(RT_F64);
+        rt_node *x = rt_input(g, "x", RT_F64, rank, shape), *z1 = rt_input(g, "z1", RT_F64, rank, shape),
+                *z2 = rt_input(g, "z2", RT_F64, rank, shape), *t = rt_reals(g, 1, (int64_t[]){1}, &s);
+        rt_node *sum = round ? rt_add(rt_add(x, z1), rt_scale(z2, -2)) : x, *all = rt_concat((rt_node *[]){x, z1, z2}, 3, 1);
+        rt_node *outputs[] = {rt_net_apply(plain.net, plain.set, sum, t, NULL), rt_net_apply(seeing.net, seeing.set, all, t, NULL), z1, z2};
+        rt_program *p = NULL;
+        CHECK_OK(rt_compile(
+            &p, g,
+            &(rt_program_spec){.outputs = outputs, .n_outputs = 4, .batch = 1, .threads = 1, .backend = rt_backend_find("reference")},
+            &err));
+        int64_t n = rt_program_count(p, x);
+        rt_node *inputs[] = {x, z1, z2};
+        for (int k = 0; k < 3; k++)
+            for (int64_t i = 0; i < n; i++) ((double *)rt_program_data(p, inputs[k]))[i] = wobble(&seed);
+        CHECK_OK(rt_run(p, &(rt_clock){0}, &err));
+        const double *want = rt_program_data(p, outputs[0]), *got = rt_program_data(p, outputs[1]);
+        for (int64_t i = 0; i < n; i++)
+            CHECK_NEAR(got[i], want[i], TOL_GRAPH, "%s with draws, output %d", rt_net_describe(plain.net)->kind, (int)i);
+        rt_program_free(p);
+        rt_graph_free(g);
+    }
+    part *parts[] = {&plain, &seeing};
+    for (int i = 0; i < 2; i++) {
+        rt_params_free(parts[i]->set);
+        rt_net_free(parts[i]->net);
+    }
+}
+
+static void draws_beside_x(void **state)
+{
+    (void)state;
+    see("{\"_class_name\": \"RetortMLP\", \"data_dim\": 3, \"hidden\": 12, \"layers\": 2}", 2, (int64_t[]){1, 3}, "proj_in.weight");
+    see("{\"_class_name\": \"RetortAffine\", \"data_dim\": 3, \"times\": [5, 600, 800]}", 2, (int64_t[]){1, 3}, "weight");
+    see(UNET "\"act_fn\": \"silu\"}", 4, (int64_t[]){1, 1, 8, 8}, "conv_in.weight");
+}
+
 static void refusals(void **state)
 {
     (void)state;
@@ -117,6 +178,14 @@ static void refusals(void **state)
     CHECK_REFUSED(open_text(&net, "{\"_class_name\": \"RetortAffine\", \"data_dim\": 2, \"times\": [3, 3]}", &err), RT_E_INVALID,
                   "must rise");
     CHECK_REFUSED(open_text(&net, "{\"_class_name\": \"RetortAffine\", \"data_dim\": 2, \"times\": []}", &err), RT_E_INVALID, "times");
+    CHECK_REFUSED(open_text(&net, "{\"_class_name\": \"RetortMLP\", \"data_dim\": 3, \"_draws\": -1}", &err), RT_E_INVALID, "_draws");
+    rt_net *classifier;
+    CHECK_OK(open_text(&classifier,
+                       "{\"_class_name\": \"RetortClassifier\", \"in_channels\": 1, \"sample_size\": 8, \"num_classes\": 2, "
+                       "\"block_out_channels\": [8]}",
+                       &err));
+    CHECK_REFUSED(rt_net_with_draws(&net, classifier, 2, &err), RT_E_USAGE, "cannot see draws");
+    rt_net_free(classifier);
     part p = load("{\"_class_name\": \"RetortMLP\", \"data_dim\": 3, \"_target_time\": true}");
     rt_graph *g = rt_graph_new(RT_F64);
     rt_net_apply(p.net, p.set, rt_input(g, "x", RT_F64, 2, (int64_t[]){RT_BATCH, 3}), rt_input(g, "t", RT_F64, 1, (int64_t[]){RT_BATCH}),
@@ -161,7 +230,8 @@ static void affine_rows(void **state)
 int main(void)
 {
     close(mkstemp(file));
-    const struct CMUnitTest tests[] = {cmocka_unit_test(second_time), cmocka_unit_test(refusals), cmocka_unit_test(affine_rows)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(second_time), cmocka_unit_test(draws_beside_x), cmocka_unit_test(refusals),
+                                       cmocka_unit_test(affine_rows)};
     int failures = cmocka_run_group_tests(tests, NULL, NULL);
     unlink(file);
     return failures;
