@@ -143,6 +143,11 @@ static void open_world(world *w, const char *method, const char *const *keys, bo
     fputs("{\"_class_name\": \"RetortMLP\", \"data_dim\": 1, \"hidden\": 8, \"layers\": 1}", f);
     fclose(f);
     CHECK_OK(rt_net_open(&w->net, path_, &err));
+    if (rt__draws_seen(&w->config)) {
+        rt_net *plain = w->net;
+        CHECK_OK(rt_net_with_draws(&w->net, plain, rt__draws_seen(&w->config), &err));
+        rt_net_free(plain);
+    }
     w->student = rt_params_new("student", RT_F32);
     CHECK_OK(rt_net_declare(w->net, w->student, &err));
     CHECK_OK(rt_params_init(w->student, 1, &err));
@@ -332,6 +337,54 @@ static void frozen_noise(void **state)
     close_world(&w);
 }
 
+/* `draws: input`: the draws that go with an example are those of its own map, by the formula of DDPM's posterior: along rollouts and from data, pools and
+ * slices of the batch included; by kd all of them. */
+static void draws_of_examples(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *method, *starts, *steps;
+        bool with_data;
+    } ways[] = {{"pd", "student", "4", false},
+                {"pd", "all", "4", false},
+                {"pd", "student", "2", true},
+                {"pd", "all", "4", true},
+                {"kd", "all", "4", false}};
+    for (size_t way = 0; way < sizeof ways / sizeof *ways; way++) {
+        const char *keys[] = {
+            "pd.teacher-solver", "ddpm",           "kd.teacher-solver", "ddpm", "pd.draws",          "input", "kd.draws", "input",
+            "pd.steps",          ways[way].steps,  "pd.teacher-steps",  "8",    "kd.steps",          "8",     "kd.pairs", "50",
+            "pd.starts",         ways[way].starts, "pd.pool",           "40",   "train.micro-batch", "16",    NULL};
+        world w;
+        open_world(&w, ways[way].method, keys, ways[way].with_data);
+        rt_distill *d = &w.d;
+        bool pd = !strcmp(ways[way].method, "pd");
+        int q = rt__draws_seen(&w.config), stride = strcmp(ways[way].starts, "all") ? q : 1;
+        assert_int_equal(q, pd && way == 2 ? 4 : pd ? 2 : 8);
+        double worst = 0;
+        for (int update = 0; update < 4; update++)
+            for (int first = 0; first < 32; first += 16) {
+                CHECK_OK(d->source.fill(d->source.self, update, first, 16, w.program, &err));
+                const float *xs = rt_program_data(w.program, d->inputs[0]), *xt = rt_program_data(w.program, d->inputs[1]),
+                            *z = rt_program_data(w.program, d->draws);
+                const int64_t *ks = pd ? rt_program_data(w.program, d->inputs[2]) : NULL;
+                for (int j = 0; j < 16; j++) {
+                    int start = ks ? (int)ks[j] * stride : 0;
+                    double x = (double)xs[j];
+                    for (int h = 0; h < q; h++) {
+                        double s = d->grid[start + h], t = d->grid[start + h + 1], as = alpha_of(s), bs = beta_of(s), at = alpha_of(t),
+                               bt = beta_of(t), x0 = x0_at(x, s), forward = as / at, v = bs * bs - forward * forward * bt * bt;
+                        x = t == 0 ? x0 : (forward * bt * bt * x + at * v * x0) / (bs * bs) + bt * sqrt(v) / bs * (double)z[j * q + h];
+                    }
+                    compare((double)xt[j], x, "ddpm", ways[way].method, &worst);
+                }
+            }
+        print_message("%s, starts %s%s, %d draws: %.2g\n", ways[way].method, ways[way].starts, ways[way].with_data ? ", from data" : "", q,
+                      worst);
+        close_world(&w);
+    }
+}
+
 /* kd: whole rollouts. */
 static void pairs_of_kd(void **state)
 {
@@ -358,6 +411,6 @@ static void pairs_of_kd(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(pairs_of_pd), cmocka_unit_test(noised_starts), cmocka_unit_test(frozen_noise),
-                                       cmocka_unit_test(pairs_of_kd)};
+                                       cmocka_unit_test(draws_of_examples), cmocka_unit_test(pairs_of_kd)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

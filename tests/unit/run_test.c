@@ -372,6 +372,13 @@ static void maps_between_times(void **state)
     rt_model_free(m);
 }
 
+static rt_status keep_samples(void *user, const rt_samples *s, rt_error *error)
+{
+    (void)error;
+    memcpy((float *)user + s->first * 2, s->x, (size_t)(s->count * 2) * sizeof *s->x);
+    return RT_OK;
+}
+
 /* A student that sees its teacher's draws: at a learning rate of 0 it stays its teacher, whose first layer is widened by zeros; stopped and resumed runs end
  * in the same bits; what cannot be is refused before anything is written. */
 static void draws_as_input(void **state)
@@ -428,6 +435,41 @@ static void draws_as_input(void **state)
         rt_tensors_close(t[0]);
         rt_tensors_close(t[1]);
     }
+    /* Guidance asks each sample twice, with the same draws: between the null class and itself it changes nothing. */
+    snprintf(path, sizeof path, "%s/classes.json", base);
+    FILE *f = fopen(path, "w");
+    assert_non_null(f);
+    fputs("{\"_class_name\": \"RetortMLP\", \"data_dim\": 2, \"num_class_embeds\": 3}", f);
+    fclose(f);
+    rt_config c = toy("classes");
+    set(&c, "net", path);
+    set(&c, "train.updates", "10");
+    OK(rt_run_train(&c, false, NULL, NULL, &err));
+    c = config_of("kd", "classes-draws");
+    snprintf(path, sizeof path, "%s/classes", base);
+    set(&c, "teacher", path);
+    set(&c, "kd.pairs", "100");
+    set(&c, "kd.steps", "4");
+    set(&c, "kd.teacher-solver", "ddpm");
+    set(&c, "kd.draws", "input");
+    set(&c, "train.updates", "40");
+    set(&c, "train.lr", "0.01");
+    set(&c, "train.ema", "0");
+    OK(rt_run_train(&c, false, NULL, NULL, &err));
+    rt_model *m;
+    float x[3][16];
+    rt_sample_report report;
+    OK(rt_model_open(&m, &(rt_model_spec){.path = c.out, .threads = 1}, &err));
+    for (int i = 0; i < 3; i++) {
+        rt_sampling sampling = {.n = 8, .batch = 3, .seed = 5, .choice = RT_CLASS_NULL, .guidance = i ? 2 : 0, .has_guidance = true};
+        if (i == 2) sampling.choice = RT_CLASS_ALL;
+        OK(rt_model_sample(m, &sampling, keep_samples, x[i], &report, &err));
+    }
+    double apart[2] = {0};
+    for (int i = 1; i < 3; i++)
+        for (int j = 0; j < 16; j++) apart[i - 1] = fmax(apart[i - 1], fabs((double)(x[i][j] - x[0][j])));
+    if (!(apart[0] < 1e-5 && apart[1] > 1e-3)) fail_msg("guided towards itself %g, towards classes %g", apart[0], apart[1]);
+    rt_model_free(m);
     static const struct {
         const char *method, *key[3], *value[3], *says;
     } refused[] = {
@@ -438,12 +480,12 @@ static void draws_as_input(void **state)
         {"kd", {"teacher", "kd.steps"}, {"kd-draws-1", "4"}, "is no teacher"},
     };
     snprintf(path, sizeof path, "%s/draws.json", base);
-    FILE *f = fopen(path, "w");
+    f = fopen(path, "w");
     assert_non_null(f);
     fputs("{\"_class_name\": \"RetortMLP\", \"data_dim\": 2, \"_draws\": 2}", f);
     fclose(f);
     for (size_t i = 0; i < sizeof refused / sizeof *refused; i++) {
-        rt_config c = config_of(refused[i].method, "refused-draws");
+        c = config_of(refused[i].method, "refused-draws");
         set(&c, "teacher", teacher);
         for (int j = 0; j < 3 && refused[i].key[j]; j++) {
             snprintf(path, sizeof path, "%s/%s", base, refused[i].value[j]);
@@ -455,7 +497,7 @@ static void draws_as_input(void **state)
         if (!strstr(err.text, refused[i].says)) fail_msg("'%s' does not say '%s'", err.text, refused[i].says);
         assert_int_equal(access(c.out, F_OK), -1);
     }
-    rt_config c = config_of("pd", "refused-draws");
+    c = config_of("pd", "refused-draws");
     set(&c, "teacher", teacher);
     set(&c, "pd.steps", "4");
     set(&c, "pd.teacher-solver", "ddpm");
