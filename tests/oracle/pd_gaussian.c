@@ -457,6 +457,7 @@ static void the_map_of_the_draws(void **state)
             continue;
         }
         CHECK_NEAR(r->residual, 0, TOL_PD_DRAWS * r->spread, "%s: seen draws are followed", method);
+        CHECK_NEAR(r->own_teacher, 0, TOL_PD_DRAWS, "%s: rollouts with the same draws", method);
         snprintf(path, sizeof path, "%s/run-%d/student", w.folder, way);
         for (int file = 0; file < 2; file++) {
             double apart = beside_the_teacher(path, folder, steps, file);
