@@ -4,6 +4,7 @@
 /* Options without a key belong to the method: --guidance of kd is the key kd.guidance. */
 static const cli_option options[] = {
     {"teacher", 0, "MODEL", "teacher", NULL, "the model to distil", NULL},
+    {"null-class", 0, "K", "null-class", NULL, "the label that means no class to the teacher, if its recipe does not say", NULL},
     {"net", 0, "FILE", "net", NULL, "config.json of a student that is no copy of the teacher (needed by oracles)", NULL},
     {"steps", 0, "N,N,...", NULL, NULL, "pd: steps of the students, each dividing the one before", NULL},
     {"teacher-steps", 0, "N", NULL, NULL, "steps of the (first) teacher; pd: twice the first student's", NULL},

@@ -17,6 +17,7 @@ typedef struct rt_config {
     char method[32]; /* a row of `retort list methods` */
     char out[RT_CONFIG_TEXT];
     char teacher[RT_CONFIG_TEXT]; /* MODEL to distil */
+    int null_class;               /* the label that means no class to the teacher; -1: its recipe says */
     char net[RT_CONFIG_TEXT];     /* config.json of the network to train from scratch */
     char init[RT_CONFIG_TEXT];    /* model folder to start from instead of random weights */
     uint64_t seed;

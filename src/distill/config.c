@@ -33,6 +33,7 @@ const rt_config_key rt_config_keys[] = {
     TEXT("method", method, "", "row of `retort list methods`"),
     {"out", RT_KEY_TEXT, FIELD(out), 0, 0, 0, "", "run directory", true},
     TEXT("teacher", teacher, "", "model to distil"),
+    INT("null-class", null_class, -1, 1 << 30, "-1", "label that means no class to the teacher; -1: as its recipe says"),
     TEXT("net", net, "", "config.json of the network to train; a student's: empty for a copy of its teacher"),
     TEXT("init", init, "", "model folder to start from instead of random weights"),
     KEY(RT_KEY_UINT64, "seed", seed, 0, 0x1p53, "0", "of every draw"),

@@ -71,7 +71,7 @@ static rt_status open_round(rt__run *run, rt_error *err)
     d->round = (int)run->at.round;
     RT_TRY(d->method->plan(d));
     if (d->method->needs_teacher && d->first.guidance > 0 && d->null_class < 0)
-        RT_RAISE(RT_E_USAGE, "%s: guidance needs a null class, and the teacher's recipe names none", c->teacher);
+        RT_RAISE(RT_E_USAGE, "%s: guidance needs a null class, and the teacher's recipe names none; give --null-class K", c->teacher);
     /* the teacher of round 0 is the first one, by its own solver, guided; later ones are former students, which make their steps as students do */
     d->teacher = d->round == 0 ? d->first : d->student;
     if (d->round > 0) d->teacher.set = run->teacher;

@@ -47,7 +47,12 @@ static rt_status open_teacher(rt__run *run, rt_error *err)
     const rt_config *c = run->config;
     rt_distill *d = &run->d;
     RT_TRY(rt_model_open(&run->origin,
-                         &(rt_model_spec){.path = c->teacher, .threads = c->threads, .backend = *c->backend ? c->backend : NULL}, err));
+                         &(rt_model_spec){.path = c->teacher,
+                                          .threads = c->threads,
+                                          .backend = *c->backend ? c->backend : NULL,
+                                          .null_class = c->null_class,
+                                          .has_null_class = c->null_class >= 0},
+                         err));
     rt_model *m = run->origin;
     run->scheduler = m->scheduler;
     if (!run->scheduler || !m->process)

@@ -292,6 +292,11 @@ static void teachers_of_other_kinds(void **state)
     assert_int_equal(rt_run_train(&c, false, NULL, NULL, &err), RT_E_INVALID);
     assert_non_null(strstr(err.text, "of 784 numbers"));
     set(&c, "net", "tests/data/vectors.json");
+    set(&c, "null-class", "3");
+    err = (rt_error){0};
+    assert_int_equal(rt_run_train(&c, false, NULL, NULL, &err), RT_E_USAGE);
+    assert_non_null(strstr(err.text, "--null-class 3: the model has 0 classes"));
+    set(&c, "null-class", "-1");
     set(&c, "teacher", "oracle:examples/gaussian.json");
     err = (rt_error){0};
     assert_int_equal(rt_run_train(&c, false, NULL, NULL, &err), RT_E_INVALID);
