@@ -3,6 +3,7 @@
 
 #include <Random123/philox.h>
 #include <math.h>
+#include <string.h>
 
 void rt__philox(const uint32_t counter[4], const uint32_t key[2], uint32_t out[4])
 {
@@ -32,5 +33,14 @@ void rt__draw_normal(const rt__draw *d, uint32_t sample, uint32_t block, double 
         double radius = sqrt(-2 * log(rt__unit(w[i]))), angle = 6.283185307179586 * rt__unit(w[i + 1]);
         out[i] = radius * cos(angle);
         out[i + 1] = radius * sin(angle);
+    }
+}
+
+void rt__draw_normals(const rt__draw *d, uint32_t sample, int64_t n, double *out)
+{
+    for (int64_t i = 0; i < n; i += 4) {
+        double v[4];
+        rt__draw_normal(d, sample, (uint32_t)(i / 4), v);
+        memcpy(out + i, v, (size_t)(n - i < 4 ? n - i : 4) * sizeof *v);
     }
 }

@@ -24,12 +24,7 @@ static rt_status draw(void *self, int k, int64_t n, double *z, rt_error *err)
     const rt_evaluator *e = self;
     int64_t d = e->features;
     rt__draw step = {.seed = e->seed, .name = rt__draw_name(e->draws.name), .clock = e->draws.clock + (uint32_t)k};
-    for (int64_t j = 0; j < n; j++)
-        for (int64_t i = 0; i < d; i += 4) {
-            double v[4];
-            rt__draw_normal(&step, (uint32_t)(e->draws.first + j), (uint32_t)(i / 4), v);
-            memcpy(z + j * d + i, v, (size_t)(d - i < 4 ? d - i : 4) * sizeof *v);
-        }
+    for (int64_t j = 0; j < n; j++) rt__draw_normals(&step, (uint32_t)(e->draws.first + j), d, z + j * d);
     return RT_OK;
 }
 

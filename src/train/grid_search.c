@@ -133,15 +133,11 @@ static void begin(search *s)
     const rt_model_info *info = &s->model->info;
     rt__draw d = {.seed = 0, .name = rt__draw_name("grid.search")};
     double scale = rt_process_noise_scale(s->model->process);
-    int64_t usual = info->null_class >= 0 ? info->classes - 1 : info->classes;
     for (int64_t j = 0; j < s->batch; j++) {
-        for (int64_t i = 0; i < s->features; i += 4) {
-            double v[4];
-            rt__draw_normal(&d, (uint32_t)j, (uint32_t)(i / 4), v);
-            for (int64_t k = i; k < i + 4 && k < s->features; k++) s->states[j * s->features + k] = scale * v[k - i];
-        }
-        s->y[j] = usual > 0 ? j % usual : 0;
-        if (info->null_class >= 0 && s->y[j] >= info->null_class && usual > 0) s->y[j]++;
+        double *x = s->states + j * s->features;
+        rt__draw_normals(&d, (uint32_t)j, s->features, x);
+        for (int64_t i = 0; i < s->features; i++) x[i] *= scale;
+        s->y[j] = rt__usual_class(info, j);
     }
 }
 

@@ -42,4 +42,7 @@ void rt__evaluator_free(rt__evaluator *e);
 /* The model as the sampling driver sees it, for calls of about `rows` rows. Valid until the next call or rt_model_free. */
 rt_status rt__model_field(rt_model *m, int64_t rows, rt_field *field, rt_error *err);
 
+/* The class of sample `index` where each gets the next: the null class is stepped over. */
+int64_t rt__usual_class(const rt_model_info *info, int64_t index);
+
 #endif

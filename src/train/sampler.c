@@ -208,11 +208,7 @@ static rt_status keep_trace(void *self, int k, double t, int64_t n, const double
 static void draw_noise(uint64_t seed, uint32_t step, int64_t index, int64_t features, double *out)
 {
     rt__draw d = {.seed = seed, .name = rt__draw_name("sample.noise"), .clock = step};
-    for (int64_t i = 0; i < features; i += 4) {
-        double v[4];
-        rt__draw_normal(&d, (uint32_t)index, (uint32_t)(i / 4), v);
-        for (int64_t j = i; j < i + 4 && j < features; j++) out[j] = v[j - i];
-    }
+    rt__draw_normals(&d, (uint32_t)index, features, out);
 }
 
 /* What a solver adds in step k. */
@@ -229,11 +225,16 @@ static rt_status draw_step(void *self, int k, int64_t n, double *z, rt_error *er
     return RT_OK;
 }
 
+int64_t rt__usual_class(const rt_model_info *info, int64_t index)
+{
+    int64_t usual = info->null_class >= 0 ? info->classes - 1 : info->classes, label = index % (usual > 0 ? usual : 1);
+    return info->null_class >= 0 && label >= info->null_class && usual > 0 ? label + 1 : label;
+}
+
 static void start(batch *b, const rt_sampling *s, int64_t at)
 {
     const rt_model_info *info = &b->model->info;
     double scale = b->scheduler ? rt_scheduler_noise_scale(b->scheduler, b->spec.from[0]) : rt_process_noise_scale(b->model->process);
-    int64_t usual = info->null_class >= 0 ? info->classes - 1 : info->classes; /* without the null class */
     for (int64_t j = 0; j < b->count; j++) {
         double *x = b->state + j * b->features;
         int64_t index = s->first + at + j;
@@ -243,9 +244,10 @@ static void start(batch *b, const rt_sampling *s, int64_t at)
             draw_noise(s->seed, 0, index, b->features, x);
         for (int64_t i = 0; i < b->features; i++) x[i] *= scale;
         if (!info->classes) continue;
-        int64_t label = index % (usual > 0 ? usual : 1);
-        if (info->null_class >= 0 && label >= info->null_class && usual > 0) label++; /* a null class in the middle is stepped over */
-        b->y[j] = s->y ? s->y[at + j] : s->choice == RT_CLASS_ONE ? s->label : s->choice == RT_CLASS_NULL ? info->null_class : label;
+        b->y[j] = s->y                         ? s->y[at + j]
+                  : s->choice == RT_CLASS_ONE  ? s->label
+                  : s->choice == RT_CLASS_NULL ? info->null_class
+                                               : rt__usual_class(info, index);
     }
 }
 
