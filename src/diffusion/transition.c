@@ -4,6 +4,8 @@
 #include "base/internal.h"
 #include "retort/ops.h"
 
+#include <math.h>
+
 rt_node *rt_diffuse(rt_node *x0, rt_node *alpha, rt_node *beta, rt_node *eps) { return rt_add(rt_mul(alpha, x0), rt_mul(beta, eps)); }
 
 rt_node *rt_ddim_step(rt_node *xs, rt_node *x0, rt_node *alpha_s, rt_node *beta_s, rt_node *alpha_t, rt_node *beta_t)
@@ -25,7 +27,7 @@ rt_status rt_ddim_coefficients(const rt_process *p, double s, double t, double *
     RT_TRY(rt_process_check_step(p, s, t, err));
     double ratio = rt_process_beta(p, t) / rt_process_beta(p, s);
     *A = ratio;
-    *C = rt_process_alpha(p, t) - rt_process_alpha(p, s) * ratio;
+    *C = fma(-rt_process_alpha(p, s), ratio, rt_process_alpha(p, t)); /* alpha_t - alpha_s A, rounded once */
     return RT_OK;
 }
 

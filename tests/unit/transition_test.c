@@ -69,7 +69,7 @@ static void lemma_2(void **state)
                 long double as = rt_process_alpha(p[i], s), bs = rt_process_beta(p[i], s), at = rt_process_alpha(p[i], t),
                             bt = rt_process_beta(p[i], t);
                 long double determinant = at * bs - as * bt;
-                CHECK_NEAR(target, (double)((bs * xt - bt * xs) / determinant), TOL_TARGET / (double)determinant * 4,
+                CHECK_NEAR(target, (double)((bs * xt - bt * xs) / determinant), TOL_TARGET / (double)determinant,
                            "%s, target, %d steps, %g to %g", rt_process_name(p[i]), N, s, t);
             }
         }
