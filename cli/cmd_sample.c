@@ -1,6 +1,8 @@
 /* cmd_sample.c -- retort sample MODEL: draw samples. */
 #include "samples.h"
 
+#include <string.h>
+
 static const cli_option options[] = {
     {"n", 'n', "N", "sample.n", "16", "number of samples", NULL},
     {"out", 'o', "PATH", NULL, NULL, ".png (a grid), .safetensors, .zip, or a folder", NULL},
@@ -28,6 +30,15 @@ static rt_status take(void *user, const rt_samples *s, rt_error *err)
     return RT_OK;
 }
 
+static void searching(void *self, const char *what, int64_t done, int64_t total)
+{
+    sampler *r = self;
+    if (!r->progress.label || strcmp(r->progress.label, what) != 0)
+        cli_progress_start(&r->progress, r->c, what, "done", (double)total, false);
+    cli_progress_at(&r->progress, (double)done);
+    if (done == total) cli_progress_end(&r->progress, (double)done);
+}
+
 static void put_report(cli_call *c, const rt_sample_report *r)
 {
     json_t *times = json_array();
@@ -43,7 +54,10 @@ static rt_status draw(cli_call *c, rt_model *model, const char *path, const char
 {
     const rt_model_info *info = rt_model_get_info(model);
     rt_sample_report report = {0};
+    sampler r = {.c = c};
     s->look_only = c->dry_run;
+    s->progress = searching;
+    s->progress_self = &r;
     TRY(rt_model_plan(model, s, &report, err));
     if (*report.remark) cli_say(c, "%s", report.remark);
     cli_put(c, "model", cli_model_json(path, info));
@@ -55,7 +69,6 @@ static rt_status draw(cli_call *c, rt_model *model, const char *path, const char
                 report.solver, (long long)report.calls);
         return RT_OK;
     }
-    sampler r = {.c = c};
     double began = cli_now();
     rt_status status = cli_sink_open(&r.sink, out, info, s->n, report.n_times, s->trace, err);
     cli_progress_start(&r.progress, c, "sampling", "samples", (double)s->n, false);

@@ -88,6 +88,9 @@ typedef struct rt_sampling {
     rt_solver_options options;
     bool look_only; /* rt_model_plan: search no grid that is not kept already; its times are then uniform */
     bool trace;     /* deliver the states between the steps too */
+    /* long work before the first sample, the search of a grid: `done` of `total` units of `what`, which may end early; NULL: not told */
+    void (*progress)(void *self, const char *what, int64_t done, int64_t total);
+    void *progress_self;
 } rt_sampling;
 
 /* A batch of finished samples: x[count][features], y (NULL: no classes), trace[report.n_times][count][features] (NULL unless asked for). */

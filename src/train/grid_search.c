@@ -8,7 +8,8 @@
  *     E_n(j) = min over i < j of E_{n-1}(i) + cost(i, j),   E_0(0) = 0
  *
  * In truth they also cancel, and data bends the flow. So the path competes with the other rows of the table by the error of whole runs at time 0,
- * and the times of the winner move along the fine grid, one at a time, as long as that error falls.
+ * and the times of the winner move along the fine grid, one at a time, as long as that error falls. A solver that remembers starts cold in every
+ * single step, so its path is a guess; its runs count.
  *
  * The result is kept in the model, and in a file beside it under a hash of everything that it depends on. */
 #include "train/grid_search.h"
@@ -76,7 +77,13 @@ typedef struct search {
     double *in, *out;         /* of the remembered call */
     double at;
     bool keep, kept;
+    const rt_sampling *told; /* whose progress is reported to */
 } search;
+
+static void report(const search *s, const char *what, int64_t done, int64_t total)
+{
+    if (s->told->progress) s->told->progress(s->told->progress_self, what, done, total);
+}
 
 /* All steps from one state begin with the same call. */
 static rt_status eval(void *self, double t, double fed, int64_t n, const double *x, const int64_t *y, double *out, rt_error *err)
@@ -166,6 +173,7 @@ static double rms(const search *s, const double *x, const double *y)
 static rt_status fill_costs(search *s, double *cost, rt_error *err)
 {
     const rt_process *p = s->model->process;
+    int64_t done = 0;
     for (int i = 0; i + 1 < s->points; i++) {
         s->keep = true;
         s->kept = false;
@@ -174,21 +182,23 @@ static rt_status fill_costs(search *s, double *cost, rt_error *err)
             RT_TRY(move(s, s->wish->solver, 1, (double[]){s->times[i], s->times[j]}, s->x, err));
             double unit = hypot(rt_process_alpha(p, s->times[j]), rt_process_beta(p, s->times[j]));
             cost[i * s->points + j] = rms(s, s->x, s->states + j * s->count) / unit;
+            report(s, "measuring steps", ++done, s->points * (s->points - 1) / 2);
         }
     }
     s->kept = false;
     return RT_OK;
 }
 
-/* The error at time 0 of a run through `times`, from the state that it has at time `first`. A run that diverges has an infinite one. */
+/* The error at time 0 of a run through `times`, from the state that it has at time `first`; all of it if the solver remembers. A run that diverges
+ * has an infinite one. */
 static rt_status run_error(search *s, const double *times, int first, double *error, rt_error *err)
 {
-    int steps = s->wish->steps;
-    for (int k = first; k < steps; k++) {
-        double *next = s->run + (k + 1) * s->count;
-        memcpy(next, next - s->count, (size_t)s->count * sizeof *next);
+    int steps = s->wish->steps, stride = rt_solver_get_info(s->wish->solver)->history > 0 ? steps : 1;
+    for (int k = stride > 1 ? 0 : first; k < steps; k += stride) {
+        double *next = s->run + (k + stride) * s->count;
+        memcpy(next, s->run + k * s->count, (size_t)s->count * sizeof *next);
         rt_error why = {0};
-        rt_status status = move(s, s->wish->solver, 1, times + k, next, &why);
+        rt_status status = move(s, s->wish->solver, stride, times + k, next, &why);
         *error = INFINITY;
         if (status == RT_E_DIVERGED) return RT_OK;
         if (status != RT_OK) RT_RAISE(status, "%s", why.text);
@@ -237,6 +247,7 @@ static rt_status improve(search *s, rt__searched *found, rt_error *err)
                     times[k] = before;
             }
             RT_TRY(run_error(s, times, k - 1, &error, err)); /* the run again as it is kept */
+            report(s, "moving times", (int64_t)pass * (steps - 1) + k, (int64_t)PASSES * (steps - 1));
         }
     }
     return RT_OK;
@@ -403,14 +414,14 @@ static rt_status find(search *s, bool look_only, const char *key, rt__searched *
     return status;
 }
 
-rt_status rt__grid_search(rt_model *m, const rt_sample_spec *wish, bool look_only, double *times, char *remark, size_t size, rt_error *err)
+rt_status rt__grid_search(rt_model *m, const rt_sample_spec *wish, const rt_sampling *asked, double *times, char *remark, size_t size,
+                          rt_error *err)
 {
-    const rt_solver_info *info = rt_solver_get_info(wish->solver);
-    bool draws = rt_solver_draws(wish->solver, &wish->options);
-    if (info->history > 0 || draws)
-        RT_RAISE(RT_E_USAGE, "--grid search measures single steps; %s %s, so take a solver such as ddim or heun", info->name,
-                 draws ? "draws noise" : "remembers earlier ones");
-    search s = {.model = m, .wish = wish};
+    if (rt_solver_draws(wish->solver, &wish->options))
+        RT_RAISE(RT_E_USAGE, "--grid search measures steps against an exact flow; %s draws noise, so take a solver such as ddim or heun",
+                 rt_solver_get_info(wish->solver)->name);
+    bool look_only = asked->look_only;
+    search s = {.model = m, .wish = wish, .told = asked};
     char key[65] = "";
     RT_TRY(fine_times(&s, err));
     if (wish->steps >= s.points)

@@ -5,9 +5,10 @@
 #include "train/model_parts.h"
 
 /* Fills times[spec->steps + 1] with the grid on which a run of `spec` errs least; its process, times, noise and trace do not count. Refuses solvers
- * that remember or draw. What is measured is kept in the model and beside it, in CHOSEN.grids.json; what a user should know of that file goes to
- * `remark`, a sentence and a space. look_only: measure nothing, give uniform times if none are kept. */
-rt_status rt__grid_search(rt_model *m, const rt_sample_spec *spec, bool look_only, double *times, char *remark, size_t size, rt_error *err);
+ * that draw. What is measured is kept in the model and beside it, in CHOSEN.grids.json; what a user should know of that file goes to `remark`, a
+ * sentence and a space. Of `asked` count look_only (measure nothing, give uniform times if none are kept) and whom progress is told. */
+rt_status rt__grid_search(rt_model *m, const rt_sample_spec *spec, const rt_sampling *asked, double *times, char *remark, size_t size,
+                          rt_error *err);
 
 /* The path of `steps` steps from point 0 to the last of `points` (65 at most, more than steps) with the least sum of cost[i][j], i < j:
  * path[steps + 1]. */

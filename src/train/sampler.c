@@ -81,7 +81,7 @@ static rt_status choose_path(rt_model *m, const rt_sampling *s, path *p, rt_samp
                            .guidance_high = s->guidance_high,
                            .guidance_rescale = s->guidance_rescale,
                            .clip = p->clip};
-    RT_TRY(rt__grid_search(m, &spec, s->look_only, p->from, r->remark, sizeof r->remark, err));
+    RT_TRY(rt__grid_search(m, &spec, s, p->from, r->remark, sizeof r->remark, err));
     join_steps(p);
     return RT_OK;
 }

@@ -126,9 +126,10 @@ static double error_of(const char *grid, const char *solver, int steps)
 static void beats_the_other_rows(void **state)
 {
     (void)state;
-    static const char *const pairs[][2] = {{"vp-cosine", "ddim"}, {"ddpm", "heun"}, {"edm", "ddim"}};
+    static const char *const pairs[][2] = {
+        {"vp-cosine", "ddim"}, {"ddpm", "heun"}, {"edm", "ddim"}, {"vp-cosine", "dpmpp-2m"}, {"ddpm", "unipc-2"}};
     rt_row_text row;
-    for (int i = 0; i < 3; i++) {
+    for (size_t i = 0; i < RT_COUNT(pairs); i++) {
         const char *solver = pairs[i][1];
         write_oracle(pairs[i][0], 0.5);
         make_reference();
@@ -139,7 +140,7 @@ static void beats_the_other_rows(void **state)
         assert_true(found < best * 1.05);
         const char *kept = strstr(read_text(cache), "\"error\":"); /* as the search saw it, on other noises */
         assert_non_null(kept);
-        CHECK_NEAR(atof(kept + 8), found, 0.25 * found, "kept error");
+        CHECK_NEAR(atof(kept + 8), found, 0.3 * found, "kept error");
         unlink(cache);
     }
 }
@@ -232,8 +233,8 @@ static void refusals(void **state)
     rt_sample_report report;
     write_oracle("flow", 0.5);
     rt_model *m = opened();
-    rt_sampling s = {.n = 1, .steps = 4, .grid = "search", .solver = "dpmpp-2m"};
-    CHECK_REFUSED(rt_model_plan(m, &s, &report, &err), RT_E_USAGE, "remembers earlier ones");
+    rt_sampling s = {.n = 1, .steps = 4, .grid = "search", .solver = "euler-ancestral"};
+    CHECK_REFUSED(rt_model_plan(m, &s, &report, &err), RT_E_USAGE, "draws noise");
     s.solver = "ddim", s.steps = 100;
     CHECK_REFUSED(rt_model_plan(m, &s, &report, &err), RT_E_USAGE, "not 100");
     s.steps = 4, s.grid = "serch";
