@@ -9,6 +9,8 @@
 #define TOL_SINGLE_GRADIENT 5e-6
 #define TOL_BACKEND         2e-5 /* another backend against the reference, in float */
 #define TOL_BACKEND_GRAD    2e-5
+#define TOL_BF16            6e-3 /* operands in bf16 against float: two or three roundings */
+#define TOL_BF16_GRADIENT   2.5e-2
 #define TOL_SLICES          1e-13 /* a batch in slices against the whole, in double */
 #define TOL_EXPANSION       1e-13 /* a fused row against its expansion, in double */
 #define TOL_PENALTY         1e-8  /* gradient of a gradient penalty through a network, central differences in double */

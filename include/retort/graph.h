@@ -118,6 +118,8 @@ const rt_backend *rt_backend_find(const char *name); /* "reference", "onednn" wh
 const char *rt_backend_name(const rt_backend *b);
 const char *rt_backend_version(const rt_backend *b); /* of the library behind it; of the reference: retort's kernels, "1" */
 const char *const *rt_backend_names(void);           /* NULL-terminated */
+/* Does it compute in this type (RT_F32, RT_BF16) on this processor? bf16 needs AVX512_BF16 or AMX. b NULL: the fastest. */
+bool rt_backend_computes(const rt_backend *b, rt_dtype type);
 
 typedef struct rt_program_spec {
     rt_node *const *outputs; /* values wanted (borrowed during the call) */
@@ -127,6 +129,10 @@ typedef struct rt_program_spec {
     int64_t batch;             /* B: samples per slice; 1 if the graph has no symbol */
     const rt_backend *backend; /* NULL: the fastest */
     int threads;               /* 0: all cores */
+    /* RT_F32 or RT_BF16. In bf16, convolutions and matrix products take operands in bf16 and add up in float, and what lies between them is stored
+     * in bf16; parameters, their gradients, sums over samples, statistics, softmax, products of one row per sample and all outputs stay float.
+     * Where the backend does not compute in bf16 (rt_backend_computes), and in graphs of doubles, it is as RT_F32. */
+    rt_dtype compute;
 } rt_program_spec;
 
 rt_status rt_compile(rt_program **program, rt_graph *g, const rt_program_spec *spec, rt_error *err);

@@ -12,6 +12,7 @@ struct rt_graph {
     rt_error error; /* the first failure sticks */
     unsigned passes;
     int force_block; /* for tests: images enter in blocks of so many channels where that divides them */
+    bool force_bf16; /* for tests: real sources enter in bf16 */
     rt_node inert;   /* what builders return once the graph has failed: op == NULL */
 
     rt_node **nodes; /* in order of construction: inputs come before their users */

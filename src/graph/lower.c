@@ -1,23 +1,28 @@
-/* lower.c -- a program's own copies of the nodes that it needs, with the layout of images chosen: what the planner sees.
+/* lower.c -- a program's own copies of the nodes that it needs, with types and the layout of images chosen: what the planner sees.
  *
- *     live nodes of the graph -> copies in the same order, a `reblock` between two of them where their layouts differ
+ *     live nodes of the graph -> copies in the same order, a `cast` between two of them where their types differ, a `reblock` where their layouts do
  *
- * Graphs are built and differentiated without layouts. Here a convolution gives its image in the blocks that the backend likes, and what follows
- * keeps them as long as it can. Outputs are plain. */
+ * Graphs are built and differentiated without either. Here a convolution gives its image in the blocks, and in a program that computes in bf16 in the
+ * type, that the backend likes, and what follows keeps them as long as it can. Outputs are plain and float. */
 #include "graph/program.h"
 
 #include <string.h>
 
 typedef struct lowering {
     rt_program *p;
-    bool blocks;     /* is the pass on? */
-    rt_node **other; /* by id: the same value in the other layout; a program has plain and one more */
+    bool blocks, types;  /* are the passes on? */
+    rt_node **other;     /* by id: the same value in the other layout; a program has plain and one more */
+    rt_node **cast;      /* by id: the same value in the other type, float or bf16 */
+    unsigned char *kept; /* by id in the graph: is there a reader that takes bf16, and no caller who reads it? */
 } lowering;
 
 static int block_of(const rt_node *n) { return n->block > 1 ? n->block : 1; }
 /* Where the order of channels and pixels in memory is a choice. Masks follow what they are compared from. */
 static bool is_image(const rt_node *n) { return n->rank == 4 && n->shape[1] > 1 && n->shape[2] * n->shape[3] > 1; }
-static bool can_be_cut(const rt_node *n, int b) { return (rt__is_real(n) || n->dtype == RT_BOOL) && n->shape[1] % b == 0; }
+static bool can_be_cut(const rt_node *n, int b)
+{
+    return (rt__is_real(n) || n->dtype == RT_BF16 || n->dtype == RT_BOOL) && n->shape[1] % b == 0;
+}
 
 static rt_node *append(lowering *l, const rt_node *like)
 {
@@ -44,6 +49,77 @@ static rt_node *in_layout(lowering *l, rt_node *x, int block)
     return l->other[x->id] = n;
 }
 
+/* ---- types */
+
+static rt_node *in_type(lowering *l, rt_node *x, rt_dtype type)
+{
+    static const rt_dtype types[] = {[RT_F32] = RT_F32, [RT_BF16] = RT_BF16};
+    if (x->dtype == type || (x->dtype != RT_F32 && x->dtype != RT_BF16)) return x;
+    if (l->cast[x->id]) return l->cast[x->id];
+    rt_node like = {
+        .graph = x->graph, .op = rt__ops_f32[RT_OP_cast], .attr = &types[type], .path = x->path, .n_in = 1, .dtype = type, .rank = x->rank};
+    memcpy(like.shape, x->shape, sizeof like.shape);
+    rt_node *n = append(l, &like);
+    if (!n) return NULL;
+    n->in[0] = x;
+    n->block = x->block;
+    l->cast[n->id] = x;
+    return l->cast[x->id] = n;
+}
+
+/* The type in which y's operands of the most elements come: bf16 only if all of them do. */
+static rt_dtype largest_type(const lowering *l, const rt_node *y)
+{
+    int64_t most = 0;
+    rt_dtype type = RT_F32;
+    for (int i = 0; i < y->n_in; i++) {
+        const rt_node *x = y->in[i];
+        rt_view v;
+        rt__program_view(l->p, x, &v);
+        if ((x->dtype != RT_F32 && x->dtype != RT_BF16) || v.count < most) continue;
+        if (v.count > most || x->dtype == RT_F32) type = x->dtype;
+        most = v.count;
+    }
+    return type;
+}
+
+/* Casts y's operands as its row, or the backend, wants them, and gives y the type of its result. */
+static bool choose_types(lowering *l, rt_node *y, bool kept)
+{
+    const rt_backend *backend = l->p->backend;
+    rt_type_rule rule = y->op->type;
+    if (rule == RT_TYPE_BACKEND && l->p->bf16) {
+        for (int i = 0; i < y->n_in; i++)
+            if (!(y->in[i] = in_type(l, y->in[i], backend->type(y, i)))) return false;
+        y->dtype = kept ? backend->type(y, -1) : RT_F32;
+        return true;
+    }
+    if (rule == RT_TYPE_READS) return true;
+    rt_dtype type = rule == RT_TYPE_MAPS || rule == RT_TYPE_MOVES ? largest_type(l, y) : RT_F32;
+    if (rule == RT_TYPE_MAPS) {
+        if (kept && type == RT_BF16) y->dtype = RT_BF16;
+        return true;
+    }
+    for (int i = 0; i < y->n_in; i++)
+        if (!(y->in[i] = in_type(l, y->in[i], type))) return false;
+    if (y->dtype == RT_F32) y->dtype = type;
+    return true;
+}
+
+/* Readers have larger ids. What a row moves, its own readers read. */
+static void mark_kept(lowering *l, const rt_program_spec *spec, const unsigned char *live)
+{
+    const rt_graph *g = l->p->graph;
+    for (int i = g->n_nodes - 1; i >= 0; i--) {
+        const rt_node *y = g->nodes[i];
+        bool takes = live[i] && y->op->type != RT_TYPE_F32 && (y->op->type != RT_TYPE_MOVES || l->kept[i]);
+        for (int j = 0; j < y->n_in && takes; j++) l->kept[y->in[j]->id] = 1;
+    }
+    for (int i = 0; i < spec->n_outputs; i++) l->kept[spec->outputs[i]->id] = 0;
+}
+
+/* ---- layouts */
+
 /* The layout in which y takes its images. */
 static int block_for(const lowering *l, const rt_node *y)
 {
@@ -57,10 +133,10 @@ static int block_for(const lowering *l, const rt_node *y)
     return y->op->layout == RT_LAYOUT_READS || (y->rank == 4 && can_be_cut(y, b)) ? b : 1;
 }
 
-static bool lower_node(lowering *l, rt_node *y)
+static bool choose_layout(lowering *l, rt_node *y)
 {
     const rt_backend *backend = l->p->backend;
-    if (y->op->layout == RT_LAYOUT_BACKEND && l->blocks && backend->block && y->dtype == RT_F32) {
+    if (y->op->layout == RT_LAYOUT_BACKEND && l->blocks && backend->block && y->graph->real == RT_F32) {
         for (int i = 0; i < y->n_in; i++)
             if (!(y->in[i] = in_layout(l, y->in[i], backend->block(y, i)))) return false;
         y->block = backend->block(y, -1);
@@ -85,13 +161,19 @@ rt_status rt__lower(rt_program *p, const rt_program_spec *spec, rt_error *err)
     const rt_graph *g = p->graph;
     size_t n = (size_t)g->n_nodes;
     unsigned char *live = rt__arena_alloc(&p->arena, n + 1);
-    lowering l = {.p = p, .blocks = (g->passes & RT_PASS_LAYOUT) != 0, .other = rt__arena_alloc(&p->arena, 2 * n * sizeof *l.other)};
+    enum { WAYS = 4 }; /* every value in two types and two layouts */
+    lowering l = {.p = p, .blocks = (g->passes & RT_PASS_LAYOUT) != 0, .types = p->bf16 || g->force_bf16};
+    l.other = rt__arena_alloc(&p->arena, WAYS * n * sizeof *l.other);
+    l.cast = rt__arena_alloc(&p->arena, WAYS * n * sizeof *l.cast);
+    l.kept = rt__arena_alloc(&p->arena, n + 1);
     p->n_lowered = g->n_nodes;
     p->lowered = rt__arena_alloc(&p->arena, n * sizeof *p->lowered);
-    p->nodes = rt__arena_alloc(&p->arena, 2 * n * sizeof *p->nodes); /* every value in two layouts */
-    if (!live || !l.other || !p->lowered || !p->nodes) RT_RAISE(RT_E_MEMORY, "out of memory for the plan of %d nodes", g->n_nodes);
+    p->nodes = rt__arena_alloc(&p->arena, WAYS * n * sizeof *p->nodes);
+    if (!live || !l.other || !l.cast || !l.kept || !p->lowered || !p->nodes)
+        RT_RAISE(RT_E_MEMORY, "out of memory for the plan of %d nodes", g->n_nodes);
     for (int i = 0; i < spec->n_outputs; i++) mark_live(live, spec->outputs[i]);
     for (int i = 0; i < spec->n_updates; i++) mark_live(live, spec->updates[i]);
+    if (l.types) mark_kept(&l, spec, live);
     for (int i = 0; i < g->n_nodes; i++) {
         if (!live[i]) continue;
         /* its inputs' copies, images in the layouts they were made in; conversions get smaller ids than the copy */
@@ -101,18 +183,20 @@ rt_status rt__lower(rt_program *p, const rt_program_spec *spec, rt_error *err)
         for (int j = 0; j < y.n_in; j++) inputs[j] = p->lowered[from->in[j]->id];
         y.in = inputs;
         y.block = 1;
-        rt_node *copy = lower_node(&l, &y) ? append(&l, &y) : NULL;
+        rt_node *copy = (!l.types || choose_types(&l, &y, l.kept[i])) && choose_layout(&l, &y) ? append(&l, &y) : NULL;
         if (!copy) RT_RAISE(RT_E_MEMORY, "out of memory for a node");
         copy->block = y.block;
         memcpy(copy->in, inputs, (size_t)y.n_in * sizeof *copy->in);
-        if (g->force_block > 1 && l.blocks && copy->op->flags & RT_ROW_SOURCE && is_image(copy) && can_be_cut(copy, g->force_block))
+        if (g->force_bf16 && copy->op->flags & RT_ROW_SOURCE) copy = in_type(&l, copy, RT_BF16);
+        if (!copy) RT_RAISE(RT_E_MEMORY, "out of memory for a node");
+        if (g->force_block > 1 && l.blocks && from->op->flags & RT_ROW_SOURCE && is_image(copy) && can_be_cut(copy, g->force_block))
             copy = in_layout(&l, copy, g->force_block);
         if (!copy) RT_RAISE(RT_E_MEMORY, "out of memory for a node");
         p->lowered[i] = copy;
     }
     for (int i = 0; i < spec->n_outputs; i++) {
         rt_node **at = &p->lowered[spec->outputs[i]->id];
-        if (!(*at = in_layout(&l, *at, 1))) RT_RAISE(RT_E_MEMORY, "out of memory for a node");
+        if (!(*at = in_type(&l, *at, RT_F32)) || !(*at = in_layout(&l, *at, 1))) RT_RAISE(RT_E_MEMORY, "out of memory for a node");
     }
     return RT_OK;
 }

@@ -28,6 +28,12 @@ const rt_backend *rt_backend_find(const char *name)
 const char *rt_backend_name(const rt_backend *b) { return b->name; }
 const char *rt_backend_version(const rt_backend *b) { return b->version(); }
 
+bool rt_backend_computes(const rt_backend *b, rt_dtype type)
+{
+    if (!b) b = rt_backend_find(NULL);
+    return type == RT_F32 || (type == RT_BF16 && b->bf16 && b->bf16());
+}
+
 const char *const *rt_backend_names(void)
 {
     static const char *const names[] = {
@@ -64,6 +70,13 @@ static rt_status allocate_roles(const rt_program_spec *spec, rt_error *err)
     return RT_OK;
 }
 
+static bool has_bf16(const rt_call *c)
+{
+    bool any = c->out.dtype == RT_BF16;
+    for (int i = 0; i < c->n_in; i++) any |= c->in[i].dtype == RT_BF16;
+    return any;
+}
+
 static rt_status bind(rt_program *p, rt_error *err)
 {
     for (int i = 0; i < p->n_storages; i++)
@@ -88,6 +101,8 @@ static rt_status bind(rt_program *p, rt_error *err)
         if (p->backend->prepare && p->graph->real == RT_F32) c->state = p->backend->prepare(c, p->threads, &need);
         if (c->state)
             s->backend = p->backend;
+        else if (p->bf16 && s->op->type == RT_TYPE_BACKEND && has_bf16(c))
+            RT_RAISE(RT_E_INTERNAL, "%s: %s has no %s in bf16", s->node->path, p->backend->name, s->op->name);
         else
             need = s->op->scratch ? s->op->scratch(c) : 0;
         if (need > scratch) scratch = need;
@@ -142,6 +157,7 @@ rt_status rt_compile(rt_program **program, rt_graph *g, const rt_program_spec *s
     p->batch = spec->batch;
     p->backend = spec->backend ? spec->backend : rt_backend_find(NULL);
     p->threads = spec->threads > 0 ? spec->threads : omp_get_num_procs();
+    p->bf16 = spec->compute == RT_BF16 && g->real == RT_F32 && rt_backend_computes(p->backend, RT_BF16);
     rt_status status = allocate_roles(spec, err);
     if (status == RT_OK) status = rt__lower(p, spec, err);
     if (status == RT_OK) status = rt__plan(p, spec, err);

@@ -34,6 +34,7 @@ struct rt_program {
     rt_graph *graph;
     const rt_backend *backend;
     int threads;
+    bool bf16; /* computes in bf16 */
     int64_t batch;
     rt__arena arena;
     rt__step *steps; /* in order of execution; the prologue first */

@@ -23,7 +23,7 @@ struct rt_node {
     int id;           /* position in the graph: inputs have smaller ids */
     int n_in;
     rt_node **in;
-    rt_dtype dtype;
+    rt_dtype dtype; /* of a program's copy of a real value: how it is stored, RT_BF16 where it computes so */
     int rank;
     int64_t shape[RT_MAX_RANK]; /* extent 0 may be -k: k times the batch */
     /* Layout of an image (N,C,H,W), chosen when a program is made: its channels lie in blocks of so many, [N][C/block][H W][block]. 0 and 1:
@@ -45,6 +45,15 @@ typedef enum rt_layout_rule {
     RT_LAYOUT_READS,  /* takes all images in one layout; its result is plain */
     RT_LAYOUT_BACKEND /* a convolution: plain for the reference, for a backend what its `block` says */
 } rt_layout_rule;
+
+/* How a row treats operands that are stored in bf16. Storage only: kernels widen what they read and calculate in float. */
+typedef enum rt_type_rule {
+    RT_TYPE_F32,    /* does not know them: operands are cast back */
+    RT_TYPE_MAPS,   /* reads both types; the result is in bf16 if the largest operands are */
+    RT_TYPE_MOVES,  /* copies elements: takes all operands in one type, which its result has, too */
+    RT_TYPE_READS,  /* reads both types; its result is not in bf16 */
+    RT_TYPE_BACKEND /* a convolution or a matrix product: what the backend's `type` says */
+} rt_type_rule;
 
 /* A value with its memory: extents are numbers here. Buffers are dense, row-major (blocks: see rt_node) and 64-byte aligned; nothing overlaps. */
 typedef struct rt_view {
@@ -72,6 +81,7 @@ struct rt_op {
     size_t attr_size;
     rt_batch_rule batch;
     rt_layout_rule layout;
+    rt_type_rule type;
     enum { RT_ROW_SOURCE = 1, RT_ROW_RANDOM = 2, RT_ROW_INPLACE = 4, RT_ROW_VIEW = 8, RT_ROW_UPDATE = 16 } flags;
     /* SOURCE: no kernel, the plan supplies the memory (input, parameter, constant). RANDOM: depends on the clock, never folded or hoisted.
      * INPLACE: the kernel reads element i of an input before it writes element i, so out may be in[0]'s (or, if of the same shape, any input's)
@@ -197,6 +207,11 @@ struct rt_backend {
     /* The block in which a RT_LAYOUT_BACKEND row takes its input, or gives its result (-1); NULL: all are plain. A node for which any of them is
      * not plain must not be refused by prepare. */
     int (*block)(const rt_node *y, int input);
+    /* May programs compute in bf16 here? It depends on the processor; NULL: never. */
+    bool (*bf16)(void);
+    /* In such programs, the type in which a RT_TYPE_BACKEND row takes its input, or gives its result (-1): RT_F32 or RT_BF16. A node for which any
+     * of them is RT_BF16 must not be refused by prepare. */
+    rt_dtype (*type)(const rt_node *y, int input);
     void (*run)(const rt_call *c);
     void (*release)(void *state);
 };

@@ -110,7 +110,7 @@ static void fill(rt_program *p, rt_node *n, uint64_t seed)
     }
 }
 
-static outcome evaluate(const specimen *s, rt_dtype dtype, const char *backend, int threads)
+static outcome evaluate(const specimen *s, rt_dtype dtype, rt_dtype compute, const char *backend, int threads)
 {
     rt_graph *g = rt_graph_new(dtype);
     rt_node *in[MAX_INPUTS], *outputs[OUTPUTS];
@@ -124,7 +124,7 @@ static outcome evaluate(const specimen *s, rt_dtype dtype, const char *backend, 
     rt_grad(rt_sum(rt_mul(y, projection), RT_ALL_AXES, false), in, n, outputs + 1);
     rt_program *p;
     rt_error err = {0};
-    if (rt_compile(&p, g, &(rt_program_spec){outputs, n + 1, NULL, 0, BATCH, rt_backend_find(backend), threads}, &err) != RT_OK)
+    if (rt_compile(&p, g, &(rt_program_spec){outputs, n + 1, NULL, 0, BATCH, rt_backend_find(backend), threads, compute}, &err) != RT_OK)
         fail_msg("%s: %s", s->name, err.text);
     for (int i = 0; i < n; i++) fill(p, in[i], (uint64_t)i + 1);
     fill(p, projection, 9);
@@ -147,7 +147,8 @@ static void outcome_free(outcome *o)
     for (int i = 0; i < o->n; i++) free(o->value[i]);
 }
 
-static int compare(const specimen *s, const char *backend, int threads, const outcome *got, const outcome *want)
+static int compare(const specimen *s, const char *backend, int threads, const outcome *got, const outcome *want, double forward,
+                   double gradient)
 {
     int failures = 0;
     for (int i = 0; i < want->n; i++) {
@@ -157,7 +158,7 @@ static int compare(const specimen *s, const char *backend, int threads, const ou
             d = e < INFINITY ? fmax(d, e) : INFINITY;
             top = fmax(top, fabs(want->value[i][j]));
         }
-        if (d <= (i ? TOL_BACKEND_GRAD : TOL_BACKEND) * top) continue;
+        if (d <= (i ? gradient : forward) * top) continue;
         print_error("%s, %d threads, %s, %s %d: %.2e\n", backend, threads, s->name, i ? "gradient" : "result", i ? i - 1 : 0, d / top);
         failures++;
     }
@@ -170,13 +171,29 @@ static void test_backends(void **state)
     int failures = 0;
     for (size_t k = 0; k < sizeof specimens / sizeof *specimens; k++) {
         const specimen *s = &specimens[k];
-        outcome want = evaluate(s, RT_F64, "reference", 2);
+        outcome want = evaluate(s, RT_F64, RT_F32, "reference", 2);
         for (const char *const *name = rt_backend_names(); *name; name++)
             for (int threads = 1; threads <= 2; threads++) {
-                outcome got = evaluate(s, RT_F32, *name, threads);
-                failures += compare(s, *name, threads, &got, &want);
+                outcome got = evaluate(s, RT_F32, RT_F32, *name, threads);
+                failures += compare(s, *name, threads, &got, &want, TOL_BACKEND, TOL_BACKEND_GRAD);
                 outcome_free(&got);
             }
+        outcome_free(&want);
+    }
+    assert_int_equal(failures, 0);
+}
+
+/* In bf16, against double. */
+static void test_bf16(void **state)
+{
+    (void)state;
+    if (!rt_backend_computes(NULL, RT_BF16)) skip();
+    int failures = 0;
+    for (size_t k = 0; k < sizeof specimens / sizeof *specimens; k++) {
+        const specimen *s = &specimens[k];
+        outcome want = evaluate(s, RT_F64, RT_F32, "reference", 2), got = evaluate(s, RT_F32, RT_BF16, NULL, 2);
+        failures += compare(s, "bf16", 2, &got, &want, TOL_BF16, TOL_BF16_GRADIENT);
+        outcome_free(&got);
         outcome_free(&want);
     }
     assert_int_equal(failures, 0);
@@ -187,7 +204,7 @@ static void test_same_bits(void **state)
 {
     (void)state;
     for (size_t k = 0; k < sizeof specimens / sizeof *specimens; k++) {
-        outcome a = evaluate(&specimens[k], RT_F32, NULL, 2), b = evaluate(&specimens[k], RT_F32, NULL, 2);
+        outcome a = evaluate(&specimens[k], RT_F32, RT_F32, NULL, 2), b = evaluate(&specimens[k], RT_F32, RT_F32, NULL, 2);
         for (int i = 0; i < a.n; i++) assert_memory_equal(a.value[i], b.value[i], (size_t)a.count[i] * sizeof *a.value[i]);
         outcome_free(&a);
         outcome_free(&b);
@@ -205,7 +222,7 @@ static void test_few_conversions(void **state)
     rt_grad(rt_sum(rt_square(chain(in[0], in[1], in[2])), RT_ALL_AXES, false), in, 3, outputs);
     rt_program *p;
     rt_error err = {0};
-    if (rt_compile(&p, g, &(rt_program_spec){outputs, 3, NULL, 0, BATCH, NULL, 1}, &err) != RT_OK) fail_msg("%s", err.text);
+    if (rt_compile(&p, g, &(rt_program_spec){outputs, 3, NULL, 0, BATCH, NULL, 1, RT_F32}, &err) != RT_OK) fail_msg("%s", err.text);
     int conversions = 0, blocked = 0;
     for (int i = 0; i < p->n_nodes; i++) {
         conversions += p->nodes[i]->op == rt__ops_f32[RT_OP_reblock];
@@ -220,7 +237,7 @@ static void test_few_conversions(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_backends), cmocka_unit_test(test_same_bits),
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_backends), cmocka_unit_test(test_bf16), cmocka_unit_test(test_same_bits),
                                        cmocka_unit_test(test_few_conversions)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -85,6 +85,8 @@ typedef struct settings {
     int64_t batch, first, total; /* the slice */
     const char *backend;
     int threads;
+    rt_dtype compute;
+    bool rounded; /* the inputs to bf16 */
 } settings;
 
 static const settings plain = {.batch = 3, .total = 3, .backend = "reference", .threads = 1};
@@ -124,7 +126,15 @@ static double get(const void *data, rt_dtype dtype, int64_t i)
     }
 }
 
-static void fill(rt_program *p, const rt_node *n, int64_t first)
+/* Numbers that bf16 holds: seven digits behind the first one. */
+static double to_bf16(double v)
+{
+    int e;
+    double f = frexp(v, &e);
+    return ldexp(nearbyint(ldexp(f, 8)), e - 8);
+}
+
+static void fill(rt_program *p, const rt_node *n, int64_t first, bool rounded)
 {
     void *data = rt_program_data(p, n);
     if (!data) return; /* nothing reads it */
@@ -136,7 +146,10 @@ static void fill(rt_program *p, const rt_node *n, int64_t first)
     } else {
         first = 0;
     }
-    for (int64_t i = 0; i < count; i++) put(data, n->dtype, i, element(n, first + i / width, i % width));
+    for (int64_t i = 0; i < count; i++) {
+        double v = element(n, first + i / width, i % width);
+        put(data, n->dtype, i, rounded ? to_bf16(v) : v);
+    }
 }
 
 static running start(const specimen *s, rt_node *const *outputs, int n, const settings *at)
@@ -145,9 +158,10 @@ static running start(const specimen *s, rt_node *const *outputs, int n, const se
     running r = {.clock = {.seed = 5, .step = 3, .first = (uint32_t)at->first, .total = at->total}};
     rt_program_spec spec = {
         .outputs = outputs, .n_outputs = n, .batch = at->batch, .backend = rt_backend_find(at->backend), .threads = at->threads};
+    spec.compute = at->compute;
     if (rt_compile(&r.p, s->g, &spec, &err) != RT_OK) fail_msg("%s: %s", s->y->op->name, err.text);
-    for (int i = 0; i < s->n_inputs; i++) fill(r.p, s->inputs[i], at->first);
-    if (s->projection) fill(r.p, s->projection, at->first);
+    for (int i = 0; i < s->n_inputs; i++) fill(r.p, s->inputs[i], at->first, at->rounded);
+    if (s->projection) fill(r.p, s->projection, at->first, at->rounded);
     return r;
 }
 
@@ -477,6 +491,59 @@ static int layouts(int op, int k)
     return failures;
 }
 
+/* Operands stored in bf16: a row that knows them differs from float by the rounding of what lies between inputs and outcomes. */
+static bool met_bf16[RT_OPS];
+
+static int storage(int op, int k)
+{
+    specimen s;
+    if (!specimen_build(&s, RT_F32, op, k)) return -1;
+    settings at = plain;
+    at.rounded = true;
+    values want = evaluate(&s, &at);
+    int failures = 0;
+    for (int b = 0; b <= 2; b += 2) {
+        s.g->force_bf16 = true;
+        s.g->force_block = b;
+        rt_node *nodes[MAX_VALUES];
+        running r = start(&s, nodes, outcomes(&s, nodes), &at);
+        go(&r);
+        values got = take(&r, nodes, want.n);
+        failures += compare(b ? "bf16 in blocks" : "bf16", rt__ops_f32[op], k, &got, &want, TOL_BF16, TOL_BF16_GRADIENT);
+        for (int i = 0; i < r.p->n_nodes; i++)
+            for (int j = 0; j < r.p->nodes[i]->n_in; j++)
+                for (int o = 0; o < RT_OPS; o++)
+                    met_bf16[o] |= r.p->nodes[i]->op == rt__ops_f32[o] && r.p->nodes[i]->in[j]->dtype == RT_BF16;
+        values_free(&got);
+        rt_program_free(r.p);
+    }
+    values_free(&want);
+    rt_graph_free(s.g);
+    return failures;
+}
+
+/* Programs that compute in bf16, where a backend can. */
+static int half_precision(int op, int k)
+{
+    specimen s;
+    if (!specimen_build(&s, RT_F32, op, k)) return -1;
+    settings at = plain;
+    at.rounded = true;
+    values want = evaluate(&s, &at);
+    int failures = 0;
+    for (const char *const *name = rt_backend_names(); *name; name++) {
+        at.backend = *name;
+        at.compute = RT_BF16;
+        at.threads = 2;
+        values got = evaluate(&s, &at);
+        failures += compare(*name, rt__ops_f32[op], k, &got, &want, TOL_BF16, TOL_BF16_GRADIENT);
+        values_free(&got);
+    }
+    values_free(&want);
+    rt_graph_free(s.g);
+    return failures;
+}
+
 /* A kernel that may write over its input is called so, by hand. */
 static int in_place(int op, int k)
 {
@@ -568,8 +635,8 @@ static int slices(int op, int k)
         at.batch = 4;
         running r = start(&s, nodes, n, &at);
         for (int slice = 0; slice < 2; slice++) {
-            for (int i = 0; i < s.n_inputs; i++) fill(r.p, s.inputs[i], 4 * slice);
-            if (s.projection) fill(r.p, s.projection, 4 * slice);
+            for (int i = 0; i < s.n_inputs; i++) fill(r.p, s.inputs[i], 4 * slice, false);
+            if (s.projection) fill(r.p, s.projection, 4 * slice, false);
             r.clock.first = (uint32_t)(4 * slice);
             r.clock.more = slice == 0;
             r.clock.resumed = slice == 1;
@@ -646,6 +713,8 @@ WALK(expansion)
 WALK(in_place)
 WALK(layouts)
 WALK(slices)
+WALK(storage)
+WALK(half_precision)
 
 static void test_layouts_are_met(void **state)
 {
@@ -653,6 +722,14 @@ static void test_layouts_are_met(void **state)
     for (int op = 0; op < RT_OPS; op++)
         if ((rt__ops_f32[op]->layout == RT_LAYOUT_MAPS || rt__ops_f32[op]->layout == RT_LAYOUT_READS) && !met[op])
             fail_msg("%s: no sample is an image whose channels 2 or 3 divide", rt__ops_f32[op]->name);
+}
+
+static void test_bf16_is_met(void **state)
+{
+    (void)state;
+    for (int op = 0; op < RT_OPS; op++)
+        if (rt__ops_f32[op]->type != RT_TYPE_F32 && rt__ops_f32[op]->type != RT_TYPE_BACKEND && !met_bf16[op])
+            fail_msg("%s: no sample has an operand in bf16", rt__ops_f32[op]->name);
 }
 
 int main(void)
@@ -664,6 +741,8 @@ int main(void)
         cmocka_unit_test(test_thread_counts),     cmocka_unit_test(test_expansion),
         cmocka_unit_test(test_in_place),          cmocka_unit_test(test_slices),
         cmocka_unit_test(test_layouts),           cmocka_unit_test(test_layouts_are_met),
+        cmocka_unit_test(test_storage),           cmocka_unit_test(test_bf16_is_met),
+        cmocka_unit_test(test_half_precision),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

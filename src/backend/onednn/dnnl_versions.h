@@ -16,13 +16,13 @@
 typedef const_dnnl_memory_desc_t md_ptr;
 typedef dnnl_memory_desc_t md_own;
 static inline md_ptr md_of(const md_own *m) { return *m; }
-static inline dnnl_status_t md_tag(md_own *m, int n, const dnnl_dims_t dims, dnnl_format_tag_t tag)
+static inline dnnl_status_t md_tag(md_own *m, int n, const dnnl_dims_t dims, dnnl_data_type_t type, dnnl_format_tag_t tag)
 {
-    return dnnl_memory_desc_create_with_tag(m, n, dims, dnnl_f32, tag);
+    return dnnl_memory_desc_create_with_tag(m, n, dims, type, tag);
 }
-static inline dnnl_status_t md_strides(md_own *m, int n, const dnnl_dims_t dims, const dnnl_dims_t strides)
+static inline dnnl_status_t md_strides(md_own *m, int n, const dnnl_dims_t dims, dnnl_data_type_t type, const dnnl_dims_t strides)
 {
-    return dnnl_memory_desc_create_with_strides(m, n, dims, dnnl_f32, strides);
+    return dnnl_memory_desc_create_with_strides(m, n, dims, type, strides);
 }
 static inline void md_free(md_own *m)
 {
@@ -41,13 +41,13 @@ static inline dnnl_status_t add_to_result(dnnl_post_ops_t ops) { return dnnl_pos
 typedef const dnnl_memory_desc_t *md_ptr;
 typedef dnnl_memory_desc_t md_own;
 static inline md_ptr md_of(const md_own *m) { return m; }
-static inline dnnl_status_t md_tag(md_own *m, int n, const dnnl_dims_t dims, dnnl_format_tag_t tag)
+static inline dnnl_status_t md_tag(md_own *m, int n, const dnnl_dims_t dims, dnnl_data_type_t type, dnnl_format_tag_t tag)
 {
-    return dnnl_memory_desc_init_by_tag(m, n, dims, dnnl_f32, tag);
+    return dnnl_memory_desc_init_by_tag(m, n, dims, type, tag);
 }
-static inline dnnl_status_t md_strides(md_own *m, int n, const dnnl_dims_t dims, const dnnl_dims_t strides)
+static inline dnnl_status_t md_strides(md_own *m, int n, const dnnl_dims_t dims, dnnl_data_type_t type, const dnnl_dims_t strides)
 {
-    return dnnl_memory_desc_init_by_strides(m, n, dims, dnnl_f32, strides);
+    return dnnl_memory_desc_init_by_strides(m, n, dims, type, strides);
 }
 static inline void md_free(md_own *m) { (void)m; }
 static inline dnnl_status_t matmul_pd(dnnl_primitive_desc_t *pd, const_dnnl_primitive_attr_t attr, dnnl_engine_t engine, md_ptr a, md_ptr b,

@@ -10,6 +10,9 @@
  * Everything is made in prepare; run sets pointers and executes. The choice of algorithm is a rule, not a measurement, so that equal commands give
  * equal bits. The reference kernels are slower down to the smallest sizes (8 channels of 8x8, 16x16 matrices), so none is left to them.
  *
+ * bf16 convolutions are direct, as fast in nChw16c as channels last (avx512_core_bf16; AMX would want the latter). Weights come as float in either
+ * type of program: the reorder into the primitive's format rounds them.
+ *
  * Weights are reordered in every run, like any operand: 1% of a training step. A frozen network's could be kept per version of its set, in memory
  * that the plan hands out; add_operand is the place. A run allocates nothing of ours; dnnl_primitive_execute allocates within the library. */
 #include "backend/onednn/dnnl_versions.h"
@@ -180,6 +183,8 @@ static bool winograd_pays(const rt_conv *conv, const rt_view *w, const rt_view *
            conv->dilation[1] == 1 && conv->groups == 1 && w->dim[0] >= 32 && w->dim[1] >= 32 && channels * pixels >= 12e6;
 }
 
+static dnnl_data_type_t data_type(rt_dtype type) { return type == RT_BF16 ? dnnl_bf16 : dnnl_f32; }
+
 /* ---- convolutions: x (N,C,H,W), w (O,C/g,kh,kw), y (N,O,oh,ow), each an input or the result */
 
 static job *prepare_conv(const rt_call *c, conv_kind kind)
@@ -204,18 +209,31 @@ static job *prepare_conv(const rt_call *c, conv_kind kind)
                        .before = {conv->pad[2], conv->pad[0]},
                        .after = {conv->pad[3], conv->pad[1]}};
 
-    md_own any[3] = {0}, user[4] = {0};
+    md_own any[3] = {0}, result = {0}, user[4] = {0};
     dnnl_dims_t bd = {w->dim[0]};
     bool x_blocked = x->block == BLOCK, y_blocked = y->block == BLOCK;
-    md_tag(&any[0], 4, xd, x_blocked ? dnnl_nChw16c : dnnl_format_tag_any);
-    md_tag(&any[1], wn, wd, dnnl_format_tag_any);
-    md_tag(&any[2], 4, yd, y_blocked ? dnnl_nChw16c : dnnl_format_tag_any);
-    md_tag(&user[0], 4, xd, x_blocked ? dnnl_nChw16c : dnnl_nchw);
-    md_tag(&user[1], wn, wd, grouped ? dnnl_goihw : dnnl_oihw);
-    md_tag(&user[2], 4, yd, y_blocked ? dnnl_nChw16c : dnnl_nchw);
-    md_tag(&user[3], 1, bd, dnnl_x);
+    dnnl_data_type_t type = data_type(c->in[0].dtype); /* of what is multiplied */
+    md_tag(&any[0], 4, xd, type, x_blocked ? dnnl_nChw16c : dnnl_format_tag_any);
+    md_tag(&any[1], wn, wd, type, dnnl_format_tag_any);
+    md_tag(&any[2], 4, yd, type, y_blocked ? dnnl_nChw16c : dnnl_format_tag_any);
+    md_tag(&user[0], 4, xd, data_type(x->dtype), x_blocked ? dnnl_nChw16c : dnnl_nchw);
+    md_tag(&user[1], wn, wd, data_type(w->dtype), grouped ? dnnl_goihw : dnnl_oihw);
+    md_tag(&user[2], 4, yd, data_type(y->dtype), y_blocked ? dnnl_nChw16c : dnnl_nchw);
+    md_tag(&user[3], 1, bd, dnnl_f32, dnnl_x);
+    /* a result in another type than what is multiplied; the forward pass that a gradient belongs to has one type */
+    md_ptr of[3] = {md_of(&any[0]), md_of(&any[1]), md_of(&any[2])};
+    int made = kind == CONV_DATA ? 0 : kind == CONV_WEIGHT ? 1 : 2;
+    if (data_type(c->out.dtype) != type) {
+        bool blocked = kind != CONV_WEIGHT && c->out.block == BLOCK;
+        md_tag(&result, made == 1 ? wn : 4,
+               made == 0   ? xd
+               : made == 1 ? wd
+                           : yd,
+               data_type(c->out.dtype), blocked ? dnnl_nChw16c : dnnl_format_tag_any);
+        of[made] = md_of(&result);
+    }
 
-    bool winograd = winograd_pays(conv, w, y);
+    bool winograd = type == dnnl_f32 && winograd_pays(conv, w, y);
     job *j = new_job();
     dnnl_primitive_attr_t attr = user_scratchpad();
     dnnl_primitive_desc_t pd = NULL, hint = NULL;
@@ -226,7 +244,7 @@ static job *prepare_conv(const rt_call *c, conv_kind kind)
         if (kind != CONV_FORWARD && conv_pd(&hint, attr, j->engine, CONV_FORWARD, alg, md_of(&any[0]), md_of(&any[1]), NULL, md_of(&any[2]),
                                             &g, NULL) != dnnl_success)
             continue;
-        ok = conv_pd(&pd, attr, j->engine, kind, alg, md_of(&any[0]), md_of(&any[1]), bias, md_of(&any[2]), &g, hint) == dnnl_success;
+        ok = conv_pd(&pd, attr, j->engine, kind, alg, of[0], of[1], bias, of[2], &g, hint) == dnnl_success;
         if (hint) dnnl_primitive_desc_destroy(hint);
         hint = NULL;
     }
@@ -248,10 +266,16 @@ static job *prepare_conv(const rt_call *c, conv_kind kind)
     if (attr) dnnl_primitive_attr_destroy(attr);
     for (int i = 0; i < 3; i++) md_free(&any[i]);
     for (int i = 0; i < 4; i++) md_free(&user[i]);
+    md_free(&result);
     if (ok) return j;
     release(j);
     return NULL;
 }
+
+static bool wide(dnnl_cpu_isa_t level)
+{
+    return ((int)dnnl_get_effective_cpu_isa() & (int)level) == (int)level;
+} /* levels are sets of bits */
 
 /* Images of conv2d (x, w, b) -> y, conv2d_data (gy, w) -> gx and conv2d_weight (x, gy) -> w; weights are plain. */
 static int block(const rt_node *y, int input)
@@ -260,8 +284,7 @@ static int block(const rt_node *y, int input)
     const rt_node *v = input < 0 ? y : y->in[input];
     bool image = weight ? input >= 0 : input <= 0;
     const rt_conv *conv = &((const rt__conv_attr *)y->attr)->conv;
-    bool wide = ((int)dnnl_get_effective_cpu_isa() & dnnl_cpu_isa_avx512_core) == dnnl_cpu_isa_avx512_core; /* levels are sets of bits */
-    return wide && image && conv->groups == 1 && v->shape[1] % BLOCK == 0 ? BLOCK : 1;
+    return wide(dnnl_cpu_isa_avx512_core) && image && conv->groups == 1 && v->shape[1] % BLOCK == 0 ? BLOCK : 1;
 }
 
 /* ---- matrix products: leading axes are one batch, or absent from one side */
@@ -279,28 +302,32 @@ typedef struct matrices {
     int64_t count, row, col;
 } matrices;
 
-/* y (batch,m,n) = a b, or += with `add`. */
-static job *product(int64_t batch, int64_t m, int64_t k, int64_t n, matrices a, matrices b, bool add)
+/* y (batch,m,n) = a b, or += with `add`; in bf16 if one of the factors is. */
+static job *product(const rt_call *c, int64_t batch, int64_t m, int64_t k, int64_t n, matrices a, matrices b, bool add)
 {
-    md_own md[3] = {0};
+    md_own md[3] = {0}, user[2] = {0};
     dnnl_dims_t ad = {a.count, m, k}, bd = {b.count, k, n}, yd = {batch, m, n};
     dnnl_dims_t as = {m * k, a.row, a.col}, bs = {k * n, b.row, b.col}, ys = {m * n, n, 1};
     int skip = batch == 1; /* a plain product of matrices */
-    md_strides(&md[0], 3 - skip, ad + skip, as + skip);
-    md_strides(&md[1], 3 - skip, bd + skip, bs + skip);
-    md_strides(&md[2], 3 - skip, yd + skip, ys + skip);
+    rt_dtype type = c->in[a.from].dtype == RT_BF16 ? RT_BF16 : c->in[b.from].dtype;
+    md_strides(&md[0], 3 - skip, ad + skip, data_type(type), as + skip);
+    md_strides(&md[1], 3 - skip, bd + skip, data_type(type), bs + skip);
+    md_strides(&md[2], 3 - skip, yd + skip, data_type(c->out.dtype), ys + skip);
+    md_strides(&user[0], 3 - skip, ad + skip, data_type(c->in[a.from].dtype), as + skip);
+    md_strides(&user[1], 3 - skip, bd + skip, data_type(c->in[b.from].dtype), bs + skip);
     job *j = new_job();
     dnnl_primitive_attr_t attr = user_scratchpad();
     dnnl_primitive_desc_t pd = NULL;
     bool ok = j && attr && (!add || accumulate(attr)) &&
               matmul_pd(&pd, attr, j->engine, md_of(&md[0]), md_of(&md[1]), md_of(&md[2])) == dnnl_success;
     if (ok) {
-        ok = add_operand(j, pd, DNNL_ARG_SRC, a.from, md_of(&md[0])) && add_operand(j, pd, DNNL_ARG_WEIGHTS, b.from, md_of(&md[1])) &&
+        ok = add_operand(j, pd, DNNL_ARG_SRC, a.from, md_of(&user[0])) && add_operand(j, pd, DNNL_ARG_WEIGHTS, b.from, md_of(&user[1])) &&
              add_operand(j, pd, DNNL_ARG_DST, -1, md_of(&md[2])) && finish(j, pd);
         dnnl_primitive_desc_destroy(pd);
     }
     if (attr) dnnl_primitive_attr_destroy(attr);
     for (int i = 0; i < 3; i++) md_free(&md[i]);
+    for (int i = 0; i < 2; i++) md_free(&user[i]);
     if (ok) return j;
     release(j);
     return NULL;
@@ -313,7 +340,7 @@ static job *prepare_matmul(const rt_call *c)
     int64_t batch = leading(y), na = leading(a), nb = leading(b), m = y->dim[y->rank - 2], n = y->dim[y->rank - 1];
     int64_t k = at->transpose_a ? a->dim[a->rank - 2] : a->dim[a->rank - 1];
     if ((na != 1 && na != batch) || (nb != 1 && nb != batch)) return NULL; /* a partial broadcast: rare */
-    return product(batch, m, k, n, at->transpose_a ? (matrices){0, na, 1, m} : (matrices){0, na, k, 1},
+    return product(c, batch, m, k, n, at->transpose_a ? (matrices){0, na, 1, m} : (matrices){0, na, k, 1},
                    at->transpose_b ? (matrices){1, nb, 1, k} : (matrices){1, nb, n, 1}, false);
 }
 
@@ -331,9 +358,33 @@ static job *prepare_pointwise(const rt_call *c, bool adjoint)
     const rt_view *image = &c->in[0];
     int64_t m = c->out.dim[1], k = image->dim[1], pixels = image->dim[2] * image->dim[3];
     matrices weights = adjoint ? (matrices){1, 1, 1, m} : (matrices){1, 1, k, 1};
-    job *j = product(image->dim[0], m, k, pixels, weights, (matrices){0, image->dim[0], pixels, 1}, c->n_in == 3);
+    job *j = product(c, image->dim[0], m, k, pixels, weights, (matrices){0, image->dim[0], pixels, 1}, c->n_in == 3);
     if (j) j->preset_bias = c->n_in == 3;
     return j;
+}
+
+static bool bf16(void) { return wide(dnnl_cpu_isa_avx512_core_bf16); }
+
+/* How many matrices a factor, or the result, has, per sample where it has the batch (then negative). */
+static int64_t matrices_of(const rt_node *v)
+{
+    int64_t n = 1;
+    for (int i = 0; i < v->rank - 2; i++) n *= v->shape[i];
+    return n;
+}
+
+/* Images and other values per sample are multiplied in bf16. Not worth it: one row per sample, such as a time embedding; a partial broadcast, which
+ * is the reference's. Results are bf16 where they are per sample and, images, in blocks: the first and last image of a network and sums over samples
+ * stay float. */
+static rt_dtype type(const rt_node *y, int input)
+{
+    const rt_node *v = input < 0 ? y : y->in[input];
+    if (v->rank == 0 || v->shape[0] >= 0) return RT_F32;
+    if (y->op != rt__ops_f32[RT_OP_matmul]) return input >= 0 || block(y, -1) == BLOCK ? RT_BF16 : RT_F32;
+    const rt_node *a = y->in[0], *b = y->in[1];
+    bool rows = (a->rank == 2 && a->shape[0] == RT_BATCH) || (b->rank == 2 && b->shape[0] == RT_BATCH);
+    int64_t n = matrices_of(y), na = matrices_of(a), nb = matrices_of(b);
+    return rows || (na != 1 && na != n) || (nb != 1 && nb != n) ? RT_F32 : RT_BF16;
 }
 
 static void *prepare(const rt_call *c, int threads, size_t *scratch)
@@ -350,4 +401,4 @@ static void *prepare(const rt_call *c, int threads, size_t *scratch)
 }
 
 const rt_backend rt__backend_onednn = {
-    .name = "onednn", .version = version, .prepare = prepare, .block = block, .run = run, .release = release};
+    .name = "onednn", .version = version, .prepare = prepare, .block = block, .bf16 = bf16, .type = type, .run = run, .release = release};

@@ -62,17 +62,18 @@ static bool silu_grad_shape(rt_node *y)
 }
 static void silu_grad_run(const rt_call *c)
 {
-    const real *x = c->in[0].data, *gy = c->in[1].data;
-    real *y = c->out.data;
-    int64_t n = c->out.count;
-#pragma omp parallel for if (n > CHUNK)
-    for (int64_t at = 0; at < n; at += CHUNK) {
-        int64_t end = at + CHUNK < n ? at + CHUNK : n;
+    int64_t count = c->out.count;
+#pragma omp parallel for if (count > CHUNK)
+    for (int64_t at = 0; at < count; at += STRIP) {
+        int64_t n = count - at < STRIP ? count - at : STRIP;
+        real bx[STRIP], bg[STRIP], by[STRIP], *y = room(&c->out, at, by);
+        const real *x = widened(&c->in[0], at, n, bx), *gy = widened(&c->in[1], at, n, bg);
 #pragma omp simd
-        for (int64_t i = at; i < end; i++) {
+        for (int64_t i = 0; i < n; i++) {
             real s = sigmoid_of(x[i]);
             y[i] = gy[i] * s * (1 + x[i] * (1 - s));
         }
+        narrow(&c->out, at, n, y);
     }
 }
 static rt_node *silu_grad_expand(rt_node *y)
@@ -113,8 +114,8 @@ static rt_node *silu_grad_sample(rt_graph *g, int k)
 }
 
 #define ROW1(op, text)                                                                                                                     \
-    .name = #op, .formula = text, .min_in = 1, .max_in = 1, .layout = RT_LAYOUT_MAPS, .flags = RT_ROW_INPLACE, .shape = unary_shape,       \
-    .run = op##_run, .sample = op##_sample
+    .name = #op, .formula = text, .min_in = 1, .max_in = 1, .layout = RT_LAYOUT_MAPS, .type = RT_TYPE_MAPS, .flags = RT_ROW_INPLACE,       \
+    .shape = unary_shape, .run = op##_run, .sample = op##_sample
 
 const rt_op RT_ROW(tanh) = {ROW1(tanh, "tanh x"), .grad = tanh_grad};
 const rt_op RT_ROW(sigmoid) = {ROW1(sigmoid, "1/(1 + e^-x)"), .grad = sigmoid_grad};
@@ -126,6 +127,7 @@ const rt_op RT_ROW(silu_grad) = {.name = "silu_grad",
                                  .min_in = 2,
                                  .max_in = 2,
                                  .layout = RT_LAYOUT_MAPS,
+                                 .type = RT_TYPE_MAPS,
                                  .flags = RT_ROW_INPLACE,
                                  .shape = silu_grad_shape,
                                  .expand = silu_grad_expand,

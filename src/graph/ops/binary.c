@@ -58,15 +58,16 @@ RT_INLINE void each2(real *y, const real *a, const real *b, int64_t sa, int64_t 
 
 static void map2(const rt_call *c, range2 *range)
 {
-    const real *a = c->in[0].data, *b = c->in[1].data;
-    real *y = c->out.data;
     loops l = merge_loops(c, 2);
-    int64_t inner = l.dim[0], pieces = (inner + CHUNK - 1) / CHUNK, outer = c->out.count / inner, sa = l.stride[0][0], sb = l.stride[1][0];
+    int64_t inner = l.dim[0], pieces = (inner + STRIP - 1) / STRIP, outer = c->out.count / inner, sa = l.stride[0][0], sb = l.stride[1][0];
 #pragma omp parallel for if (c->out.count > CHUNK)
     for (int64_t p = 0; p < outer * pieces; p++) {
-        int64_t at[2], o = p / pieces, from = p % pieces * CHUNK, n = inner - from < CHUNK ? inner - from : CHUNK;
+        int64_t at[2], o = p / pieces, from = p % pieces * STRIP, n = inner - from < STRIP ? inner - from : STRIP, to = o * inner + from;
         loop_offsets(&l, o, 2, at);
-        range(y + o * inner + from, a + at[0] + from * sa, b + at[1] + from * sb, sa, sb, n);
+        real ba[STRIP], bb[STRIP], by[STRIP], *y = room(&c->out, to, by);
+        const real *a = widened(&c->in[0], at[0] + from * sa, sa ? n : 1, ba), *b = widened(&c->in[1], at[1] + from * sb, sb ? n : 1, bb);
+        range(y, a, b, sa, sb, n);
+        narrow(&c->out, to, n, y);
     }
 }
 
@@ -249,9 +250,9 @@ static rt_node *where_sample(rt_graph *g, int k)
     .name = #op, .formula = text, .min_in = 2, .max_in = 2, .layout = RT_LAYOUT_MAPS, .blockable = same_pixels, .flags = flag,             \
     .shape = rule, .run = op##_run, .sample = op##_sample
 
-const rt_op RT_ROW(add) = {ROW2(add, "a + b", binary_shape, RT_ROW_INPLACE), .grad = add_grad};
-const rt_op RT_ROW(sub) = {ROW2(sub, "a - b", binary_shape, RT_ROW_INPLACE), .grad = sub_grad};
-const rt_op RT_ROW(mul) = {ROW2(mul, "a b", binary_shape, RT_ROW_INPLACE), .grad = mul_grad};
+const rt_op RT_ROW(add) = {ROW2(add, "a + b", binary_shape, RT_ROW_INPLACE), .type = RT_TYPE_MAPS, .grad = add_grad};
+const rt_op RT_ROW(sub) = {ROW2(sub, "a - b", binary_shape, RT_ROW_INPLACE), .type = RT_TYPE_MAPS, .grad = sub_grad};
+const rt_op RT_ROW(mul) = {ROW2(mul, "a b", binary_shape, RT_ROW_INPLACE), .type = RT_TYPE_MAPS, .grad = mul_grad};
 const rt_op RT_ROW(div) = {ROW2(div, "a / b", real_binary_shape, RT_ROW_INPLACE), .grad = div_grad};
 const rt_op RT_ROW(maximum) = {ROW2(maximum, "max(a, b)", real_binary_shape, RT_ROW_INPLACE), .grad = maximum_grad};
 const rt_op RT_ROW(minimum) = {ROW2(minimum, "min(a, b)", real_binary_shape, RT_ROW_INPLACE), .grad = minimum_grad};

@@ -35,6 +35,47 @@ RT_INLINE real fast_exp(real x)
 
 RT_INLINE real sigmoid_of(real x) { return 1 / (1 + fast_exp(-x)); }
 
+/* ---- bf16 is the upper half of a float, and storage only: a kernel takes its operands in strips, which are widened where they are bf16 and used
+ * where they lie where they are not, and gives its result likewise:
+ *
+ *     real bx[STRIP], by[STRIP];
+ *     const real *x = widened(&c->in[0], at, n, bx);
+ *     real *y = room(&c->out, at, by);
+ *     for (int64_t i = 0; i < n; i++) y[i] = f(x[i]);
+ *     narrow(&c->out, at, n, y);                                                                                                        */
+enum { STRIP = 1024 };
+
+typedef union rt__bits {
+    float f;
+    uint32_t u;
+} rt__bits;
+
+RT_INLINE bool is_bf16(const rt_view *v) { return sizeof(real) == sizeof(float) && v->dtype == RT_BF16; }
+
+/* Elements at.. at + n - 1 of v. */
+RT_INLINE const real *widened(const rt_view *v, int64_t at, int64_t n, real *room)
+{
+    if (!is_bf16(v)) return (const real *)v->data + at;
+    const uint16_t *from = (const uint16_t *)v->data + at;
+#pragma omp simd
+    for (int64_t i = 0; i < n; i++) room[i] = (real)(rt__bits){.u = (uint32_t)from[i] << 16}.f;
+    return room;
+}
+
+RT_INLINE real *room(const rt_view *v, int64_t at, real *own) { return is_bf16(v) ? own : (real *)v->data + at; }
+
+/* To nearest, ties to even; NaN stays NaN. */
+RT_INLINE void narrow(const rt_view *v, int64_t at, int64_t n, const real *from)
+{
+    if (!is_bf16(v)) return;
+    uint16_t *to = (uint16_t *)v->data + at;
+#pragma omp simd
+    for (int64_t i = 0; i < n; i++) {
+        uint32_t u = (rt__bits){.f = (float)from[i]}.u, nearest = (u + 0x7fff + (u >> 16 & 1)) >> 16, nan = u >> 16 | 0x40;
+        to[i] = (uint16_t)((u & 0x7fffffff) > 0x7f800000 ? nan : nearest);
+    }
+}
+
 /* Kernels of a formula f are made in two steps: a function for a range of elements, into which f is inlined, and a loop over ranges in parallel,
  * which takes that function. (A formula handed straight to a parallel region is called through a pointer, element by element.) */
 typedef void range1(real *y, const real *x, int64_t n);
@@ -47,11 +88,14 @@ RT_INLINE void each1(real *y, const real *x, int64_t n, real (*f)(real))
 
 static inline void map1(const rt_call *c, range1 *range)
 {
-    const real *x = c->in[0].data;
-    real *y = c->out.data;
-    int64_t n = c->out.count;
-#pragma omp parallel for if (n > CHUNK)
-    for (int64_t at = 0; at < n; at += CHUNK) range(y + at, x + at, n - at < CHUNK ? n - at : CHUNK);
+    int64_t count = c->out.count;
+#pragma omp parallel for if (count > CHUNK)
+    for (int64_t at = 0; at < count; at += STRIP) {
+        real bx[STRIP], by[STRIP], *y = room(&c->out, at, by);
+        int64_t n = count - at < STRIP ? count - at : STRIP;
+        range(y, widened(&c->in[0], at, n, bx), n);
+        narrow(&c->out, at, n, y);
+    }
 }
 
 /* op_run for y = f(x) */

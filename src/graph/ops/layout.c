@@ -13,20 +13,27 @@ static bool reblock_shape(rt_node *y)
 static void reblock_grad(rt_node *y, rt_node *gy, rt_node **gx) { (void)y, gx[0] = gy; }
 
 /* y (cols,rows) = x (rows,cols) transposed, in tiles that stay in the cache. */
-RT_INLINE void transpose(real *restrict y, const real *restrict x, int64_t rows, int64_t cols)
-{
-    enum { TILE = 16 };
-    for (int64_t c0 = 0; c0 < cols; c0 += TILE)
-        for (int64_t r0 = 0; r0 < rows; r0 += TILE)
-            for (int64_t c = c0; c < cols && c < c0 + TILE; c++)
-                for (int64_t r = r0; r < rows && r < r0 + TILE; r++) y[c * rows + r] = x[r * cols + c];
-}
-
-static void transpose_mask(uint8_t *restrict y, const uint8_t *restrict x, int64_t rows, int64_t cols)
-{
-    for (int64_t c = 0; c < cols; c++)
-        for (int64_t r = 0; r < rows; r++) y[c * rows + r] = x[r * cols + c];
-}
+#define TRANSPOSE(T)                                                                                                                       \
+    RT_INLINE void tiles_##T(T *restrict y, const T *restrict x, int64_t rows, int64_t cols)                                               \
+    {                                                                                                                                      \
+        enum { TILE = 16 };                                                                                                                \
+        for (int64_t c0 = 0; c0 < cols; c0 += TILE)                                                                                        \
+            for (int64_t r0 = 0; r0 < rows; r0 += TILE)                                                                                    \
+                for (int64_t c = c0; c < cols && c < c0 + TILE; c++)                                                                       \
+                    for (int64_t r = r0; r < rows && r < r0 + TILE; r++) y[c * rows + r] = x[r * cols + c];                                \
+    }                                                                                                                                      \
+    static void transpose_##T(void *y, const void *x, int64_t at, int64_t rows, int64_t cols)                                              \
+    {                                                                                                                                      \
+        if (rows == 16) /* sizes that are known make vectors */                                                                            \
+            tiles_##T((T *)y + at, (const T *)x + at, 16, cols);                                                                           \
+        else if (cols == 16)                                                                                                               \
+            tiles_##T((T *)y + at, (const T *)x + at, rows, 16);                                                                           \
+        else                                                                                                                               \
+            tiles_##T((T *)y + at, (const T *)x + at, rows, cols);                                                                         \
+    }
+TRANSPOSE(real)
+TRANSPOSE(uint16_t)
+TRANSPOSE(uint8_t)
 
 /* [C][HW] <-> [C/b][HW][b]: one side is plain. */
 static void reblock_run(const rt_call *c)
@@ -41,13 +48,11 @@ static void reblock_run(const rt_call *c)
 #pragma omp parallel for schedule(static) if (x->count > CHUNK)
     for (int64_t at = 0; at < x->count; at += b * pixels) {
         if (x->dtype == RT_BOOL)
-            transpose_mask((uint8_t *)y->data + at, (const uint8_t *)x->data + at, rows, cols);
-        else if (rows == 16) /* sizes that are known make vectors */
-            transpose((real *)y->data + at, (const real *)x->data + at, 16, pixels);
-        else if (cols == 16)
-            transpose((real *)y->data + at, (const real *)x->data + at, pixels, 16);
+            transpose_uint8_t(y->data, x->data, at, rows, cols);
+        else if (is_bf16(x))
+            transpose_uint16_t(y->data, x->data, at, rows, cols);
         else
-            transpose((real *)y->data + at, (const real *)x->data + at, rows, cols);
+            transpose_real(y->data, x->data, at, rows, cols);
     }
 }
 

@@ -152,6 +152,7 @@ const rt_op RT_ROW(matmul) = {
     .min_in = 2,
     .max_in = 2,
     .attr_size = sizeof(rt__matmul_attr),
+    .type = RT_TYPE_BACKEND,
     .batch = RT_SUMS, /* (B,m)^T (B,n); all other forms map */
     .shape = matmul_shape,
     .grad = matmul_grad,

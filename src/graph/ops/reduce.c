@@ -59,19 +59,23 @@ static int64_t offset_at(const runs *r, int which, int64_t at)
     return x;
 }
 
-static double sum_run_of(const real *x, int64_t n, int64_t step)
+static double sum_run_of(const rt_view *v, int64_t at, int64_t n, int64_t step)
 {
-    double s[4] = {0, 0, 0, 0};
+    double s[4] = {0, 0, 0, 0}, t = 0;
+    real own[STRIP], one;
     int64_t i = 0;
-    if (step == 1) {
-        double t = 0;
-#pragma omp simd reduction(+ : t)
-        for (i = 0; i < n; i++) t += (double)x[i];
-        return t;
+    for (; step == 1 && i < n; i += STRIP) {
+        int64_t count = n - i < STRIP ? n - i : STRIP;
+        const real *x = widened(v, at + i, count, own);
+        double part = 0;
+#pragma omp simd reduction(+ : part)
+        for (int64_t j = 0; j < count; j++) part += (double)x[j];
+        t += part;
     }
+    if (step == 1) return t;
     for (; i + 4 <= n; i += 4)
-        for (int j = 0; j < 4; j++) s[j] += (double)x[(i + j) * step];
-    for (; i < n; i++) s[0] += (double)x[i * step];
+        for (int j = 0; j < 4; j++) s[j] += (double)*widened(v, at + (i + j) * step, 1, &one);
+    for (; i < n; i++) s[0] += (double)*widened(v, at + i * step, 1, &one);
     return (s[0] + s[1]) + (s[2] + s[3]);
 }
 
@@ -83,7 +87,7 @@ static unsigned stored_axes(unsigned axes) { return (axes & 7) | (axes & 2) << 2
 static void sum_run(const rt_call *c)
 {
     const rt__reduce_attr *a = c->node->attr;
-    const real *x = c->in[0].data;
+    const rt_view *x = &c->in[0];
     real *y = c->out.data;
     rt_view stored = as_stored(&c->in[0], c->in[0].block);
     runs r = split(&stored, c->in[0].block > 1 ? stored_axes(a->axes) : a->axes);
@@ -93,13 +97,16 @@ static void sum_run(const rt_call *c)
 #pragma omp parallel for if (c->in[0].count > CHUNK)
         for (int64_t o = 0; o < c->out.count / width * blocks; o++) {
             int64_t row = o / blocks, from = o % blocks * 64, w = width - from < 64 ? width - from : 64;
-            const real *base = x + offset_at(&r, 0, row * width) + from;
+            int64_t base = offset_at(&r, 0, row * width) + from;
             double sum[64] = {0};
+            real own[64];
             for (int64_t k = 0; k < outer; k++) {
-                const real *v = base + offset_at(&r, 1, k * inner);
-                for (int64_t j = 0; j < inner; j++, v += r.step[1][0])
+                int64_t at = base + offset_at(&r, 1, k * inner);
+                for (int64_t j = 0; j < inner; j++, at += r.step[1][0]) {
+                    const real *v = widened(x, at, w, own);
 #pragma omp simd
                     for (int64_t i = 0; i < w; i++) sum[i] += (double)v[i];
+                }
             }
             for (int64_t i = 0; i < w; i++) y[row * width + from + i] = (real)sum[i];
         }
@@ -112,7 +119,7 @@ static void sum_run(const rt_call *c)
 #pragma omp parallel for
         for (int p = 0; p < PIECES; p++) {
             int64_t from = p * each, n = inner - from < each ? inner - from : each;
-            part[p] = n > 0 ? sum_run_of(x + from * r.step[1][0], n, r.step[1][0]) : 0;
+            part[p] = n > 0 ? sum_run_of(x, from * r.step[1][0], n, r.step[1][0]) : 0;
         }
         double s = 0;
         for (int p = 0; p < PIECES; p++) s += part[p];
@@ -121,9 +128,9 @@ static void sum_run(const rt_call *c)
     }
 #pragma omp parallel for if (c->in[0].count > CHUNK)
     for (int64_t o = 0; o < c->out.count; o++) {
-        const real *base = x + offset_at(&r, 0, o);
+        int64_t base = offset_at(&r, 0, o), step = r.step[1][0] ? r.step[1][0] : 1;
         double s = 0;
-        for (int64_t k = 0; k < outer; k++) s += sum_run_of(base + offset_at(&r, 1, k * inner), inner, r.step[1][0] ? r.step[1][0] : 1);
+        for (int64_t k = 0; k < outer; k++) s += sum_run_of(x, base + offset_at(&r, 1, k * inner), inner, step);
         y[o] = (real)s;
     }
 }
@@ -239,7 +246,8 @@ static rt_node *cumsum_sample(rt_graph *g, int k)
     .name = #op, .formula = text, .min_in = 1, .max_in = 1, .attr_size = sizeof(rt__reduce_attr), .batch = batch_rule,                     \
     .shape = reduce_shape, .grad = rule, .run = op##_run, .flop = sum_flop, .sample = op##_sample
 
-const rt_op RT_ROW(sum) = {REDUCE(sum, "sum of x over axes", sum_grad, RT_SUMS), .layout = RT_LAYOUT_READS, .blockable = pixels_go};
+const rt_op RT_ROW(sum) = {REDUCE(sum, "sum of x over axes", sum_grad, RT_SUMS), .layout = RT_LAYOUT_READS, .type = RT_TYPE_READS,
+                           .blockable = pixels_go};
 const rt_op RT_ROW(max) = {REDUCE(max, "largest x over axes", extreme_grad, RT_MAPS)};
 const rt_op RT_ROW(min) = {REDUCE(min, "smallest x over axes", extreme_grad, RT_MAPS)};
 const rt_op RT_ROW(cumsum) = {.name = "cumsum",

@@ -7,9 +7,7 @@
  *
  * and as functions of x the last two are constant wherever they can be differentiated, so derivatives of any order exist. Of equal pixels the
  * first one in the window is the maximum. */
-#include "graph/row.h"
-
-#include <string.h>
+#include "graph/ops/kernel.h"
 
 static bool image(rt_node *y, int index)
 {
@@ -55,16 +53,17 @@ static void upsample_grad(rt_node *y, rt_node *gy, rt_node **gx)
 static void upsample_run(const rt_call *c)
 {
     int64_t s = ((const scale_attr *)c->node->attr)->scale, b = channels_of(c), w = c->in[0].dim[3], rows = c->in[0].count / (w * b);
+    size_t pixel = (size_t)b * rt_dtype_size(c->out.dtype);
 #pragma omp parallel for schedule(static) if (c->out.count > 4096)
     for (int64_t r = 0; r < rows; r++) {
-        const real *restrict x = (const real *)c->in[0].data + r * w * b;
-        real *restrict y = (real *)c->out.data + r * w * b * s * s;
-        if (s == 2 && b == 1)
-            for (int64_t i = 0; i < w; i++) y[2 * i] = y[2 * i + 1] = x[i];
-        else
+        const char *restrict x = (const char *)c->in[0].data + (size_t)(r * w) * pixel;
+        char *restrict y = (char *)c->out.data + (size_t)(r * w * s * s) * pixel;
+        if (s == 2 && pixel == sizeof(real))
             for (int64_t i = 0; i < w; i++)
-                for (int64_t j = 0; j < s; j++) memcpy(y + (i * s + j) * b, x + i * b, (size_t)b * sizeof *y);
-        for (int64_t k = 1; k < s; k++) memcpy(y + k * w * s * b, y, (size_t)(w * s * b) * sizeof *y);
+                ((real *)(void *)y)[2 * i] = ((real *)(void *)y)[2 * i + 1] = ((const real *)(const void *)x)[i];
+        else
+            for (int64_t i = 0; i < w * s; i++) memcpy(y + (size_t)i * pixel, x + (size_t)(i / s) * pixel, pixel);
+        for (int64_t k = 1; k < s; k++) memcpy(y + (size_t)(k * w * s) * pixel, y, (size_t)(w * s) * pixel);
     }
 }
 
@@ -175,16 +174,23 @@ static window window_of(const rt__pool_attr *p, int64_t i, int64_t j, int64_t h,
 }
 
 /* Quarters of 2x2 pixels of b channels: the gradient of doubling an image, in every U-Net. */
-static void halve(real *restrict y, const real *restrict x, int64_t oh, int64_t ow, int64_t w, int64_t b)
+static void halve(const rt_view *to, const rt_view *from, int64_t n, int64_t b)
 {
+    int64_t h = from->dim[2], w = from->dim[3], oh = to->dim[2], ow = to->dim[3], run = STRIP / (2 * b) > 0 ? STRIP / (2 * b) : 1;
     for (int64_t i = 0; i < oh; i++)
-        for (int64_t j = 0; j < ow; j++) {
-            const real *at = x + (2 * i * w + 2 * j) * b;
+        for (int64_t j = 0; j < ow; j += run) {
+            int64_t pixels = ow - j < run ? ow - j : run, at = ((n * h + 2 * i) * w + 2 * j) * b, out = ((n * oh + i) * ow + j) * b;
+            real upper[STRIP], lower[STRIP], result[STRIP], *restrict y = room(to, out, result);
+            const real *u = widened(from, at, 2 * pixels * b, upper), *l = widened(from, at + w * b, 2 * pixels * b, lower);
             if (b == 1)
-                y[i * ow + j] = (at[0] + at[1] + at[w] + at[w + 1]) * (real)0.25;
+                for (int64_t k = 0; k < pixels; k++) y[k] = (u[2 * k] + u[2 * k + 1] + l[2 * k] + l[2 * k + 1]) * (real)0.25;
             else
-                for (int64_t c = 0; c < b; c++)
-                    y[(i * ow + j) * b + c] = (at[c] + at[b + c] + at[w * b + c] + at[(w + 1) * b + c]) * (real)0.25;
+                for (int64_t k = 0; k < pixels; k++)
+                    for (int64_t c = 0; c < b; c++) {
+                        int64_t p = 2 * k * b + c;
+                        y[k * b + c] = (u[p] + u[p + b] + l[p] + l[p + b]) * (real)0.25;
+                    }
+            narrow(to, out, pixels * b, y);
         }
 }
 
@@ -195,20 +201,20 @@ static void avg_pool_run(const rt_call *c)
     int64_t h = c->in[0].dim[2], w = c->in[0].dim[3], oh = c->out.dim[2], ow = c->out.dim[3], b = channels_of(c);
 #pragma omp parallel for schedule(static) if (c->in[0].count > 4096)
     for (int64_t n = 0; n < c->out.count / (oh * ow * b); n++) {
-        const real *restrict x = (const real *)c->in[0].data + n * h * w * b;
-        real *restrict y = (real *)c->out.data + n * oh * ow * b;
         if (halves) {
-            halve(y, x, oh, ow, w, b);
+            halve(&c->out, &c->in[0], n, b);
             continue;
         }
         for (int64_t i = 0; i < oh; i++)
             for (int64_t j = 0; j < ow; j++) {
                 window r = window_of(p, i, j, h, w);
                 for (int64_t k = 0; k < b; k++) {
-                    real sum = 0;
+                    int64_t at = n * h * w * b + k, out = ((n * oh + i) * ow + j) * b + k;
+                    real sum = 0, x, mean;
                     for (int64_t u = r.y0; u < r.y1; u++)
-                        for (int64_t v = r.x0; v < r.x1; v++) sum += x[(u * w + v) * b + k];
-                    y[(i * ow + j) * b + k] = sum * r.weight;
+                        for (int64_t v = r.x0; v < r.x1; v++) sum += *widened(&c->in[0], at + (u * w + v) * b, 1, &x);
+                    *room(&c->out, out, &mean) = sum * r.weight;
+                    narrow(&c->out, out, 1, &mean);
                 }
             }
     }
@@ -359,6 +365,7 @@ const rt_op RT_ROW(upsample_nearest) = {
     .max_in = 1,
     .attr_size = sizeof(scale_attr),
     .layout = RT_LAYOUT_MAPS,
+    .type = RT_TYPE_MOVES,
     .batch = RT_MAPS,
     .shape = upsample_shape,
     .grad = upsample_grad,
@@ -373,6 +380,7 @@ const rt_op RT_ROW(avg_pool2d) = {
     .max_in = 1,
     .attr_size = sizeof(rt__pool_attr),
     .layout = RT_LAYOUT_MAPS,
+    .type = RT_TYPE_MAPS,
     .batch = RT_MAPS,
     .shape = pool_shape,
     .grad = avg_pool_grad,

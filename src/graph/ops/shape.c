@@ -64,6 +64,19 @@ static bool permute_shape(rt_node *y)
     return x->rank == 0 || x->shape[0] > 0 || a->shape[0] == 0 || rt__bad(y, "the batch must stay in front");
 }
 
+enum { TILE = 16 };
+
+/* y[r,k] = x[r row_step + k step] for rows r0 .. r1 - 1, in tiles so that both sides stay in cache. */
+#define TILES(name, T)                                                                                                                     \
+    static void name(T *restrict y, const T *restrict x, int64_t r0, int64_t r1, int64_t cols, int64_t row_step, int64_t step)             \
+    {                                                                                                                                      \
+        for (int64_t c0 = 0; c0 < cols; c0 += TILE)                                                                                        \
+            for (int64_t r = r0; r < r1; r++)                                                                                              \
+                for (int64_t k = c0; k < (c0 + TILE < cols ? c0 + TILE : cols); k++) y[r * cols + k] = x[r * row_step + k * step];         \
+    }
+TILES(tile, real)
+TILES(tile_bf16, uint16_t)
+
 /* Copies in the order of the output; the innermost two axes that matter are walked in tiles so that both sides stay in cache. */
 static void permute_run(const rt_call *c)
 {
@@ -91,7 +104,6 @@ static void permute_run(const rt_call *c)
         return;
     }
     int64_t rows = rank > 1 ? dim[1] : 1, row_step = rank > 1 ? step[1] : 0, cols = dim[0], outer = c->out.count / (rows * cols);
-    enum { TILE = 16 };
     int64_t tiles = (rows + TILE - 1) / TILE;
 #pragma omp parallel for if (c->out.count > CHUNK)
     for (int64_t o = 0; o < outer * tiles; o++) {
@@ -106,11 +118,9 @@ static void permute_run(const rt_call *c)
                 memcpy((char *)c->out.data + (size_t)(y0 + r * cols) * size,
                        (const char *)c->in[0].data + (size_t)(base + r * row_step) * size, (size_t)cols * size);
         } else if (size == sizeof(real)) {
-            const real *x = (const real *)c->in[0].data + base;
-            real *y = (real *)c->out.data + y0;
-            for (int64_t c0 = 0; c0 < cols; c0 += TILE)
-                for (int64_t r = r0; r < r1; r++)
-                    for (int64_t k = c0; k < (c0 + TILE < cols ? c0 + TILE : cols); k++) y[r * cols + k] = x[r * row_step + k * step[0]];
+            tile((real *)c->out.data + y0, (const real *)c->in[0].data + base, r0, r1, cols, row_step, step[0]);
+        } else if (size == sizeof(uint16_t)) {
+            tile_bf16((uint16_t *)c->out.data + y0, (const uint16_t *)c->in[0].data + base, r0, r1, cols, row_step, step[0]);
         } else {
             for (int64_t r = r0; r < r1; r++)
                 for (int64_t k = 0; k < cols; k++)
@@ -156,6 +166,8 @@ static void broadcast_run(const rt_call *c)
             memcpy(y, x, (size_t)inner * size);
         } else if (size == sizeof(real)) {
             for (int64_t i = 0; i < inner; i++) ((real *)(void *)y)[i] = *(const real *)(const void *)x;
+        } else if (size == sizeof(uint16_t)) {
+            for (int64_t i = 0; i < inner; i++) ((uint16_t *)(void *)y)[i] = *(const uint16_t *)(const void *)x;
         } else {
             for (int64_t i = 0; i < inner; i++) memcpy(y + (size_t)i * size, x, size);
         }
@@ -532,25 +544,28 @@ static rt_node *scatter_add_sample(rt_graph *g, int k)
     .name = #op, .formula = text, .min_in = n_in, .max_in = n_in, .attr_size = sizeof(attr), .shape = op##_shape, .grad = rule,            \
     .sample = op##_sample
 
-const rt_op RT_ROW(reshape) = {ROW(reshape, "x under other extents", 1, rt__shape_attr, reshape_grad), .flags = RT_ROW_VIEW};
-const rt_op RT_ROW(permute) = {ROW(permute, "y axis i is x axis order[i]", 1, rt__shape_attr, permute_grad), .run = permute_run};
+const rt_op RT_ROW(reshape) = {ROW(reshape, "x under other extents", 1, rt__shape_attr, reshape_grad), .type = RT_TYPE_MOVES,
+                               .flags = RT_ROW_VIEW};
+const rt_op RT_ROW(permute) = {ROW(permute, "y axis i is x axis order[i]", 1, rt__shape_attr, permute_grad), .type = RT_TYPE_MOVES,
+                               .run = permute_run};
 const rt_op RT_ROW(broadcast) = {ROW(broadcast, "x repeated along axes of extent 1", 1, rt__shape_attr, broadcast_grad),
-                                 .run = broadcast_run};
+                                 .type = RT_TYPE_MOVES, .run = broadcast_run};
 const rt_op RT_ROW(concat) = {.name = "concat",
                               .formula = "inputs joined along an axis",
                               .min_in = 1,
                               .max_in = -1,
                               .attr_size = sizeof(rt__axis_attr),
                               .layout = RT_LAYOUT_MAPS,
+                              .type = RT_TYPE_MOVES,
                               .blockable = joins_blocks,
                               .shape = concat_shape,
                               .grad = concat_grad,
                               .run = concat_run,
                               .sample = concat_sample};
 const rt_op RT_ROW(slice) = {ROW(slice, "y[i] = x[start + step i] along an axis", 1, rt__slice_attr, slice_grad_rule), .run = slice_run,
-                             .layout = RT_LAYOUT_MAPS, .blockable = cuts_blocks};
+                             .layout = RT_LAYOUT_MAPS, .type = RT_TYPE_MOVES, .blockable = cuts_blocks};
 const rt_op RT_ROW(slice_grad) = {ROW(slice_grad, "y[start + step i] = x[i], else 0", 1, rt__slice_attr, slice_grad_grad),
-                                  .run = slice_grad_run, .layout = RT_LAYOUT_MAPS, .blockable = cuts_blocks};
+                                  .run = slice_grad_run, .layout = RT_LAYOUT_MAPS, .type = RT_TYPE_MOVES, .blockable = cuts_blocks};
 const rt_op RT_ROW(index_select) = {ROW(index_select, "y[..,k,..] = x[..,index[k],..]", 2, rt__axis_attr, index_select_grad),
                                     .run = index_select_run};
 const rt_op RT_ROW(index_add) = {ROW(index_add, "y[..,j,..] = sum over index[k] = j of x[..,k,..]", 2, rt__axis_attr, index_add_grad),

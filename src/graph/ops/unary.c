@@ -62,10 +62,17 @@ static double number_of(const rt_node *y) { return *(const double *)y->attr; }
 
 static void scale_run(const rt_call *c)
 {
-    const real *x = c->in[0].data, v = (real)number_of(c->node);
-    real *y = c->out.data;
-#pragma omp parallel for simd if (c->out.count > CHUNK)
-    for (int64_t i = 0; i < c->out.count; i++) y[i] = v * x[i];
+    real v = (real)number_of(c->node);
+    int64_t count = c->out.count;
+#pragma omp parallel for if (count > CHUNK)
+    for (int64_t at = 0; at < count; at += STRIP) {
+        int64_t n = count - at < STRIP ? count - at : STRIP;
+        real bx[STRIP], by[STRIP], *y = room(&c->out, at, by);
+        const real *x = widened(&c->in[0], at, n, bx);
+#pragma omp simd
+        for (int64_t i = 0; i < n; i++) y[i] = v * x[i];
+        narrow(&c->out, at, n, y);
+    }
 }
 static void offset_run(const rt_call *c)
 {
@@ -105,8 +112,25 @@ static double load(const rt_view *v, int64_t i)
                                 : (double)((const unsigned char *)v->data)[i];
 }
 
+/* Between float and bf16: what the pass over types places. */
+static void cast_strips(const rt_call *c)
+{
+    int64_t count = c->out.count;
+#pragma omp parallel for if (count > CHUNK)
+    for (int64_t at = 0; at < count; at += STRIP) {
+        int64_t n = count - at < STRIP ? count - at : STRIP;
+        real bx[STRIP], *y = room(&c->out, at, bx);
+        const real *x = widened(&c->in[0], at, n, y);
+        narrow(&c->out, at, n, x);
+    }
+}
+
 static void cast_run(const rt_call *c)
 {
+    if (is_bf16(&c->in[0]) != is_bf16(&c->out)) {
+        cast_strips(c);
+        return;
+    }
     for (int64_t i = 0; i < c->out.count; i++) {
         double v = load(&c->in[0], i);
         if (c->out.dtype == RT_F32)
@@ -209,7 +233,7 @@ const rt_op RT_ROW(log) = {ROW1(log, "ln x", unary_shape)};
 const rt_op RT_ROW(sin) = {ROW1(sin, "sin x", unary_shape)};
 const rt_op RT_ROW(cos) = {ROW1(cos, "cos x", unary_shape)};
 const rt_op RT_ROW(erf) = {ROW1(erf, "erf x", unary_shape)};
-const rt_op RT_ROW(scale) = {ROW1(scale, "v x", unary_shape), .attr_size = sizeof(double)};
+const rt_op RT_ROW(scale) = {ROW1(scale, "v x", unary_shape), .attr_size = sizeof(double), .type = RT_TYPE_MAPS};
 const rt_op RT_ROW(offset) = {ROW1(offset, "x + v", unary_shape), .attr_size = sizeof(double)};
 const rt_op RT_ROW(pow) = {ROW1(pow, "x^v", unary_shape), .attr_size = sizeof(double)};
 const rt_op RT_ROW(cast) = {.name = "cast",
@@ -227,6 +251,7 @@ const rt_op RT_ROW(stop_grad) = {.name = "stop_grad",
                                  .min_in = 1,
                                  .max_in = 1,
                                  .layout = RT_LAYOUT_MAPS,
+                                 .type = RT_TYPE_MOVES,
                                  .flags = RT_ROW_VIEW,
                                  .shape = any_shape,
                                  .grad = stop_grad_grad,
