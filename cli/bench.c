@@ -34,7 +34,7 @@ static rt_node *add_input(work *w, const char *name, rt_dtype dtype, int rank, c
 /* Compiles, and fills real inputs with numbers in (-1, 1), integer ones with zeros. */
 static rt_status work_compile(work *w, const bench_setup *s, rt_node *output, rt_node *update, int64_t batch, rt_error *err)
 {
-    rt_program_spec spec = {.outputs = &output, .n_outputs = 1, .batch = batch, .threads = s->threads};
+    rt_program_spec spec = {.outputs = &output, .n_outputs = 1, .batch = batch, .threads = s->threads, .compute = s->compute};
     spec.backend = rt_backend_find(s->backend);
     if (update) spec.updates = &update, spec.n_updates = 1;
     TRY(rt_compile(&w->program, w->graph, &spec, err));

@@ -8,6 +8,7 @@ typedef struct bench_setup {
     const char *folder; /* holds a config.json */
     int64_t batch;
     int threads;
+    rt_dtype compute;
     const char *backend; /* NULL: the fastest */
     int repeats;         /* timed runs, of which the median counts; one image is timed three times as often */
     uint64_t seed;

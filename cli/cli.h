@@ -80,6 +80,7 @@ struct cli_call {
     bool help, quiet, json, dry_run;
     uint64_t seed;
     int threads;         /* 0: all */
+    rt_dtype compute;    /* RT_F32, or RT_BF16 where the backend computes in it */
     const char *backend; /* NULL: the fastest */
     FILE *text;          /* for what people read: standard output, or standard error with --json */
     json_t *result;

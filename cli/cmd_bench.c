@@ -48,7 +48,7 @@ static void put_results(cli_call *c, const bench_setup *setup, const bench_speed
     cli_put(c, "network", json_string(s->kind));
     cli_put(c, "config", json_string(setup->folder));
     cli_put(c, "backend", json_string(rt_backend_name(backend)));
-    cli_put(c, "mode", json_string("f32"));
+    cli_put(c, "mode", json_string(setup->compute == RT_BF16 ? "bf16" : "f32"));
     cli_put(c, "threads", json_integer(setup->threads));
     cli_put(c, "batch", json_integer(setup->batch));
     cli_put(c, "repeats", json_integer(setup->repeats));
@@ -87,6 +87,7 @@ static rt_status run(cli_call *c, rt_error *err)
     snprintf(unet, sizeof unet, "%s/unet", c->arguments[0]);
     bench_setup setup = {.folder = access(unet, R_OK) == 0 ? unet : c->arguments[0],
                          .threads = c->threads ? c->threads : omp_get_num_procs(),
+                         .compute = c->compute,
                          .backend = c->backend,
                          .seed = c->seed,
                          .stop = interrupted};

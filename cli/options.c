@@ -281,7 +281,14 @@ rt_status cli_parse(cli_call *c, const cli_command *command, int argc, char **ar
     if (cli_text(c, "threads")) c->threads = (int)cli_int(c, "threads", 1, 4096);
     c->backend = cli_word(c, "backend");
     const char *dtype = cli_word(c, "dtype");
-    if (dtype && strcmp(dtype, "f32") != 0) cli_wrong(c, "dtype", "%s: this version computes in f32 only", dtype);
     TRY(cli_ok(c, err));
+    if (strcmp(dtype, "bf16") == 0) {
+        const rt_backend *backend = rt_backend_find(c->backend);
+        if (rt_backend_computes(backend, RT_BF16))
+            c->compute = RT_BF16;
+        else
+            cli_say(c, "bf16: %s does not compute in it on this processor (AVX512_BF16 or AMX is needed); computing in f32",
+                    rt_backend_name(backend));
+    }
     return check_arguments(c, err);
 }

@@ -51,10 +51,12 @@ static rt_node *in_layout(lowering *l, rt_node *x, int block)
 
 /* ---- types */
 
+static bool is_float(const rt_node *x) { return x->dtype == RT_F32 || x->dtype == RT_BF16; }
+
 static rt_node *in_type(lowering *l, rt_node *x, rt_dtype type)
 {
     static const rt_dtype types[] = {[RT_F32] = RT_F32, [RT_BF16] = RT_BF16};
-    if (x->dtype == type || (x->dtype != RT_F32 && x->dtype != RT_BF16)) return x;
+    if (x->dtype == type || !is_float(x)) return x;
     if (l->cast[x->id]) return l->cast[x->id];
     rt_node like = {
         .graph = x->graph, .op = rt__ops_f32[RT_OP_cast], .attr = &types[type], .path = x->path, .n_in = 1, .dtype = type, .rank = x->rank};
@@ -67,42 +69,33 @@ static rt_node *in_type(lowering *l, rt_node *x, rt_dtype type)
     return l->cast[x->id] = n;
 }
 
-/* The type in which y's operands of the most elements come: bf16 only if all of them do. */
-static rt_dtype largest_type(const lowering *l, const rt_node *y)
+static int64_t count_of(const lowering *l, const rt_node *x)
 {
-    int64_t most = 0;
-    rt_dtype type = RT_F32;
-    for (int i = 0; i < y->n_in; i++) {
-        const rt_node *x = y->in[i];
-        rt_view v;
-        rt__program_view(l->p, x, &v);
-        if ((x->dtype != RT_F32 && x->dtype != RT_BF16) || v.count < most) continue;
-        if (v.count > most || x->dtype == RT_F32) type = x->dtype;
-        most = v.count;
-    }
-    return type;
+    rt_view v;
+    rt__program_view(l->p, x, &v);
+    return v.count;
 }
 
 /* Casts y's operands as its row, or the backend, wants them, and gives y the type of its result. */
 static bool choose_types(lowering *l, rt_node *y, bool kept)
 {
     const rt_backend *backend = l->p->backend;
-    rt_type_rule rule = y->op->type;
-    if (rule == RT_TYPE_BACKEND && l->p->bf16) {
-        for (int i = 0; i < y->n_in; i++)
-            if (!(y->in[i] = in_type(l, y->in[i], backend->type(y, i)))) return false;
-        y->dtype = kept ? backend->type(y, -1) : RT_F32;
-        return true;
-    }
-    if (rule == RT_TYPE_READS) return true;
-    rt_dtype type = rule == RT_TYPE_MAPS || rule == RT_TYPE_MOVES ? largest_type(l, y) : RT_F32;
-    if (rule == RT_TYPE_MAPS) {
-        if (kept && type == RT_BF16) y->dtype = RT_BF16;
-        return true;
-    }
+    rt_type_rule rule = y->op->type == RT_TYPE_BACKEND && !l->p->bf16 ? RT_TYPE_F32 : y->op->type;
+    int64_t most = 0; /* elements of its largest operands; are they all in bf16? */
     for (int i = 0; i < y->n_in; i++)
+        if (is_float(y->in[i]) && count_of(l, y->in[i]) > most) most = count_of(l, y->in[i]);
+    bool all = most > 0;
+    for (int i = 0; i < y->n_in; i++) all &= y->in[i]->dtype != RT_F32 || count_of(l, y->in[i]) < most;
+    for (int i = 0; i < y->n_in; i++) {
+        rt_dtype type = RT_F32;
+        if (rule == RT_TYPE_BACKEND) type = backend->type(y, i);
+        if (rule == RT_TYPE_MOVES) type = all ? RT_BF16 : RT_F32;
+        if ((rule == RT_TYPE_MAPS || rule == RT_TYPE_READS) && count_of(l, y->in[i]) == most) continue;
         if (!(y->in[i] = in_type(l, y->in[i], type))) return false;
-    if (y->dtype == RT_F32) y->dtype = type;
+    }
+    if (y->dtype != RT_F32) return true;
+    if (rule == RT_TYPE_BACKEND && kept) y->dtype = backend->type(y, -1);
+    if ((rule == RT_TYPE_MAPS && kept && all) || (rule == RT_TYPE_MOVES && all)) y->dtype = RT_BF16;
     return true;
 }
 

@@ -48,10 +48,10 @@ typedef enum rt_layout_rule {
 
 /* How a row treats operands that are stored in bf16. Storage only: kernels widen what they read and calculate in float. */
 typedef enum rt_type_rule {
-    RT_TYPE_F32,    /* does not know them: operands are cast back */
-    RT_TYPE_MAPS,   /* reads both types; the result is in bf16 if the largest operands are */
+    RT_TYPE_F32, /* does not know them: operands are cast back */
+    RT_TYPE_MAPS, /* reads its largest operands in either type, and if all are in bf16, so may its result be; smaller ones (weights) are float */
+    RT_TYPE_READS,  /* likewise, but its result is float */
     RT_TYPE_MOVES,  /* copies elements: takes all operands in one type, which its result has, too */
-    RT_TYPE_READS,  /* reads both types; its result is not in bf16 */
     RT_TYPE_BACKEND /* a convolution or a matrix product: what the backend's `type` says */
 } rt_type_rule;
 

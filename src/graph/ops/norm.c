@@ -165,7 +165,7 @@ static extents extents_of(const rt_call *c)
     return e;
 }
 
-enum { STRETCH = 512, BLOCK_MOST = 64, SPAN_GROUPS = 256 };
+enum { STRETCH = 512, BLOCK_MOST = 64, SPAN_GROUPS = 256 }; /* STRETCH <= STRIP, BLOCK_MOST <= STRIP */
 
 static bool norm_blockable(const rt_node *y, int b)
 {
@@ -174,24 +174,26 @@ static bool norm_blockable(const rt_node *y, int b)
 }
 
 /* Per channel of a block of b: sum of gy, and sum of gy (x - mean); with x as gy, sums of x and of squares. */
-RT_INLINE void block_sums(const real *x, const real *gy, int64_t hw, int64_t b, const real *mean, bool squares, double *sum, double *moment)
+RT_INLINE void block_sums(const rt_view *xv, const rt_view *gv, int64_t at, int64_t hw, int64_t b, const real *mean, bool squares,
+                          double *sum, double *moment)
 {
     for (int64_t k = 0; k < b; k++) sum[k] = moment[k] = 0;
-    int64_t stretch = b == 1 ? STRETCH : STRETCH / 8;
+    int64_t stretch = b == 1 ? STRETCH : STRIP / b;
     for (int64_t i = 0; i < hw; i += stretch) {
         int64_t n = hw - i < stretch ? hw - i : stretch;
-        real s[BLOCK_MOST] = {0}, t[BLOCK_MOST] = {0};
+        real s[BLOCK_MOST] = {0}, t[BLOCK_MOST] = {0}, bx[STRIP], bg[STRIP];
+        const real *x = widened(xv, at + i * b, n * b, bx), *gy = squares ? x : widened(gv, at + i * b, n * b, bg);
         if (b == 1) {
             real s0 = 0, t0 = 0;
 #pragma omp simd reduction(+ : s0, t0)
-            for (int64_t j = i; j < i + n; j++) {
+            for (int64_t j = 0; j < n; j++) {
                 real d = x[j] - *mean, v = squares ? d : gy[j];
                 s0 += v;
                 t0 += v * d;
             }
             s[0] = s0, t[0] = t0;
         } else {
-            for (int64_t j = i; j < i + n; j++)
+            for (int64_t j = 0; j < n; j++)
 #pragma omp simd
                 for (int64_t k = 0; k < b; k++) {
                     real d = x[j * b + k] - mean[k], v = squares ? d : gy[j * b + k];
@@ -204,18 +206,18 @@ RT_INLINE void block_sums(const real *x, const real *gy, int64_t hw, int64_t b, 
 }
 
 /* Sums of gy and gy (x - mean), or, without gy, of x - mean and its square. The sizes that matter are constants for the compiler. */
-static void sums_of(const real *x, const real *gy, int64_t hw, int64_t b, const real *mean, double *sum, double *moment)
+static void sums_of(const rt_view *x, const rt_view *gy, int64_t at, int64_t hw, int64_t b, const real *mean, double *sum, double *moment)
 {
     if (b == 16 && gy)
-        block_sums(x, gy, hw, 16, mean, false, sum, moment);
+        block_sums(x, gy, at, hw, 16, mean, false, sum, moment);
     else if (b == 16)
-        block_sums(x, gy, hw, 16, mean, true, sum, moment);
+        block_sums(x, gy, at, hw, 16, mean, true, sum, moment);
     else if (b == 1 && gy)
-        block_sums(x, gy, hw, 1, mean, false, sum, moment);
+        block_sums(x, gy, at, hw, 1, mean, false, sum, moment);
     else if (b == 1)
-        block_sums(x, gy, hw, 1, mean, true, sum, moment);
+        block_sums(x, gy, at, hw, 1, mean, true, sum, moment);
     else
-        block_sums(x, gy, hw, b, mean, !gy, sum, moment);
+        block_sums(x, gy, at, hw, b, mean, !gy, sum, moment);
 }
 
 /* With d = x - mean, by channel of a block: y = d scale + shift, or y = gy scale + shift - d slope. */
@@ -223,30 +225,37 @@ typedef struct line {
     real mean[BLOCK_MOST], scale[BLOCK_MOST], shift[BLOCK_MOST], slope[BLOCK_MOST];
 } line;
 
-RT_INLINE void block_line(real *y, const real *x, const real *gy, int64_t hw, int64_t b, const line *l)
+RT_INLINE void block_line(const rt_view *yv, const rt_view *xv, const rt_view *gv, int64_t at, int64_t hw, int64_t b, const line *l)
 {
-    if (b == 1) {
-        real mean = l->mean[0], scale = l->scale[0], shift = l->shift[0], slope = gy ? l->slope[0] : 0;
+    int64_t strip = STRIP / b * b, end = at + hw * b;
+    for (; at < end; at += strip) {
+        int64_t n = end - at < strip ? end - at : strip;
+        real bx[STRIP], bg[STRIP], by[STRIP], *y = room(yv, at, by);
+        const real *x = widened(xv, at, n, bx), *gy = gv ? widened(gv, at, n, bg) : NULL;
+        if (b == 1) {
+            real mean = l->mean[0], scale = l->scale[0], shift = l->shift[0], slope = gy ? l->slope[0] : 0;
 #pragma omp simd
-        for (int64_t i = 0; i < hw; i++) y[i] = gy ? gy[i] * scale + shift - (x[i] - mean) * slope : (x[i] - mean) * scale + shift;
-        return;
-    }
-    for (int64_t i = 0; i < hw * b; i += b)
+            for (int64_t i = 0; i < n; i++) y[i] = gy ? gy[i] * scale + shift - (x[i] - mean) * slope : (x[i] - mean) * scale + shift;
+        } else {
+            for (int64_t i = 0; i < n; i += b)
 #pragma omp simd
-        for (int64_t k = 0; k < b; k++) {
-            real d = x[i + k] - l->mean[k];
-            y[i + k] = gy ? gy[i + k] * l->scale[k] + l->shift[k] - d * l->slope[k] : d * l->scale[k] + l->shift[k];
+                for (int64_t k = 0; k < b; k++) {
+                    real d = x[i + k] - l->mean[k];
+                    y[i + k] = gy ? gy[i + k] * l->scale[k] + l->shift[k] - d * l->slope[k] : d * l->scale[k] + l->shift[k];
+                }
         }
+        narrow(yv, at, n, y);
+    }
 }
 
-static void put_line(real *y, const real *x, const real *gy, int64_t hw, int64_t b, const line *l)
+static void put_line(const rt_view *y, const rt_view *x, const rt_view *gy, int64_t at, int64_t hw, int64_t b, const line *l)
 {
     if (b == 16 && gy)
-        block_line(y, x, gy, hw, 16, l);
+        block_line(y, x, gy, at, hw, 16, l);
     else if (b == 16)
-        block_line(y, x, NULL, hw, 16, l);
+        block_line(y, x, NULL, at, hw, 16, l);
     else
-        block_line(y, x, gy, hw, b, l);
+        block_line(y, x, gy, at, hw, b, l);
 }
 
 /* Two passes: the mean, then the squares of what differs from it. */
@@ -256,20 +265,20 @@ static void group_stats_run(const rt_call *c)
     double m = (double)(e.cg * e.hw);
 #pragma omp parallel for schedule(static) if (c->in[0].count > 4096)
     for (int64_t t = 0; t < e.n * (e.c / e.span); t++) {
-        const real *x = (const real *)c->in[0].data + t * e.span * e.hw;
-        real *out = (real *)c->out.data + t * (e.span / e.cg) * 2;
+        int64_t at = t * e.span * e.hw;
+        real *out = (real *)c->out.data + t * (e.span / e.cg) * 2, first[BLOCK_MOST];
         double total[SPAN_GROUPS], s[BLOCK_MOST], q[BLOCK_MOST];
         for (int64_t g = 0; g < e.span / e.cg; g++) total[g] = 0;
         for (int64_t k = 0; k < e.span; k += e.b) {
-            const real *origin = x + k * e.hw; /* the first pixel */
-            sums_of(origin, NULL, e.hw, e.b, origin, s, q);
+            const real *origin = widened(&c->in[0], at + k * e.hw, e.b, first); /* the first pixel */
+            sums_of(&c->in[0], NULL, at + k * e.hw, e.hw, e.b, origin, s, q);
             for (int64_t j = 0; j < e.b; j++) total[(k + j) / e.cg] += s[j] + (double)origin[j] * (double)e.hw;
         }
         for (int64_t g = 0; g < e.span / e.cg; g++) out[2 * g] = (real)(total[g] / m), total[g] = 0;
         for (int64_t k = 0; k < e.span; k += e.b) {
             real mean[BLOCK_MOST];
             for (int64_t j = 0; j < e.b; j++) mean[j] = out[(k + j) / e.cg * 2];
-            sums_of(x + k * e.hw, NULL, e.hw, e.b, mean, s, q);
+            sums_of(&c->in[0], NULL, at + k * e.hw, e.hw, e.b, mean, s, q);
             for (int64_t j = 0; j < e.b; j++) total[(k + j) / e.cg] += q[j];
         }
         for (int64_t g = 0; g < e.span / e.cg; g++) out[2 * g + 1] = (real)(1 / sqrt(total[g] / m + attr_of(c->node)->eps));
@@ -290,7 +299,7 @@ static void group_norm_run(const rt_call *c)
             l.scale[j] = w ? stats[1] * w[channel] : stats[1];
             l.shift[j] = b ? b[channel] : 0;
         }
-        put_line((real *)c->out.data + t * e.b * e.hw, (const real *)c->in[0].data + t * e.b * e.hw, NULL, e.hw, e.b, &l);
+        put_line(&c->out, &c->in[0], NULL, t * e.b * e.hw, e.hw, e.b, &l);
     }
 }
 
@@ -301,7 +310,6 @@ static void group_norm_data_run(const rt_call *c)
 #pragma omp parallel for schedule(static) if (c->out.count > 4096)
     for (int64_t t = 0; t < e.n * (e.c / e.span); t++) {
         int64_t at = t * e.span * e.hw, first = t * e.span % e.c, groups = e.span / e.cg;
-        const real *x = (const real *)c->in[0].data + at, *gy = (const real *)c->in[2].data + at;
         const real *stats = (const real *)c->in[1].data + t * groups * 2;
         double sum[SPAN_GROUPS], moment[SPAN_GROUPS]; /* of gh, and of gh (x - mean) */
         for (int64_t g = 0; g < groups; g++) sum[g] = moment[g] = 0;
@@ -309,7 +317,7 @@ static void group_norm_data_run(const rt_call *c)
         for (int64_t k = 0; k < e.span; k += e.b) {
             double s[BLOCK_MOST], m[BLOCK_MOST];
             for (int64_t j = 0; j < e.b; j++) l.mean[j] = stats[(k + j) / e.cg * 2];
-            sums_of(x + k * e.hw, gy + k * e.hw, e.hw, e.b, l.mean, s, m);
+            sums_of(&c->in[0], &c->in[2], at + k * e.hw, e.hw, e.b, l.mean, s, m);
             for (int64_t j = 0; j < e.b; j++) {
                 double f = w ? (double)w[first + k + j] : 1;
                 sum[(k + j) / e.cg] += f * s[j];
@@ -326,7 +334,7 @@ static void group_norm_data_run(const rt_call *c)
                 l.shift[j] = (real)(-r * sum[g] / count);
                 l.slope[j] = (real)(r * r * r * moment[g] / count);
             }
-            put_line((real *)c->out.data + at + k * e.hw, x + k * e.hw, gy + k * e.hw, e.hw, e.b, &l);
+            put_line(&c->out, &c->in[0], &c->in[2], at + k * e.hw, e.hw, e.b, &l);
         }
     }
 }
@@ -343,7 +351,7 @@ static void group_norm_weight_run(const rt_call *c)
             int64_t at = (n * e.c + k) * e.hw;
             real mean[BLOCK_MOST];
             for (int64_t j = 0; j < e.b; j++) mean[j] = stats[(k + j) / e.cg * 2];
-            sums_of((const real *)c->in[0].data + at, (const real *)c->in[2].data + at, e.hw, e.b, mean, s, m);
+            sums_of(&c->in[0], &c->in[2], at, e.hw, e.b, mean, s, m);
             for (int64_t j = 0; j < e.b; j++) gw[j] += m[j] * (double)stats[(k + j) / e.cg * 2 + 1], gb[j] += s[j];
         }
         for (int64_t j = 0; j < e.b; j++) out[k + j] = (real)gw[j], out[e.c + k + j] = (real)gb[j];
@@ -415,6 +423,7 @@ const rt_op RT_ROW(group_stats) = {
     .max_in = 1,
     .attr_size = sizeof(rt__group_attr),
     .layout = RT_LAYOUT_READS,
+    .type = RT_TYPE_READS,
     .blockable = norm_blockable,
     .batch = RT_MAPS,
     .shape = group_stats_shape,
@@ -431,6 +440,7 @@ const rt_op RT_ROW(group_norm) = {
     .max_in = 4,
     .attr_size = sizeof(rt__group_attr),
     .layout = RT_LAYOUT_MAPS,
+    .type = RT_TYPE_MAPS,
     .blockable = norm_blockable,
     .batch = RT_MAPS,
     .flags = RT_ROW_INPLACE,
@@ -449,6 +459,7 @@ const rt_op RT_ROW(group_norm_data) = {
     .max_in = 4,
     .attr_size = sizeof(rt__group_attr),
     .layout = RT_LAYOUT_MAPS,
+    .type = RT_TYPE_MAPS,
     .blockable = norm_blockable,
     .batch = RT_MAPS,
     .flags = RT_ROW_INPLACE,
@@ -466,6 +477,7 @@ const rt_op RT_ROW(group_norm_weight) = {
     .max_in = 3,
     .attr_size = sizeof(rt__group_attr),
     .layout = RT_LAYOUT_READS,
+    .type = RT_TYPE_READS,
     .blockable = norm_blockable,
     .batch = RT_SUMS,
     .shape = group_norm_weight_shape,
