@@ -105,6 +105,7 @@ static rt_status bind(rt_program *p, rt_error *err)
             RT_RAISE(RT_E_INTERNAL, "%s: %s has no %s in bf16", s->node->path, p->backend->name, s->op->name);
         else
             need = s->op->scratch ? s->op->scratch(c) : 0;
+        s->scratch = need;
         if (need > scratch) scratch = need;
         size_t bytes = (size_t)c->out.count * rt_dtype_size(c->out.dtype);
         if (s->join && bytes > partial) partial = bytes;
@@ -170,6 +171,7 @@ rt_status rt_compile(rt_program **program, rt_graph *g, const rt_program_spec *s
     omp_set_num_threads(p->threads);
     if (status == RT_OK) status = bind(p, err);
     if (status == RT_OK) status = watch_sets(p, err);
+    if (status == RT_OK) status = rt__check_plan(p, err);
     if (status != RT_OK) {
         rt_program_free(p);
         return status;

@@ -25,6 +25,7 @@ typedef struct rt__step {
     rt__stage stage;
     bool join; /* a sum over the batch: added up over slices */
     rt_call call;
+    size_t scratch; /* bytes of call.scratch in use */
     double flop, bytes;
     int64_t calls;
     double seconds;
@@ -66,6 +67,8 @@ struct rt_program {
 
 rt_status rt__lower(rt_program *p, const rt_program_spec *spec, rt_error *err);
 rt_status rt__plan(rt_program *p, const rt_program_spec *spec, rt_error *err);
+/* A bound program's plan, checked from the steps alone: RT_E_INTERNAL says what is wrong. */
+rt_status rt__check_plan(const rt_program *p, rt_error *err);
 void rt__program_view(const rt_program *p, const rt_node *n, rt_view *view);
 
 #endif
