@@ -81,7 +81,8 @@ static rt_status check_version(const walk *w, const rt_node *reader, const rt_no
 }
 
 /* `reader` reads x where v says, in pass `pass`. */
-static rt_status check_read(const walk *w, const rt_node *reader, const rt_node *x, const rt_view *v, int pass, bool prologue, rt_error *err)
+static rt_status check_read(const walk *w, const rt_node *reader, const rt_node *x, const rt_view *v, int pass, bool prologue,
+                            rt_error *err)
 {
     const rt_node *value = behind_views(x);
     if (value->op == rt__ops_f32[RT_OP_constant]) return RT_OK;
