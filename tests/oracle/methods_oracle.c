@@ -351,9 +351,33 @@ static void denoising(void **state)
     }
 }
 
+/* Slice `first` of update u holds the items from u batch + first on of the sequence of shuffled passes, whatever the slices' size. */
+static void order_of_data(void **state)
+{
+    (void)state;
+    enum { SLICE = 4 };
+    world w;
+    const char *keys[] = {"data.path", "toy:moons", "train.micro-batch", "4", NULL};
+    open_world(&w, "denoise", "v", "v", keys);
+    rt_distill *d = &w.d;
+    OK(rt_compile(&w.program, d->graph, &(rt_program_spec){.outputs = &d->phases[0].loss, .n_outputs = 1, .batch = SLICE, .threads = 1},
+                  &err));
+    const float *x = rt_program_data(w.program, d->inputs[0]);
+    int64_t n = rt_dataset_describe(w.data)->count;
+    for (int64_t at = 0; at < 5 * B; at += SLICE) {
+        OK(d->source.fill(d->source.self, at / B, at % B, SLICE, w.program, &err));
+        for (int64_t j = 0; j < SLICE; j++) {
+            float item[D];
+            rt_dataset_read(w.data, rt_permute_index(w.config.seed, (uint64_t)((at + j) / n), n, (at + j) % n), item, NULL);
+            assert_memory_equal(x + j * D, item, sizeof item);
+        }
+    }
+    close_world(&w);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(progressive), cmocka_unit_test(conversion), cmocka_unit_test(conversion_by_maps),
-                                       cmocka_unit_test(knowledge), cmocka_unit_test(denoising)};
+                                       cmocka_unit_test(knowledge),   cmocka_unit_test(denoising),  cmocka_unit_test(order_of_data)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -556,9 +556,18 @@ static void residual_of_the_flow(void **state)
         last += end * end / D;
     }
     put(sets[1], 0, &moved);
+    double step = 0; /* mean square per feature of the teacher's steps, from unit noise at the start of the flow */
+    for (int k = 0; k < N; k += 2) {
+        affine from = affine_of(flow, &(query){&w, w.times[0], w.times[k]}), to = affine_of(flow, &(query){&w, w.times[0], w.times[k + 2]});
+        for (int i = 0; i < D; i++) {
+            step += pow(to.m[i] - from.m[i], 2) / (D * 8);
+            for (int j = 0; j < D; j++) step += pow(to.M[i][j] - from.M[i][j], 2) / (D * 8);
+        }
+    }
     for (d.round = 0; d.round < 2; d.round++) {
         CHECK_OK(rt__residual(&d, 64, &r, &err));
         CHECK_NEAR(r.local, sqrt(first), 10 * TOL_RESIDUAL * sqrt(first), "(1.37), shifted");
+        CHECK_NEAR(r.relative, sqrt(first / step), 0.2 * r.relative, "(1.37) of the step, 64 noises against all");
         CHECK_NEAR(r.own_teacher, sqrt(last), 10 * TOL_RESIDUAL * sqrt(last), "rollouts of student and teacher, shifted");
         CHECK_NEAR(r.drift, sqrt(last), 10 * TOL_RESIDUAL * sqrt(last), "(1.38), shifted");
     }

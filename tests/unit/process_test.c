@@ -273,6 +273,8 @@ static void refusals(void **state)
     spec = rt_process_defaults("ddpm");
     spec.trained_betas = (double[]){0.1, 0, 0.2}, spec.timesteps = 3;
     CHECK_REFUSED(rt_process_new(&p, &spec, &err), RT_E_INVALID, "timestep 1 is 0");
+    spec.trained_betas = (double[]){0.1, 1, 0.2}; /* only the last may take all signal away */
+    CHECK_REFUSED(rt_process_new(&p, &spec, &err), RT_E_INVALID, "timestep 1 is 1");
     spec.trained_betas = (double[]){0.1, 1e-12, 0.2}, spec.float32 = true;
     CHECK_REFUSED(rt_process_new(&p, &spec, &err), RT_E_INVALID, "timestep 1 adds no noise");
     spec = rt_process_defaults("ddpm");
@@ -294,6 +296,9 @@ static void refusals(void **state)
     spec.sigma_min = 0;
     CHECK_REFUSED(rt_process_new(&p, &spec, &err), RT_E_INVALID, "edm: sigma 0..80");
     assert_null(p);
+    spec.sigma_min = 1e-9, spec.sigma_max = 1e9; /* the ends are inside */
+    CHECK_OK(rt_process_new(&p, &spec, &err));
+    rt_process_free(p);
 
     p = named_process("ddpm");
     CHECK_REFUSED(rt_process_check_step(p, 4, 8, &err), RT_E_USAGE, "from time 4 to 8");
