@@ -144,7 +144,8 @@ static void refusals(void **state)
     s = opened("{\"_class_name\": \"DDIMScheduler\", \"steps_offset\": 1}");
     CHECK_REFUSED(rt_scheduler_path(s, 0, &room, &err), RT_E_USAGE, "0 steps");
     CHECK_REFUSED(rt_scheduler_path(s, 1001, &room, &err), RT_E_USAGE, "take at most 1000");
-    CHECK_REFUSED(rt_scheduler_path(s, 1000, &room, &err), RT_E_INVALID, "steps_offset 1 moves the first of 1000 steps to timestep 1000; must be at most 999");
+    CHECK_REFUSED(rt_scheduler_path(s, 1000, &room, &err), RT_E_INVALID,
+                  "steps_offset 1 moves the first of 1000 steps to timestep 1000; must be at most 999");
     CHECK_REFUSED(rt_scheduler_recipe_times(s, from, &err), RT_E_USAGE, "no recipe");
     rt_scheduler_free(s);
 }
