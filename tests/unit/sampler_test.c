@@ -207,6 +207,30 @@ static void euler_is_ddim_on_flow(void **state)
     rt_process_free(p);
 }
 
+/* A memory of the call at alpha 0, where log(alpha/beta) is infinite, is of no use: the third step has two terms, whatever the order. */
+static void from_pure_noise(void **state)
+{
+    (void)state;
+    rt_process_spec zero = rt_process_defaults("ddpm");
+    zero.zero_snr = true;
+    rt_process *z = make_process(&zero);
+    toy m = {.process = z, .prediction = rt_prediction_find("v", NULL), .c = 0.5};
+    rt_field field = toy_field(&m, -1);
+    static const char *const rows[] = {"dpmpp-2m", "dpmpp-3m"};
+    double x[3][N * D];
+    for (int i = 0; i < 3; i++) {
+        start(x[i]);
+        CHECK_OK(rt_sample(&(rt_sample_spec){.process = z,
+                                             .solver = rt_solver_find(rows[i > 0], NULL),
+                                             .steps = i < 2 ? 3 : 4,
+                                             .from = (double[]){1000, 700, 400, 200, 100}},
+                           &field, N, x[i], NULL, &err));
+        for (int j = 0; j < N * D; j++) assert_true(isfinite(x[i][j]));
+    }
+    for (int j = 0; j < N * D; j++) CHECK_NEAR(x[1][j], x[0][j], 1e-14, "%d", j);
+    rt_process_free(z);
+}
+
 static rt_status broken_eval(void *self, double t, double fed, int64_t n, const double *x, const int64_t *y, double *out, rt_error *err)
 {
     (void)self, (void)fed, (void)x, (void)y, (void)err;
@@ -268,6 +292,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(guided_and_clipped),    cmocka_unit_test(ways_to_guide),         cmocka_unit_test(paths_and_traces),
         cmocka_unit_test(last_step_lands_on_x0), cmocka_unit_test(euler_is_ddim_on_flow), cmocka_unit_test(refusals),
+        cmocka_unit_test(from_pure_noise),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
