@@ -80,7 +80,7 @@ struct cli_call {
     bool help, quiet, json, dry_run;
     uint64_t seed;
     int threads;         /* 0: all */
-    rt_dtype compute;    /* RT_F32, or RT_BF16 where the backend computes in it */
+    const char *dtype;   /* "f32" or "bf16" */
     const char *backend; /* NULL: the fastest */
     FILE *text;          /* for what people read: standard output, or standard error with --json */
     json_t *result;
@@ -110,6 +110,8 @@ const char *cli_word(cli_call *c, const char *name);                            
 int cli_ints(cli_call *c, const char *name, int64_t min, int64_t max, int64_t **out); /* "8,4,2,1"; the list belongs to the call */
 int cli_reals(cli_call *c, const char *name, double min, double max, double **out);
 rt_status cli_ok(const cli_call *c, rt_error *err);
+/* What `dtype` asks for: RT_F32, or RT_BF16 where the backend (NULL or empty: the fastest) computes in it; where it does not, a line says so. */
+rt_dtype cli_compute(const cli_call *c, const char *backend, const char *dtype);
 rt_status cli_wrong(cli_call *c, const char *name, const char *format, ...) __attribute__((format(printf, 3, 4))); /* "--name: text" */
 
 /* Reads a number with the suffixes k and M (powers of 1000); false if it is none. */

@@ -87,7 +87,7 @@ static rt_status run(cli_call *c, rt_error *err)
     snprintf(unet, sizeof unet, "%s/unet", c->arguments[0]);
     bench_setup setup = {.folder = access(unet, R_OK) == 0 ? unet : c->arguments[0],
                          .threads = c->threads ? c->threads : omp_get_num_procs(),
-                         .compute = c->compute,
+                         .compute = cli_compute(c, c->backend, c->dtype),
                          .backend = c->backend,
                          .seed = c->seed,
                          .stop = interrupted};

@@ -48,6 +48,7 @@ rt_status cli_open_model(cli_call *c, const char *path, rt_model **model, rt_err
                           .weights = cli_word(c, "weights"),
                           .backend = c->backend,
                           .threads = c->threads,
+                          .compute = cli_compute(c, c->backend, c->dtype),
                           .range = range,
                           .has_null_class = cli_given(c, "null-class")};
     if (spec.has_null_class) spec.null_class = cli_int(c, "null-class", 0, 1 << 30);

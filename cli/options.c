@@ -261,6 +261,15 @@ static rt_status check_arguments(const cli_call *c, rt_error *err)
     return RT_OK;
 }
 
+rt_dtype cli_compute(const cli_call *c, const char *backend, const char *dtype)
+{
+    const rt_backend *b = rt_backend_find(backend && *backend ? backend : NULL);
+    if (strcmp(dtype, "bf16") != 0) return RT_F32;
+    if (rt_backend_computes(b, RT_BF16)) return RT_BF16;
+    cli_say(c, "bf16: %s does not compute in it on this processor, which needs AVX512_BF16 or AMX; computing in f32", rt_backend_name(b));
+    return RT_F32;
+}
+
 rt_status cli_parse(cli_call *c, const cli_command *command, int argc, char **argv, rt_error *err)
 {
     *c = (cli_call){.command = command, .text = stdout, .started = cli_now()};
@@ -280,15 +289,7 @@ rt_status cli_parse(cli_call *c, const cli_command *command, int argc, char **ar
     c->seed = (uint64_t)cli_int(c, "seed", 0, CLI_LARGEST);
     if (cli_text(c, "threads")) c->threads = (int)cli_int(c, "threads", 1, 4096);
     c->backend = cli_word(c, "backend");
-    const char *dtype = cli_word(c, "dtype");
+    c->dtype = cli_word(c, "dtype");
     TRY(cli_ok(c, err));
-    if (strcmp(dtype, "bf16") == 0) {
-        const rt_backend *backend = rt_backend_find(c->backend);
-        if (rt_backend_computes(backend, RT_BF16))
-            c->compute = RT_BF16;
-        else
-            cli_say(c, "bf16: %s does not compute in it on this processor (AVX512_BF16 or AMX is needed); computing in f32",
-                    rt_backend_name(backend));
-    }
     return check_arguments(c, err);
 }

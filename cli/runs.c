@@ -254,6 +254,7 @@ rt_status cli_run(cli_call *c, const char *method, rt_error *err)
         rt_error_set(err, status, "out of memory before the run began");
     else
         status = resolve(c, method, resume, config, err);
+    if (status == RT_OK) (void)cli_compute(c, config->backend, config->dtype);
     if (status == RT_OK && c->dry_run) {
         status = say_plan(c, config, err);
     } else if (status == RT_OK) {

@@ -23,6 +23,7 @@ typedef struct rt_config {
     uint64_t seed;
     int threads; /* 0: all cores */
     char backend[32];
+    char dtype[8]; /* f32 or bf16 */
 
     struct {
         char path[RT_CONFIG_TEXT]; /* DATA; empty: none */
@@ -132,6 +133,7 @@ bool rt_distance_describe(int i, rt_row_text *row);
  * type or range. */
 rt_status rt_config_set(rt_config *c, const char *key, const char *value, rt_error *err);
 rt_status rt_config_get(const rt_config *c, const char *key, char *text, size_t size, rt_error *err); /* as rt_config_set takes it */
+rt_dtype rt_config_compute(const rt_config *c); /* what its dtype names: RT_F32 or RT_BF16 */
 /* Reads a YAML or JSON file of keys, nested or dotted; RT_E_INVALID names file and key. */
 rt_status rt_config_read(rt_config *c, const char *path, rt_error *err);
 rt_status rt_config_write(const rt_config *c, const char *path, rt_error *err);

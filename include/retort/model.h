@@ -27,6 +27,7 @@ typedef struct rt_model_spec {
     const char *weights; /* "ema" (or NULL) or "raw" */
     const char *backend; /* NULL: the fastest */
     int threads;         /* 0: all cores */
+    rt_dtype compute;    /* RT_F32, or RT_BF16: see rt_program_spec; weights are float */
     const double *range; /* {low, high} of the model's values; NULL: its recipe's, else -1, 1 */
     int64_t null_class;  /* the label that means no class, where has_null_class */
     bool has_null_class;

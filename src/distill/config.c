@@ -39,6 +39,7 @@ const rt_config_key rt_config_keys[] = {
     KEY(RT_KEY_UINT64, "seed", seed, 0, 0x1p53, "0", "of every draw"),
     FREE(RT_KEY_INT, "threads", threads, 0, 4096, "0", "0: all cores"),
     TEXT("backend", backend, "", "empty: the fastest"),
+    TEXT("dtype", dtype, "f32", "f32 or bf16: numbers to compute with; weights and files are f32"),
     TEXT("data.path", data.path, "", "data set; empty: none"),
     REAL("data.low", data.low, -1e6, 1e6, "-1", "value of black for the model"),
     REAL("data.high", data.high, -1e6, 1e6, "1", "value of white for the model"),
@@ -191,6 +192,8 @@ rt_status rt_config_set(rt_config *c, const char *name, const char *value, rt_er
     if (list) *(int *)field(c, k->count_offset) = n + 1;
     return RT_OK;
 }
+
+rt_dtype rt_config_compute(const rt_config *c) { return strcmp(c->dtype, "bf16") == 0 ? RT_BF16 : RT_F32; }
 
 void rt_config_default(rt_config *c)
 {

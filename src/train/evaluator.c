@@ -36,8 +36,12 @@ static rt_status build(rt__evaluator *e, const rt_model *m, int64_t rows, rt_err
         rt_node *seen = e->z ? rt_concat((rt_node *[]){e->x, e->z}, 2, 1) : e->x;
         outputs[0] = e->out = rt_net_apply(m->net, m->params, seen, e->t, e->y);
     }
-    rt_program_spec spec = {
-        .outputs = outputs, .n_outputs = 1 + (e->pooled != NULL), .batch = rows, .backend = m->backend, .threads = m->threads};
+    rt_program_spec spec = {.outputs = outputs,
+                            .n_outputs = 1 + (e->pooled != NULL),
+                            .batch = rows,
+                            .backend = m->backend,
+                            .threads = m->threads,
+                            .compute = m->compute};
     RT_TRY(rt_compile(&e->program, e->graph, &spec, err));
     e->width = rt_program_count(e->program, e->out) / rows;
     return RT_OK;

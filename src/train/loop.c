@@ -96,7 +96,8 @@ static rt_status open_round(rt__run *run, rt_error *err)
                                 .n_updates = 1,
                                 .batch = rt__slice(c),
                                 .threads = c->threads,
-                                .backend = *c->backend ? rt_backend_find(c->backend) : NULL};
+                                .backend = *c->backend ? rt_backend_find(c->backend) : NULL,
+                                .compute = rt_config_compute(c)};
         RT_TRY(rt_compile(&p->program, d->graph, &spec, err));
     }
     return RT_OK;

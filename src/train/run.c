@@ -50,6 +50,7 @@ static rt_status open_teacher(rt__run *run, rt_error *err)
                          &(rt_model_spec){.path = c->teacher,
                                           .threads = c->threads,
                                           .backend = *c->backend ? c->backend : NULL,
+                                          .compute = rt_config_compute(c),
                                           .null_class = c->null_class,
                                           .has_null_class = c->null_class >= 0},
                          err));
@@ -146,10 +147,11 @@ static rt_status one_of(const char *key, const char *value, const char *const *n
 static rt_status check_names(const rt_config *c, rt_error *err)
 {
     static const char *const schedules[] = {"constant", "linear", "cosine"}, *const optimisers[] = {"adam", "adamw", "sgd"};
-    ;
+    static const char *const types[] = {"f32", "bf16"};
     size_t backends = 0;
     while (rt_backend_names()[backends]) backends++;
     RT_TRY(one_of("train.lr-schedule", c->train.lr_schedule, schedules, RT_COUNT(schedules), err));
+    RT_TRY(one_of("dtype", c->dtype, types, RT_COUNT(types), err));
     RT_TRY(one_of("train.optimiser", c->train.optimiser, optimisers, RT_COUNT(optimisers), err));
     if (c->train.micro_batch > 0 && c->train.batch % c->train.micro_batch)
         RT_RAISE(RT_E_USAGE, "train.micro-batch: %d does not divide the batch, %d", c->train.micro_batch, c->train.batch);

@@ -35,6 +35,14 @@ about() { awk -v a="$1" -v b="$2" 'BEGIN { d = a - b; if (d < 0) d = -d; exit !(
     about "$(awk -v OFMT=%.12g "BEGIN { print ($three - $one) * 1e9 }")" 18432
 }
 
+@test "--dtype bf16 computes in it, or says in one line why not" {
+    obeys bench bench "$BATS_TEST_TMPDIR" --batch 2 --repeats 1 --threads 1 --dtype bf16
+    grep -q '"mode": *"bf16"' "$BATS_TEST_TMPDIR/json" || [ "$(grep -c 'computing in f32' "$BATS_TEST_TMPDIR/err")" = 1 ]
+    ONEDNN_MAX_CPU_ISA=AVX512_CORE obeys bench bench "$BATS_TEST_TMPDIR" --batch 2 --repeats 1 --threads 1 --dtype bf16
+    grep -q '"mode": *"f32"' "$BATS_TEST_TMPDIR/json"
+    [ "$(grep -c 'computing in f32' "$BATS_TEST_TMPDIR/err")" = 1 ]
+}
+
 @test "--profile lists operators, --dry-run times nothing" {
     run "$RETORT" bench "$BATS_TEST_TMPDIR" --batch 2 --repeats 1 --threads 1 --profile
     [ "$status" -eq 0 ]
@@ -48,7 +56,7 @@ about() { awk -v a="$1" -v b="$2" 'BEGIN { d = a - b; if (d < 0) d = -d; exit !(
 @test "what cannot be timed is refused" {
     fails 5 "nothing-there" bench "$BATS_TEST_TMPDIR/nothing-there"
     fails 2 "--batch" bench "$BATS_TEST_TMPDIR" --batch 0
-    fails 2 "bf16" bench "$BATS_TEST_TMPDIR" --dtype bf16
+    fails 2 "did you mean 'bf16'" bench "$BATS_TEST_TMPDIR" --dtype bf15
     fails 2 "DIR" bench
 }
 

@@ -71,8 +71,8 @@ RT_INLINE void narrow(const rt_view *v, int64_t at, int64_t n, const real *from)
     uint16_t *to = (uint16_t *)v->data + at;
 #pragma omp simd
     for (int64_t i = 0; i < n; i++) {
-        uint32_t u = (rt__bits){.f = (float)from[i]}.u, nearest = (u + 0x7fff + (u >> 16 & 1)) >> 16, nan = u >> 16 | 0x40;
-        to[i] = (uint16_t)((u & 0x7fffffff) > 0x7f800000 ? nan : nearest);
+        uint32_t u = (rt__bits){.f = (float)from[i]}.u, up = u + 0x7fff + (u >> 16 & 1);
+        to[i] = (uint16_t)(((u & 0x7fffffff) > 0x7f800000 ? u | 0x400000 : up) >> 16);
     }
 }
 
