@@ -3,17 +3,21 @@
 #define RETORT_TESTS_TOLERANCES_H
 
 /* operators: tests/ops */
-#define TOL_DIFFERENCES     1e-8 /* gradients against central differences, both in double */
-#define TOL_SECOND          2e-7 /* second derivatives, likewise */
-#define TOL_SINGLE          5e-6 /* the float kernel against the double one */
-#define TOL_SINGLE_GRADIENT 5e-6
-#define TOL_BACKEND         2e-5 /* another backend against the reference, in float */
-#define TOL_BACKEND_GRAD    2e-5
-#define TOL_BF16            6e-3 /* operands in bf16 against float: two or three roundings */
-#define TOL_BF16_GRADIENT   2.5e-2
-#define TOL_SLICES          1e-13 /* a batch in slices against the whole, in double */
-#define TOL_EXPANSION       1e-13 /* a fused row against its expansion, in double */
-#define TOL_PENALTY         1e-8  /* gradient of a gradient penalty through a network, central differences in double */
+#define TOL_DIFFERENCES       1e-8 /* gradients against central differences, both in double */
+#define TOL_SECOND            2e-7 /* second derivatives, likewise */
+#define TOL_SINGLE            5e-6 /* the float kernel against the double one */
+#define TOL_SINGLE_GRADIENT   5e-6
+#define TOL_BACKEND           2e-5 /* another backend against the reference, in float */
+#define TOL_BACKEND_GRAD      2e-5
+#define TOL_BF16              6e-3 /* operands in bf16 against float: two or three roundings */
+#define TOL_BF16_GRADIENT     2.5e-2
+#define TOL_BF16_NET          2e-2 /* a U-Net against float, |got - want| / |want|: its output, all gradients together, losses of 12 updates */
+#define TOL_BF16_NET_GRADIENT 3e-2
+#define TOL_BF16_UPDATES      3e-2
+#define TOL_BF16_SLICES       1e-6
+#define TOL_SLICES            1e-13 /* a batch in slices against the whole, in double */
+#define TOL_EXPANSION         1e-13 /* a fused row against its expansion, in double */
+#define TOL_PENALTY           1e-8  /* gradient of a gradient penalty through a network, central differences in double */
 
 /* operators and compositions: tests/unit */
 #define TOL_COMPOSED     1e-13 /* compositions in double against loops over their formulas */
