@@ -14,6 +14,7 @@ const cli_option cli_run_options[] = {
     {"updates", 0, "N[,N...]", "train.updates", NULL, "optimiser updates, per round; the last number repeats", NULL},
     {"batch", 'b', "N", "train.batch", NULL, "examples per update", NULL},
     {"micro-batch", 0, "N", "train.micro-batch", NULL, "examples computed at a time: less memory, the same update", NULL},
+    {"recompute", 0, NULL, "train.recompute", NULL, "make cheap values again in the backward pass: less memory, the same bits", NULL},
     {"lr", 0, "RATE", "train.lr", NULL, "learning rate at its highest", NULL},
     {"weight", 0, "NAME", "train.weight", NULL, "weight of the loss over time: retort list weights", NULL},
     {"resume", 0, NULL, NULL, NULL, "go on from the newest checkpoint of --out", NULL},

@@ -26,6 +26,9 @@
 #define TOL_DRAWS        1e-14 /* draws in double against their formula, of the value or 1 */
 #define TOL_DRAWS_SINGLE 6e-8
 
+/* memory: tests/unit/memory_test.c */
+#define PLAN_SLACK 1.02 /* planned bytes over what lives at once at most */
+
 /* numbers of PyTorch: tests/golden */
 #define TOL_GOLDEN_FORWARD         1e-5
 #define TOL_GOLDEN_GRADIENT        1e-4

@@ -45,6 +45,7 @@ typedef struct rt_config {
         int n_updates;
         int64_t images; /* alternative to updates: examples in all */
         int batch, micro_batch;
+        bool recompute;
         double lr;
         char lr_schedule[16]; /* constant, linear or cosine, falling to 0 over the round */
         int64_t warmup;

@@ -58,6 +58,8 @@ const rt_config_key rt_config_keys[] = {
     INT64("train.images", train.images, 0, 1e15, "0", "examples in all, instead of updates; 0: use updates"),
     INT("train.batch", train.batch, 1, 65536, "64", "examples per update"),
     INT("train.micro-batch", train.micro_batch, 0, 65536, "0", "examples computed at a time, a divisor of the batch; 0: all"),
+    FREE(RT_KEY_BOOL, "train.recompute", train.recompute, 0, 1, "false",
+         "make cheap values again in the backward pass instead of keeping them: less memory, the same bits"),
     REAL("train.lr", train.lr, 0, 1e3, "0.0003", "learning rate at its highest"),
     TEXT("train.lr-schedule", train.lr_schedule, "linear", "constant, linear or cosine: how it falls over a round"),
     INT64("train.warmup", train.warmup, 0, 1e9, "50", "updates of linear rise at the start of a round"),

@@ -102,7 +102,7 @@ static rt_status walk_step(walk *w, const rt__step *s, bool resumed, rt_error *e
     bool prologue = s->stage == RT_STAGE_PROLOGUE, adds = s->join && resumed;
     const char *scratch = c->scratch, *scratch_end = scratch + s->scratch;
     rt_view out = c->out;
-    if (adds) out.data = w->p->partial;
+    if (adds) out.data = s->partial;
     for (int i = 0; i < c->n_in; i++) {
         const rt_view *in = &c->in[i];
         RT_TRY(check_read(w, y, y->in[i], in, w->pass, prologue, err));

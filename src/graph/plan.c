@@ -1,6 +1,7 @@
 /* plan.c -- from a graph to a program: what runs, in which order, where every value lives.
  *
- *     reachable -> order -> stages -> storages (views, in place) -> lifetimes -> offsets in one block
+ *     rt__plan    reachable -> order -> stages -> storages (views, in place) -> lifetimes
+ *     rt__place   scratch -> offsets in one block
  *
  * Storages whose lifetimes overlap get disjoint offsets; check_plan.c proves it without looking here. */
 #include "graph/program.h"
@@ -110,13 +111,19 @@ static bool is_join(const rt_node *n)
 
 /* ---- storages */
 
+static int64_t lines(int64_t bytes) { return (bytes + LINE - 1) / LINE * LINE; }
+
+static int add_storage(rt_program *p, int64_t bytes, int step)
+{
+    p->storages[p->n_storages] = (rt__storage){.bytes = lines(bytes), .first = step, .last = step};
+    return p->n_storages++;
+}
+
 static int new_storage(rt_program *p, const rt_node *n, int step)
 {
     rt_view v;
     rt__program_view(p, n, &v);
-    int64_t bytes = v.count * (int64_t)rt_dtype_size(n->dtype);
-    p->storages[p->n_storages] = (rt__storage){.bytes = (bytes + LINE - 1) / LINE * LINE, .first = step, .last = step};
-    return p->n_storages++;
+    return add_storage(p, v.count * (int64_t)rt_dtype_size(n->dtype), step);
 }
 
 /* A view's storage is that of the value behind it. */
@@ -184,7 +191,7 @@ rt_status rt__plan(rt_program *p, const rt_program_spec *spec, rt_error *err)
     unsigned char *stage = calloc(n, 1);
     int *last = calloc(n, sizeof *last);
     p->storage_of = rt__arena_alloc(&p->arena, n * sizeof *p->storage_of);
-    p->storages = rt__arena_alloc(&p->arena, n * sizeof *p->storages);
+    p->storages = rt__arena_alloc(&p->arena, 2 * n * sizeof *p->storages); /* a value and scratch per node */
     p->is_output = rt__arena_alloc(&p->arena, n * sizeof *p->is_output);
     p->steps = rt__arena_alloc(&p->arena, n * sizeof *p->steps);
     rt_status status = RT_OK;
@@ -289,11 +296,22 @@ rt_status rt__plan(rt_program *p, const rt_program_spec *spec, rt_error *err)
             for (int j = 0; j < v->n_in; j++)
                 if (p->steps[i].stage == RT_STAGE_JOINED && has_batch(v->in[j]) && !p->mixed) p->mixed = v;
         }
-    if (!place_storages(p)) status = rt_error_set(err, RT_E_MEMORY, "out of memory for the plan of %d nodes", n_nodes);
 done:
     free(o.placed);
     free((void *)o.list);
     free(stage);
     free(last);
     return status;
+}
+
+rt_status rt__place(rt_program *p, rt_error *err)
+{
+    for (int i = 0; i < p->n_steps; i++) {
+        rt__step *s = &p->steps[i];
+        const rt_view *y = &s->call.out;
+        int64_t own = lines((int64_t)s->scratch), partial = s->join && !p->mixed ? y->count * (int64_t)rt_dtype_size(y->dtype) : 0;
+        s->scratch_at = own + partial > 0 ? add_storage(p, own + partial, i) : -1;
+    }
+    if (!place_storages(p)) RT_RAISE(RT_E_MEMORY, "out of memory for the plan of %d nodes", p->n_nodes);
+    return RT_OK;
 }

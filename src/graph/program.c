@@ -77,11 +77,9 @@ static bool has_bf16(const rt_call *c)
     return any;
 }
 
-static rt_status bind(rt_program *p, rt_error *err)
+/* The steps' calls, and what runs them with how much scratch; no memory of values yet. */
+static rt_status prepare(rt_program *p, rt_error *err)
 {
-    for (int i = 0; i < p->n_storages; i++)
-        if (p->storages[i].offset >= 0) p->storages[i].data = (char *)p->block + p->storages[i].offset;
-    size_t scratch = 0, partial = 0;
     for (int i = 0; i < p->n_steps; i++) {
         rt__step *s = &p->steps[i];
         rt_call *c = &s->call;
@@ -90,35 +88,38 @@ static rt_status bind(rt_program *p, rt_error *err)
         *c = (rt_call){.node = s->node, .n_in = s->node->n_in, .in = in};
         for (int j = 0; j < c->n_in; j++) {
             rt__program_view(p, s->node->in[j], &in[j]);
-            in[j].data = p->storages[p->storage_of[s->node->in[j]->id]].data;
             s->bytes += (double)in[j].count * (double)rt_dtype_size(in[j].dtype);
         }
         rt__program_view(p, s->node, &c->out);
-        c->out.data = p->storages[p->storage_of[s->node->id]].data;
         s->bytes += (double)c->out.count * (double)rt_dtype_size(c->out.dtype);
         s->flop = s->op->flop ? s->op->flop(c) : (double)c->out.count;
-        size_t need = 0;
-        if (p->backend->prepare && p->graph->real == RT_F32) c->state = p->backend->prepare(c, p->threads, &need);
+        if (p->backend->prepare && p->graph->real == RT_F32) c->state = p->backend->prepare(c, p->threads, &s->scratch);
         if (c->state)
             s->backend = p->backend;
         else if (p->bf16 && s->op->type == RT_TYPE_BACKEND && has_bf16(c))
             RT_RAISE(RT_E_INTERNAL, "%s: %s has no %s in bf16", s->node->path, p->backend->name, s->op->name);
         else
-            need = s->op->scratch ? s->op->scratch(c) : 0;
-        s->scratch = need;
-        if (need > scratch) scratch = need;
-        size_t bytes = (size_t)c->out.count * rt_dtype_size(c->out.dtype);
-        if (s->join && bytes > partial) partial = bytes;
+            s->scratch = s->op->scratch ? s->op->scratch(c) : 0;
     }
-    /* scratch of the largest user, shared by all; behind it a join's partial sum */
-    partial = p->mixed ? 0 : (partial + 63) / 64 * 64;
-    scratch = (scratch + 63) / 64 * 64;
-    if (scratch + partial > 0) {
-        char *extra = rt__arena_alloc(&p->arena, scratch + partial);
-        if (!extra) RT_RAISE(RT_E_MEMORY, "out of memory for %zu bytes of scratch", scratch + partial);
-        p->partial = extra + scratch;
-        for (int i = 0; i < p->n_steps; i++) p->steps[i].call.scratch = extra;
-        p->block_bytes += scratch + partial;
+    return RT_OK;
+}
+
+static rt_status bind(rt_program *p, rt_error *err)
+{
+    p->block = aligned_alloc(64, p->block_bytes + 64);
+    if (!p->block) RT_RAISE(RT_E_MEMORY, "out of memory: the program needs %zu MiB; use a smaller batch", p->block_bytes >> 20);
+    memset(p->block, 0, p->block_bytes + 64);
+    for (int i = 0; i < p->n_storages; i++)
+        if (p->storages[i].offset >= 0) p->storages[i].data = (char *)p->block + p->storages[i].offset;
+    for (int i = 0; i < p->n_steps; i++) {
+        rt__step *s = &p->steps[i];
+        rt_call *c = &s->call;
+        for (int j = 0; j < c->n_in; j++) ((rt_view *)(uintptr_t)c->in)[j].data = p->storages[p->storage_of[s->node->in[j]->id]].data;
+        c->out.data = p->storages[p->storage_of[s->node->id]].data;
+        if (s->scratch_at < 0) continue;
+        rt__storage *at = &p->storages[s->scratch_at];
+        if (s->scratch > 0) c->scratch = at->data;
+        if (s->join && !p->mixed) s->partial = (char *)at->data + (s->scratch + 63) / 64 * 64;
     }
     return RT_OK;
 }
@@ -161,14 +162,11 @@ rt_status rt_compile(rt_program **program, rt_graph *g, const rt_program_spec *s
     p->bf16 = spec->compute == RT_BF16 && g->real == RT_F32 && rt_backend_computes(p->backend, RT_BF16);
     rt_status status = allocate_roles(spec, err);
     if (status == RT_OK) status = rt__lower(p, spec, err);
+    if (status == RT_OK && spec->recompute && p->lowered[spec->recompute->id]) status = rt__recompute(p, spec, err);
     if (status == RT_OK) status = rt__plan(p, spec, err);
-    if (status == RT_OK) {
-        p->block = aligned_alloc(64, p->block_bytes + 64);
-        if (!p->block)
-            status = rt_error_set(err, RT_E_MEMORY, "out of memory: the program needs %zu MiB; use a smaller batch", p->block_bytes >> 20);
-    }
-    if (status == RT_OK) memset(p->block, 0, p->block_bytes + 64);
     omp_set_num_threads(p->threads);
+    if (status == RT_OK) status = prepare(p, err);
+    if (status == RT_OK) status = rt__place(p, err);
     if (status == RT_OK) status = bind(p, err);
     if (status == RT_OK) status = watch_sets(p, err);
     if (status == RT_OK) status = rt__check_plan(p, err);
@@ -217,12 +215,12 @@ static void run_step(rt_program *p, rt__step *s, const rt_clock *clock)
     c->clock = clock;
     void *sum = c->out.data;
     bool add = s->join && clock->resumed;
-    if (add) c->out.data = p->partial;
+    if (add) c->out.data = s->partial;
     double t0 = p->profile ? now() : 0;
     (s->backend ? s->backend->run : s->op->run)(c);
     if (add) {
         c->out.data = sum;
-        add_into(sum, p->partial, &c->out);
+        add_into(sum, s->partial, &c->out);
     }
     if (p->profile) s->seconds += now() - t0, s->calls++;
     if (s->op->flags & RT_ROW_UPDATE) rt_params_touch(((const rt__update_attr *)s->node->attr)->set);

@@ -26,6 +26,8 @@ typedef struct rt__step {
     bool join; /* a sum over the batch: added up over slices */
     rt_call call;
     size_t scratch; /* bytes of call.scratch in use */
+    int scratch_at; /* its storage, -1: none */
+    void *partial;  /* of a join: its result before it is added to what earlier slices left */
     double flop, bytes;
     int64_t calls;
     double seconds;
@@ -53,8 +55,6 @@ struct rt_program {
 
     void *block;
     size_t block_bytes;
-    void *partial; /* a join's result before it is added to what earlier slices left */
-    rt_view *views;
 
     struct rt__watch {
         rt_params *set;
@@ -66,7 +66,10 @@ struct rt_program {
 };
 
 rt_status rt__lower(rt_program *p, const rt_program_spec *spec, rt_error *err);
+rt_status rt__recompute(rt_program *p, const rt_program_spec *spec, rt_error *err);
 rt_status rt__plan(rt_program *p, const rt_program_spec *spec, rt_error *err);
+/* Gives each step that needs it scratch of its own among the storages, then all storages their offsets. */
+rt_status rt__place(rt_program *p, rt_error *err);
 /* A bound program's plan, checked from the steps alone: RT_E_INTERNAL says what is wrong. */
 rt_status rt__check_plan(const rt_program *p, rt_error *err);
 void rt__program_view(const rt_program *p, const rt_node *n, rt_view *view);

@@ -97,7 +97,8 @@ static rt_status open_round(rt__run *run, rt_error *err)
                                 .batch = rt__slice(c),
                                 .threads = c->threads,
                                 .backend = *c->backend ? rt_backend_find(c->backend) : NULL,
-                                .compute = rt_config_compute(c)};
+                                .compute = rt_config_compute(c),
+                                .recompute = c->train.recompute ? p->loss : NULL};
         RT_TRY(rt_compile(&p->program, d->graph, &spec, err));
     }
     return RT_OK;

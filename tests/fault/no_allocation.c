@@ -1,11 +1,13 @@
 /* no_allocation.c -- malloc is interposed for the whole process, libraries included: updates 10 to 20 of a U-Net's distillation allocate nothing, except what
- * oneDNN's dnnl_primitive_execute does by itself, which is counted and printed. */
+ * oneDNN's dnnl_primitive_execute does by itself, which is counted and printed. Between updates 100 and 10,000 of a small run nothing is allocated at
+ * all, and memory stays what it was. */
 #include "retort/diffusion.h"
 #include "retort/format.h"
 #include "retort/train.h"
 
 #include <dlfcn.h>
 #include <execinfo.h>
+#include <malloc.h>
 #include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -144,9 +146,76 @@ static void updates_allocate_nothing(void **state)
     assert_int_equal(system(text), 0);
 }
 
+/* The resident memory of this process, in KiB. */
+static long resident(void)
+{
+    long total = 0, pages = 0;
+    FILE *f = fopen("/proc/self/statm", "r");
+    if (!f || fscanf(f, "%ld %ld", &total, &pages) != 2) fail_msg("/proc/self/statm cannot be read");
+    fclose(f);
+    return pages * (sysconf(_SC_PAGESIZE) / 1024);
+}
+
+enum { EARLY = 100, LATE = 10000 };
+static long resident_at[2];
+static size_t used_at[2];
+
+static void watch_long(void *self, const char *what, int64_t done, int64_t total, const char *unit, double loss)
+{
+    (void)self, (void)what, (void)total, (void)loss;
+    if (strcmp(unit, "updates") != 0 || (done != EARLY && done != LATE)) return;
+    atomic_store(&counting, false);
+    resident_at[done == LATE] = resident();
+    used_at[done == LATE] = mallinfo2().uordblks;
+    atomic_store(&counting, done == EARLY);
+}
+
+static void long_runs_are_flat(void **state)
+{
+    (void)state;
+    char base[] = "/tmp/retort-flat-XXXXXX", text[600];
+    assert_non_null(mkdtemp(base));
+    snprintf(text, sizeof text, "%s/run", base);
+    const char *settings[] = {"out",
+                              text,
+                              "data.path",
+                              "toy:moons",
+                              "net",
+                              "examples/mlp.json",
+                              "train.batch",
+                              "4",
+                              "train.updates",
+                              "10001",
+                              "threads",
+                              "1",
+                              "backend",
+                              "reference",
+                              "run.checkpoint-every",
+                              "0",
+                              "run.sample-every",
+                              "0",
+                              "run.log-every",
+                              "1000000"};
+    rt_config c;
+    rt_error err = {0};
+    assert_int_equal(rt_config_method(&c, "denoise", &err), RT_OK);
+    for (size_t i = 0; i < sizeof settings / sizeof *settings; i += 2) set(&c, settings[i], settings[i + 1]);
+    atomic_store(&elsewhere, 0);
+    *first_stranger = 0;
+    rt_observer o = {.progress = watch_long};
+    if (rt_run_train(&c, false, &o, NULL, &err) != RT_OK) fail_msg("%s", err.text);
+    print_message("updates %d to %d: %ld allocations%s; %zu and %zu bytes in use, %ld and %ld KiB resident\n", EARLY, LATE,
+                  atomic_load(&elsewhere), first_stranger, used_at[0], used_at[1], resident_at[0], resident_at[1]);
+    assert_int_equal(atomic_load(&elsewhere), 0);
+    assert_int_equal(used_at[0], used_at[1]);
+    assert_in_range(resident_at[1], 1, resident_at[0] + 256);
+    snprintf(text, sizeof text, "rm -rf %s", base);
+    assert_int_equal(system(text), 0);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(updates_allocate_nothing)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(updates_allocate_nothing), cmocka_unit_test(long_runs_are_flat)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
 #endif
