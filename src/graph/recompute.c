@@ -50,21 +50,30 @@ static bool is_cheap(const pass *s, const rt_node *y)
     return read <= WIDE * s->bytes[y->id] && (!y->op->flop || y->op->flop(&c) <= DEAR * (double)c.out.count);
 }
 
-/* What must be kept for x, if nothing else asks for it. */
-static int64_t price_of(const pass *s, rt_node *x)
+/* Is x there in the backward pass whatever is decided? */
+static bool is_there(const pass *s, const rt_node *x)
 {
-    x = behind_views(x);
-    if (!has_batch(x) || x->op->flags & RT_ROW_SOURCE || s->needed[x->id] || s->dropped[x->id]) return 0;
-    return s->price[x->id] < s->bytes[x->id] ? s->price[x->id] : s->bytes[x->id];
+    return !has_batch(x) || x->op->flags & RT_ROW_SOURCE || s->needed[x->id] || s->dropped[x->id];
 }
 
-/* Decides on y's inputs as price_of did. */
+/* To make y again, each input is there, or is made again too, or is kept: whatever keeps least. */
+static int64_t price_of(const pass *s, const rt_node *y)
+{
+    int64_t price = 0;
+    for (int i = 0; i < y->n_in; i++) {
+        const rt_node *x = behind_views(y->in[i]);
+        int64_t own = s->bytes[x->id], again = s->price[x->id];
+        if (!is_there(s, x)) price += again < own ? again : own;
+    }
+    return price;
+}
+
 static void drop(pass *s, const rt_node *y)
 {
     s->dropped[y->id] = true;
     for (int i = 0; i < y->n_in; i++) {
         const rt_node *x = behind_views(y->in[i]);
-        if (price_of(s, y->in[i]) == 0) continue;
+        if (is_there(s, x)) continue;
         if (s->price[x->id] < s->bytes[x->id])
             drop(s, x);
         else
@@ -88,8 +97,7 @@ static void choose(pass *s, const rt_program_spec *spec)
         bool output = false;
         for (int k = 0; k < spec->n_outputs; k++) output |= behind_views(p->lowered[spec->outputs[k]->id]) == y;
         if (is_view(y) || output || !is_cheap(s, y)) continue;
-        s->price[i] = 0;
-        for (int j = 0; j < y->n_in; j++) s->price[i] += price_of(s, y->in[j]);
+        s->price[i] = price_of(s, y);
         if (s->needed[i] && s->price[i] < s->bytes[i]) drop(s, y);
     }
 }
