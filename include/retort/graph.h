@@ -121,6 +121,15 @@ const char *const *rt_backend_names(void);           /* NULL-terminated */
 /* Does it compute in this type (RT_F32, RT_BF16) on this processor? bf16 needs AVX512_BF16 or AMX. b NULL: the fastest. */
 bool rt_backend_computes(const rt_backend *b, rt_dtype type);
 
+/* What a command would take, for --dry-run: programs of a rehearsal have a plan but no memory that was filled, and running them does nothing (their
+ * outputs are zeros). Starts as zeros; outlives its programs. */
+typedef struct rt_rehearsal {
+    int64_t reserved; /* bytes that are not resident but would be */
+    size_t peak;      /* most resident memory of the process so far, what was reserved included */
+} rt_rehearsal;
+/* Looks at the process, for `peak`, after `bytes` (may be negative or 0) were added to what is reserved. */
+void rt_rehearsal_reserve(rt_rehearsal *r, int64_t bytes);
+
 typedef struct rt_program_spec {
     rt_node *const *outputs; /* values wanted (borrowed during the call) */
     int n_outputs;
@@ -134,6 +143,7 @@ typedef struct rt_program_spec {
      * Where the backend does not compute in bf16 (rt_backend_computes), and in graphs of doubles, it is as RT_F32. */
     rt_dtype compute;
     rt_node *recompute;        /* a loss: what is read after it is kept, NULL, or made again where it is cheap: less memory, the same bits */
+    rt_rehearsal *rehearsal;   /* NULL: a real program */
 } rt_program_spec;
 
 rt_status rt_compile(rt_program **program, rt_graph *g, const rt_program_spec *spec, rt_error *err);

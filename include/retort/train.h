@@ -48,11 +48,11 @@ typedef struct rt_run_summary {
     char result[RT_CONFIG_TEXT];    /* the folder of the (last) result */
 } rt_run_summary;
 
-/* What a run would need, without doing it: for --dry-run. */
+/* What a run would need, without doing it: for --dry-run. All is read and planned as in the run, whose directory is not touched. */
 typedef struct rt_run_plan {
     int64_t parameters, updates;
-    double flop_per_update;
-    size_t bytes, disk;
+    double flop_per_update; /* the average over the rounds */
+    size_t bytes, disk;     /* bytes: the most resident memory of the process */
 } rt_run_plan;
 
 /* Runs `c` in its directory c->out, which must not exist (or be empty). With `resume` the newest checkpoint that verifies is continued. */

@@ -63,7 +63,8 @@ struct rt_distill {
     int teacher_steps, steps;               /* of this round */
     double *fine, *grid;                    /* times, noisy to clean: chain[0] + 1 of all rounds; teacher_steps + 1 of this one */
 
-    rt_graph *graph; /* of this round */
+    rt_rehearsal *rehearsal; /* NULL: the run is real */
+    rt_graph *graph;         /* of this round */
     rt_phase phases[RT_PHASES];
     int n_phases;
     rt_node *draws;              /* (B,q C,..) what a student sees of its teacher's draws beside x; NULL: nothing */

@@ -24,7 +24,7 @@ static rt_status draw_pairs(pairs *p, rt_error *err)
 {
     rt_distill *d = p->d;
     enum { CHUNK = 128 };
-    int64_t n = p->x.shape[0];
+    int64_t n = d->rehearsal && p->x.shape[0] > CHUNK ? CHUNK : p->x.shape[0];
     rt_evaluator teacher;
     rt_status s = rt__evaluator_open(&teacher, d, &d->teacher, CHUNK, err);
     for (int64_t at = 0; at < n && s == RT_OK; at += CHUNK) {
@@ -64,7 +64,8 @@ static rt_status open_pairs(pairs *p, rt_error *err)
     }
     RT_TRY(rt_tensor_init(&p->x, RT_F32, 2, shape, err));
     RT_TRY(draw_pairs(p, err));
-    return rt_tensors_write(path, &(rt_named_tensor){"x", RT_F32, 2, shape, p->x.data}, 1, NULL, err);
+    if (d->rehearsal) rt_rehearsal_reserve(d->rehearsal, rt_tensor_count(&p->x) * (int64_t)sizeof(float));
+    return d->rehearsal ? RT_OK : rt_tensors_write(path, &(rt_named_tensor){"x", RT_F32, 2, shape, p->x.data}, 1, NULL, err);
 }
 
 static rt_status pairs_fill(void *self, int64_t update, int64_t first, int64_t count, rt_program *program, rt_error *err)
@@ -88,6 +89,7 @@ static rt_status pairs_fill(void *self, int64_t update, int64_t first, int64_t c
 static void pairs_free(void *self)
 {
     pairs *p = self;
+    if (p && p->d->rehearsal) rt_rehearsal_reserve(p->d->rehearsal, -rt_tensor_count(&p->x) * (int64_t)sizeof(float));
     if (p) rt_tensor_free(&p->x);
     free(p);
 }

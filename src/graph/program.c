@@ -106,9 +106,9 @@ static rt_status prepare(rt_program *p, rt_error *err)
 
 static rt_status bind(rt_program *p, rt_error *err)
 {
-    p->block = aligned_alloc(64, p->block_bytes + 64);
-    if (!p->block) RT_RAISE(RT_E_MEMORY, "out of memory: the program needs %zu MiB; use a smaller batch", p->block_bytes >> 20);
-    memset(p->block, 0, p->block_bytes + 64);
+    if (!(p->block = rt__block_new(p->block_bytes + 64)))
+        RT_RAISE(RT_E_MEMORY, "out of memory: the program needs %zu MiB; use a smaller batch", p->block_bytes >> 20);
+    if (p->rehearsal) rt_rehearsal_reserve(p->rehearsal, (int64_t)p->block_bytes);
     for (int i = 0; i < p->n_storages; i++)
         if (p->storages[i].offset >= 0) p->storages[i].data = (char *)p->block + p->storages[i].offset;
     for (int i = 0; i < p->n_steps; i++) {
@@ -156,6 +156,7 @@ rt_status rt_compile(rt_program **program, rt_graph *g, const rt_program_spec *s
     rt_program *p = calloc(1, sizeof *p);
     if (!p) RT_RAISE(RT_E_MEMORY, "out of memory for a program");
     p->graph = g;
+    p->rehearsal = spec->rehearsal;
     p->batch = spec->batch;
     p->backend = spec->backend ? spec->backend : rt_backend_find(NULL);
     p->threads = spec->threads > 0 ? spec->threads : omp_get_num_procs();
@@ -183,7 +184,8 @@ void rt_program_free(rt_program *p)
     if (!p) return;
     for (int i = 0; i < p->n_steps; i++)
         if (p->steps[i].backend && p->steps[i].backend->release) p->steps[i].backend->release(p->steps[i].call.state);
-    free(p->block);
+    if (p->rehearsal) rt_rehearsal_reserve(p->rehearsal, p->block ? -(int64_t)p->block_bytes : 0);
+    rt__block_free(p->block, p->block_bytes + 64);
     free(p->watch);
     free(p->rows);
     rt__arena_free(&p->arena);
@@ -232,6 +234,10 @@ rt_status rt_run(rt_program *p, const rt_clock *clock, rt_error *err)
     if (at.total == 0) at.total = p->batch;
     if ((at.more || at.resumed) && p->mixed)
         RT_RAISE(RT_E_USAGE, "%s: %s needs all samples of a batch at once; run without slices", p->mixed->path, p->mixed->op->name);
+    if (p->rehearsal) {
+        rt_rehearsal_reserve(p->rehearsal, 0);
+        return RT_OK;
+    }
     omp_set_num_threads(p->threads);
     bool stale = !p->prologue_done;
     for (int i = 0; i < p->n_watch; i++) stale |= p->watch[i].version != rt_params_version(p->watch[i].set);

@@ -48,10 +48,13 @@ rt_status rt__accuracy(rt__run *run, double *share, rt_error *err)
                          c->data.holdout);
     if (s == RT_OK) {
         rt_node *x = rt_input(g, "x", RT_F32, run->d.rank, run->d.shape), *logits = rt_net_apply(run->net, run->shown, x, NULL, NULL);
-        s = rt_compile(
-            &p, g,
-            &(rt_program_spec){.outputs = &logits, .n_outputs = 1, .batch = ROWS, .threads = c->threads, .compute = rt_config_compute(c)},
-            err);
+        rt_program_spec spec = {.outputs = &logits,
+                                .n_outputs = 1,
+                                .batch = ROWS,
+                                .threads = c->threads,
+                                .rehearsal = run->d.rehearsal,
+                                .compute = rt_config_compute(c)};
+        s = rt_compile(&p, g, &spec, err);
         if (s == RT_OK) s = count_hits(p, x, logits, ds, rt_net_describe(run->net)->classes, share, err);
     }
     rt_program_free(p);

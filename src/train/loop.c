@@ -48,10 +48,18 @@ static int64_t round_updates(const rt_config *c, int64_t round)
 
 /* ---- a round */
 
+static void free_programs(rt_distill *d)
+{
+    for (int i = 0; i < d->n_phases; i++) {
+        rt_program_free(d->phases[i].program);
+        d->phases[i].program = NULL;
+    }
+}
+
 static void close_round(rt__run *run)
 {
     rt_distill *d = &run->d;
-    for (int i = 0; i < d->n_phases; i++) rt_program_free(d->phases[i].program);
+    free_programs(d);
     if (d->source.free) d->source.free(d->source.self);
     rt_graph_free(d->graph);
     free(d->grid);
@@ -97,8 +105,9 @@ static rt_status open_round(rt__run *run, rt_error *err)
                                 .batch = rt__slice(c),
                                 .threads = c->threads,
                                 .backend = *c->backend ? rt_backend_find(c->backend) : NULL,
-                                .compute = rt_config_compute(c),
-                                .recompute = c->train.recompute ? p->loss : NULL};
+                                .recompute = c->train.recompute ? p->loss : NULL,
+                                .rehearsal = d->rehearsal,
+                                .compute = rt_config_compute(c)};
         RT_TRY(rt_compile(&p->program, d->graph, &spec, err));
     }
     return RT_OK;
@@ -221,6 +230,7 @@ static rt_status finish_round(rt__run *run, rt_error *err)
                            .drift = NAN,
                            .spread = NAN,
                            .loss = run->at.loss_n ? run->at.loss_sum / (double)run->at.loss_n : NAN};
+    free_programs(d); /* their memory is free for those that measure */
     RT_TRY(rt__show_student(run, err));
     RT_TRY(rt__accuracy(run, &run->at.accuracy, err));
     if (d->steps > 0) {
@@ -229,7 +239,7 @@ static rt_status finish_round(rt__run *run, rt_error *err)
         r->residual = e.local, r->residual_relative = e.relative, r->own_teacher = e.own_teacher, r->drift = e.drift, r->spread = e.spread;
     }
     run->at.n_reports++;
-    RT_TRY(rt__result_write(run, err));
+    if (!d->rehearsal) RT_TRY(rt__result_write(run, err));
     RT_TRY(rt__run_pictures(run, err));
     if (run->teacher) RT_TRY(rt_params_copy(run->teacher, RT_VALUE, run->shown, RT_VALUE, err)); /* phi* <- theta (Algorithm 2) */
     if (run->teacher) RT_TRY(rt_params_copy(run->student, RT_VALUE, run->shown, RT_VALUE, err));
@@ -273,7 +283,8 @@ rt_status rt_run_train(const rt_config *c, bool resume, const rt_observer *obser
     run.d.self = (void *)(uintptr_t)observer;
     run.d.progress = relay;
     run.d.stop = asked_to_stop;
-    rt_status status = rt__run_open(&run, resume, err);
+    rt_status status = rt__run_open(&run, err);
+    if (status == RT_OK) status = rt__run_claim(&run, resume, err);
     if (status == RT_OK && resume) status = rt__checkpoint_read(&run, err);
     if (status == RT_OK && resume) status = rt_metrics_truncate(c->out, run.at.updates, err);
     bool stopped = false;
@@ -297,31 +308,43 @@ rt_status rt_run_train(const rt_config *c, bool resume, const rt_observer *obser
     return status;
 }
 
+/* One update stands for all of a round. */
+static rt_status rehearse_round(rt__run *run, rt_run_plan *plan, rt_error *err)
+{
+    const rt_config *c = run->config;
+    rt_distill *d = &run->d;
+    int64_t n = round_updates(c, run->at.round);
+    double loss, grad_norm;
+    RT_TRY(zero_optimiser(run->student, err));
+    RT_TRY(open_round(run, err));
+    for (int i = 0; i < d->n_phases; i++)
+        plan->flop_per_update += (double)n * d->phases[i].every * rt_program_flop(d->phases[i].program) * (c->train.batch / rt__slice(c));
+    RT_TRY(one_update(run, n, &loss, &grad_norm, err));
+    if (c->run.sample_every > 0) RT_TRY(rt__run_pictures(run, err));
+    plan->updates += n;
+    return finish_round(run, err);
+}
+
 rt_status rt_run_plan_only(const rt_config *c, rt_run_plan *plan, rt_error *err)
 {
-    rt_net *net;
+    rt_error local = {0};
+    if (!err) err = &local;
+    rt_rehearsal rehearsal = {0};
+    rt__run run = {.config = c, .lock = -1};
     *plan = (rt_run_plan){0};
-    bool copied = *c->teacher && !*c->net; /* the student's network is the teacher's */
-    char folder[RT_CONFIG_TEXT + 8];
-    snprintf(folder, sizeof folder, "%s%s", copied ? c->teacher : c->net, copied ? "/unet" : "");
-    RT_TRY(rt_net_open(&net, folder, err));
-    rt_status s = RT_OK;
-    if (rt__draws_seen(c) > 0) {
-        rt_net *plain = net;
-        s = rt_net_with_draws(&net, plain, rt__draws_seen(c), err);
-        rt_net_free(plain);
+    run.d.rehearsal = &rehearsal;
+    rt_status status = rt__run_open(&run, err);
+    int rounds = run.d.n_rounds;
+    while (status == RT_OK && run.at.round < rounds) {
+        status = rehearse_round(&run, plan, err);
+        close_round(&run);
     }
-    rt_params *set = rt_params_new("plan", RT_F32);
-    if (s == RT_OK) s = set ? rt_net_declare(net, set, err) : rt_error_set(err, RT_E_MEMORY, "out of memory");
-    if (s == RT_OK) {
-        int rounds = !strcmp(c->method, "pd") ? c->pd.n_steps : 1;
-        plan->parameters = rt_params_count(set);
-        for (int i = 0; i < rounds; i++) plan->updates += round_updates(c, i);
-        plan->flop_per_update = 3 * rt_net_flop(net) * c->train.batch; /* forward, and backward twice as much */
+    if (status == RT_OK) {
+        plan->parameters = rt_params_count(run.student);
+        plan->flop_per_update /= (double)plan->updates;
         plan->disk = (size_t)plan->parameters * 4 * (size_t)(5 * c->run.keep + 2 * rounds);
-        plan->bytes = (size_t)plan->parameters * 4 * 7;
+        plan->bytes = rehearsal.peak;
     }
-    rt_params_free(set);
-    rt_net_free(net);
-    return s;
+    rt__run_close(&run);
+    return status;
 }

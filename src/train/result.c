@@ -146,7 +146,8 @@ rt_status rt__run_pictures(rt__run *run, rt_error *err)
     rt__evaluator_close(&e);
     char path[PATH];
     snprintf(path, sizeof path, "%s/samples/update-%lld.png", run->config->out, (long long)run->at.updates);
-    if (s == RT_OK) s = rt_png_grid(path, n, x, (int)d->shape[1], (int)d->shape[2], (int)d->shape[3], run->low, run->high, 10, 2, err);
+    if (s == RT_OK && !d->rehearsal)
+        s = rt_png_grid(path, n, x, (int)d->shape[1], (int)d->shape[2], (int)d->shape[3], run->low, run->high, 10, 2, err);
     free(own);
     free(x);
     free(y);

@@ -159,11 +159,10 @@ static rt_status check_names(const rt_config *c, rt_error *err)
     return *c->backend ? one_of("backend", c->backend, rt_backend_names(), backends, err) : RT_OK;
 }
 
-rt_status rt__run_open(rt__run *run, bool resume, rt_error *err)
+rt_status rt__run_open(rt__run *run, rt_error *err)
 {
     const rt_config *c = run->config;
     rt_distill *d = &run->d;
-    char path[RT_CONFIG_TEXT + 64];
     d->config = c;
     d->err = err;
     d->null_class = -1;
@@ -214,7 +213,13 @@ rt_status rt__run_open(rt__run *run, bool resume, rt_error *err)
     else
         RT_TRY(rt_params_init(run->student, c->seed, err));
 
-    RT_TRY(d->method->plan(d)); /* what cannot be is refused before anything is written */
+    return d->method->plan(d); /* what cannot be is refused before anything is written */
+}
+
+rt_status rt__run_claim(rt__run *run, bool resume, rt_error *err)
+{
+    const rt_config *c = run->config;
+    char path[RT_CONFIG_TEXT + 64];
     snprintf(path, sizeof path, "%s/config.yaml", c->out);
     if (!resume && rt__file_exists(path))
         RT_RAISE(RT_E_IO, "%s: holds a run; give --resume to go on with it, --force to start again, or another --out", c->out);

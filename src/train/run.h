@@ -34,7 +34,9 @@ typedef struct rt__run {
     rt__position at;
 } rt__run;
 
-rt_status rt__run_open(rt__run *run, bool resume, rt_error *err);
+rt_status rt__run_open(rt__run *run, rt_error *err);
+/* Its directory: locked, and begun unless it is resumed. */
+rt_status rt__run_claim(rt__run *run, bool resume, rt_error *err);
 void rt__run_close(rt__run *run);
 
 /* RUN/checkpoints/update-N/, complete or absent: all roles of the student, the values of the teacher, the position. */

@@ -1,0 +1,39 @@
+/* rehearsal.c -- what a command would take: programs are made with their plan, their block is reserved and never filled, a run does nothing. All else
+ * (libraries, parameters, data, kernels' code) is really there, so what is resident and what is reserved together are what the command takes. */
+#include "graph/program.h"
+
+#include <stdio.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+static size_t resident(void)
+{
+    long total, pages = 0;
+    FILE *f = fopen("/proc/self/statm", "r");
+    if (f && fscanf(f, "%ld %ld", &total, &pages) != 2) pages = 0;
+    if (f) fclose(f);
+    return (size_t)pages * (size_t)sysconf(_SC_PAGESIZE);
+}
+
+void rt_rehearsal_reserve(rt_rehearsal *r, int64_t bytes)
+{
+    struct rusage usage; /* what was needed for a moment, while files were read */
+    getrusage(RUSAGE_SELF, &usage);
+    r->reserved += bytes;
+    size_t now = resident() + (size_t)r->reserved, before = (size_t)usage.ru_maxrss * 1024;
+    if (now > r->peak) r->peak = now;
+    if (before > r->peak) r->peak = before;
+}
+
+/* Zeros of which only what is touched becomes resident; blocks go back to the system when they are freed. */
+void *rt__block_new(size_t bytes)
+{
+    void *block = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    return block == MAP_FAILED ? NULL : block;
+}
+
+void rt__block_free(void *block, size_t bytes)
+{
+    if (block) munmap(block, bytes);
+}
