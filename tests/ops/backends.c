@@ -124,8 +124,13 @@ static outcome evaluate(const specimen *s, rt_dtype dtype, rt_dtype compute, con
     rt_grad(rt_sum(rt_mul(y, projection), RT_ALL_AXES, false), in, n, outputs + 1);
     rt_program *p;
     rt_error err = {0};
-    if (rt_compile(&p, g, &(rt_program_spec){outputs, n + 1, NULL, 0, BATCH, rt_backend_find(backend), threads, compute}, &err) != RT_OK)
-        fail_msg("%s: %s", s->name, err.text);
+    rt_program_spec spec = {.outputs = outputs,
+                            .n_outputs = n + 1,
+                            .batch = BATCH,
+                            .backend = rt_backend_find(backend),
+                            .threads = threads,
+                            .compute = compute};
+    if (rt_compile(&p, g, &spec, &err) != RT_OK) fail_msg("%s: %s", s->name, err.text);
     for (int i = 0; i < n; i++) fill(p, in[i], (uint64_t)i + 1);
     fill(p, projection, 9);
     if (rt_run(p, &(rt_clock){0}, &err) != RT_OK) fail_msg("%s: %s", s->name, err.text);
@@ -222,7 +227,8 @@ static void test_few_conversions(void **state)
     rt_grad(rt_sum(rt_square(chain(in[0], in[1], in[2])), RT_ALL_AXES, false), in, 3, outputs);
     rt_program *p;
     rt_error err = {0};
-    if (rt_compile(&p, g, &(rt_program_spec){outputs, 3, NULL, 0, BATCH, NULL, 1, RT_F32}, &err) != RT_OK) fail_msg("%s", err.text);
+    if (rt_compile(&p, g, &(rt_program_spec){.outputs = outputs, .n_outputs = 3, .batch = BATCH, .threads = 1}, &err) != RT_OK)
+        fail_msg("%s", err.text);
     int conversions = 0, blocked = 0;
     for (int i = 0; i < p->n_nodes; i++) {
         conversions += p->nodes[i]->op == rt__ops_f32[RT_OP_reblock];
