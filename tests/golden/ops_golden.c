@@ -260,7 +260,8 @@ static int run_case(const json_t *spec, rt_dtype dtype, const rt_backend *backen
     outputs[n] = y;
     rt_program *p;
     rt_error err = {0};
-    if (rt_compile(&p, s.g, &(rt_program_spec){outputs, n + 1, NULL, 0, 1, backend, 2, RT_F32}, &err) != RT_OK)
+    if (rt_compile(&p, s.g, &(rt_program_spec){.outputs = outputs, .n_outputs = n + 1, .batch = 1, .backend = backend, .threads = 2},
+                   &err) != RT_OK)
         fail_msg("%s: %s", name, err.text);
     for (int i = 0; i < s.n; i++)
         golden_store(rt_program_data(p, s.in[i]), rt_node_dtype(s.in[i]), values[i].data, rt_tensor_count(&values[i]));

@@ -70,8 +70,11 @@ static void check(const char *name, rt_node *(*network)(bench *, rt_node *))
     outputs[b.n] = penalty;
     rt_program *all = NULL, *only = NULL;
     rt_backend const *reference = rt_backend_find("reference");
-    if (rt_compile(&all, b.g, &(rt_program_spec){outputs, b.n + 1, NULL, 0, BATCH, reference, 1, RT_F32}, &err) != RT_OK ||
-        rt_compile(&only, b.g, &(rt_program_spec){&penalty, 1, NULL, 0, BATCH, reference, 1, RT_F32}, &err) != RT_OK ||
+    if (rt_compile(&all, b.g,
+                   &(rt_program_spec){.outputs = outputs, .n_outputs = b.n + 1, .batch = BATCH, .backend = reference, .threads = 1},
+                   &err) != RT_OK ||
+        rt_compile(&only, b.g, &(rt_program_spec){.outputs = &penalty, .n_outputs = 1, .batch = BATCH, .backend = reference, .threads = 1},
+                   &err) != RT_OK ||
         rt_params_init(b.set, 11, &err) != RT_OK)
         fail_msg("%s: %s", name, err.text);
     double *xs[] = {rt_program_data(all, x), rt_program_data(only, x)};
