@@ -20,18 +20,19 @@ static const char *const *weights(void)
     return names;
 }
 
-const cli_option cli_common[] = {{"force", 'f', NULL, NULL, NULL, "replace what --out names, if Retort wrote it", NULL},
-                                 {"seed", 0, "N", "seed", "0", "where random numbers start", NULL},
-                                 {"threads", 'j', "N", "threads", NULL, "processor cores to use (all)", NULL},
-                                 {"dtype", 0, "TYPE", "dtype", "f32", "numbers to compute with: f32, or bf16 between float weights and sums", dtypes},
-                                 {"backend", 0, "NAME", "backend", NULL, "who computes (the fastest that is built in)", rt_backend_names},
-                                 {"config", 'c', "FILE", NULL, NULL, "take values from a YAML file", NULL},
-                                 {"set", 's', "KEY=VALUE", NULL, NULL, "set one value of the configuration", NULL},
-                                 {"dry-run", 'n', NULL, NULL, NULL, "say what would be done, do nothing", NULL},
-                                 {"quiet", 'q', NULL, NULL, NULL, "no progress, no remarks", NULL},
-                                 {"json", 0, NULL, NULL, NULL, "print one JSON object on standard output", NULL},
-                                 {"help", 'h', NULL, NULL, NULL, "this text", NULL},
-                                 {0}};
+const cli_option cli_common[] = {
+    {"force", 'f', NULL, NULL, NULL, "replace what --out names, if Retort wrote it", NULL},
+    {"seed", 0, "N", "seed", "0", "where random numbers start", NULL},
+    {"threads", 'j', "N", "threads", NULL, "processor cores to use (all)", NULL},
+    {"dtype", 0, "TYPE", "dtype", "f32", "numbers to compute with: f32, or bf16 between float weights and sums", dtypes},
+    {"backend", 0, "NAME", "backend", NULL, "who computes (the fastest that is built in)", rt_backend_names},
+    {"config", 'c', "FILE", NULL, NULL, "take values from a YAML file", NULL},
+    {"set", 's', "KEY=VALUE", NULL, NULL, "set one value of the configuration", NULL},
+    {"dry-run", 'n', NULL, NULL, NULL, "say what would be done, do nothing", NULL},
+    {"quiet", 'q', NULL, NULL, NULL, "no progress, no remarks", NULL},
+    {"json", 0, NULL, NULL, NULL, "print one JSON object on standard output", NULL},
+    {"help", 'h', NULL, NULL, NULL, "this text", NULL},
+    {0}};
 
 const cli_option cli_model_options[] = {
     {"scheduler", 0, "FILE", "model.scheduler", NULL, "use this diffusers scheduler configuration, exactly as diffusers would", NULL},

@@ -142,8 +142,8 @@ typedef struct rt_program_spec {
      * in bf16; parameters, their gradients, sums over samples, statistics, softmax, products of one row per sample and all outputs stay float.
      * Where the backend does not compute in bf16 (rt_backend_computes), and in graphs of doubles, it is as RT_F32. */
     rt_dtype compute;
-    rt_node *recompute;        /* a loss: what is read after it is kept, NULL, or made again where it is cheap: less memory, the same bits */
-    rt_rehearsal *rehearsal;   /* NULL: a real program */
+    rt_node *recompute;      /* a loss: what is read after it is kept, NULL, or made again where it is cheap: less memory, the same bits */
+    rt_rehearsal *rehearsal; /* NULL: a real program */
 } rt_program_spec;
 
 rt_status rt_compile(rt_program **program, rt_graph *g, const rt_program_spec *spec, rt_error *err);
