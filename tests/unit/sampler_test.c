@@ -231,6 +231,28 @@ static void from_pure_noise(void **state)
     rt_process_free(z);
 }
 
+/* Each number is held to the tolerance on its own scale: a large one beside it makes no difference. */
+static void each_on_its_own_scale(void **state)
+{
+    (void)state;
+    rt_process *p = named_process("flow");
+    toy m = {.process = p, .prediction = rt_prediction_find("velocity", NULL), .c = 0.5};
+    rt_field field = toy_field(&m, -1);
+    double x[2][N * D];
+    for (int i = 0; i < 2; i++) {
+        start(x[i]);
+        if (i == 1) x[i][0] = 1e6;
+        CHECK_OK(rt_sample(&(rt_sample_spec){.process = p,
+                                             .solver = rt_solver_find("dopri5", NULL),
+                                             .steps = 2,
+                                             .from = (double[]){1, 0.5, 0.1},
+                                             .options = {.tolerance = 1e-8}},
+                           &field, N, x[i], NULL, &err));
+    }
+    for (int j = 1; j < N * D; j++) CHECK_NEAR(x[1][j], x[0][j], 1e-6, "%d", j);
+    rt_process_free(p);
+}
+
 static rt_status broken_eval(void *self, double t, double fed, int64_t n, const double *x, const int64_t *y, double *out, rt_error *err)
 {
     (void)self, (void)fed, (void)x, (void)y, (void)err;
@@ -292,7 +314,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(guided_and_clipped),    cmocka_unit_test(ways_to_guide),         cmocka_unit_test(paths_and_traces),
         cmocka_unit_test(last_step_lands_on_x0), cmocka_unit_test(euler_is_ddim_on_flow), cmocka_unit_test(refusals),
-        cmocka_unit_test(from_pure_noise),
+        cmocka_unit_test(from_pure_noise),       cmocka_unit_test(each_on_its_own_scale),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
