@@ -5,7 +5,7 @@
 #ifndef RETORT_CLI_H
 #define RETORT_CLI_H
 
-#include "retort/base.h"
+#include "retort/graph.h"
 
 #include <jansson.h>
 #include <stdio.h>
@@ -78,6 +78,7 @@ struct cli_call {
     int n_open;
     const char *config; /* the configuration file, for messages */
     bool help, quiet, json, dry_run;
+    rt_rehearsal rehearsal; /* of --dry-run */
     uint64_t seed;
     int threads;         /* 0: all */
     const char *dtype;   /* "f32" or "bf16" */

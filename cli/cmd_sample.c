@@ -50,6 +50,26 @@ static void put_report(cli_call *c, const rt_sample_report *r)
     cli_put(c, "times", times);
 }
 
+static rt_status ignore(void *user, const rt_samples *s, rt_error *err)
+{
+    (void)user, (void)s, (void)err;
+    return RT_OK;
+}
+
+/* The most resident memory of the whole: one batch stands for all. An oracle would have to be asked: it is not. */
+static rt_status rehearse(cli_call *c, rt_model *model, const char *out, const rt_sampling *s, int states, size_t *bytes, rt_error *err)
+{
+    rt_sampling one = *s;
+    rt_sample_report report;
+    int64_t batch = s->batch > 0 ? s->batch : 64;
+    if (one.n > batch) one.n = batch;
+    size_t kept = cli_sink_bytes(out, rt_model_get_info(model), s->n, states, s->trace);
+    rt_rehearsal_reserve(&c->rehearsal, (int64_t)kept);
+    if (rt_model_get_info(model)->parameters > 0) TRY(rt_model_sample(model, &one, ignore, NULL, &report, err));
+    *bytes = c->rehearsal.peak;
+    return RT_OK;
+}
+
 static rt_status draw(cli_call *c, rt_model *model, const char *path, const char *out, rt_sampling *s, rt_error *err)
 {
     const rt_model_info *info = rt_model_get_info(model);
@@ -64,9 +84,12 @@ static rt_status draw(cli_call *c, rt_model *model, const char *path, const char
     cli_put(c, "n", json_integer(s->n));
     put_report(c, &report);
     if (c->dry_run) {
+        size_t bytes;
+        TRY(rehearse(c, model, out, s, report.n_times, &bytes, err));
         cli_print_config(c, c->text);
-        cli_say(c, "would write %s: %lld samples of %d steps with %s, %lld network calls each", out, (long long)s->n, report.steps,
-                report.solver, (long long)report.calls);
+        cli_say(c, "would write %s: %lld samples of %d steps with %s, %lld network calls each, %.0f MiB of memory", out, (long long)s->n,
+                report.steps, report.solver, (long long)report.calls, (double)bytes / 0x1p20);
+        cli_put(c, "memory_bytes", json_integer((json_int_t)bytes));
         return RT_OK;
     }
     double began = cli_now();

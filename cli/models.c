@@ -50,7 +50,8 @@ rt_status cli_open_model(cli_call *c, const char *path, rt_model **model, rt_err
                           .threads = c->threads,
                           .compute = cli_compute(c, c->backend, c->dtype),
                           .range = range,
-                          .has_null_class = cli_given(c, "null-class")};
+                          .has_null_class = cli_given(c, "null-class"),
+                          .rehearsal = c->dry_run ? &c->rehearsal : NULL};
     if (spec.has_null_class) spec.null_class = cli_int(c, "null-class", 0, 1 << 30);
     TRY(cli_ok(c, err));
     return rt_model_open(model, &spec, err);

@@ -218,6 +218,12 @@ rt_status cli_sink_open(cli_sink **sink, const char *path, const rt_model_info *
     return s->form->open ? s->form->open(s, err) : RT_OK;
 }
 
+size_t cli_sink_bytes(const char *path, const rt_model_info *info, int64_t n, int states, bool trace)
+{
+    size_t rows = (choose(path)->keeps ? 1 : 0) + (trace ? (size_t)states : 0);
+    return (size_t)n * (rows * (size_t)info->features * sizeof(float) + (info->classes ? sizeof(int64_t) : 0));
+}
+
 /* Pictures of a batch, one at a time. */
 static rt_status take_pictures(cli_sink *s, const rt_samples *b, rt_error *err)
 {

@@ -31,6 +31,7 @@ typedef struct rt_model_spec {
     const double *range; /* {low, high} of the model's values; NULL: its recipe's, else -1, 1 */
     int64_t null_class;  /* the label that means no class, where has_null_class */
     bool has_null_class;
+    rt_rehearsal *rehearsal; /* NULL: a real model; else its network is never computed */
 } rt_model_spec;
 
 typedef struct rt_model_info {

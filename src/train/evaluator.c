@@ -41,7 +41,8 @@ static rt_status build(rt__evaluator *e, const rt_model *m, int64_t rows, rt_err
                             .batch = rows,
                             .backend = m->backend,
                             .threads = m->threads,
-                            .compute = m->compute};
+                            .compute = m->compute,
+                            .rehearsal = m->rehearsal};
     RT_TRY(rt_compile(&e->program, e->graph, &spec, err));
     e->width = rt_program_count(e->program, e->out) / rows;
     return RT_OK;

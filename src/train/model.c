@@ -171,6 +171,7 @@ static rt_status assemble(rt_model *m, const rt_model_spec *spec, rt_error *err)
     if (spec->backend && !m->backend) RT_RAISE(RT_E_USAGE, "there is no backend '%s' in this build", spec->backend);
     m->threads = spec->threads;
     m->compute = spec->compute;
+    m->rehearsal = spec->rehearsal;
     m->info.null_class = -1;
     m->info.low = -1;
     m->info.high = 1;

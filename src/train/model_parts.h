@@ -30,6 +30,7 @@ struct rt_model {
     const rt_backend *backend;
     int threads;
     rt_dtype compute;
+    rt_rehearsal *rehearsal;
     rt__evaluator *evaluator;
     rt__searched *searched;         /* grids of the last search; NULL: none */
     const rt_sample_spec *sampling; /* the one in progress: says where a step goes and what is drawn, to networks that ask; */
