@@ -93,7 +93,8 @@ static double product_flop(rt_program *p)
     const rt_profile_row *rows;
     double flop = 0;
     for (int i = rt_program_profile_rows(p, &rows) - 1; i >= 0; i--)
-        if (strcmp(rows[i].op, "matmul") == 0 || strncmp(rows[i].op, "conv2d", 6) == 0) flop += rows[i].flop;
+        if (strcmp(rows[i].op, "matmul") == 0 || strncmp(rows[i].op, "conv2d", 6) == 0 || strncmp(rows[i].op, "attention", 9) == 0)
+            flop += rows[i].flop;
     return flop;
 }
 

@@ -89,6 +89,8 @@ rt_node *rt_softmax(rt_node *x, int axis);
 rt_node *rt_log_softmax(rt_node *x, int axis);
 /* softmax(scale q k^T) v over (..,L,D) x (..,M,D) x (..,M,E); causal masks k > q. */
 rt_node *rt_attention(rt_node *q, rt_node *k, rt_node *v, double scale, bool causal);
+/* The same over the pixels of an image, fused: x (N,3 C,H,W) holds queries, keys and values, each of C = heads d channels, to (N,C,H,W). */
+rt_node *rt_self_attention(rt_node *x, int64_t heads, double scale);
 
 /* images */
 typedef struct rt_conv {

@@ -24,6 +24,11 @@ static rt_node *along_axis(rt__op_id op, rt_node *x, int axis)
 rt_node *rt_softmax(rt_node *x, int axis) { return along_axis(RT_OP_softmax, x, axis); }
 rt_node *rt_log_softmax(rt_node *x, int axis) { return along_axis(RT_OP_log_softmax, x, axis); }
 
+rt_node *rt_self_attention(rt_node *x, int64_t heads, double scale)
+{
+    return rt__emit1(RT_OP_attention, x, &(rt__attention_attr){heads, scale});
+}
+
 /* ---- convolution */
 
 rt_node *rt_conv2d(rt_node *x, rt_node *w, rt_node *b, const rt_conv *conv)

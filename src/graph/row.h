@@ -187,6 +187,11 @@ typedef struct rt__group_attr {
     int64_t groups;
     double eps;
 } rt__group_attr;
+/* attention (x (N,3 C,H,W)) -> (N,C,H,W); attention_grad (x, gy) -> gx */
+typedef struct rt__attention_attr {
+    int64_t heads;
+    double scale;
+} rt__attention_attr;
 /* avg_pool2d (x) and max_pool2d (x) -> y; avg_pool2d_data (gy) and max_pool2d_data (x, gy) -> gx, extent is (H, W) of x; max_pool2d_pick (x, v):
  * v where x has the maximum of the window. */
 typedef struct rt__pool_attr {

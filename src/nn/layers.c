@@ -6,11 +6,17 @@
 #include <math.h>
 #include <strings.h>
 
+static void linear_weights(rt__layers l, int64_t in, int64_t out, rt_init init, rt_node **w, rt_node **b)
+{
+    *w = rt_param(l.g, l.set, "weight", 2, (int64_t[]){out, in}, init);
+    *b = rt_param(l.g, l.set, "bias", 1, (int64_t[]){out}, init);
+}
+
 static rt_node *linear(rt__layers l, const char *name, rt_node *x, int64_t in, int64_t out, rt_init init)
 {
+    rt_node *w, *b;
     rt_push(l.g, "%s", name);
-    rt_node *w = rt_param(l.g, l.set, "weight", 2, (int64_t[]){out, in}, init);
-    rt_node *b = rt_param(l.g, l.set, "bias", 1, (int64_t[]){out}, init);
+    linear_weights(l, in, out, init, &w, &b);
     rt_node *y = rt_linear(x, w, b);
     rt_pop(l.g);
     return y;
@@ -24,6 +30,18 @@ rt_node *rt__linear(rt__layers l, const char *name, rt_node *x, int64_t in, int6
 rt_node *rt__linear_zero(rt__layers l, const char *name, rt_node *x, int64_t in, int64_t out)
 {
     return linear(l, name, x, in, out, RT_INIT_CONST(0));
+}
+
+rt_node *rt__pixel_linear(rt__layers l, const char *const *names, int n, rt_node *x, int64_t in, int64_t out)
+{
+    rt_node *w[3], *b[3];
+    for (int i = 0; i < n; i++) {
+        rt_push(l.g, "%s", names[i]);
+        linear_weights(l, in, out, RT_INIT_UNIFORM(1 / sqrt((double)in)), &w[i], &b[i]);
+        rt_pop(l.g);
+    }
+    rt_node *all = n > 1 ? rt_concat(w, n, 0) : w[0], *biases = n > 1 ? rt_concat(b, n, 0) : b[0];
+    return rt_conv2d(x, rt_reshape(all, 4, (int64_t[]){n * out, in, 1, 1}), biases, RT_CONV(1, 0));
 }
 
 rt_node *rt__time(rt_node *t, int which)

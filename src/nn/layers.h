@@ -12,6 +12,8 @@ typedef struct rt__layers {
 
 /* weight and bias below `name`, initialised as PyTorch does: uniform in +-1/sqrt(fan in); norms 1 and 0; embeddings normal. */
 rt_node *rt__linear(rt__layers l, const char *name, rt_node *x, int64_t in, int64_t out);
+/* n linear layers (at most 3) over the channels of an image, (N,in,H,W) -> (N,n out,H,W), as one product. */
+rt_node *rt__pixel_linear(rt__layers l, const char *const *names, int n, rt_node *x, int64_t in, int64_t out);
 rt_node *rt__conv(rt__layers l, const char *name, rt_node *x, int64_t in, int64_t out, int kernel, const rt_conv *conv);
 rt_node *rt__group_norm(rt__layers l, const char *name, rt_node *x, int64_t channels, int groups, double eps);
 rt_node *rt__embedding(rt__layers l, const char *name, rt_node *index, int64_t rows, int64_t width);

@@ -48,22 +48,11 @@ static rt_node *resnet(const builder *b, rt_node *x, int64_t in, int64_t out, do
 static rt_node *attention(const builder *b, rt_node *x, int64_t channels, int groups, double scale)
 {
     const rt__unet *u = b->u;
-    int64_t n = rt_dim(x, 0), height = rt_dim(x, 2), width = rt_dim(x, 3), pixels = height * width;
-    int64_t dim = u->head_dim ? u->head_dim : channels, heads = channels / dim;
-    rt_node *h = rt_reshape(x, 3, (int64_t[]){n, channels, pixels});
-    if (groups) h = rt__group_norm(b->l, "group_norm", h, channels, groups, u->eps);
-    h = rt_permute(h, (int[]){0, 2, 1}); /* (B,L,C) */
-    int64_t inner = heads * dim;
-    rt_node *qkv[3];
-    const char *names[] = {"to_q", "to_k", "to_v"};
-    for (int i = 0; i < 3; i++) {
-        qkv[i] = rt__linear(b->l, names[i], h, channels, inner);
-        if (heads > 1) qkv[i] = rt_permute(rt_reshape(qkv[i], 4, (int64_t[]){n, pixels, heads, dim}), (int[]){0, 2, 1, 3});
-    }
-    h = rt_attention(qkv[0], qkv[1], qkv[2], 1 / sqrt((double)dim), false);
-    if (heads > 1) h = rt_reshape(rt_permute(h, (int[]){0, 2, 1, 3}), 3, (int64_t[]){n, pixels, inner});
-    h = rt__linear(b->l, "to_out.0", h, inner, channels);
-    h = rt_reshape(rt_permute(h, (int[]){0, 2, 1}), 4, (int64_t[]){n, channels, height, width});
+    int64_t dim = u->head_dim ? u->head_dim : channels, heads = channels / dim, inner = heads * dim;
+    rt_node *h = groups ? rt__group_norm(b->l, "group_norm", x, channels, groups, u->eps) : x;
+    h = rt__pixel_linear(b->l, (const char *[]){"to_q", "to_k", "to_v"}, 3, h, channels, inner);
+    h = rt_self_attention(h, heads, 1 / sqrt((double)dim));
+    h = rt__pixel_linear(b->l, (const char *[]){"to_out.0"}, 1, h, inner, channels);
     return rt_scale(rt_add(h, x), 1 / scale);
 }
 

@@ -17,7 +17,7 @@ enum { MAX_INPUTS = 3 };
 
 typedef struct specimen {
     const char *name;
-    enum { CONV, TRANSPOSED, MATMUL, NORM, ATTENTION, CHAIN } kind;
+    enum { CONV, TRANSPOSED, MATMUL, NORM, ATTENTION, PIXELS, CHAIN } kind;
     int64_t shape[MAX_INPUTS][4]; /* of the inputs; 0 ends a shape, a first 0 the list */
     rt_conv conv;
     bool ta, tb;
@@ -60,6 +60,9 @@ static const specimen specimens[] = {
     {"group norm", NORM, {{RT_BATCH, 64, 14, 14}, {64}, {64}}, {{0}, {0}, {0}, 8}, 0, 0},
     {"a chain of layers", CHAIN, {{RT_BATCH, 32, 14, 14}, {32, 32, 3, 3}, {32}}, {{0}, {0}, {0}, 0}, 0, 0},
     {"attention", ATTENTION, {{RT_BATCH, 2, 49, 32}, {RT_BATCH, 2, 49, 32}, {RT_BATCH, 2, 49, 32}}, {{0}, {0}, {0}, 0}, 0, 0},
+    {"attention of pixels, two heads", PIXELS, {{RT_BATCH, 64, 9, 11}, {192, 64, 1, 1}, {192}}, {{0}, {0}, {0}, 2}, 0, 0},
+    {"attention of pixels, narrow heads", PIXELS, {{RT_BATCH, 32, 7, 5}, {96, 32, 1, 1}, {96}}, {{0}, {0}, {0}, 4}, 0, 0},
+    {"attention of pixels, 14x14", PIXELS, {{RT_BATCH, 48, 14, 14}, {144, 48, 1, 1}, {144}}, {{0}, {0}, {0}, 1}, 0, 0},
 };
 
 enum { OUTPUTS = MAX_INPUTS + 1, BATCH = 5 };
@@ -90,6 +93,9 @@ static rt_node *build(const specimen *s, rt_node *const *in, int n)
     case MATMUL: return rt_matmul(in[0], in[1], s->ta, s->tb);
     case NORM: return rt_group_norm(in[0], in[1], c, s->conv.groups, 1e-5);
     case ATTENTION: return rt_attention(in[0], in[1], c, 0.18, false);
+    case PIXELS:
+        return rt_self_attention(rt_conv2d(in[0], in[1], c, RT_CONV(1, 0)), s->conv.groups,
+                                 0.02); /* scores about 1: rounding is not magnified */
     case CHAIN: return chain(in[0], in[1], c);
     }
     return NULL;

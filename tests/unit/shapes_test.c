@@ -98,6 +98,7 @@ static void layers(void **state)
     shape_is(rt_linear(x, w, IN("b", 5)), SHAPE(B, 7, 5));
     shape_is(rt_linear(IN("v", 6), w, NULL), SHAPE(5));
     shape_is(rt_attention(IN("q", B, 2, 7, 4), IN("k", B, 2, 9, 4), IN("v4", B, 2, 9, 3), 0.5, true), SHAPE(B, 2, 7, 3));
+    shape_is(rt_self_attention(IN("qkv", B, 12, 4, 6), 2, 0.5), SHAPE(B, 4, 4, 6));
     shape_is(rt_layer_norm(x, NULL, NULL, 2, 1e-5), SHAPE(B, 7, 6));
     shape_is(rt_rms_norm(x, IN("w6", 6), 1e-6), SHAPE(B, 7, 6));
     shape_is(rt_geglu(x), SHAPE(B, 7, 3));
@@ -239,6 +240,10 @@ static void refusals_of_layers(void **state)
     REFUSED("pad2d: -1 pixels", rt_pad2d(IN("x", B, 1, 4, 4), (int[]){0, 0, 0, -1}, RT_PAD_ZERO));
     REFUSED("reflecting 0 and 4 of 4", rt_pad2d(IN("x", B, 1, 4, 4), (int[]){0, 4, 0, 0}, RT_PAD_REFLECT));
     REFUSED("a causal mask", rt_attention(IN("q", B, 4), IN("k", 6, 4), IN("v", 6, 4), 1, true));
+    REFUSED("must be real, (N,3 C,H,W)", rt_self_attention(IN("x", B, 12, 4), 2, 1));
+    REFUSED("3 heads of queries, keys and values do not share 12 channels", rt_self_attention(IN("x", B, 12, 2, 2), 3, 1));
+    REFUSED("0 heads", rt_self_attention(IN("x", B, 12, 2, 2), 0, 1));
+    REFUSED("scale is inf", rt_self_attention(IN("x", B, 12, 2, 2), 2, INFINITY));
 }
 
 int main(void)

@@ -1,0 +1,466 @@
+/* attention.c -- self-attention over the L = H W pixels of an image, as fused rows. x (N,3 C,H,W) holds queries, keys and values, each of
+ * C = heads d channels. For each image and head, with p_ij = exp(s_ij) / sum_j exp(s_ij) and s_ij = scale q_i . k_j:
+ *
+ *     attention(x)            y_i  = sum_j p_ij v_j
+ *     attention_grad(x, gy)   gv_j = sum_i p_ij gy_i
+ *                             gs_ij = scale p_ij (gp_ij - sum_j p_ij gp_ij),  gp_ij = gy_i . v_j
+ *                             gq_i = sum_j gs_ij k_j,  gk_j = sum_i gs_ij q_i
+ *
+ * Scores are made for a tile of queries at a time, transposed as s[j][i] so that queries are the lanes of a vector, and used up while they are in
+ * the cache. None is kept: the second row computes them again, which takes less time than memory would. */
+#include "graph/ops/gemm.h"
+
+#include <omp.h>
+
+/* ---- shapes and simpler rows */
+
+static const rt__attention_attr *attr_of(const rt_node *y) { return y->attr; }
+
+static bool check_heads(rt_node *y)
+{
+    const rt_node *x = y->in[0];
+    int64_t heads = attr_of(y)->heads;
+    if (!rt__is_real(x) || x->rank != 4) return rt__bad(y, "queries, keys and values must be real, (N,3 C,H,W)");
+    if (heads < 1 || x->shape[1] % 3 || x->shape[1] / 3 % heads)
+        return rt__bad(y, "%lld heads of queries, keys and values do not share %lld channels evenly", (long long)heads,
+                       (long long)x->shape[1]);
+    if (!(fabs(attr_of(y)->scale) < INFINITY)) return rt__bad(y, "scale is %g; must be finite", attr_of(y)->scale);
+    y->dtype = x->dtype;
+    y->rank = 4;
+    memcpy(y->shape, x->shape, sizeof y->shape);
+    return true;
+}
+
+static bool attention_shape(rt_node *y)
+{
+    if (!check_heads(y)) return false;
+    y->shape[1] /= 3;
+    return true;
+}
+
+static bool attention_grad_shape(rt_node *y)
+{
+    const rt_node *x = y->in[0], *gy = y->in[1];
+    if (!check_heads(y)) return false;
+    bool fits = gy->dtype == x->dtype && gy->rank == 4 && gy->shape[1] * 3 == x->shape[1];
+    for (int i = 0; fits && i < 4; i++) fits = i == 1 || gy->shape[i] == x->shape[i];
+    return fits || rt__bad(y, "the gradient must be that of the result, (N,C,H,W)");
+}
+
+/* (N,heads,d,L) of the channels from..from+C-1 */
+static rt_node *heads_of(const rt_node *y, rt_node *x, int64_t from, int64_t channels)
+{
+    int64_t heads = attr_of(y)->heads;
+    return rt_reshape(rt_slice(x, 1, from, from + channels, 1), 4,
+                      (int64_t[]){x->shape[0], heads, channels / heads, x->shape[2] * x->shape[3]});
+}
+
+typedef struct parts {
+    rt_node *q, *k, *v, *p; /* p (N,heads,L,L) */
+} parts;
+
+static parts parts_of(const rt_node *y)
+{
+    rt_node *x = y->in[0];
+    int64_t C = x->shape[1] / 3;
+    parts a = {heads_of(y, x, 0, C), heads_of(y, x, C, C), heads_of(y, x, 2 * C, C), NULL};
+    a.p = rt_softmax(rt_matmul(rt_scale(a.q, attr_of(y)->scale), a.k, true, false), -1);
+    return a;
+}
+
+static rt_node *attention_expand(rt_node *y)
+{
+    parts a = parts_of(y);
+    return rt_reshape(rt_matmul(a.v, a.p, false, true), 4, y->shape);
+}
+
+static rt_node *attention_grad_expand(rt_node *y)
+{
+    parts a = parts_of(y);
+    const rt_node *x = y->in[0];
+    rt_node *gy = heads_of(y, y->in[1], 0, x->shape[1] / 3), *gp = rt_matmul(gy, a.v, true, false);
+    rt_node *gs = rt_scale(rt__emit2(RT_OP_softmax_grad, a.p, gp, NULL), attr_of(y)->scale);
+    rt_node *g[] = {rt_matmul(a.k, gs, false, true), rt_matmul(a.q, gs, false, false), rt_matmul(gy, a.p, false, false)};
+    for (int i = 0; i < 3; i++) g[i] = rt_reshape(g[i], 4, y->in[1]->shape);
+    return rt_concat(g, 3, 1);
+}
+
+static void attention_derive(rt_node *y, rt_node *gy, rt_node **gx) { gx[0] = rt__emit2(RT_OP_attention_grad, y->in[0], gy, y->attr); }
+
+/* ---- kernels. A head's channels lie in blocks of vectors, [d/LANES][L][LANES], zeros behind d: so in an image of floats in blocks of as many
+ * channels; others are copied. */
+
+enum { TILE = 2 * LANES }; /* queries */
+
+typedef struct extents {
+    int64_t n, heads, d, blocks, pixels; /* blocks of LANES that hold d */
+    int64_t size, tiles;                 /* numbers of a head in blocks; tiles of its queries */
+    bool copies;                         /* are heads copied into blocks? */
+    real scale;
+} extents;
+
+/* Does an image hold heads as the kernels want them, but for its type? */
+static bool fits(const rt_view *v, const extents *e) { return v->block == LANES && e->d % LANES == 0; }
+
+static extents extents_of(const rt_call *c)
+{
+    const rt_view *x = &c->in[0];
+    extents e = {.n = x->dim[0], .heads = attr_of(c->node)->heads, .pixels = x->dim[2] * x->dim[3], .scale = (real)attr_of(c->node)->scale};
+    e.d = x->dim[1] / 3 / e.heads;
+    e.blocks = (e.d + LANES - 1) / LANES;
+    e.size = e.blocks * e.pixels * LANES;
+    e.tiles = (e.pixels + TILE - 1) / TILE;
+    e.copies = !fits(&c->out, &e) || is_bf16(&c->out);
+    for (int i = 0; i < c->n_in; i++) e.copies |= !fits(&c->in[i], &e) || is_bf16(&c->in[i]);
+    return e;
+}
+
+/* One head of one image of v, and of its q, k and v one part. */
+typedef struct head {
+    const rt_view *v;
+    int64_t index, part;
+} head;
+
+/* Element of v: the first pixel of channel c; the next ones lie a block further on each. */
+static int64_t first_pixel(head h, const extents *e, int64_t c)
+{
+    int64_t n = h.index / e->heads, b = h.v->block > 1 ? h.v->block : 1;
+    c += (h.part * e->heads + h.index % e->heads) * e->d;
+    return (n * h.v->dim[1] + c / b * b) * e->pixels + c % b;
+}
+
+/* The head in blocks of vectors: where it lies, or a copy in `own`. */
+static const real *load(real *own, head h, const extents *e)
+{
+    if (fits(h.v, e)) return widened(h.v, first_pixel(h, e, 0), e->size, own);
+    int64_t b = h.v->block > 1 ? h.v->block : 1;
+    for (int64_t c = 0; c < e->blocks * LANES; c++) {
+        real *to = own + c / LANES * LANES * e->pixels + c % LANES, one;
+        int64_t at = first_pixel(h, e, c);
+        for (int64_t i = 0; i < e->pixels; i++) to[i * LANES] = c < e->d ? *widened(h.v, at + i * b, 1, &one) : 0;
+    }
+    return own;
+}
+
+/* Where a result is made, and its way from there: pixels i0..i0+n-1. */
+static real *target(real *own, head h, const extents *e) { return fits(h.v, e) ? room(h.v, first_pixel(h, e, 0), own) : own; }
+static void store(head h, const extents *e, const real *from, int64_t i0, int64_t n)
+{
+    if (fits(h.v, e)) {
+        for (int64_t at = i0 * LANES; at < e->size; at += e->pixels * LANES) narrow(h.v, first_pixel(h, e, 0) + at, n * LANES, from + at);
+        return;
+    }
+    int64_t b = h.v->block > 1 ? h.v->block : 1;
+    for (int64_t c = 0; c < e->d; c++)
+        for (int64_t i = i0; i < i0 + n; i++) {
+            int64_t at = first_pixel(h, e, c) + i * b;
+            real one, *to = room(h.v, at, &one);
+            *to = from[(c / LANES * e->pixels + i) * LANES + c % LANES];
+            narrow(h.v, at, 1, to);
+        }
+}
+
+/* y[r][v] = or += sum over l of a[r][l] b[l][v]: r counts rows, v vectors of LANES columns, l runs over segments of `length`. */
+typedef struct product {
+    real *y;
+    int64_t y_row, y_vector;
+    const real *a;
+    int64_t a_row, a_step, a_segment;
+    const real *b;
+    int64_t b_step, b_vector, b_segment;
+    int64_t rows, vectors, length, segments;
+    bool add;
+} product;
+
+RT_INLINE void product_block(const product *p, int64_t r, int64_t v, int rows, int vectors)
+{
+    lanes acc[MR][2];
+    memset(acc, 0, sizeof acc);
+    for (int64_t s = 0; s < p->segments; s++) {
+        const real *a = p->a + r * p->a_row + s * p->a_segment, *b = p->b + v * p->b_vector + s * p->b_segment;
+        for (int64_t l = 0; l < p->length; l++, a += p->a_step, b += p->b_step)
+            for (int i = 0; i < rows; i++)
+                for (int k = 0; k < vectors; k++) acc[i][k] += a[i * p->a_row] * *(const lanes *)(const void *)(b + k * p->b_vector);
+    }
+    for (int i = 0; i < rows; i++)
+        for (int k = 0; k < vectors; k++) {
+            lanes *y = (lanes *)(void *)(p->y + (r + i) * p->y_row + (v + k) * p->y_vector);
+            *y = p->add ? *y + acc[i][k] : acc[i][k];
+        }
+}
+
+RT_INLINE void product_columns(const product *p, int64_t v, int vectors)
+{
+    int64_t r = 0;
+    for (; r + MR <= p->rows; r += MR) product_block(p, r, v, MR, vectors);
+    for (; r + 4 <= p->rows; r += 4) product_block(p, r, v, 4, vectors);
+    for (; r < p->rows; r++) product_block(p, r, v, 1, vectors);
+}
+
+RT_INLINE void multiply(product p)
+{
+    int64_t v = 0;
+    for (; v + 2 <= p.vectors; v += 2) product_columns(&p, v, 2);
+    if (v < p.vectors) product_columns(&p, v, 1);
+}
+
+/* A tile: pixels i0..i0+n-1, in so many vectors. */
+typedef struct tile {
+    int64_t i0, n, vectors;
+} tile;
+
+static tile tile_at(const extents *e, int64_t index)
+{
+    tile t = {.i0 = index * TILE};
+    t.n = least(TILE, e->pixels - t.i0);
+    t.vectors = (t.n + LANES - 1) / LANES;
+    return t;
+}
+
+/* to[c][i] = scale x_i[c] for the pixels of a tile, zeros behind them */
+static void turn(real *to, const real *x, const extents *e, tile t, real scale)
+{
+    for (int64_t k = 0; k < e->blocks; k++, x += e->pixels * LANES, to += LANES * TILE) {
+        for (int64_t i = 0; i < t.n; i++)
+            for (int64_t c = 0; c < LANES; c++) to[c * TILE + i] = scale * x[(t.i0 + i) * LANES + c];
+        for (int64_t i = t.n; i < t.vectors * LANES; i++)
+            for (int64_t c = 0; c < LANES; c++) to[c * TILE + i] = 0;
+    }
+}
+
+/* s[j][i] = x_j . turned[.][i] */
+static void inner_products(real *s, const real *x, const real *turned, const extents *e, tile t)
+{
+    multiply((product){.y = s,
+                       .y_row = TILE,
+                       .y_vector = LANES,
+                       .a = x,
+                       .a_row = LANES,
+                       .a_step = 1,
+                       .a_segment = e->pixels * LANES,
+                       .b = turned,
+                       .b_step = TILE,
+                       .b_vector = LANES,
+                       .b_segment = LANES * TILE,
+                       .rows = e->pixels,
+                       .vectors = t.vectors,
+                       .length = LANES,
+                       .segments = e->blocks});
+}
+
+/* y_i = sum_j s[j][i] x_j for the pixels i of a tile */
+static void over_keys(real *y, const real *s, const real *x, const extents *e, tile t)
+{
+    multiply((product){.y = y + t.i0 * LANES,
+                       .y_row = LANES,
+                       .y_vector = e->pixels * LANES,
+                       .a = s,
+                       .a_row = 1,
+                       .a_step = TILE,
+                       .b = x,
+                       .b_step = LANES,
+                       .b_vector = e->pixels * LANES,
+                       .rows = t.n,
+                       .vectors = e->blocks,
+                       .length = e->pixels,
+                       .segments = 1});
+}
+
+/* y_j = or += sum_i s[j][i] x_i, where i are the pixels of a tile */
+static void over_queries(real *y, const real *s, const real *x, const extents *e, tile t)
+{
+    multiply((product){.y = y,
+                       .y_row = LANES,
+                       .y_vector = e->pixels * LANES,
+                       .a = s,
+                       .a_row = TILE,
+                       .a_step = 1,
+                       .b = x + t.i0 * LANES,
+                       .b_step = LANES,
+                       .b_vector = e->pixels * LANES,
+                       .rows = e->pixels,
+                       .vectors = e->blocks,
+                       .length = t.n,
+                       .segments = 1,
+                       .add = t.i0 > 0});
+}
+
+/* s[j][i] -> p_ij, of one vector of queries */
+static void softmax_lanes(real *s, int64_t n)
+{
+    real top[LANES], sum[LANES] = {0};
+    memcpy(top, s, sizeof top);
+    for (int64_t j = 1; j < n; j++)
+#pragma omp simd
+        for (int i = 0; i < LANES; i++) top[i] = s[j * TILE + i] > top[i] ? s[j * TILE + i] : top[i];
+    for (int64_t j = 0; j < n; j++)
+#pragma omp simd
+        for (int i = 0; i < LANES; i++) sum[i] += s[j * TILE + i] = fast_exp(s[j * TILE + i] - top[i]);
+    for (int i = 0; i < LANES; i++) sum[i] = 1 / sum[i];
+    for (int64_t j = 0; j < n; j++)
+#pragma omp simd
+        for (int i = 0; i < LANES; i++) s[j * TILE + i] *= sum[i];
+}
+
+/* gp -> gs, of one vector of queries */
+static void softmax_back(real *gp, const real *p, int64_t n, real scale)
+{
+    real dot[LANES] = {0};
+    for (int64_t j = 0; j < n; j++)
+#pragma omp simd
+        for (int i = 0; i < LANES; i++) dot[i] += p[j * TILE + i] * gp[j * TILE + i];
+    for (int64_t j = 0; j < n; j++)
+#pragma omp simd
+        for (int i = 0; i < LANES; i++) gp[j * TILE + i] = scale * p[j * TILE + i] * (gp[j * TILE + i] - dot[i]);
+}
+
+/* What a thread works in: up to seven heads, where they are copies, a tile and its gradient turned, scores and their gradients. */
+enum { HEADS = 7 };
+typedef struct workspace {
+    real *head[HEADS], *turned[2], *scores[2];
+} workspace;
+
+static int64_t workspace_size(const extents *e)
+{
+    return (e->copies ? HEADS * e->size : 0) + 2 * e->blocks * LANES * TILE + 2 * e->pixels * TILE;
+}
+
+static size_t attention_scratch(const rt_call *c)
+{
+    extents e = extents_of(c);
+    return (size_t)(omp_get_max_threads() * workspace_size(&e)) * sizeof(real);
+}
+
+static workspace workspace_of(const rt_call *c, const extents *e)
+{
+    workspace w = {0};
+    real *at = (real *)c->scratch + omp_get_thread_num() * workspace_size(e);
+    for (int i = 0; i < HEADS && e->copies; i++, at += e->size) w.head[i] = at;
+    for (int i = 0; i < 2; i++, at += e->blocks * LANES * TILE) w.turned[i] = at;
+    for (int i = 0; i < 2; i++, at += e->pixels * TILE) w.scores[i] = at;
+    return w;
+}
+
+static void probabilities(const workspace *w, const real *q, const real *k, const extents *e, tile t)
+{
+    turn(w->turned[0], q, e, t, e->scale);
+    inner_products(w->scores[0], k, w->turned[0], e, t);
+    for (int64_t v = 0; v < t.vectors; v++) softmax_lanes(w->scores[0] + v * LANES, e->pixels);
+}
+
+static void attention_run(const rt_call *c)
+{
+    const extents e = extents_of(c);
+    int64_t tasks = e.n * e.heads * e.tiles;
+#pragma omp parallel if (tasks > 1)
+    {
+        workspace w = workspace_of(c, &e);
+        const real *x[3] = {0};
+        int64_t loaded = -1;
+#pragma omp for schedule(static)
+        for (int64_t task = 0; task < tasks; task++) {
+            int64_t index = task / e.tiles;
+            for (int part = 0; part < 3 && index != loaded; part++) x[part] = load(w.head[part], (head){&c->in[0], index, part}, &e);
+            loaded = index;
+            tile t = tile_at(&e, task % e.tiles);
+            head to = {&c->out, index, 0};
+            real *y = target(w.head[3], to, &e);
+            probabilities(&w, x[0], x[1], &e, t);
+            over_keys(y, w.scores[0], x[2], &e, t);
+            store(to, &e, y, t.i0, t.n);
+        }
+    }
+}
+
+static void attention_grad_run(const rt_call *c)
+{
+    const extents e = extents_of(c);
+#pragma omp parallel for schedule(static) if (e.n * e.heads > 1)
+    for (int64_t index = 0; index < e.n * e.heads; index++) {
+        workspace w = workspace_of(c, &e);
+        const real *x[3], *gy = load(w.head[3], (head){&c->in[1], index, 0}, &e);
+        real *gx[3];
+        head to[3];
+        for (int part = 0; part < 3; part++) {
+            x[part] = load(w.head[part], (head){&c->in[0], index, part}, &e);
+            to[part] = (head){&c->out, index, part};
+            gx[part] = target(w.head[4 + part], to[part], &e);
+        }
+        for (int64_t k = 0; k < e.tiles; k++) {
+            tile t = tile_at(&e, k);
+            probabilities(&w, x[0], x[1], &e, t);
+            over_queries(gx[2], w.scores[0], gy, &e, t);
+            turn(w.turned[1], gy, &e, t, 1);
+            inner_products(w.scores[1], x[2], w.turned[1], &e, t);
+            for (int64_t v = 0; v < t.vectors; v++) softmax_back(w.scores[1] + v * LANES, w.scores[0] + v * LANES, e.pixels, e.scale);
+            over_keys(gx[0], w.scores[1], x[1], &e, t);
+            over_queries(gx[1], w.scores[1], x[0], &e, t);
+        }
+        for (int part = 0; part < 3; part++) store(to[part], &e, gx[part], 0, e.pixels);
+    }
+}
+
+/* Products of L x L x d per head; the softmax between them is not counted. */
+static double flop(const rt_call *c, double products)
+{
+    extents e = extents_of(c);
+    return 2 * products * (double)(e.n * e.heads * e.d) * (double)e.pixels * (double)e.pixels;
+}
+static double attention_flop(const rt_call *c) { return flop(c, 2); }
+static double attention_grad_flop(const rt_call *c) { return flop(c, 5); }
+
+/* ---- rows */
+
+static rt_node *attention_sample(rt_graph *g, int k)
+{
+    switch (k) {
+    case -1: return rt_self_attention(RT_SAMPLE_IN(g, "a", 2, 12, 2, 3), 3, 0.5);
+    case 0: return rt_self_attention(RT_SAMPLE_IN(g, "a", RT_BATCH, 12, 2, 3), 2, 0.5);
+    case 1: return rt_self_attention(RT_SAMPLE_IN(g, "a", 2, 3, 5, 4), 1, 1.25);
+    case 2: return rt_self_attention(RT_SAMPLE_IN(g, "a", 1, 3 * 2 * LANES, 5, 7), 2, 0.25); /* more than a tile, whole vectors */
+    default: return NULL;
+    }
+}
+
+static rt_node *attention_grad_sample(rt_graph *g, int k)
+{
+    const rt__attention_attr at = {.heads = 2, .scale = 0.5};
+    switch (k) {
+    case -1: return rt__emit2(RT_OP_attention_grad, RT_SAMPLE_IN(g, "a", 2, 12, 2, 3), RT_SAMPLE_IN(g, "b", 2, 4, 3, 2), &at);
+    case 0: return rt__emit2(RT_OP_attention_grad, RT_SAMPLE_IN(g, "a", RT_BATCH, 12, 2, 3), RT_SAMPLE_IN(g, "b", RT_BATCH, 4, 2, 3), &at);
+    case 1: return rt__emit2(RT_OP_attention_grad, RT_SAMPLE_IN(g, "a", 1, 6, 5, 7), RT_SAMPLE_IN(g, "b", 1, 2, 5, 7), &at);
+    default: return NULL;
+    }
+}
+
+const rt_op RT_ROW(attention) = {
+    .name = "attention",
+    .formula = "y[h,c,i] = sum_j softmax_j(scale sum_c q[h,c,i] k[h,c,j]) v[h,c,j]; x holds q, k, v along its channels",
+    .min_in = 1,
+    .max_in = 1,
+    .attr_size = sizeof(rt__attention_attr),
+    .layout = RT_LAYOUT_MAPS,
+    .type = RT_TYPE_MAPS,
+    .shape = attention_shape,
+    .grad = attention_derive,
+    .expand = attention_expand,
+    .run = attention_run,
+    .scratch = attention_scratch,
+    .flop = attention_flop,
+    .sample = attention_sample,
+};
+const rt_op RT_ROW(attention_grad) = {
+    .name = "attention_grad",
+    .formula = "gx of attention(x) for the gradient gy of its result",
+    .min_in = 2,
+    .max_in = 2,
+    .attr_size = sizeof(rt__attention_attr),
+    .layout = RT_LAYOUT_MAPS,
+    .type = RT_TYPE_MAPS,
+    .shape = attention_grad_shape,
+    .expand = attention_grad_expand,
+    .run = attention_grad_run,
+    .scratch = attention_scratch,
+    .flop = attention_grad_flop,
+    .sample = attention_grad_sample,
+};
