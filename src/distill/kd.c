@@ -12,8 +12,7 @@ static rt_status kd_plan(rt_distill *d)
     d->first.guidance = d->config->kd.guidance;
     d->n_rounds = 1;
     d->chain[0] = d->teacher_steps = d->config->kd.steps;
-    d->chain[1] = d->steps = 1;
-    d->n_chain = d->chain[0] > 1 ? 2 : 1;
+    d->n_chain = d->steps = 1;
     return rt__draws_plan(d);
 }
 

@@ -671,6 +671,11 @@ static void files(void **state)
         CHECK_REFUSED(rt_oracle_open(&o, path, &err), RT_E_INVALID, path);
         assert_null(o);
     }
+    /* a scheduler that is not there is the oracle's error, one that cannot be read the system's */
+    const char *path = write_file("{\"kind\": \"gaussian\", " BODY ", \"scheduler\": \"no-such.json\"}");
+    CHECK_REFUSED(rt_oracle_open(&o, path, &err), RT_E_INVALID, "no-such.json");
+    path = write_file("{\"kind\": \"gaussian\", " BODY ", \"scheduler\": \"/\"}");
+    CHECK_REFUSED(rt_oracle_open(&o, path, &err), RT_E_IO, "field 'scheduler'");
     unlink(write_file(""));
     CHECK_REFUSED(rt_oracle_open(&o, "no/such/file.json", &err), RT_E_IO, "no/such/file.json");
     const double nan_mean[] = {0, NAN}, two[] = {1, 0, 0, 1}, nan_covariance[] = {1, 0, 0, INFINITY};
