@@ -300,7 +300,7 @@ static void refusals(void **state)
     CHECK_OK(rt_sample(&good, &field, 0, x, NULL, &err));
     field.eval = broken_eval;
     spec = good, spec.from = (double[]){1000, 400, 100, 0}, spec.steps = 3;
-    CHECK_REFUSED(rt_sample(&spec, &field, N, x, NULL, &err), RT_E_DIVERGED, "sample 1 is nan after step 2");
+    CHECK_REFUSED(rt_sample(&spec, &field, N, x, NULL, &err), RT_E_DIVERGED, "sample 1 is nan after step 2 (time 400 to 100)");
     field.eval = failing_eval;
     CHECK_REFUSED(rt_sample(&good, &field, N, x, NULL, &err), RT_E_DEVICE, "no device");
     rt_error err = {0};
