@@ -83,6 +83,17 @@ static double sum_run_of(const rt_view *v, int64_t at, int64_t n, int64_t step)
 static bool pixels_go(const rt_node *y, int b) { return (void)b, (((const rt__reduce_attr *)y->attr)->axes >> 2 & 3) == 3; }
 static unsigned stored_axes(unsigned axes) { return (axes & 7) | (axes & 2) << 2; } /* (N,C,H,W) -> (N,C/b,HW,b) */
 
+/* sum[i] += rows of w numbers; a width that is known makes vectors. */
+RT_INLINE void add_rows(double *sum, const real *v, int64_t rows, int64_t w)
+{
+    double even[64] = {0}, odd[64] = {0};
+    for (int64_t j = 0; j + 2 <= rows; j += 2, v += 2 * w)
+#pragma omp simd
+        for (int64_t i = 0; i < w; i++) even[i] += (double)v[i], odd[i] += (double)v[w + i];
+#pragma omp simd
+    for (int64_t i = 0; i < w; i++) sum[i] += even[i] + odd[i] + (rows % 2 ? (double)v[i] : 0);
+}
+
 /* Kept elements that lie side by side are summed as vectors. */
 static void sum_run(const rt_call *c)
 {
@@ -99,15 +110,17 @@ static void sum_run(const rt_call *c)
             int64_t row = o / blocks, from = o % blocks * 64, w = width - from < 64 ? width - from : 64;
             int64_t base = offset_at(&r, 0, row * width) + from;
             double sum[64] = {0};
-            real own[64];
-            for (int64_t k = 0; k < outer; k++) {
-                int64_t at = base + offset_at(&r, 1, k * inner);
-                for (int64_t j = 0; j < inner; j++, at += r.step[1][0]) {
-                    const real *v = widened(x, at, w, own);
-#pragma omp simd
-                    for (int64_t i = 0; i < w; i++) sum[i] += (double)v[i];
+            int64_t strip = r.step[1][0] == w ? STRIP / w : 1; /* rows that lie side by side */
+            real own[STRIP];
+            for (int64_t k = 0; k < outer; k++)
+                for (int64_t j = 0; j < inner; j += strip) {
+                    int64_t n = inner - j < strip ? inner - j : strip;
+                    const real *v = widened(x, base + offset_at(&r, 1, k * inner + j), n * w, own);
+                    if (w == 16)
+                        add_rows(sum, v, n, 16);
+                    else
+                        add_rows(sum, v, n, w);
                 }
-            }
             for (int64_t i = 0; i < w; i++) y[row * width + from + i] = (real)sum[i];
         }
         return;
