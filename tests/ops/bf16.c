@@ -63,9 +63,9 @@ static void test_rounding(void **state)
     rt_graph_free(g);
 }
 
-/* ---- a network: mean((out - target)^2) of 8 images, its gradients or an update */
+/* ---- a network: mean((out - target)^2) of 4 images, its gradients or an update */
 
-enum { IMAGES = 8 };
+enum { IMAGES = 4 };
 
 typedef struct run {
     rt_net *net;
@@ -116,7 +116,7 @@ static void compile(run *r, rt_node *update, int64_t batch, rt_dtype compute)
                             .updates = &update,
                             .n_updates = update != NULL,
                             .batch = batch,
-                            .threads = 2,
+                            .threads = 1,
                             .compute = compute};
     OK(rt_compile(&r->p, r->g, &spec, err));
     free(outputs);
@@ -214,7 +214,7 @@ static void test_updates(void **state)
 {
     (void)state;
     needs_bf16();
-    enum { UPDATES = 12 };
+    enum { UPDATES = 8 };
     double loss[2][UPDATES];
     for (int k = 0; k < 2; k++) {
         run r;
