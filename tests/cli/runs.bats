@@ -50,6 +50,14 @@ teacher() { "$RETORT" train --data toy:moons --net examples/mlp.json --out "$t/t
     fails 5 "config.yaml: cannot be opened" train --out "$t/empty" --resume
 }
 
+@test "a run keeps the type that it computes in" {
+    teacher --updates 5 --dtype bf16
+    grep -q '^dtype: bf16$' "$t/teacher/config.yaml"
+    fails 2 "contradicts the run, which has dtype = bf16" train --out "$t/teacher" --resume --dtype f32
+    fails 2 "did you mean 'bf16'" train --config "$t/teacher/config.yaml" --set dtype=bf15 --out "$t/other"
+    "$RETORT" sample "$t/teacher" --n 5 --steps 2 --dtype bf16 --threads 1 --out "$t/x.safetensors" -q
+}
+
 last_loss() { tail -n 1 "$1/metrics.jsonl" | sed 's/.*"loss": *\([0-9.e-]*\).*/\1/'; }
 
 @test "a batch in slices makes the same updates" {
