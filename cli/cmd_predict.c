@@ -80,6 +80,21 @@ static rt_status predict(cli_call *c, rt_model *model, const inputs *in, const c
     return status;
 }
 
+/* The most resident memory of the whole: one batch stands for all. An oracle is not asked. */
+static rt_status rehearse(cli_call *c, rt_model *model, const inputs *in, rt_error *err)
+{
+    const rt_model_info *info = rt_model_get_info(model);
+    int64_t batch = cli_int(c, "batch", 1, 65536), n = in->n < batch ? in->n : batch;
+    TRY(cli_ok(c, err));
+    rt_rehearsal_reserve(&c->rehearsal, in->n * info->outputs * (int64_t)sizeof(float));
+    float *values = malloc((size_t)(n * info->outputs) * sizeof *values);
+    if (!values) return rt_error_set(err, RT_E_MEMORY, "out of memory for %lld outputs", (long long)n);
+    rt_status status = RT_OK;
+    if (info->parameters > 0) status = rt_model_predict(model, NULL, n, in->x.data, in->times, in->y.data, values, err);
+    free(values);
+    return status;
+}
+
 static rt_status run(cli_call *c, rt_error *err)
 {
     const char *path = cli_text(c, "inputs"), *out = cli_text(c, "out");
@@ -95,8 +110,11 @@ static rt_status run(cli_call *c, rt_error *err)
     cli_put(c, "n", json_integer(in.n));
     cli_put(c, "out", json_string(out));
     if (status == RT_OK && c->dry_run) {
+        status = rehearse(c, model, &in, err);
         cli_print_config(c, c->text);
-        cli_say(c, "would write %s: the outputs for %lld samples", out, (long long)in.n);
+        cli_say(c, "would write %s: the outputs for %lld samples, %.0f MiB of memory", out, (long long)in.n,
+                (double)c->rehearsal.peak / 0x1p20);
+        cli_put(c, "memory_bytes", json_integer((json_int_t)c->rehearsal.peak));
     } else if (status == RT_OK) {
         status = predict(c, model, &in, out, err);
         if (status == RT_OK) cli_say(c, "%s: the outputs for %lld samples", out, (long long)in.n);

@@ -194,6 +194,12 @@ typedef struct rt_solver_options {
     double churn_min, churn_max, churn_noise; /* S_noise (1) */
 } rt_solver_options;
 
+/* Memory that calls of rt_sample share: grown by a call that needs more, kept by the others. Starts as zeros; whoever has it frees `bytes`. */
+typedef struct rt_sample_room {
+    void *bytes;
+    size_t size;
+} rt_sample_room;
+
 typedef struct rt_sample_spec {
     const rt_process *process;
     const rt_solver *solver;
@@ -217,6 +223,7 @@ typedef struct rt_sample_spec {
     rt_status (*trace)(void *self, int k, double t, int64_t n, const double *x, rt_error *err);
     void *trace_self;
     bool trace_calls;
+    rt_sample_room *room; /* NULL: each call allocates its own */
 } rt_sample_spec;
 
 /* Moves x[n][features] from from[0] to to[steps - 1] in place. A step to time 0 lands on the (clipped) x0-prediction, whatever the solver (but for

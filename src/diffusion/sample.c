@@ -170,6 +170,16 @@ static rt_status check(const rt_sample_spec *spec, const double *to, rt_error *e
     return RT_OK;
 }
 
+/* At least `size` bytes. NULL: out of memory. */
+static char *grown(rt_sample_room *room, size_t size)
+{
+    if (room->size >= size) return room->bytes;
+    free(room->bytes);
+    room->bytes = malloc(size);
+    room->size = room->bytes ? size : 0;
+    return room->bytes;
+}
+
 rt_status rt_sample(const rt_sample_spec *spec, const rt_field *field, int64_t n, double *x, const int64_t *y, rt_error *err)
 {
     const double *to = spec->to ? spec->to : spec->from + 1;
@@ -189,7 +199,8 @@ rt_status rt_sample(const rt_sample_spec *spec, const rt_field *field, int64_t n
         RT_RAISE(RT_E_USAGE, "%lld samples of %lld features", (long long)n, (long long)field->features);
     if (n == 0) return RT_OK;
     if (pairs) labels = 2 * (size_t)n * sizeof(int64_t);
-    char *room = malloc(numbers + labels);
+    rt_sample_room own = {0};
+    char *room = grown(spec->room ? spec->room : &own, numbers + labels);
     if (!room) RT_RAISE(RT_E_MEMORY, "out of memory for %lld samples of %lld features", (long long)n, (long long)field->features);
     double *x0 = (double *)(void *)(room + labels);
     rt__advance a = {
@@ -207,6 +218,6 @@ rt_status rt_sample(const rt_sample_spec *spec, const rt_field *field, int64_t n
     if (history) a.before = rest, rest += count;
     for (int i = 0; i < history; i++, rest += 3 * count) a.past[i] = (rt__past){.x = rest, .x0 = rest + count, .eps = rest + 2 * count};
     rt_status status = run(&a, spec->from, to, err);
-    free(room);
+    free(own.bytes);
     return status;
 }

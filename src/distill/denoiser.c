@@ -108,6 +108,7 @@ void rt__evaluator_close(rt_evaluator *e)
     rt_program_free(e->program);
     rt_graph_free(e->graph);
     free(e->state);
+    free(e->room.bytes);
     *e = (rt_evaluator){0};
 }
 
@@ -146,7 +147,8 @@ rt_status rt__roll(rt_evaluator *e, const double *times, int stride, int steps, 
                                .trace = keep,
                                .trace_self = &to,
                                .noise = draws ? draw : NULL,
-                               .noise_self = e};
+                               .noise_self = e,
+                               .room = &e->room};
         s = rt_sample(&spec, &e->field, m, e->state, y ? y + at : NULL, err);
     }
     free(own);

@@ -27,6 +27,7 @@ typedef struct rt_evaluator {
     int64_t batch, features;
     uint64_t seed;
     double *state, *drawn; /* of one batch */
+    rt_sample_room room;
 } rt_evaluator;
 
 rt_status rt__evaluator_open(rt_evaluator *e, const rt_distill *like, const rt_denoiser *m, int64_t batch, rt_error *err);

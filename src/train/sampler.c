@@ -184,6 +184,7 @@ typedef struct batch {
     const rt_sampling *sampling;
     const rt_scheduler *scheduler; /* NULL: its conventions do not count */
     rt_sample_spec spec;
+    rt_sample_room driver;
     rt_field guide;
     int64_t room, features, count, first; /* samples that fit; of this batch; its first, within the sampling */
     int states;                           /* of the trace */
@@ -282,7 +283,8 @@ static bool open_batch(batch *b, const rt_model *m, const rt_sampling *s, const 
                                .clip = p->clip,
                                .trace = s->trace ? keep_trace : NULL,
                                .trace_self = b,
-                               .trace_calls = p->followed};
+                               .trace_calls = p->followed,
+                               .room = &b->driver};
     return b->state && b->x && (b->y || !m->info.classes) && (b->trace || !s->trace);
 }
 
@@ -292,6 +294,7 @@ static void close_batch(batch *b)
     free(b->x);
     free(b->y);
     free(b->trace);
+    free(b->driver.bytes);
 }
 
 static rt_status run_batches(batch *b, rt_model *m, const rt_sampling *s, rt_take_samples take, void *user, rt_error *err)
