@@ -375,9 +375,37 @@ static void order_of_data(void **state)
     close_world(&w);
 }
 
+/* A slice of the pairs of an update holds what stands at its place in the whole. */
+static void slices_of_pairs(void **state)
+{
+    (void)state;
+    enum { SLICE = 4 };
+    world w;
+    const char *keys[] = {"kd.pairs", "40", "kd.steps", "2", NULL};
+    open_world(&w, "kd", "v", "v", keys);
+    rt_distill *d = &w.d;
+    rt_program *part = NULL;
+    rt_program_spec spec = {.outputs = &d->phases[0].loss, .n_outputs = 1, .batch = B, .threads = 1};
+    OK(rt_compile(&w.program, d->graph, &spec, &err));
+    spec.batch = SLICE;
+    OK(rt_compile(&part, d->graph, &spec, &err));
+    for (int64_t u = 0; u < 4; u++) {
+        OK(d->source.fill(d->source.self, u, 0, B, w.program, &err));
+        for (int64_t first = 0; first < B; first += SLICE) {
+            OK(d->source.fill(d->source.self, u, first, SLICE, part, &err));
+            for (int k = 0; k < 2; k++)
+                assert_memory_equal(rt_program_data(part, d->inputs[k]), (float *)rt_program_data(w.program, d->inputs[k]) + first * D,
+                                    SLICE * D * sizeof(float));
+        }
+    }
+    rt_program_free(part);
+    close_world(&w);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(progressive), cmocka_unit_test(conversion), cmocka_unit_test(conversion_by_maps),
-                                       cmocka_unit_test(knowledge),   cmocka_unit_test(denoising),  cmocka_unit_test(order_of_data)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(progressive),    cmocka_unit_test(conversion), cmocka_unit_test(conversion_by_maps),
+                                       cmocka_unit_test(knowledge),      cmocka_unit_test(denoising),  cmocka_unit_test(order_of_data),
+                                       cmocka_unit_test(slices_of_pairs)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -155,10 +155,20 @@ static void a_configuration_survives_its_file(void **state)
     };
     rt_config a, b;
     rt_error err = {0};
+    rt_row_text row;
+    for (int i = 0; i < 4; i++) assert_true(rt_method_describe(i, &row));
+    assert_false(rt_method_describe(-1, &row) || rt_method_describe(1000, &row));
     rt_config_default(&a);
     for (size_t i = 0; i < sizeof values / sizeof *values; i++)
         if (rt_config_set(&a, values[i][0], values[i][1], &err) != RT_OK) fail_msg("%s", err.text);
     if (rt_config_write(&a, path, &err) != RT_OK) fail_msg("%s", err.text);
+    char text[16384] = "";
+    FILE *f = fopen(path, "r");
+    assert_non_null(f);
+    assert_true(fread(text, 1, sizeof text - 1, f) > 0);
+    fclose(f);
+    const char *group = strstr(text, "\ntrain:\n");
+    assert_true(group && !strstr(group + 1, "\ntrain:\n")); /* a group is opened once */
     rt_config_default(&b);
     if (rt_config_read(&b, path, &err) != RT_OK) fail_msg("%s", err.text);
     for (int i = 0; i < rt_config_n_keys; i++) {
