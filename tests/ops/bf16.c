@@ -187,7 +187,7 @@ static void test_network(void **state)
     print_message("output %.1e, gradients %.1e; %d of %d images in bf16, %d casts\n", ratio(&out), ratio(&gradient), halves, images, casts);
     assert_true(ratio(&out) > 1e-5 && ratio(&out) <= TOL_BF16_NET);
     assert_true(ratio(&gradient) > 1e-5 && ratio(&gradient) <= TOL_BF16_NET_GRADIENT);
-    assert_true(rt_program_bytes(a.p) < 0.7 * (double)rt_program_bytes(b.p));
+    assert_true((double)rt_program_bytes(a.p) < 0.7 * (double)rt_program_bytes(b.p));
     release(&a), release(&b);
 }
 
