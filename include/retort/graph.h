@@ -93,8 +93,15 @@ void rt_pop(rt_graph *g);
 /* Makes the graph fail, as the builders do: the text is prefixed by the layer path. Returns the inert node. */
 rt_node *rt_fail(rt_graph *g, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
-/* Turns passes off, for tests that compare. All are on in a new graph. Sharing acts while the graph is built. */
-typedef enum rt_pass { RT_PASS_SHARE = 1, RT_PASS_FOLD = 2, RT_PASS_HOIST = 4, RT_PASS_REUSE = 8, RT_PASS_LAYOUT = 16 } rt_pass;
+/* Turns passes off, for tests that compare. All are on in a new graph. Sharing and fusion act while the graph is built. */
+typedef enum rt_pass {
+    RT_PASS_SHARE = 1,
+    RT_PASS_FOLD = 2,
+    RT_PASS_HOIST = 4,
+    RT_PASS_REUSE = 8,
+    RT_PASS_LAYOUT = 16,
+    RT_PASS_FUSE = 32
+} rt_pass;
 void rt_graph_passes(rt_graph *g, unsigned passes);
 
 rt_graph *rt_node_graph(const rt_node *n);

@@ -66,8 +66,7 @@ rt_node *rt_group_norm(rt_node *x, rt_node *w, rt_node *b, int groups, double ep
 {
     if (!w != !b) return rt_fail(x->graph, "group_norm: weight and bias come together");
     rt__group_attr at = {.groups = groups, .eps = eps};
-    rt_node *in[] = {x, rt__emit1(RT_OP_group_stats, x, &at), w, b};
-    return rt__emit(x->graph, RT_OP_group_norm, in, w ? 4 : 2, &at);
+    return rt__emit(x->graph, RT_OP_group_norm, (rt_node *[]){x, w, b}, w ? 3 : 1, &at);
 }
 
 /* ---- resolution */

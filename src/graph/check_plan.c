@@ -113,6 +113,10 @@ static rt_status walk_step(walk *w, const rt__step *s, bool resumed, rt_error *e
         if (!same || !(s->op->flags & RT_ROW_INPLACE) || s->join)
             return complain(y, y->in[i], "into which it writes while it reads", NULL, err);
     }
+    for (int i = 0; i < c->n_in && y->rider; i++)
+        if (views_overlap(&c->in[i], &c->side)) return complain(y, y->in[i], "into which it writes its rider while it reads", NULL, err);
+    if (y->rider && (views_overlap(&out, &c->side) || overlap(scratch, scratch_end, c->side.data, end_of(&c->side))))
+        return complain(y, y->rider, "which its own result or scratch overlaps", NULL, err);
     if (overlap(scratch, scratch_end, out.data, end_of(&out))) return complain(y, y, "which its own scratch overlaps", NULL, err);
     if (s->scratch) write_bytes(w, s, scratch, scratch_end);
     if (adds) {
@@ -120,6 +124,7 @@ static rt_status walk_step(walk *w, const rt__step *s, bool resumed, rt_error *e
         RT_TRY(check_read(w, y, y, &c->out, w->pass - 1, false, err)); /* what the earlier slices left */
     }
     write_value(w, s, y, &c->out);
+    if (y->rider) write_value(w, s, y->rider, &c->side);
     if (s->op->flags & RT_ROW_UPDATE) w->updated[w->n_updated++] = ((const rt__update_attr *)y->attr)->set;
     return RT_OK;
 }
@@ -159,7 +164,11 @@ rt_status rt__check_plan(const rt_program *p, rt_error *err)
         v.data = p->storages[p->storage_of[i]].data;
         write_value(&w, NULL, x, &v);
     }
-    for (int i = 0; i < p->n_steps && status == RT_OK; i++) w.maker[p->steps[i].node->id] = &p->steps[i];
+    for (int i = 0; i < p->n_steps && status == RT_OK; i++) {
+        const rt_node *y = p->steps[i].node;
+        w.maker[y->id] = &p->steps[i];
+        if (y->rider) w.maker[y->rider->id] = &p->steps[i];
+    }
     for (; w.pass < 4 && status == RT_OK; w.pass++) {
         bool resumed = w.pass % 2 && !p->mixed, more = w.pass % 2 == 0 && !p->mixed;
         status = walk_pass(&w, resumed, more, err);

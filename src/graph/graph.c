@@ -11,7 +11,7 @@ rt_graph *rt_graph_new(rt_dtype dtype)
     rt_graph *g = calloc(1, sizeof *g);
     if (!g) return NULL;
     g->real = dtype;
-    g->passes = RT_PASS_SHARE | RT_PASS_FOLD | RT_PASS_HOIST | RT_PASS_REUSE | RT_PASS_LAYOUT;
+    g->passes = RT_PASS_SHARE | RT_PASS_FOLD | RT_PASS_HOIST | RT_PASS_REUSE | RT_PASS_LAYOUT | RT_PASS_FUSE;
     g->inert = (rt_node){.graph = g, .path = "", .dtype = dtype, .id = -1};
     g->path = "";
     if (dtype != RT_F32 && dtype != RT_F64) rt_fail(g, "a graph computes in F32 or F64, not %s", rt_dtype_name(dtype));
@@ -220,6 +220,8 @@ rt_node *rt__emit(rt_graph *g, rt__op_id id, rt_node *const *in, int n_in, const
     }
     if (n_in < op->min_in || (op->max_in >= 0 && n_in > op->max_in))
         return rt_fail(g, "%s takes %d to %d inputs, got %d", op->name, op->min_in, op->max_in, n_in);
+    rt_node *fused = g->passes & RT_PASS_FUSE ? rt__fuse(id, in, n_in, attr) : NULL;
+    if (fused) return fused;
     if (!grow(g)) return out_of_memory(g);
 
     static const char zeros[256];

@@ -33,6 +33,8 @@ struct rt_graph {
     int n_epochs;
 };
 
+/* The node that does better what the row `op` is asked for here, NULL: none (fuse.c). */
+rt_node *rt__fuse(rt__op_id op, rt_node *const *in, int n_in, const void *attr);
 /* Names that must not move or differ by pointer: one copy per text. NULL when memory is out. */
 const char *rt__intern(rt_graph *g, const char *text);
 /* The read of entry `index` of a set at its present version. */

@@ -25,6 +25,38 @@ static bool is_source(const rt_node *n) { return (n->op->flags & RT_ROW_SOURCE) 
 static bool is_op(const rt_node *n, rt__op_id id) { return n->op == rt__ops_f32[id]; }
 static bool has_batch(const rt_node *n) { return n->rank > 0 && n->shape[0] < 0; }
 
+/* ---- riders */
+
+/* Does `from` need the value of `to`? */
+static bool needs(const rt_node *from, const rt_node *to, unsigned char *seen)
+{
+    if (from == to) return true;
+    if (seen[from->id]) return false;
+    seen[from->id] = 1;
+    bool found = from->host && needs(from->host, to, seen);
+    for (int i = 0; i < from->n_in && !found; i++) found = needs(from->in[i], to, seen);
+    return found;
+}
+
+/* Values that a kernel of another node can leave on its way. */
+static rt_status find_hosts(rt_program *p, rt_error *err)
+{
+    unsigned char *seen = rt__arena_alloc(&p->arena, (size_t)p->n_nodes);
+    if (!seen) RT_RAISE(RT_E_MEMORY, "out of memory for the plan of %d nodes", p->n_nodes);
+    for (int i = 0; i < p->n_nodes; i++) {
+        rt_node *y = p->nodes[i];
+        for (int j = 0; y->op->rides && j < p->n_nodes && !y->host; j++) {
+            rt_node *host = p->nodes[j];
+            if (host->rider || !y->op->rides(y, host)) continue;
+            memset(seen, 0, (size_t)p->n_nodes);
+            if (needs(host, y, seen)) continue;
+            y->host = host;
+            host->rider = y;
+        }
+    }
+    return RT_OK;
+}
+
 /* ---- which nodes, in which order
  * By id, except that an update waits for every reader of the version it replaces. */
 
@@ -59,6 +91,7 @@ static void place(order *o, const rt_node *n)
     }
     o->placed[n->id] = OPEN;
     for (int i = 0; i < n->n_in; i++) place(o, n->in[i]);
+    if (n->host) place(o, n->host);
     if (n->op->flags & RT_ROW_UPDATE) {
         const rt__update_attr *a = n->attr;
         for (int i = 0; i < o->p->n_nodes; i++) {
@@ -98,7 +131,7 @@ static bool hoistable(const rt_program *p, const rt_program_spec *spec, const rt
         return false;
     for (int i = 0; i < n->n_in; i++)
         if (stage[n->in[i]->id] != RT_STAGE_PROLOGUE) return false;
-    return true;
+    return !n->host || stage[n->host->id] == RT_STAGE_PROLOGUE;
 }
 
 static bool is_join(const rt_node *n)
@@ -186,6 +219,7 @@ rt_status rt__plan(rt_program *p, const rt_program_spec *spec, rt_error *err)
 {
     rt_graph *g = p->graph;
     int n_nodes = p->n_nodes;
+    if (g->passes & RT_PASS_FUSE) RT_TRY(find_hosts(p, err));
     size_t n = (size_t)n_nodes;
     order o = {.p = p, .placed = calloc(n, 1), .list = calloc(n, sizeof *o.list)};
     unsigned char *stage = calloc(n, 1);
@@ -219,18 +253,18 @@ rt_status rt__plan(rt_program *p, const rt_program_spec *spec, rt_error *err)
             const rt_node *x = v->in[j];
             if (stage[x->id] == RT_STAGE_JOINED || is_join(x)) stage[v->id] = RT_STAGE_JOINED;
         }
-        if (v->op->flags & RT_ROW_UPDATE) stage[v->id] = RT_STAGE_JOINED;
+        if (v->op->flags & RT_ROW_UPDATE || (v->host && stage[v->host->id] == RT_STAGE_JOINED)) stage[v->id] = RT_STAGE_JOINED;
         bool bad = (is_join(v) && v->op->batch != RT_SUMS) || (stage[v->id] == RT_STAGE_JOINED && has_batch(v)) ||
                    (stage[v->id] == RT_STAGE_JOINED && is_join(v)) || (has_batch(v) && v->op->batch == RT_MIXES && !is_source(v));
         if (bad && !p->mixed) p->mixed = v;
     }
 
-    /* steps: the prologue first; sources and views have none */
+    /* steps: the prologue first; sources, views and riders have none */
     for (int pass = 0; pass < 2; pass++) {
         for (int i = 0; i < o.n; i++) {
             const rt_node *v = o.list[i];
             if ((stage[v->id] == RT_STAGE_PROLOGUE) != (pass == 0)) continue;
-            if (is_source(v) || v->op->flags & RT_ROW_VIEW) continue;
+            if (is_source(v) || v->op->flags & RT_ROW_VIEW || v->host) continue;
             rt__step *s = &p->steps[p->n_steps++];
             s->node = v;
             s->op = row_of(v, g->real);
@@ -288,6 +322,11 @@ rt_status rt__plan(rt_program *p, const rt_program_spec *spec, rt_error *err)
         rt__storage *s = &p->storages[taken];
         if (last[v->id] > s->last) s->last = last[v->id];
         if (st->stage == RT_STAGE_PROLOGUE || st->join || v->op->flags & RT_ROW_UPDATE) s->first = 0, s->last = INT_MAX;
+        if (v->rider) {
+            rt__storage *side = &p->storages[p->storage_of[v->rider->id] = new_storage(p, v->rider, step)];
+            if (last[v->rider->id] > side->last) side->last = last[v->rider->id];
+            if (st->stage == RT_STAGE_PROLOGUE) side->first = 0, side->last = INT_MAX;
+        }
     }
     for (int i = 0; i < spec->n_outputs; i++) see_through_views(p, p->lowered[spec->outputs[i]->id]);
     if (p->mixed == NULL) /* per-slice values that a joined step reads would be those of the last slice only: they must be sums */

@@ -92,6 +92,10 @@ static rt_status prepare(rt_program *p, rt_error *err)
         }
         rt__program_view(p, s->node, &c->out);
         s->bytes += (double)c->out.count * (double)rt_dtype_size(c->out.dtype);
+        if (s->node->rider) {
+            rt__program_view(p, s->node->rider, &c->side);
+            s->bytes += (double)c->side.count * (double)rt_dtype_size(c->side.dtype);
+        }
         s->flop = s->op->flop ? s->op->flop(c) : (double)c->out.count;
         if (p->backend->prepare && p->graph->real == RT_F32) c->state = p->backend->prepare(c, p->threads, &s->scratch);
         if (c->state)
@@ -116,6 +120,7 @@ static rt_status bind(rt_program *p, rt_error *err)
         rt_call *c = &s->call;
         for (int j = 0; j < c->n_in; j++) ((rt_view *)(uintptr_t)c->in)[j].data = p->storages[p->storage_of[s->node->in[j]->id]].data;
         c->out.data = p->storages[p->storage_of[s->node->id]].data;
+        if (s->node->rider) c->side.data = p->storages[p->storage_of[s->node->rider->id]].data;
         if (s->scratch_at < 0) continue;
         rt__storage *at = &p->storages[s->scratch_at];
         if (s->scratch > 0) c->scratch = at->data;

@@ -29,6 +29,8 @@ struct rt_node {
     /* Layout of an image (N,C,H,W), chosen when a program is made: its channels lie in blocks of so many, [N][C/block][H W][block]. 0 and 1:
      * plain. Shapes stay logical. */
     int block;
+    /* In a program: the node whose kernel writes this one's value beside its own, and the other way round. NULL: none. */
+    rt_node *host, *rider;
 };
 
 /* How a row treats the batch symbol on axis 0. */
@@ -69,6 +71,7 @@ typedef struct rt_call {
     int n_in;
     const rt_view *in;
     rt_view out;
+    rt_view side;          /* the rider's value, to be written, too; data NULL: there is none */
     void *scratch;         /* as many bytes as the row's scratch asked for */
     const rt_clock *clock; /* of the run; draws read it. clock->total is never 0 here */
     void *state;           /* what a backend's prepare returned */
@@ -97,6 +100,8 @@ struct rt_op {
     rt_node *(*expand)(rt_node *y);
     /* The reference kernel, in `real`. Parallel loops are `#pragma omp parallel for`; results do not depend on the number of threads. */
     void (*run)(const rt_call *c);
+    /* Can the kernel of `host`, a node of another row, write y's value to call->side? Then y needs none. NULL: no. */
+    bool (*rides)(const rt_node *y, const rt_node *host);
     /* Bytes of scratch for these extents; NULL: none. */
     size_t (*scratch)(const rt_call *c);
     /* Floating point operations for these extents, NULL: one per element of the output. */
@@ -181,12 +186,13 @@ typedef struct rt__conv_attr {
     rt_conv conv;
     int extent[2];
 } rt__conv_attr;
-/* group_stats (x) -> (N,G,2), the mean and 1/sqrt(var + eps) of each group; group_norm (x, stats[, w, b]); group_norm_data (x, stats, gy[, w]);
- * group_norm_weight (x, stats, gy) -> (2,C), gradients of w and b. */
+/* group_norm (x[, w, b][, t]); group_norm_data (x[, w, b][, t], gy[, a]) -> gx; group_norm_sums (x[, w, b][, t], gy) -> (N,C,3): see ops/norm.c. */
 typedef struct rt__group_attr {
     int64_t groups;
     double eps;
+    int silu, addend; /* SiLU follows; the last input is added */
 } rt__group_attr;
+bool rt__is_channel_shift(const rt_node *x, const rt_node *t); /* t (N,C,1,..) for x (N,C,...)? */
 /* attention (x (N,3 C,H,W)) -> (N,C,H,W); attention_grad (x, gy) -> gx */
 typedef struct rt__attention_attr {
     int64_t heads;
