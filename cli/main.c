@@ -20,15 +20,16 @@ static rt_status help(int argc, char **argv, rt_error *err)
 }
 
 /* At the end of a parallel loop GNU OpenMP's threads spin for about ten milliseconds before they sleep. Where another process wants a core that is
- * ruinous (a training step took 20 times as long), and where none does, short spins lose nothing. The runtime reads the limit as it is loaded,
- * so the program starts again with it in the environment. A user's own choice stands. */
-static void spin_less(char **argv)
+ * ruinous (a training step took 20 times as long), and where none does, short spins lose nothing. The runtime asks the environment for the limit as
+ * it is loaded, before main, and has no other way to be told; so the program answers in place of libc's getenv. (Starting itself again with the
+ * variable set loads 25 libraries twice, which takes longer than one image.) A user's own choice stands. */
+char *getenv(const char *name)
 {
-    char self[4096]; /* by its own path, so that lists of processes show its name */
-    ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
-    if (n < 0 || getenv("GOMP_SPINCOUNT") || getenv("OMP_WAIT_POLICY") || setenv("GOMP_SPINCOUNT", "3000", 1) != 0) return;
-    self[n] = 0;
-    execv(self, argv); /* returns only if it fails; then all works as before */
+    static char spins[] = "3000";
+    size_t n = strlen(name);
+    for (char **e = environ; e && *e; e++)
+        if (strncmp(*e, name, n) == 0 && (*e)[n] == '=') return *e + n + 1;
+    return strcmp(name, "GOMP_SPINCOUNT") == 0 && !getenv("OMP_WAIT_POLICY") ? spins : NULL;
 }
 
 static rt_status run_command(const cli_command *command, int argc, char **argv, rt_error *err)
@@ -41,6 +42,7 @@ static rt_status run_command(const cli_command *command, int argc, char **argv, 
         status = command->run(&c, err);
         if (status == RT_OK) status = cli_ok(&c, err);
         if (status == RT_OK && c.json) cli_write_json(&c);
+        cli_keep_choices(&c);
     }
     cli_call_free(&c);
     return status;
@@ -59,7 +61,6 @@ static rt_status dispatch(int argc, char **argv, rt_error *err)
         return RT_OK;
     }
     const cli_command *command = cli_command_find(word);
-    if (command) spin_less(argv);
     if (!command) return cli_unknown(word[0] == '-' ? "option" : "command", word, NULL, 0, err);
     return run_command(command, argc, argv, err);
 }

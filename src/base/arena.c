@@ -13,6 +13,7 @@ enum { BLOCK = 1 << 16, LINE = 64 };
 
 struct rt__block {
     struct rt__block *next;
+    void *memory;      /* as calloc gave it */
     size_t size, used; /* of the bytes behind the head */
     _Alignas(LINE) unsigned char data[];
 };
@@ -25,9 +26,10 @@ void *rt__arena_alloc(rt__arena *a, size_t size)
     size_t at = b ? (b->used + align - 1) / align * align : 0;
     if (!b || at > b->size || b->size - at < need) {
         size_t room = need > BLOCK ? need : BLOCK, bytes = (sizeof *b + room + LINE - 1) / LINE * LINE;
-        b = aligned_alloc(LINE, bytes);
-        if (!b) return NULL;
-        memset(b, 0, bytes);
+        unsigned char *memory = calloc(1, bytes + LINE); /* large ones cost nothing until they are touched */
+        if (!memory) return NULL;
+        b = (struct rt__block *)(memory + (LINE - (uintptr_t)memory % LINE) % LINE);
+        b->memory = memory;
         b->size = bytes - sizeof *b;
         b->next = a->blocks;
         a->blocks = b;
@@ -62,7 +64,7 @@ void rt__arena_free(rt__arena *a)
 {
     for (struct rt__block *b = a->blocks, *next; b; b = next) {
         next = b->next;
-        free(b);
+        free(b->memory);
     }
     *a = (rt__arena){0};
 }

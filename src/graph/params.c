@@ -39,7 +39,6 @@ rt_params *rt_params_new(const char *name, rt_dtype dtype)
 void rt_params_free(rt_params *set)
 {
     if (!set) return;
-    for (int i = 0; i < RT_ROLES; i++) free(set->data[i]);
     rt__arena_free(&set->arena);
     free(set->entries);
     free(set->name);
@@ -107,10 +106,7 @@ void *rt_params_data(rt_params *set, rt_role role)
 {
     if (!set->data[role]) {
         size_t bytes = (size_t)set->extent * rt_dtype_size(set->dtype);
-        bytes = (bytes + 63) / 64 * 64 + 64;
-        void *p = aligned_alloc(64, bytes);
-        if (!p) return NULL;
-        set->data[role] = memset(p, 0, bytes);
+        set->data[role] = rt__arena_alloc(&set->arena, bytes + 64);
     }
     return set->data[role];
 }
