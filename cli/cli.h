@@ -42,6 +42,7 @@ struct cli_command {
     int min_arguments, max_arguments;
     rt_status (*run)(cli_call *c, rt_error *err);
     bool hidden;
+    bool unhashed; /* the hashes of its models matter only to --json */
 };
 
 extern const cli_command *const cli_commands[]; /* NULL-terminated */
@@ -83,6 +84,8 @@ struct cli_call {
     int threads;         /* 0: all */
     const char *dtype;   /* "f32" or "bf16" */
     const char *backend; /* NULL: the fastest */
+    bool tune;
+    rt_choices *choices; /* cli_choices made it */
     FILE *text;          /* for what people read: standard output, or standard error with --json */
     json_t *result;
     double started;
@@ -141,6 +144,11 @@ typedef struct cli_progress {
 void cli_progress_start(cli_progress *p, const cli_call *c, const char *label, const char *unit, double total, bool resumed);
 void cli_progress_at(cli_progress *p, double done);
 void cli_progress_end(cli_progress *p, double done);
+
+/* ---- kernel choices: tune.c */
+/* The table to give to whatever compiles programs, filled from the machine's file on the first call; NULL without --tune. Belongs to the call. */
+rt_choices *cli_choices(cli_call *c);
+void cli_keep_choices(cli_call *c); /* what was found goes to that file; a failure is a remark */
 
 /* ---- files that are written: PATH is free, or may be replaced because of --force and because Retort wrote it */
 rt_status cli_claim_out(cli_call *c, const char *path, rt_error *err);

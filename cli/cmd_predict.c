@@ -137,4 +137,5 @@ const cli_command cli_predict_command = {
     .min_arguments = 1,
     .max_arguments = 1,
     .run = run,
+    .unhashed = true,
 };

@@ -181,4 +181,5 @@ const cli_command cli_sample_command = {
     .min_arguments = 1,
     .max_arguments = 1,
     .run = run,
+    .unhashed = true,
 };

@@ -194,7 +194,9 @@ rt_status cli_judge_open(cli_judge *j, cli_call *c, int64_t n, rt_error *err)
     const char *reference = cli_text(c, "reference"), *features = cli_text(c, "features");
     if (!reference) return rt_error_set(err, RT_E_USAGE, "--reference is missing: the real data to compare with");
     if (features) {
-        TRY(rt_model_open(&j->features, &(rt_model_spec){.path = features, .backend = c->backend, .threads = c->threads}, err));
+        TRY(rt_model_open(&j->features,
+                          &(rt_model_spec){.path = features, .backend = c->backend, .threads = c->threads, .choices = cli_choices(c)},
+                          err));
         if (!rt_model_get_info(j->features)->feature_dims)
             return rt_error_set(err, RT_E_USAGE, "--features %s: is a %s; must be a classifier", features,
                                 rt_model_get_info(j->features)->network);

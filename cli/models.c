@@ -49,9 +49,11 @@ rt_status cli_open_model(cli_call *c, const char *path, rt_model **model, rt_err
                           .backend = c->backend,
                           .threads = c->threads,
                           .compute = cli_compute(c, c->backend, c->dtype),
+                          .choices = cli_choices(c),
                           .range = range,
                           .has_null_class = cli_given(c, "null-class"),
-                          .rehearsal = c->dry_run ? &c->rehearsal : NULL};
+                          .rehearsal = c->dry_run ? &c->rehearsal : NULL,
+                          .unhashed = !c->json && c->command->unhashed};
     if (spec.has_null_class) spec.null_class = cli_int(c, "null-class", 0, 1 << 30);
     TRY(cli_ok(c, err));
     return rt_model_open(model, &spec, err);

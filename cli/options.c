@@ -26,6 +26,8 @@ const cli_option cli_common[] = {
     {"threads", 'j', "N", "threads", NULL, "processor cores to use (all)", NULL},
     {"dtype", 0, "TYPE", "dtype", "f32", "numbers to compute with: f32, or bf16 between float weights and sums", dtypes},
     {"backend", 0, "NAME", "backend", NULL, "who computes (the fastest that is built in)", rt_backend_names},
+    {"tune", 0, NULL, "tune", NULL, "time the kernels that could be used, keep the fastest for this machine", NULL},
+    {"deterministic", 0, NULL, NULL, NULL, "choose kernels by rule alone, whatever says tune (the default)", NULL},
     {"config", 'c', "FILE", NULL, NULL, "take values from a YAML file", NULL},
     {"set", 's', "KEY=VALUE", NULL, NULL, "set one value of the configuration", NULL},
     {"dry-run", 'n', NULL, NULL, NULL, "say what would be done, do nothing", NULL},
@@ -69,6 +71,7 @@ void cli_call_free(cli_call *c)
     free(c->arguments);
     free(c->sets);
     json_decref(c->result);
+    rt_choices_free(c->choices);
     *c = (cli_call){0};
 }
 
@@ -280,6 +283,7 @@ rt_status cli_parse(cli_call *c, const cli_command *command, int argc, char **ar
     c->quiet = cli_flag(c, "quiet");
     c->json = cli_flag(c, "json");
     c->dry_run = cli_flag(c, "dry-run");
+    c->tune = cli_flag(c, "tune") && !cli_flag(c, "deterministic");
     if (c->json) c->text = stderr;
     const char *config = value_of_name(c, "config")->text;
     if (config && !c->help) TRY(read_config(c, config, err));

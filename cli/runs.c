@@ -129,6 +129,7 @@ static rt_status resolve(cli_call *c, const char *method, bool resume, rt_config
             return rt_error_set(err, RT_E_USAGE, "%s: is a run of %s, not of %s", out, config->method, method);
     }
     TRY(set_all(&t));
+    if (cli_flag(c, "deterministic")) TRY(set(&t, "--deterministic", "tune", "false"));
     if (strcmp(config->method, method) != 0)
         return rt_error_set(err, RT_E_USAGE, "%s: the configuration is for the method %s", method, config->method);
     if (!*config->out) return rt_error_set(err, RT_E_USAGE, "--out is missing: the run directory to write");
@@ -242,13 +243,22 @@ static rt_status say_plan(cli_call *c, const rt_config *config, rt_error *err)
     return RT_OK;
 }
 
+/* `--config RUN/config.yaml` repeats the run, bit for bit: with the kernels that it was made with. */
+static rt_status read_choices_beside(const char *config, rt_choices *choices, rt_error *err)
+{
+    const char *slash = strrchr(config, '/');
+    char path[RT_CONFIG_TEXT + 16];
+    snprintf(path, sizeof path, "%.*schoices.json", slash ? (int)(slash + 1 - config) : 0, config);
+    return rt_choices_read(choices, path, err);
+}
+
 rt_status cli_run(cli_call *c, const char *method, rt_error *err)
 {
     bool resume = cli_flag(c, "resume");
     rt_config *config = calloc(1, sizeof *config);
     rt_run_summary *summary = calloc(1, sizeof *summary);
     watcher w = {.c = c};
-    rt_observer observer = {&w, on_progress, on_note, on_stop};
+    rt_observer observer = {&w, on_progress, on_note, on_stop, NULL};
     rt_status status = RT_E_MEMORY;
     cli_stop_gently();
     if (!config || !summary)
@@ -261,6 +271,9 @@ rt_status cli_run(cli_call *c, const char *method, rt_error *err)
     } else if (status == RT_OK) {
         if (!resume) status = cli_claim_out(c, config->out, err);
         if (!resume && status == RT_OK) status = cli_clear_out(config->out, err);
+        c->tune = config->tune;
+        observer.choices = cli_choices(c);
+        if (status == RT_OK && observer.choices && c->config) status = read_choices_beside(c->config, observer.choices, err);
         if (status == RT_OK) status = rt_run_train(config, resume, &observer, summary, err);
         close_progress(&w);
         if (status == RT_OK) report(c, config, summary);

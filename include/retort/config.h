@@ -21,6 +21,7 @@ typedef struct rt_config {
     char net[RT_CONFIG_TEXT];     /* config.json of the network to train from scratch */
     char init[RT_CONFIG_TEXT];    /* model folder to start from instead of random weights */
     uint64_t seed;
+    bool tune;   /* kernels by trying instead of by rule */
     int threads; /* 0: all cores */
     char backend[32];
     char dtype[8]; /* f32 or bf16 */

@@ -137,6 +137,21 @@ typedef struct rt_rehearsal {
 /* Looks at the process, for `peak`, after `bytes` (may be negative or 0) were added to what is reserved. */
 void rt_rehearsal_reserve(rt_rehearsal *r, int64_t bytes);
 
+/* Kernel choices. Where a backend has several algorithms for a shape, a rule picks one, always the same; trying them on the shape itself may find a
+ * faster one. A table of choices remembers what was found, for this processor, library, number of threads and shape, and can be kept in files, so
+ * that a later program is made of the same kernels. Programs of several threads of the caller do not share a table. */
+typedef struct rt_choices rt_choices;
+rt_choices *rt_choices_new(bool trying); /* trying: rt_compile times what the table does not know. NULL only when memory is out */
+void rt_choices_free(rt_choices *c);
+/* Puts the choices of a file into the table, over those that stand there; no file, no choices. RT_E_INVALID: it is not such a file. */
+rt_status rt_choices_read(rt_choices *c, const char *path, rt_error *err);
+/* Adds the choices that programs were made with to a file, where those that stand stay. Makes its folder; replaces a file that is broken. */
+rt_status rt_choices_keep(const rt_choices *c, const char *path, rt_error *err);
+/* How many choices programs were made with; of one name ("direct", "winograd", "product"), or NULL: of all. */
+int rt_choices_used(const rt_choices *c, const char *name);
+/* Calls that can be computed by the way of this name are, whatever is known: for measuring it. Borrowed. */
+void rt_choices_prefer(rt_choices *c, const char *name);
+
 typedef struct rt_program_spec {
     rt_node *const *outputs; /* values wanted (borrowed during the call) */
     int n_outputs;
@@ -151,6 +166,7 @@ typedef struct rt_program_spec {
     rt_dtype compute;
     rt_node *recompute;      /* a loss: what is read after it is kept, NULL, or made again where it is cheap: less memory, the same bits */
     rt_rehearsal *rehearsal; /* NULL: a real program */
+    rt_choices *choices;     /* NULL: by rule. Read and written during the call */
 } rt_program_spec;
 
 rt_status rt_compile(rt_program **program, rt_graph *g, const rt_program_spec *spec, rt_error *err);
@@ -180,7 +196,9 @@ typedef struct rt_profile_row {
     const char *op;
     int64_t calls;
     double seconds, flop, bytes;
+    double cached; /* of bytes: those of calls that move RT_PROFILE_CACHED bytes or fewer, which a cache may hold */
 } rt_profile_row;
+#define RT_PROFILE_CACHED (16 << 20)
 void rt_program_profile(rt_program *p, bool on);
 int rt_program_profile_rows(rt_program *p, const rt_profile_row **rows);
 double rt_program_flop(const rt_program *p); /* operations of one run, multiply and add counted as two, convolutions as direct */

@@ -28,10 +28,12 @@ typedef struct rt_model_spec {
     const char *backend; /* NULL: the fastest */
     int threads;         /* 0: all cores */
     rt_dtype compute;    /* RT_F32, or RT_BF16: see rt_program_spec; weights are float */
+    rt_choices *choices; /* kernel choices of its programs, which outlive it; NULL: by rule */
     const double *range; /* {low, high} of the model's values; NULL: its recipe's, else -1, 1 */
     int64_t null_class;  /* the label that means no class, where has_null_class */
     bool has_null_class;
     rt_rehearsal *rehearsal; /* NULL: a real model; else its network is never computed */
+    bool unhashed;           /* leave rt_model_info.sha256 empty: reading all weights once more takes longer than drawing an image */
 } rt_model_spec;
 
 typedef struct rt_model_info {
@@ -47,7 +49,7 @@ typedef struct rt_model_info {
     int64_t parameters;
     double low, high;
     int feature_dims;                         /* of a classifier's features; 0: it has none */
-    char sha256[65];                          /* of the weights; empty for oracles */
+    char sha256[65];                          /* of the weights; empty for oracles and where it was not wanted */
     rt_student_recipe recipe;                 /* steps 0: the model knows no number of steps of its own */
     double recipe_times[RT_RECIPE_STEPS + 1]; /* of the process, steps + 1, the last 0 */
 } rt_model_info;

@@ -2,6 +2,7 @@
  *
  * A run directory holds (cli.md):
  *     config.yaml            the resolved configuration; repeating it repeats the run, bit for bit
+ *     choices.json           kernel choices, where the run tries (tune: true)
  *     metrics.jsonl          one object per logged update; metrics.csv the same as a table
  *     checkpoints/update-N/  manifest.json + state.safetensors, complete or absent
  *     samples/               pictures from the same noise through the run
@@ -10,6 +11,7 @@
 #define RETORT_TRAIN_H
 
 #include "retort/config.h"
+#include "retort/graph.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -17,7 +19,7 @@ extern "C" {
 
 /* ---- running */
 
-/* What a run reports while it goes on; each function may be NULL. */
+/* What a run shares with its caller; each may be NULL. */
 typedef struct rt_observer {
     void *self;
     /* progress of the current activity ("round 1/4: 8 steps", "teacher rollouts"): done of total units, and the latest loss (NaN: none) */
@@ -25,6 +27,8 @@ typedef struct rt_observer {
     void (*note)(void *self, const char *line); /* a line for the log */
     /* asked between updates: true finishes the update, writes a checkpoint and returns RT_E_INTERRUPTED */
     bool (*stop)(void *self);
+    /* Kernel choices of the run's programs, which are recorded in RUN/choices.json; a run that is resumed takes them from there first. NULL: by rule. */
+    rt_choices *choices;
 } rt_observer;
 
 /* One row of the table that a progressive run prints, per round, on held-out noise; RMS per feature in data units. */
@@ -58,6 +62,11 @@ typedef struct rt_run_plan {
 /* Runs `c` in its directory c->out, which must not exist (or be empty). With `resume` the newest checkpoint that verifies is continued. */
 rt_status rt_run_train(const rt_config *c, bool resume, const rt_observer *observer, rt_run_summary *summary, rt_error *err);
 rt_status rt_run_plan_only(const rt_config *c, rt_run_plan *plan, rt_error *err);
+
+/* Milliseconds of an update of a method that has a teacher and learns from data (pd), by the loop that trains: c->net with random weights as teacher
+ * and student, random numbers as data, nothing written but a temporary file (TMPDIR). The median of `repeats` after two. Choices: NULL, by rule.
+ * RT_E_USAGE for networks that are no plain denoisers of one time. */
+rt_status rt_run_time_update(const rt_config *c, int repeats, rt_choices *choices, double *ms, rt_error *err);
 
 #ifdef __cplusplus
 }

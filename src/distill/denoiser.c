@@ -83,6 +83,7 @@ static rt_status compile(rt_evaluator *e, const rt_distill *like, const rt_denoi
                             .n_outputs = 1,
                             .batch = e->batch,
                             .threads = like->config->threads,
+                            .choices = like->choices,
                             .rehearsal = like->rehearsal,
                             .backend = *like->config->backend ? rt_backend_find(like->config->backend) : NULL,
                             .compute = rt_config_compute(like->config)};

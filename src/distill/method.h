@@ -71,6 +71,8 @@ struct rt_distill {
     rt_node *inputs[RT_WATCHED]; /* what the source writes, in the method's own order */
     rt_source source;
 
+    rt_choices *choices; /* kernel choices of all programs; NULL: by rule */
+
     /* Long work outside updates (pairs, pools): may be NULL. True from `stop` ends it with RT_E_INTERRUPTED. */
     void *self;
     void (*progress)(void *self, const char *what, int64_t done, int64_t total);

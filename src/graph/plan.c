@@ -225,7 +225,7 @@ rt_status rt__plan(rt_program *p, const rt_program_spec *spec, rt_error *err)
     unsigned char *stage = calloc(n, 1);
     int *last = calloc(n, sizeof *last);
     p->storage_of = rt__arena_alloc(&p->arena, n * sizeof *p->storage_of);
-    p->storages = rt__arena_alloc(&p->arena, 2 * n * sizeof *p->storages); /* a value and scratch per node */
+    p->storages = rt__arena_alloc(&p->arena, 3 * n * sizeof *p->storages); /* a value, scratch and what is kept per node */
     p->is_output = rt__arena_alloc(&p->arena, n * sizeof *p->is_output);
     p->steps = rt__arena_alloc(&p->arena, n * sizeof *p->steps);
     rt_status status = RT_OK;
@@ -350,6 +350,8 @@ rt_status rt__place(rt_program *p, rt_error *err)
         const rt_view *y = &s->call.out;
         int64_t own = lines((int64_t)s->scratch), partial = s->join && !p->mixed ? y->count * (int64_t)rt_dtype_size(y->dtype) : 0;
         s->scratch_at = own + partial > 0 ? add_storage(p, own + partial, i) : -1;
+        s->kept_at = s->kept > 0 ? add_storage(p, lines((int64_t)s->kept), 0) : -1;
+        if (s->kept_at >= 0) p->storages[s->kept_at].last = INT_MAX;
     }
     if (!place_storages(p)) RT_RAISE(RT_E_MEMORY, "out of memory for the plan of %d nodes", p->n_nodes);
     return RT_OK;

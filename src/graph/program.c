@@ -77,18 +77,44 @@ static bool has_bf16(const rt_call *c)
     return any;
 }
 
-/* The steps' calls, and what runs them with how much scratch; no memory of values yet. */
-static rt_status prepare(rt_program *p, rt_error *err)
+/* Only sets that the program does not update can feed the prologue. */
+static bool updates_set(const rt_program *p, const rt_params *set)
 {
+    for (int i = 0; i < p->n_steps; i++)
+        if (p->steps[i].op->flags & RT_ROW_UPDATE && ((const rt__update_attr *)p->steps[i].node->attr)->set == set) return true;
+    return false;
+}
+
+/* By id of a copy: does its value stay as it is from one run of the prologue to the next? */
+static bool *find_fixed(rt_program *p)
+{
+    bool *fixed = rt__arena_alloc(&p->arena, (size_t)p->n_nodes + 1);
+    for (int i = 0; i < p->n_prologue && fixed; i++) fixed[p->steps[i].node->id] = true;
+    for (int i = 0; i < p->n_nodes && fixed; i++) {
+        const rt_node *v = p->nodes[i];
+        const rt__param_attr *a = v->attr;
+        if (v->op == rt__ops_f32[RT_OP_constant]) fixed[i] = true;
+        if (v->op == rt__ops_f32[RT_OP_param]) fixed[i] = a->version == 0 && !updates_set(p, a->set);
+        if (v->op->flags & RT_ROW_VIEW) fixed[i] = fixed[v->in[0]->id];
+    }
+    return fixed;
+}
+
+/* The steps' calls, and what runs them with how much scratch; no memory of values yet. */
+static rt_status prepare(rt_program *p, rt_choices *choices, rt_error *err)
+{
+    const bool *fixed = find_fixed(p);
+    if (!fixed) RT_RAISE(RT_E_MEMORY, "out of memory for a program");
     for (int i = 0; i < p->n_steps; i++) {
         rt__step *s = &p->steps[i];
         rt_call *c = &s->call;
         rt_view *in = rt__arena_alloc(&p->arena, (size_t)s->node->n_in * sizeof *in);
         if (!in) RT_RAISE(RT_E_MEMORY, "out of memory for a program");
-        *c = (rt_call){.node = s->node, .n_in = s->node->n_in, .in = in};
+        *c = (rt_call){.node = s->node, .n_in = s->node->n_in, .in = in, .choices = choices};
         for (int j = 0; j < c->n_in; j++) {
             rt__program_view(p, s->node->in[j], &in[j]);
             s->bytes += (double)in[j].count * (double)rt_dtype_size(in[j].dtype);
+            if (i >= p->n_prologue && j < 32 && fixed[s->node->in[j]->id]) c->fixed |= 1u << j;
         }
         rt__program_view(p, s->node, &c->out);
         s->bytes += (double)c->out.count * (double)rt_dtype_size(c->out.dtype);
@@ -98,12 +124,14 @@ static rt_status prepare(rt_program *p, rt_error *err)
         }
         s->flop = s->op->flop ? s->op->flop(c) : (double)c->out.count;
         if (p->backend->prepare && p->graph->real == RT_F32) c->state = p->backend->prepare(c, p->threads, &s->scratch);
+        c->choices = NULL;
         if (c->state)
             s->backend = p->backend;
         else if (p->bf16 && s->op->type == RT_TYPE_BACKEND && has_bf16(c))
             RT_RAISE(RT_E_INTERNAL, "%s: %s has no %s in bf16", s->node->path, p->backend->name, s->op->name);
         else
             s->scratch = s->op->scratch ? s->op->scratch(c) : 0;
+        s->kept = s->backend && s->backend->kept ? s->backend->kept(c->state) : 0;
     }
     return RT_OK;
 }
@@ -121,20 +149,13 @@ static rt_status bind(rt_program *p, rt_error *err)
         for (int j = 0; j < c->n_in; j++) ((rt_view *)(uintptr_t)c->in)[j].data = p->storages[p->storage_of[s->node->in[j]->id]].data;
         c->out.data = p->storages[p->storage_of[s->node->id]].data;
         if (s->node->rider) c->side.data = p->storages[p->storage_of[s->node->rider->id]].data;
+        if (s->kept_at >= 0) c->kept = p->storages[s->kept_at].data;
         if (s->scratch_at < 0) continue;
         rt__storage *at = &p->storages[s->scratch_at];
         if (s->scratch > 0) c->scratch = at->data;
         if (s->join && !p->mixed) s->partial = (char *)at->data + (s->scratch + 63) / 64 * 64;
     }
     return RT_OK;
-}
-
-/* Only sets that the program does not update can feed the prologue. */
-static bool updates_set(const rt_program *p, const rt_params *set)
-{
-    for (int i = 0; i < p->n_steps; i++)
-        if (p->steps[i].op->flags & RT_ROW_UPDATE && ((const rt__update_attr *)p->steps[i].node->attr)->set == set) return true;
-    return false;
 }
 
 static rt_status watch_sets(rt_program *p, rt_error *err)
@@ -171,7 +192,7 @@ rt_status rt_compile(rt_program **program, rt_graph *g, const rt_program_spec *s
     if (status == RT_OK && spec->recompute && p->lowered[spec->recompute->id]) status = rt__recompute(p, spec, err);
     if (status == RT_OK) status = rt__plan(p, spec, err);
     omp_set_num_threads(p->threads);
-    if (status == RT_OK) status = prepare(p, err);
+    if (status == RT_OK) status = prepare(p, spec->rehearsal ? NULL : spec->choices, err);
     if (status == RT_OK) status = rt__place(p, err);
     if (status == RT_OK) status = bind(p, err);
     if (status == RT_OK) status = watch_sets(p, err);
@@ -220,6 +241,7 @@ static void run_step(rt_program *p, rt__step *s, const rt_clock *clock)
 {
     rt_call *c = &s->call;
     c->clock = clock;
+    c->version = p->version;
     void *sum = c->out.data;
     bool add = s->join && clock->resumed;
     if (add) c->out.data = s->partial;
@@ -244,12 +266,12 @@ rt_status rt_run(rt_program *p, const rt_clock *clock, rt_error *err)
         return RT_OK;
     }
     omp_set_num_threads(p->threads);
-    bool stale = !p->prologue_done;
+    bool stale = p->version == 0;
     for (int i = 0; i < p->n_watch; i++) stale |= p->watch[i].version != rt_params_version(p->watch[i].set);
     if (stale) {
+        p->version++;
         for (int i = 0; i < p->n_prologue; i++) run_step(p, &p->steps[i], &at);
         for (int i = 0; i < p->n_watch; i++) p->watch[i].version = rt_params_version(p->watch[i].set);
-        p->prologue_done = true;
     }
     for (int i = p->n_prologue; i < p->n_steps; i++)
         if (!(at.more && p->steps[i].stage == RT_STAGE_JOINED)) run_step(p, &p->steps[i], &at);
@@ -302,6 +324,7 @@ int rt_program_profile_rows(rt_program *p, const rt_profile_row **rows)
         p->rows[k].seconds += s->seconds;
         p->rows[k].flop += s->flop * (double)s->calls;
         p->rows[k].bytes += s->bytes * (double)s->calls;
+        if (s->bytes <= RT_PROFILE_CACHED) p->rows[k].cached += s->bytes * (double)s->calls;
     }
     if (p->rows) qsort(p->rows, (size_t)n, sizeof *p->rows, by_seconds);
     *rows = p->rows;

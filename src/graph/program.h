@@ -27,7 +27,9 @@ typedef struct rt__step {
     rt_call call;
     size_t scratch; /* bytes of call.scratch in use */
     int scratch_at; /* its storage, -1: none */
-    void *partial;  /* of a join: its result before it is added to what earlier slices left */
+    size_t kept;    /* bytes of call.kept */
+    int kept_at;
+    void *partial; /* of a join: its result before it is added to what earlier slices left */
     double flop, bytes;
     int64_t calls;
     double seconds;
@@ -62,7 +64,8 @@ struct rt_program {
         uint64_t version;
     } * watch; /* sets that the prologue reads */
     int n_watch;
-    bool prologue_done, profile;
+    uint64_t version; /* counts runs of the prologue */
+    bool profile;
     rt_profile_row *rows;
 };
 

@@ -71,10 +71,14 @@ typedef struct rt_call {
     int n_in;
     const rt_view *in;
     rt_view out;
-    rt_view side;          /* the rider's value, to be written, too; data NULL: there is none */
-    void *scratch;         /* as many bytes as the row's scratch asked for */
+    rt_view side;   /* the rider's value, to be written, too; data NULL: there is none */
+    void *scratch;  /* as many bytes as the row's scratch asked for */
+    void *kept;     /* as many bytes as the backend's kept asked for: nobody else's */
+    unsigned fixed; /* bit i: in[i] is the same in all runs of equal `version` (weights of a set that the program does not train) */
+    uint64_t version;
     const rt_clock *clock; /* of the run; draws read it. clock->total is never 0 here */
     void *state;           /* what a backend's prepare returned */
+    rt_choices *choices;   /* during prepare; NULL: by rule */
 } rt_call;
 
 struct rt_op {
@@ -223,6 +227,8 @@ struct rt_backend {
     /* In such programs, the type in which a RT_TYPE_BACKEND row takes its input, or gives its result (-1): RT_F32 or RT_BF16. A node for which any
      * of them is RT_BF16 must not be refused by prepare. */
     rt_dtype (*type)(const rt_node *y, int input);
+    /* Bytes that a state keeps from run to run, for what it derives from fixed inputs; NULL: none. */
+    size_t (*kept)(const void *state);
     void (*run)(const rt_call *c);
     void (*release)(void *state);
 };

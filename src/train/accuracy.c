@@ -52,6 +52,7 @@ rt_status rt__accuracy(rt__run *run, double *share, rt_error *err)
                                 .n_outputs = 1,
                                 .batch = ROWS,
                                 .threads = c->threads,
+                                .choices = run->d.choices,
                                 .rehearsal = run->d.rehearsal,
                                 .compute = rt_config_compute(c)};
         s = rt_compile(&p, g, &spec, err);

@@ -41,6 +41,7 @@ static rt_status build(rt__evaluator *e, const rt_model *m, int64_t rows, rt_err
                             .batch = rows,
                             .backend = m->backend,
                             .threads = m->threads,
+                            .choices = m->choices,
                             .compute = m->compute,
                             .rehearsal = m->rehearsal};
     RT_TRY(rt_compile(&e->program, e->graph, &spec, err));

@@ -300,12 +300,12 @@ static bool hash_draws(const rt_model *m, char hash[65])
 /* Everything that the times depend on. False: the model cannot be told from others. */
 static bool name_key(const search *s, char key[65])
 {
-    const rt_model *m = s->model;
+    rt_model *m = s->model;
     char hash[65] = "", draws[65] = "", *text = NULL;
     size_t size = 0;
     if (m->oracle)
         (void)rt__sha256_file(m->info.chosen, hash, NULL);
-    else
+    else if (rt__model_hash(m, NULL) == RT_OK)
         memcpy(hash, m->info.sha256, sizeof hash);
     if (m->oracle && !hash_draws(m, draws)) *hash = 0;
     FILE *f = *hash ? open_memstream(&text, &size) : NULL;

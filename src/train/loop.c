@@ -56,7 +56,7 @@ static void free_programs(rt_distill *d)
     }
 }
 
-static void close_round(rt__run *run)
+void rt__round_close(rt__run *run)
 {
     rt_distill *d = &run->d;
     free_programs(d);
@@ -71,7 +71,7 @@ static void close_round(rt__run *run)
     memset(d->inputs, 0, sizeof d->inputs);
 }
 
-static rt_status open_round(rt__run *run, rt_error *err)
+rt_status rt__round_open(rt__run *run, rt_error *err)
 {
     rt_distill *d = &run->d;
     const rt_config *c = run->config;
@@ -104,6 +104,7 @@ static rt_status open_round(rt__run *run, rt_error *err)
                                 .n_updates = 1,
                                 .batch = rt__slice(c),
                                 .threads = c->threads,
+                                .choices = d->choices,
                                 .backend = *c->backend ? rt_backend_find(c->backend) : NULL,
                                 .recompute = c->train.recompute ? p->loss : NULL,
                                 .rehearsal = d->rehearsal,
@@ -120,8 +121,7 @@ static void set_scalar(rt_program *p, const rt_node *n, double v)
     if (at) *at = (float)v;
 }
 
-/* One update of all phases; the loss and gradient norm of the last. */
-static rt_status one_update(rt__run *run, int64_t n, double *loss, double *grad_norm, rt_error *err)
+rt_status rt__update(rt__run *run, int64_t n, double *loss, double *grad_norm, rt_error *err)
 {
     rt_distill *d = &run->d;
     const rt_config *c = run->config;
@@ -186,7 +186,7 @@ static rt_status train_round(rt__run *run, rt_error *err)
     int64_t first = run->at.in_round;
     while (run->at.in_round < n) {
         double loss = NAN, grad_norm = NAN, lr = learning_rate(c, run->at.in_round, n);
-        RT_TRY(one_update(run, n, &loss, &grad_norm, err));
+        RT_TRY(rt__update(run, n, &loss, &grad_norm, err));
         run->at.in_round++;
         run->at.updates++;
         run->at.examples += c->train.batch;
@@ -241,6 +241,7 @@ static rt_status finish_round(rt__run *run, rt_error *err)
     run->at.n_reports++;
     if (!d->rehearsal) RT_TRY(rt__result_write(run, err));
     RT_TRY(rt__run_pictures(run, err));
+    RT_TRY(rt__run_keep_choices(run, err));
     if (run->teacher) RT_TRY(rt_params_copy(run->teacher, RT_VALUE, run->shown, RT_VALUE, err)); /* phi* <- theta (Algorithm 2) */
     if (run->teacher) RT_TRY(rt_params_copy(run->student, RT_VALUE, run->shown, RT_VALUE, err));
     run->at.round++;
@@ -283,6 +284,7 @@ rt_status rt_run_train(const rt_config *c, bool resume, const rt_observer *obser
     run.d.self = (void *)(uintptr_t)observer;
     run.d.progress = relay;
     run.d.stop = asked_to_stop;
+    run.d.choices = observer ? observer->choices : NULL;
     rt_status status = rt__run_open(&run, err);
     if (status == RT_OK) status = rt__run_claim(&run, resume, err);
     if (status == RT_OK && resume) status = rt__checkpoint_read(&run, err);
@@ -294,14 +296,15 @@ rt_status rt_run_train(const rt_config *c, bool resume, const rt_observer *obser
     }
     while (status == RT_OK && run.at.round < run.d.n_rounds && !stopped) {
         if (run.at.in_round == 0) status = zero_optimiser(run.student, err);
-        if (status == RT_OK) status = open_round(&run, err);
+        if (status == RT_OK) status = rt__round_open(&run, err);
+        if (status == RT_OK) status = rt__run_keep_choices(&run, err);
         if (status == RT_OK) status = train_round(&run, err);
         stopped = status == RT_OK && run.at.in_round < round_updates(c, run.d.round);
         if (status == RT_OK && !stopped) {
             status = finish_round(&run, err);
             if (status == RT_OK) status = rt__checkpoint_write(&run, err);
         }
-        close_round(&run);
+        rt__round_close(&run);
     }
     if (summary) summarise(&run, summary);
     rt__run_close(&run);
@@ -316,10 +319,10 @@ static rt_status rehearse_round(rt__run *run, rt_run_plan *plan, rt_error *err)
     int64_t n = round_updates(c, run->at.round);
     double loss, grad_norm;
     RT_TRY(zero_optimiser(run->student, err));
-    RT_TRY(open_round(run, err));
+    RT_TRY(rt__round_open(run, err));
     for (int i = 0; i < d->n_phases; i++)
         plan->flop_per_update += (double)n * d->phases[i].every * rt_program_flop(d->phases[i].program) * (c->train.batch / rt__slice(c));
-    RT_TRY(one_update(run, n, &loss, &grad_norm, err));
+    RT_TRY(rt__update(run, n, &loss, &grad_norm, err));
     if (c->run.sample_every > 0) RT_TRY(rt__run_pictures(run, err));
     plan->updates += n;
     return finish_round(run, err);
@@ -337,7 +340,7 @@ rt_status rt_run_plan_only(const rt_config *c, rt_run_plan *plan, rt_error *err)
     int rounds = run.d.n_rounds;
     while (status == RT_OK && run.at.round < rounds) {
         status = rehearse_round(&run, plan, err);
-        close_round(&run);
+        rt__round_close(&run);
     }
     if (status == RT_OK) {
         plan->parameters = rt_params_count(run.student);

@@ -128,25 +128,25 @@ static rt_status open_oracle(rt_model *m, const rt_model_spec *spec, const char 
 }
 
 /* The hash of the weights: of the one file, or of the shards' index, which names sizes and places. */
-static rt_status hash_weights(const char *folder, const char *variant, char hex[65], rt_error *err)
+rt_status rt__model_hash(rt_model *m, rt_error *err)
 {
     static const char *const endings[] = {".safetensors", ".safetensors.index.json"};
     char name[128], path[RT_MODEL_TEXT];
-    for (size_t i = 0; i < RT_COUNT(endings); i++) {
-        snprintf(name, sizeof name, "diffusion_pytorch_model%s%s%s", variant ? "." : "", variant ? variant : "", endings[i]);
-        if (has(folder, name, path)) return rt__sha256_file(path, hex, err);
+    for (size_t i = 0; i < RT_COUNT(endings) && m->net && !*m->info.sha256; i++) {
+        snprintf(name, sizeof name, "diffusion_pytorch_model%s%s%s", m->variant ? "." : "", m->variant ? m->variant : "", endings[i]);
+        if (has(m->info.chosen, name, path)) return rt__sha256_file(path, m->info.sha256, err);
     }
     return RT_OK; /* loading found it under another name */
 }
 
-static rt_status open_network(rt_model *m, const parts *p, const char *weights, rt_error *err)
+static rt_status open_network(rt_model *m, const parts *p, const rt_model_spec *spec, rt_error *err)
 {
-    const char *variant = weights && strcmp(weights, "raw") == 0 ? "raw" : NULL;
+    m->variant = spec->weights && strcmp(spec->weights, "raw") == 0 ? "raw" : NULL;
     RT_TRY(rt_net_open(&m->net, p->network, err));
     m->params = rt_params_new("model", RT_F32);
     if (!m->params) RT_RAISE(RT_E_MEMORY, "%s: out of memory for its parameters", p->network);
     RT_TRY(rt_net_declare(m->net, m->params, err));
-    RT_TRY(rt_net_load(m->net, m->params, p->network, variant, err));
+    RT_TRY(rt_net_load(m->net, m->params, p->network, m->variant, err));
     const rt_net_info *n = rt_net_describe(m->net);
     rt_model_info *i = &m->info;
     snprintf(i->chosen, sizeof i->chosen, "%s", p->network);
@@ -160,7 +160,7 @@ static rt_status open_network(rt_model *m, const parts *p, const char *weights, 
     i->feature_dims = n->classifier ? n->features : 0;
     i->outputs = n->classifier ? n->classes : n->height ? (int64_t)n->out_channels * n->height * n->width : n->out_channels;
     i->parameters = rt_params_count(m->params);
-    return hash_weights(p->network, variant, i->sha256, err);
+    return spec->unhashed ? RT_OK : rt__model_hash(m, err);
 }
 
 static rt_status assemble(rt_model *m, const rt_model_spec *spec, rt_error *err)
@@ -172,6 +172,7 @@ static rt_status assemble(rt_model *m, const rt_model_spec *spec, rt_error *err)
     m->threads = spec->threads;
     m->compute = spec->compute;
     m->rehearsal = spec->rehearsal;
+    m->choices = spec->choices;
     m->info.null_class = -1;
     m->info.low = -1;
     m->info.high = 1;
@@ -179,7 +180,7 @@ static rt_status assemble(rt_model *m, const rt_model_spec *spec, rt_error *err)
         RT_TRY(open_oracle(m, spec, spec->path + sizeof oracle - 1, err));
     } else {
         RT_TRY(find_parts(spec->path, &p, err));
-        RT_TRY(open_network(m, &p, spec->weights, err));
+        RT_TRY(open_network(m, &p, spec, err));
         if (spec->scheduler)
             RT_TRY(open_scheduler(m, spec->scheduler, false, err));
         else if (*p.scheduler)

@@ -27,10 +27,12 @@ struct rt_model {
     rt_oracle *oracle; /* instead of a network */
     rt_net *net;
     rt_params *params;
+    const char *variant; /* of the weights: "raw", NULL: the usual ones */
     const rt_backend *backend;
     int threads;
     rt_dtype compute;
     rt_rehearsal *rehearsal;
+    rt_choices *choices; /* NULL: by rule */
     rt__evaluator *evaluator;
     rt__searched *searched;         /* grids of the last search; NULL: none */
     const rt_sample_spec *sampling; /* the one in progress: says where a step goes and what is drawn, to networks that ask; */
@@ -43,6 +45,9 @@ void rt__evaluator_free(rt__evaluator *e);
 
 /* The model as the sampling driver sees it, for calls of about `rows` rows. Valid until the next call or rt_model_free. */
 rt_status rt__model_field(rt_model *m, int64_t rows, rt_field *field, rt_error *err);
+
+/* Fills info.sha256, if the model has a network and that is not done yet. */
+rt_status rt__model_hash(rt_model *m, rt_error *err);
 
 /* The class of sample `index` where each gets the next: the null class is stepped over. */
 int64_t rt__usual_class(const rt_model_info *info, int64_t index);

@@ -49,6 +49,7 @@ static rt_status open_teacher(rt__run *run, rt_error *err)
     RT_TRY(rt_model_open(&run->origin,
                          &(rt_model_spec){.path = c->teacher,
                                           .threads = c->threads,
+                                          .choices = run->d.choices,
                                           .backend = *c->backend ? c->backend : NULL,
                                           .compute = rt_config_compute(c),
                                           .null_class = c->null_class,
@@ -229,8 +230,17 @@ rt_status rt__run_claim(rt__run *run, bool resume, rt_error *err)
     RT_TRY(rt__make_folders(path, err));
     snprintf(path, sizeof path, "%s/.lock", c->out);
     RT_TRY(rt__lock(path, &run->lock, err));
+    snprintf(path, sizeof path, "%s/choices.json", c->out);
+    if (resume && run->d.choices) RT_TRY(rt_choices_read(run->d.choices, path, err));
     snprintf(path, sizeof path, "%s/config.yaml", c->out);
     return resume ? RT_OK : rt_config_write(c, path, err);
+}
+
+rt_status rt__run_keep_choices(const rt__run *run, rt_error *err)
+{
+    char path[RT_CONFIG_TEXT + 64];
+    snprintf(path, sizeof path, "%s/choices.json", run->config->out);
+    return run->d.choices ? rt_choices_keep(run->d.choices, path, err) : RT_OK;
 }
 
 void rt__run_close(rt__run *run)

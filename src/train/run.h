@@ -38,6 +38,13 @@ rt_status rt__run_open(rt__run *run, rt_error *err);
 /* Its directory: locked, and begun unless it is resumed. */
 rt_status rt__run_claim(rt__run *run, bool resume, rt_error *err);
 void rt__run_close(rt__run *run);
+rt_status rt__run_keep_choices(const rt__run *run, rt_error *err); /* into RUN/choices.json */
+
+/* Graph, phases, programs and source of round at.round. rt__round_close releases what was made of it, also after a failure. */
+rt_status rt__round_open(rt__run *run, rt_error *err);
+void rt__round_close(rt__run *run);
+/* One update of all phases, at.in_round of n; the loss and gradient norm of the last. */
+rt_status rt__update(rt__run *run, int64_t n, double *loss, double *grad_norm, rt_error *err);
 
 /* RUN/checkpoints/update-N/, complete or absent: all roles of the student, the values of the teacher, the position. */
 rt_status rt__checkpoint_write(rt__run *run, rt_error *err);

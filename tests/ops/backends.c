@@ -247,9 +247,45 @@ static void test_few_conversions(void **state)
     rt_graph_free(g);
 }
 
+/* Weights of a set that the program does not train are kept in the backend's format; they follow the set's versions, in any type. */
+static void test_kept_weights(void **state)
+{
+    (void)state;
+    enum { CHANNELS = 32, SIDE = 14, COUNT = BATCH * CHANNELS * SIDE * SIDE };
+    for (int compute = 0; compute < 2; compute++) {
+        rt_graph *g = rt_graph_new(RT_F32);
+        rt_params *set = rt_params_new("frozen", RT_F32);
+        rt_node *x = rt_input(g, "x", RT_F32, 4, (int64_t[]){RT_BATCH, CHANNELS, SIDE, SIDE});
+        rt_node *a = rt_param(g, set, "a", 4, (int64_t[]){CHANNELS, CHANNELS, 3, 3}, RT_INIT_UNIFORM(0.1));
+        rt_node *b = rt_param(g, set, "b", 2, (int64_t[]){CHANNELS, SIDE * SIDE}, RT_INIT_UNIFORM(0.1));
+        rt_node *h = rt_conv2d(x, a, NULL, &(rt_conv)DENSE(1, 1));
+        rt_node *y = rt_linear(rt_reshape(h, 3, (int64_t[]){RT_BATCH, CHANNELS, SIDE * SIDE}), b, NULL);
+        rt_error err = {0};
+        rt_program *kept, *fresh;
+        rt_program_spec spec = {.outputs = &y, .n_outputs = 1, .batch = BATCH, .threads = 1, .compute = compute ? RT_BF16 : RT_F32};
+        if (rt_params_init(set, 1, &err) != RT_OK || rt_compile(&kept, g, &spec, &err) != RT_OK) fail_msg("%s", err.text);
+        fill(kept, x, 1);
+        for (int runs = 0; runs < 2; runs++) assert_int_equal(rt_run(kept, &(rt_clock){0}, &err), RT_OK);
+        size_t bytes = (size_t)rt_program_count(kept, y) * sizeof(float);
+        float *before = memcpy(malloc(bytes), rt_program_data(kept, y), bytes);
+        assert_int_equal(rt_params_init(set, 2, &err), RT_OK); /* a new version */
+        assert_int_equal(rt_run(kept, &(rt_clock){0}, &err), RT_OK);
+        if (rt_compile(&fresh, g, &spec, &err) != RT_OK) fail_msg("%s", err.text);
+        fill(fresh, x, 1);
+        assert_int_equal(rt_run(fresh, &(rt_clock){0}, &err), RT_OK);
+        assert_memory_equal(rt_program_data(kept, y), rt_program_data(fresh, y), bytes);
+        assert_memory_not_equal(rt_program_data(kept, y), before, bytes);
+        free(before);
+        rt_program_free(kept);
+        rt_program_free(fresh);
+        rt_graph_free(g);
+        rt_params_free(set);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_backends), cmocka_unit_test(test_bf16), cmocka_unit_test(test_same_bits),
-                                       cmocka_unit_test(test_few_conversions)};
+                                       cmocka_unit_test(test_few_conversions), cmocka_unit_test(test_kept_weights)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

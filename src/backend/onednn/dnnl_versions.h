@@ -24,6 +24,12 @@ static inline dnnl_status_t md_strides(md_own *m, int n, const dnnl_dims_t dims,
 {
     return dnnl_memory_desc_create_with_strides(m, n, dims, type, strides);
 }
+static inline md_ptr memory_desc(dnnl_memory_t m)
+{
+    md_ptr d = NULL;
+    dnnl_memory_get_memory_desc(m, &d);
+    return d;
+}
 static inline void md_free(md_own *m)
 {
     if (*m) dnnl_memory_desc_destroy(*m);
@@ -48,6 +54,12 @@ static inline dnnl_status_t md_tag(md_own *m, int n, const dnnl_dims_t dims, dnn
 static inline dnnl_status_t md_strides(md_own *m, int n, const dnnl_dims_t dims, dnnl_data_type_t type, const dnnl_dims_t strides)
 {
     return dnnl_memory_desc_init_by_strides(m, n, dims, type, strides);
+}
+static inline md_ptr memory_desc(dnnl_memory_t m)
+{
+    md_ptr d = NULL;
+    dnnl_memory_get_memory_desc(m, &d);
+    return d;
 }
 static inline void md_free(md_own *m) { (void)m; }
 static inline dnnl_status_t matmul_pd(dnnl_primitive_desc_t *pd, const_dnnl_primitive_attr_t attr, dnnl_engine_t engine, md_ptr a, md_ptr b,

@@ -7,17 +7,21 @@
  *     w (OIHW) --reorder--> w (packed) ---+
  *     x (nChw16c) ------------------------+--> primitive --> y (nChw16c)
  *
- * Everything is made in prepare; run sets pointers and executes. The choice of algorithm is a rule, not a measurement, so that equal commands give
- * equal bits. The reference kernels are slower down to the smallest sizes (8 channels of 8x8, 16x16 matrices), so none is left to them.
+ * Everything is made in prepare; run sets pointers and executes. The algorithm is chosen by rule, so that equal commands give equal bits, unless
+ * the program has a table of choices. The reference kernels are slower down to the smallest sizes (8 channels of 8x8, 16x16 matrices), so none is left to them.
  *
  * bf16 convolutions are direct, as fast in nChw16c as channels last (avx512_core_bf16; AMX would want the latter). Weights come as float in either
  * type of program: the reorder into the primitive's format rounds them.
  *
- * Weights are reordered in every run, like any operand: 1% of a training step. A frozen network's could be kept per version of its set, in memory
- * that the plan hands out; add_operand is the place. A run allocates nothing of ours; dnnl_primitive_execute allocates within the library. */
+ * Weights that are trained are reordered in every run, like any operand: 1% of a training step. Those of a frozen set are once per version, and
+ * kept in memory that the program hands out. A run allocates nothing of ours; dnnl_primitive_execute allocates within the library. */
 #include "backend/onednn/dnnl_versions.h"
-#include "graph/row.h"
+#include "graph/choices.h"
 
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
+#include <omp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -30,7 +34,9 @@ typedef struct operand {
     int from;                /* index of the node's input, -1: its result */
     dnnl_memory_t user, own; /* own NULL: the user's format is the primitive's */
     dnnl_primitive_t reorder;
-    size_t offset; /* of own in scratch */
+    size_t offset; /* of own in scratch, or in what is kept */
+    bool kept;
+    uint64_t version; /* of what is kept; 0: nothing yet */
 } operand;
 
 typedef struct job {
@@ -40,8 +46,9 @@ typedef struct job {
     operand operands[OPERANDS];
     int n;
     dnnl_memory_t scratchpad;
-    size_t scratchpad_offset, scratch;
+    size_t scratchpad_offset, scratch, kept;
     bool preset_bias; /* the result starts as in[2], a number per channel, and the primitive adds to it */
+    bool alone;       /* on one thread */
 } job;
 
 static const char *version(void)
@@ -49,6 +56,21 @@ static const char *version(void)
     static char text[32];
     const dnnl_version_t *v = dnnl_version();
     snprintf(text, sizeof text, "%d.%d.%d", v->major, v->minor, v->patch);
+    return text;
+}
+
+/* The processor, as far as it decides what is fast. */
+static const char *processor(void)
+{
+    static char text[64];
+#if defined(__x86_64__)
+    unsigned a = 0, b = 0, c = 0, d = 0, unused;
+    __get_cpuid(0, &unused, &b, &c, &d);
+    __get_cpuid(1, &a, &unused, &unused, &unused);
+    snprintf(text, sizeof text, "%.4s%.4s%.4s %x isa %x", (char *)&b, (char *)&d, (char *)&c, a, (unsigned)dnnl_get_effective_cpu_isa());
+#else
+    snprintf(text, sizeof text, "isa %x", (unsigned)dnnl_get_effective_cpu_isa());
+#endif
     return text;
 }
 
@@ -97,10 +119,11 @@ static bool accumulate(dnnl_primitive_attr_t attr)
     return ok;
 }
 
-static size_t take(job *j, size_t bytes)
+/* The offset of so many bytes more. */
+static size_t take(size_t *total, size_t bytes)
 {
-    size_t at = j->scratch;
-    j->scratch += (bytes + LINE - 1) / LINE * LINE;
+    size_t at = *total;
+    *total += (bytes + LINE - 1) / LINE * LINE;
     return at;
 }
 
@@ -113,7 +136,7 @@ static bool add_operand(job *j, const_dnnl_primitive_desc_t pd, int arg, int fro
     if (dnnl_memory_create(&o->user, user, j->engine, DNNL_MEMORY_NONE) != dnnl_success) return false;
     if (dnnl_memory_desc_equal(user, want)) return true;
     if (dnnl_memory_create(&o->own, want, j->engine, DNNL_MEMORY_NONE) != dnnl_success) return false;
-    o->offset = take(j, dnnl_memory_desc_get_size(want));
+    o->offset = take(&j->scratch, dnnl_memory_desc_get_size(want));
     dnnl_primitive_desc_t rpd;
     bool in = from >= 0;
     if (dnnl_reorder_primitive_desc_create(&rpd, in ? user : want, j->engine, in ? want : user, j->engine, NULL) != dnnl_success)
@@ -129,7 +152,7 @@ static bool finish(job *j, const_dnnl_primitive_desc_t pd)
     size_t bytes = pad ? dnnl_memory_desc_get_size(pad) : 0;
     if (bytes > 0) {
         if (dnnl_memory_create(&j->scratchpad, pad, j->engine, DNNL_MEMORY_NONE) != dnnl_success) return false;
-        j->scratchpad_offset = take(j, bytes);
+        j->scratchpad_offset = take(&j->scratch, bytes);
     }
     return dnnl_primitive_create(&j->primitive, pd) == dnnl_success;
 }
@@ -149,16 +172,19 @@ static void fill_bias(const rt_call *c)
 static void run(const rt_call *c)
 {
     job *j = c->state;
+    int threads = omp_get_max_threads();
+    if (j->alone) omp_set_num_threads(1);
     if (j->preset_bias) fill_bias(c);
-    char *scratch = c->scratch;
+    char *scratch = c->scratch, *kept = c->kept;
     dnnl_exec_arg_t args[OPERANDS + 1];
     int n = 0;
     for (int i = 0; i < j->n; i++) {
         operand *o = &j->operands[i];
         dnnl_memory_set_data_handle(o->user, o->from >= 0 ? c->in[o->from].data : c->out.data);
-        if (o->own) dnnl_memory_set_data_handle(o->own, scratch + o->offset);
-        if (o->own && o->from >= 0)
+        if (o->own) dnnl_memory_set_data_handle(o->own, (o->kept ? kept : scratch) + o->offset);
+        if (o->own && o->from >= 0 && !(o->kept && o->version == c->version))
             dnnl_primitive_execute(o->reorder, j->stream, 2, (dnnl_exec_arg_t[]){{DNNL_ARG_FROM, o->user}, {DNNL_ARG_TO, o->own}});
+        o->version = c->version;
         args[n++] = (dnnl_exec_arg_t){o->arg, o->own ? o->own : o->user};
     }
     if (j->scratchpad) {
@@ -172,22 +198,36 @@ static void run(const rt_call *c)
             dnnl_primitive_execute(o->reorder, j->stream, 2, (dnnl_exec_arg_t[]){{DNNL_ARG_FROM, o->own}, {DNNL_ARG_TO, o->user}});
     }
     dnnl_stream_wait(j->stream);
-}
-
-/* Winograd F(4x4,3x3) saves three quarters of the products but transforms x, w and y: measured with the reorders around it on two AVX-512 cores, 1
- * to 64 images of 4x4 to 28x28 pixels, it is up to twice as fast as direct where this holds, and up to five times slower where it does not. */
-static bool winograd_pays(const rt_conv *conv, const rt_view *w, const rt_view *y)
-{
-    double channels = (double)(w->dim[0] * w->dim[1]), pixels = (double)(y->count / y->dim[1]);
-    return HAVE_WINOGRAD && w->dim[2] == 3 && w->dim[3] == 3 && conv->stride[0] == 1 && conv->stride[1] == 1 && conv->dilation[0] == 1 &&
-           conv->dilation[1] == 1 && conv->groups == 1 && w->dim[0] >= 32 && w->dim[1] >= 32 && channels * pixels >= 12e6;
+    omp_set_num_threads(threads);
 }
 
 static dnnl_data_type_t data_type(rt_dtype type) { return type == RT_BF16 ? dnnl_bf16 : dnnl_f32; }
 
 /* ---- convolutions: x (N,C,H,W), w (O,C/g,kh,kw), y (N,O,oh,ow), each an input or the result */
 
-static job *prepare_conv(const rt_call *c, conv_kind kind)
+static const rt_view *weights(const rt_call *c) { return c->node->op == rt__ops_f32[RT_OP_conv2d_weight] ? &c->out : &c->in[1]; }
+
+static bool winograd_can(const rt_call *c)
+{
+    const rt_conv *conv = &((const rt__conv_attr *)c->node->attr)->conv;
+    const rt_view *w = weights(c);
+    return HAVE_WINOGRAD && c->in[0].dtype == RT_F32 && w->dim[2] == 3 && w->dim[3] == 3 && conv->stride[0] == 1 && conv->stride[1] == 1 &&
+           conv->dilation[0] == 1 && conv->dilation[1] == 1 && conv->groups == 1 && w->dim[0] >= 16 && w->dim[1] >= 16;
+}
+
+/* Winograd F(4x4,3x3) saves three quarters of the products but transforms x, w and y. Measured on AVX-512 cores, 32 to 256 channels, 1 to 64 images
+ * of 4x4 to 32x32 pixels: so many pixels make up for the transforms of w, fewer in the gradient of w, whose direct way is slower; then it is up to
+ * twice as fast as direct, and with few pixels three times slower. Its threads meet three times more often, so each needs some work. */
+static bool winograd_pays(const rt_call *c, int threads)
+{
+    bool gradient = c->node->op == rt__ops_f32[RT_OP_conv2d_weight];
+    const rt_view *w = weights(c), *y = gradient ? &c->in[1] : c->node->op == rt__ops_f32[RT_OP_conv2d_data] ? &c->in[0] : &c->out;
+    double channels = (double)(w->dim[0] * w->dim[1]), pixels = (double)(y->count / y->dim[1]);
+    return winograd_can(c) && w->dim[0] >= 32 && w->dim[1] >= 32 && pixels >= (gradient ? 192 : 512) &&
+           channels * pixels >= 0.4e6 * threads;
+}
+
+static job *prepare_conv(const rt_call *c, conv_kind kind, dnnl_alg_kind_t alg)
 {
     const rt__conv_attr *at = c->node->attr;
     const rt_conv *conv = &at->conv;
@@ -233,21 +273,15 @@ static job *prepare_conv(const rt_call *c, conv_kind kind)
         of[made] = md_of(&result);
     }
 
-    bool winograd = type == dnnl_f32 && winograd_pays(conv, w, y);
     job *j = new_job();
     dnnl_primitive_attr_t attr = user_scratchpad();
     dnnl_primitive_desc_t pd = NULL, hint = NULL;
-    bool ok = false;
-    for (int try = winograd ? 0 : 1; try < 2 && j && attr && !ok; try++) {
-        dnnl_alg_kind_t alg = try ? dnnl_convolution_direct : dnnl_convolution_winograd;
-        md_ptr bias = biased ? md_of(&user[3]) : NULL;
-        if (kind != CONV_FORWARD && conv_pd(&hint, attr, j->engine, CONV_FORWARD, alg, md_of(&any[0]), md_of(&any[1]), NULL, md_of(&any[2]),
-                                            &g, NULL) != dnnl_success)
-            continue;
-        ok = conv_pd(&pd, attr, j->engine, kind, alg, of[0], of[1], bias, of[2], &g, hint) == dnnl_success;
-        if (hint) dnnl_primitive_desc_destroy(hint);
-        hint = NULL;
-    }
+    md_ptr bias = biased ? md_of(&user[3]) : NULL;
+    bool ok = j && attr &&
+              (kind == CONV_FORWARD || conv_pd(&hint, attr, j->engine, CONV_FORWARD, alg, md_of(&any[0]), md_of(&any[1]), NULL,
+                                               md_of(&any[2]), &g, NULL) == dnnl_success);
+    ok = ok && conv_pd(&pd, attr, j->engine, kind, alg, of[0], of[1], bias, of[2], &g, hint) == dnnl_success;
+    if (hint) dnnl_primitive_desc_destroy(hint);
     if (ok) {
         if (kind == CONV_FORWARD) {
             ok = add_operand(j, pd, DNNL_ARG_SRC, 0, md_of(&user[0])) && add_operand(j, pd, DNNL_ARG_WEIGHTS, 1, md_of(&user[1])) &&
@@ -387,18 +421,113 @@ static rt_dtype type(const rt_node *y, int input)
     return rows || (na != 1 && na != n) || (nb != 1 && nb != n) ? RT_F32 : RT_BF16;
 }
 
-static void *prepare(const rt_call *c, int threads, size_t *scratch)
+/* ---- ways to compute a call */
+
+typedef enum algorithm { DIRECT, PRODUCT, WINOGRAD } algorithm;
+
+static const char *const way_names[] = {"direct", "product", "winograd", "direct, one thread", "product, one thread"};
+static const struct {
+    algorithm algorithm;
+    bool alone;
+} ways[] = {{DIRECT, false}, {PRODUCT, false}, {WINOGRAD, false}, {DIRECT, true}, {PRODUCT, true}};
+
+static job *make_job(const rt_call *c, algorithm a)
 {
-    (void)threads;
     const rt_op *op = c->node->op;
-    job *j = NULL;
-    if (op == rt__ops_f32[RT_OP_conv2d]) j = is_pointwise(c) ? prepare_pointwise(c, false) : prepare_conv(c, CONV_FORWARD);
-    if (op == rt__ops_f32[RT_OP_conv2d_data]) j = is_pointwise(c) ? prepare_pointwise(c, true) : prepare_conv(c, CONV_DATA);
-    if (op == rt__ops_f32[RT_OP_conv2d_weight]) j = prepare_conv(c, CONV_WEIGHT);
-    if (op == rt__ops_f32[RT_OP_matmul]) j = prepare_matmul(c);
+    if (op == rt__ops_f32[RT_OP_matmul]) return a == PRODUCT ? prepare_matmul(c) : NULL;
+    bool weight = op == rt__ops_f32[RT_OP_conv2d_weight], data = op == rt__ops_f32[RT_OP_conv2d_data];
+    if (a == PRODUCT) return !weight && is_pointwise(c) ? prepare_pointwise(c, data) : NULL;
+    if (a == WINOGRAD && !winograd_can(c)) return NULL;
+    return prepare_conv(c,
+                        weight ? CONV_WEIGHT
+                        : data ? CONV_DATA
+                               : CONV_FORWARD,
+                        a == WINOGRAD ? dnnl_convolution_winograd : dnnl_convolution_direct);
+}
+
+static void *make_way(const rt_call *c, int k, size_t *scratch)
+{
+    int threads = omp_get_max_threads();
+    if (ways[k].alone && threads == 1) return NULL; /* the same as another way */
+    if (ways[k].alone) omp_set_num_threads(1);      /* the library splits the work when a primitive is made */
+    job *j = make_job(c, ways[k].algorithm);
+    omp_set_num_threads(threads);
+    if (j) j->alone = ways[k].alone;
     *scratch = j ? j->scratch : 0;
     return j;
 }
 
-const rt_backend rt__backend_onednn = {
-    .name = "onednn", .version = version, .prepare = prepare, .block = block, .bf16 = bf16, .type = type, .run = run, .release = release};
+/* Waking the other threads costs more than so little work. */
+static bool is_small(const rt_call *c) { return c->node->op->flop(c) < 0.5e6; }
+
+static int rule(const rt_call *c, int threads)
+{
+    const rt_op *op = c->node->op;
+    bool product = op == rt__ops_f32[RT_OP_matmul] || (op != rt__ops_f32[RT_OP_conv2d_weight] && is_pointwise(c));
+    algorithm a = product ? PRODUCT : winograd_pays(c, threads) ? WINOGRAD : DIRECT;
+    for (int k = 0; k < (int)RT_COUNT(ways); k++)
+        if (ways[k].algorithm == a && ways[k].alone == (a != WINOGRAD && threads > 1 && is_small(c))) return k;
+    return a;
+}
+
+/* What tells a call from others, for the table of choices. */
+static void describe(const rt_call *c, int threads, char *text, size_t size)
+{
+    FILE *f = fmemopen(text, size, "w");
+    if (!f) return;
+    fprintf(f, "onednn %s, %s, %d threads: %s", version(), processor(), threads, c->node->op->name);
+    for (int i = 0; i <= c->n_in; i++) {
+        const rt_view *v = i < c->n_in ? &c->in[i] : &c->out;
+        fprintf(f, i < c->n_in ? " " : " -> ");
+        for (int j = 0; j < v->rank; j++) fprintf(f, "%s%lld", j ? "x" : "", (long long)v->dim[j]);
+        fprintf(f, " %s", rt_dtype_name(v->dtype));
+        if (v->block > 1) fprintf(f, "/%d", v->block);
+    }
+    if (c->node->op == rt__ops_f32[RT_OP_matmul]) {
+        const rt__matmul_attr *at = c->node->attr;
+        fprintf(f, " transposed %d %d", at->transpose_a, at->transpose_b);
+    } else {
+        const rt_conv *v = &((const rt__conv_attr *)c->node->attr)->conv;
+        fprintf(f, " stride %d %d pad %d %d %d %d dilation %d %d groups %d", v->stride[0], v->stride[1], v->pad[0], v->pad[1], v->pad[2],
+                v->pad[3], v->dilation[0], v->dilation[1], v->groups);
+    }
+    fclose(f);
+}
+
+/* Operands that are fixed are reordered once per version and kept. */
+static void pack(const rt_call *c, job *j)
+{
+    for (int i = 0; i < j->n; i++) {
+        operand *o = &j->operands[i];
+        if (!o->own || o->from < 0 || !(c->fixed >> o->from & 1)) continue;
+        o->kept = true;
+        o->version = 0;
+        o->offset = take(&j->kept, dnnl_memory_desc_get_size(memory_desc(o->own)));
+    }
+}
+
+static size_t kept(const void *state) { return ((const job *)state)->kept; }
+
+static void *prepare(const rt_call *c, int threads, size_t *scratch)
+{
+    const rt_op *op = c->node->op;
+    if (op != rt__ops_f32[RT_OP_conv2d] && op != rt__ops_f32[RT_OP_conv2d_data] && op != rt__ops_f32[RT_OP_conv2d_weight] &&
+        op != rt__ops_f32[RT_OP_matmul])
+        return NULL;
+    char key[512] = "";
+    if (c->choices) describe(c, threads, key, sizeof key);
+    rt__ways all = {way_names, RT_COUNT(ways), rule(c, threads), make_way, run, release, NULL};
+    job *j = rt__choose(c, key, &all, scratch);
+    if (j) pack(c, j);
+    return j;
+}
+
+const rt_backend rt__backend_onednn = {.name = "onednn",
+                                       .version = version,
+                                       .prepare = prepare,
+                                       .block = block,
+                                       .bf16 = bf16,
+                                       .type = type,
+                                       .kept = kept,
+                                       .run = run,
+                                       .release = release};

@@ -1,0 +1,21 @@
+/* choices.h -- kernel choices as backends see them: one of several candidates for a call, by rule, as remembered, or by trying. */
+#ifndef RT_GRAPH_CHOICES_H
+#define RT_GRAPH_CHOICES_H
+
+#include "graph/row.h"
+
+/* The ways to compute a call. make returns a backend's state for way k, or NULL where it does not apply, and the scratch that it needs. */
+typedef struct rt__ways {
+    const char *const *names; /* n of them, as files keep them */
+    int n, rule;              /* rule: the way to go where nothing else is known */
+    void *(*make)(const rt_call *c, int k, size_t *scratch);
+    void (*run)(const rt_call *c);
+    void (*release)(void *state);
+    double (*clock)(void); /* seconds; NULL: the system's */
+} rt__ways;
+
+/* The state of the way that c->choices knows for `key` (what tells this call from others: processor, library, threads, shape), else of the fastest if
+ * the table tries, else of the rule's. NULL: neither the rule's way nor an earlier one in the list applies. */
+void *rt__choose(const rt_call *c, const char *key, const rt__ways *ways, size_t *scratch);
+
+#endif
