@@ -4,12 +4,14 @@
 
 #include "retort/nn.h"
 #include "retort/ops.h"
+#include "retort/train.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
 
-enum { WARM = 2, MAX_REPEATS = 3000, MAX_SOURCES = 4 };
+enum { WARM = 2, PEAK_RUNS = 15, MAX_REPEATS = 3000, MAX_SOURCES = 4 };
 
 /* A graph with one program and the inputs to be filled. */
 typedef struct work {
@@ -34,7 +36,8 @@ static rt_node *add_input(work *w, const char *name, rt_dtype dtype, int rank, c
 /* Compiles, and fills real inputs with numbers in (-1, 1), integer ones with zeros. */
 static rt_status work_compile(work *w, const bench_setup *s, rt_node *output, rt_node *update, int64_t batch, rt_error *err)
 {
-    rt_program_spec spec = {.outputs = &output, .n_outputs = 1, .batch = batch, .threads = s->threads, .compute = s->compute};
+    rt_program_spec spec = {
+        .outputs = &output, .n_outputs = 1, .batch = batch, .threads = s->threads, .compute = s->compute, .choices = s->choices};
     spec.backend = rt_backend_find(s->backend);
     if (update) spec.updates = &update, spec.n_updates = 1;
     TRY(rt_compile(&w->program, w->graph, &spec, err));
@@ -56,8 +59,8 @@ static int by_value(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-/* Runs until `repeats` were timed; the median and the best, in milliseconds. */
-static rt_status time_runs(work *w, const bench_setup *s, int repeats, double *median, double *best, rt_error *err)
+/* Runs until `repeats` were timed; the median, in milliseconds. */
+static rt_status time_runs(work *w, const bench_setup *s, int repeats, double *median, rt_error *err)
 {
     double ms[MAX_REPEATS];
     if (repeats > MAX_REPEATS) repeats = MAX_REPEATS;
@@ -68,8 +71,7 @@ static rt_status time_runs(work *w, const bench_setup *s, int repeats, double *m
         if (i >= 0) ms[i] = 1e3 * (cli_now() - start);
     }
     qsort(ms, (size_t)repeats, sizeof *ms, by_value);
-    if (median) *median = (ms[(repeats - 1) / 2] + ms[repeats / 2]) / 2;
-    if (best) *best = ms[0];
+    *median = (ms[(repeats - 1) / 2] + ms[repeats / 2]) / 2;
     return RT_OK;
 }
 
@@ -108,7 +110,7 @@ static rt_status time_training(const rt_net *net, rt_params *set, const bench_se
     if (status == RT_OK) {
         *(float *)rt_program_data(w.program, u.lr) = 1e-4f;
         *(float *)rt_program_data(w.program, u.t) = 1;
-        status = time_runs(&w, s, s->repeats, &speed->train_ms, NULL, err);
+        status = time_runs(&w, s, s->repeats, &speed->train_ms, err);
     }
     if (status == RT_OK) {
         struct rusage usage;
@@ -119,7 +121,7 @@ static rt_status time_training(const rt_net *net, rt_params *set, const bench_se
     if (status == RT_OK && profile) {
         rt_program_profile(w.program, true);
         double ms;
-        status = time_runs(&w, s, s->repeats, &ms, NULL, err);
+        status = time_runs(&w, s, s->repeats, &ms, err);
         speed->profiled = s->repeats + WARM;
         const rt_profile_row *rows;
         int n = rt_program_profile_rows(w.program, &rows);
@@ -136,13 +138,39 @@ static rt_status time_forward(const rt_net *net, rt_params *set, const bench_set
     work w = {.graph = rt_graph_new(RT_F32)};
     rt_node *x, *out = append(&w, net, set, &x);
     rt_status status = work_compile(&w, s, out, NULL, batch, err);
-    if (status == RT_OK) status = time_runs(&w, s, repeats, ms, NULL, err);
+    if (status == RT_OK) status = time_runs(&w, s, repeats, ms, err);
     if (status == RT_OK && flop) {
         rt_program_profile(w.program, true);
         status = rt_run(w.program, &(rt_clock){0}, err);
         *flop = product_flop(w.program);
     }
     work_free(&w);
+    return status;
+}
+
+/* An update of pd: two calls of the teacher and a training step, by the product's own loop. NaN where the network cannot be distilled so. */
+static rt_status time_update(const rt_net *net, const bench_setup *s, double *ms, rt_error *err)
+{
+    const rt_net_info *info = rt_net_describe(net);
+    *ms = NAN;
+    if (info->classifier || info->draws || info->times != 1 || info->in_channels != info->out_channels) return RT_OK;
+    rt_config *c = calloc(1, sizeof *c);
+    if (!c) return rt_error_set(err, RT_E_MEMORY, "out of memory");
+    char numbers[2][32];
+    snprintf(numbers[0], sizeof *numbers, "%lld", (long long)s->batch);
+    snprintf(numbers[1], sizeof *numbers, "%d", s->threads);
+    const char *const settings[][2] = {{"net", s->folder},
+                                       {"train.batch", numbers[0]},
+                                       {"threads", numbers[1]},
+                                       {"backend", s->backend ? s->backend : ""},
+                                       {"dtype", s->compute == RT_BF16 ? "bf16" : "f32"},
+                                       {"pd.steps", "4"},
+                                       {"pd.teacher-steps", "8"}};
+    rt_status status = rt_config_method(c, "pd", err);
+    for (size_t i = 0; i < sizeof settings / sizeof *settings && status == RT_OK; i++)
+        status = rt_config_set(c, settings[i][0], settings[i][1], err);
+    if (status == RT_OK) status = rt_run_time_update(c, s->repeats, s->choices, ms, err);
+    free(c);
     return status;
 }
 
@@ -159,6 +187,7 @@ rt_status bench_network(const bench_setup *s, bool profile, bench_speed *speed, 
         speed->parameters = rt_params_count(set);
         status = time_training(net, set, s, profile, speed, err);
     }
+    if (status == RT_OK) status = time_update(net, s, &speed->pd_ms, err);
     double flop = 0;
     if (status == RT_OK) status = time_forward(net, set, s, s->batch, s->repeats, &speed->forward_ms, &flop, err);
     if (status == RT_OK) status = time_forward(net, set, s, 1, 3 * s->repeats, &speed->one_image_ms, NULL, err);
@@ -175,29 +204,85 @@ rt_status bench_network(const bench_setup *s, bool profile, bench_speed *speed, 
 
 /* ---- the machine */
 
-static rt_status best_rate(work *w, rt_node *y, double amount, const bench_setup *s, double *rate, rt_error *err)
+/* The best rate at which the operator `op` of a program ran, which moves or computes `amount` per run; 0 if `way` is given and is not gone. */
+static rt_status best_rate(work *w, const bench_setup *s, rt_node *y, int64_t batch, const char *op, double amount, const char *way,
+                           double *rate, rt_error *err)
 {
-    double ms = 0;
-    rt_status status = work_compile(w, s, y, NULL, 1, err);
-    if (status == RT_OK) status = time_runs(w, s, 20, NULL, &ms, err);
-    if (status == RT_OK) *rate = amount / ms / 1e6;
+    bench_setup own = *s;
+    own.choices = way ? rt_choices_new(false) : NULL;
+    if (way && !own.choices) return rt_error_set(err, RT_E_MEMORY, "out of memory");
+    if (way) rt_choices_prefer(own.choices, way);
+    rt_status status = work_compile(w, &own, y, NULL, batch, err);
+    bool gone = !way || rt_choices_used(own.choices, way) > 0;
+    double before = 0, best = INFINITY;
+    *rate = 0;
+    if (status == RT_OK) rt_program_profile(w->program, true);
+    for (int i = -WARM; i < PEAK_RUNS && status == RT_OK && gone; i++) {
+        const rt_profile_row *rows;
+        double seconds = 0;
+        if (s->stop && s->stop(s->user)) status = rt_error_set(err, RT_E_INTERRUPTED, "interrupted; nothing was measured to the end");
+        if (status == RT_OK) status = rt_run(w->program, &(rt_clock){0}, err);
+        for (int k = status == RT_OK ? rt_program_profile_rows(w->program, &rows) - 1 : -1; k >= 0; k--)
+            if (strcmp(rows[k].op, op) == 0) seconds = rows[k].seconds;
+        if (i >= 0 && seconds - before < best) best = seconds - before;
+        before = seconds;
+    }
+    if (status == RT_OK && gone && best > 0) *rate = amount / best * 1e-9;
     work_free(w);
+    rt_choices_free(own.choices);
     return status;
+}
+
+/* A 3x3 convolution of 32 images of 32x32 and 128 channels. */
+static rt_status conv_rate(const bench_setup *s, rt_dtype compute, const char *way, double *rate, rt_error *err)
+{
+    int64_t image[] = {RT_BATCH, 128, 32, 32}, kernel[] = {128, 128, 3, 3};
+    bench_setup own = *s;
+    own.compute = compute;
+    work w = {.graph = rt_graph_new(RT_F32)};
+    rt_node *a = add_input(&w, "a", RT_F32, 4, image), *b = add_input(&w, "b", RT_F32, 4, kernel);
+    double taps = (double)(kernel[0] * kernel[1] * kernel[2] * kernel[3]), pixels = 32.0 * (double)(image[2] * image[3]);
+    return best_rate(&w, &own, rt_conv2d(a, b, NULL, RT_CONV(1, 1)), 32, "conv2d", 2 * taps * pixels, way, rate, err);
+}
+
+/* 4 products of two matrices of 1024 x 1024. */
+static rt_status matmul_rate(const bench_setup *s, rt_dtype compute, double *rate, rt_error *err)
+{
+    int64_t side = 1024, shape[] = {RT_BATCH, side, side};
+    bench_setup own = *s;
+    own.compute = compute;
+    work w = {.graph = rt_graph_new(RT_F32)};
+    rt_node *a = add_input(&w, "a", RT_F32, 3, shape), *b = add_input(&w, "b", RT_F32, 3, shape);
+    return best_rate(&w, &own, rt_matmul(a, b, false, false), 4, "matmul", 2.0 * 4 * (double)(side * side * side), NULL, rate, err);
+}
+
+/* Reading two arrays and writing a third, of so many numbers each. */
+static rt_status copy_rate(const bench_setup *s, int64_t length, double *rate, rt_error *err)
+{
+    work w = {.graph = rt_graph_new(RT_F32)};
+    rt_node *a = add_input(&w, "a", RT_F32, 1, &length), *b = add_input(&w, "b", RT_F32, 1, &length);
+    return best_rate(&w, s, rt_add(a, b), 1, "add", 3.0 * sizeof(float) * (double)length, NULL, rate, err);
 }
 
 rt_status bench_machine(const bench_setup *s, bench_peak *peak, rt_error *err)
 {
-    int64_t side = 1024, image[] = {32, 128, 32, 32}, kernel[] = {128, 128, 3, 3}, length = 24 << 20;
-    work w = {.graph = rt_graph_new(RT_F32)};
-    rt_node *a = add_input(&w, "a", RT_F32, 2, (int64_t[]){side, side}), *b = add_input(&w, "b", RT_F32, 2, (int64_t[]){side, side});
-    TRY(best_rate(&w, rt_matmul(a, b, false, false), 2.0 * (double)(side * side * side), s, &peak->matmul_gflops, err));
+    bool bf16 = rt_backend_computes(rt_backend_find(s->backend), RT_BF16);
+    *peak = (bench_peak){0};
+    TRY(conv_rate(s, RT_F32, "direct", &peak->direct_gflops, err));
+    TRY(conv_rate(s, RT_F32, "winograd", &peak->winograd_gflops, err));
+    if (peak->direct_gflops == 0) TRY(conv_rate(s, RT_F32, NULL, &peak->direct_gflops, err)); /* a backend with one way */
+    TRY(matmul_rate(s, RT_F32, &peak->matmul_gflops, err));
+    if (bf16) TRY(conv_rate(s, RT_BF16, "direct", &peak->bf16_conv_gflops, err));
+    if (bf16) TRY(matmul_rate(s, RT_BF16, &peak->bf16_matmul_gflops, err));
+    TRY(copy_rate(s, 24 << 20, &peak->memory_gb_s, err));
+    return copy_rate(s, 1 << 19, &peak->cache_gb_s, err);
+}
 
-    w.graph = rt_graph_new(RT_F32);
-    a = add_input(&w, "a", RT_F32, 4, image), b = add_input(&w, "b", RT_F32, 4, kernel);
-    double taps = (double)(kernel[0] * kernel[1] * kernel[2] * kernel[3]), pixels = (double)(image[0] * image[2] * image[3]);
-    TRY(best_rate(&w, rt_conv2d(a, b, NULL, RT_CONV(1, 1)), 2 * taps * pixels, s, &peak->conv_gflops, err));
-
-    w.graph = rt_graph_new(RT_F32);
-    a = add_input(&w, "a", RT_F32, 1, &length), b = add_input(&w, "b", RT_F32, 1, &length);
-    return best_rate(&w, rt_add(a, b), 3.0 * sizeof(float) * (double)length, s, &peak->memory_gb_s, err);
+double bench_floor(const bench_peak *p, rt_dtype compute, const rt_profile_row *r)
+{
+    bool conv = strncmp(r->op, "conv2d", 6) == 0, bf16 = compute == RT_BF16;
+    double f32 = conv ? fmax(p->direct_gflops, p->winograd_gflops) : p->matmul_gflops,
+           rate = bf16 ? conv ? p->bf16_conv_gflops : p->bf16_matmul_gflops : f32;
+    double arithmetic = r->flop / fmax(rate, f32), memory = (r->bytes - r->cached) / p->memory_gb_s + r->cached / p->cache_gb_s;
+    return 1e-9 * fmax(arithmetic, memory);
 }

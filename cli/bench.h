@@ -10,6 +10,7 @@ typedef struct bench_setup {
     int threads;
     rt_dtype compute;
     const char *backend; /* NULL: the fastest */
+    rt_choices *choices; /* NULL: by rule */
     int repeats;         /* timed runs, of which the median counts; one image is timed three times as often */
     uint64_t seed;
     bool (*stop)(void *user); /* asked between runs; true ends with RT_E_INTERRUPTED. NULL: never */
@@ -26,20 +27,28 @@ typedef struct bench_speed {
     double gflop_per_image;
     double train_ms, train_images_per_s, train_gflops;
     double forward_ms, forward_gflops, one_image_ms;
+    double pd_ms;                         /* an update of pd: two calls of the teacher and a training step; NaN: not of this network */
     double peak_mib;                      /* resident, until the training steps are done */
     double planned_mib;                   /* of it, what the training program planned: activations and scratch */
     rt_profile_row rows[BENCH_OPERATORS]; /* of the training step, if asked for: time per operator, longest first */
     int n_rows, profiled;                 /* runs that the rows add up */
 } bench_speed;
 
-/* What the backend reaches on work that suits it best: the yardstick. */
+/* What the backend reaches on work that suits it best: the yardsticks. 0: it cannot do that here. */
 typedef struct bench_peak {
-    double matmul_gflops; /* a product of large matrices */
-    double conv_gflops;   /* a wide 3x3 convolution, counted as direct; Winograd exceeds the matrix product */
-    double memory_gb_s;   /* reading two arrays larger than the caches and writing a third */
+    double direct_gflops,
+        winograd_gflops;  /* a wide 3x3 convolution in f32; Winograd counted as direct, so it exceeds what the units can do */
+    double matmul_gflops; /* products of large matrices in f32 */
+    double bf16_conv_gflops, bf16_matmul_gflops;
+    double memory_gb_s; /* reading two arrays larger than the caches and writing a third */
+    double cache_gb_s;  /* the same in arrays of 2 MiB */
 } bench_peak;
 
 rt_status bench_network(const bench_setup *setup, bool profile, bench_speed *speed, rt_error *err);
 rt_status bench_machine(const bench_setup *setup, bench_peak *peak, rt_error *err);
+
+/* Seconds that the calls of a row take at least: operations at the rate of the fastest way (Winograd's where there is one), or bytes at the bandwidth
+ * of the memory, of the caches for calls that move little, whichever is longer. */
+double bench_floor(const bench_peak *p, rt_dtype compute, const rt_profile_row *row);
 
 #endif

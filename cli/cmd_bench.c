@@ -2,13 +2,15 @@
 #include "bench.h"
 #include "cli.h"
 
+#include <math.h>
 #include <omp.h>
 #include <unistd.h>
 
-static const cli_option options[] = {{"batch", 'b', "N", "bench.batch", "64", "samples at a time", NULL},
-                                     {"repeats", 'r', "N", "bench.repeats", "7", "timed runs, of which the median counts", NULL},
-                                     {"profile", 'p', NULL, NULL, NULL, "time per operator of the training step", NULL},
-                                     {0}};
+static const cli_option options[] = {
+    {"batch", 'b', "N", "bench.batch", "64", "samples at a time", NULL},
+    {"repeats", 'r', "N", "bench.repeats", "7", "timed runs, of which the median counts", NULL},
+    {"profile", 'p', NULL, NULL, NULL, "time per operator of the training step, beside the least that it could take", NULL},
+    {0}};
 
 static bool interrupted(void *user)
 {
@@ -16,33 +18,66 @@ static bool interrupted(void *user)
     return cli_interrupted() != 0;
 }
 
-static void print_speed(FILE *f, const bench_speed *s, const bench_peak *p, double reached)
+/* The rate of direct convolutions, in which the operations of a step are counted. */
+static double direct_rate(const bench_setup *setup, const bench_peak *p)
+{
+    return setup->compute == RT_BF16 ? p->bf16_conv_gflops : p->direct_gflops;
+}
+
+static double best_rate(const bench_setup *setup, const bench_peak *p)
+{
+    double conv = direct_rate(setup, p), matmul = setup->compute == RT_BF16 ? p->bf16_matmul_gflops : p->matmul_gflops;
+    return fmax(fmax(conv, matmul), setup->compute == RT_BF16 ? 0 : p->winograd_gflops);
+}
+
+static void print_rate(FILE *f, const char *what, double gflops)
+{
+    if (gflops > 0)
+        fprintf(f, "  %.0f GFLOP/s %s", gflops, what);
+    else
+        fprintf(f, "  none %s", what);
+}
+
+static void print_speed(FILE *f, const bench_setup *setup, const bench_speed *s, const bench_peak *p)
 {
     fprintf(f, "parameters           %lld\n", (long long)s->parameters);
     fprintf(f, "forward, one image   %.4f GFLOP\n", s->gflop_per_image);
     fprintf(f, "training step        %.1f ms   %.1f images/s   %.1f GFLOP/s\n", s->train_ms, s->train_images_per_s, s->train_gflops);
+    if (isfinite(s->pd_ms)) fprintf(f, "update of pd         %.1f ms   two calls of the teacher and a training step\n", s->pd_ms);
     fprintf(f, "forward              %.1f ms   %.1f GFLOP/s\n", s->forward_ms, s->forward_gflops);
     fprintf(f, "forward of one       %.2f ms\n", s->one_image_ms);
     fprintf(f, "memory               %.0f MiB resident at most, %.0f of it planned\n", s->peak_mib, s->planned_mib);
-    fprintf(f, "this machine         %.0f GFLOP/s matrix products   %.0f GFLOP/s 3x3 convolutions   %.1f GB/s memory\n", p->matmul_gflops,
-            p->conv_gflops, p->memory_gb_s);
-    fprintf(f, "reached              %.0f%% of the faster of the two\n", 100 * reached);
+    fprintf(f, "this machine, f32  ");
+    print_rate(f, "3x3 convolutions, direct", p->direct_gflops);
+    print_rate(f, "Winograd", p->winograd_gflops);
+    print_rate(f, "matrix products", p->matmul_gflops);
+    fprintf(f, "\nthis machine, bf16 ");
+    print_rate(f, "3x3 convolutions", p->bf16_conv_gflops);
+    print_rate(f, "matrix products", p->bf16_matmul_gflops);
+    fprintf(f, "\nthis machine         %.1f GB/s memory  %.1f GB/s caches\n", p->memory_gb_s, p->cache_gb_s);
+    fprintf(f, "reached by the step  %.2f of direct convolutions' rate, %.0f%% of the best rate\n", s->train_gflops / direct_rate(setup, p),
+            100 * s->train_gflops / best_rate(setup, p));
 }
 
-static void print_profile(FILE *f, const bench_speed *s)
+static void print_profile(FILE *f, const bench_setup *setup, const bench_speed *s, const bench_peak *p)
 {
-    double total = 0;
-    for (int i = 0; i < s->n_rows; i++) total += s->rows[i].seconds;
-    fprintf(f, "\n%-20s %6s %9s %6s %9s %8s\n", "operator", "calls", "ms", "%", "GFLOP/s", "GB/s");
+    double total = 0, floors = 0;
+    for (int i = 0; i < s->n_rows; i++) total += s->rows[i].seconds, floors += bench_floor(p, setup->compute, &s->rows[i]);
+    fprintf(f, "\n%-20s %6s %9s %6s %9s %8s %9s %9s %6s\n", "operator", "calls", "ms", "%", "MiB", "GB/s", "GFLOP/s", "floor, ms", "%");
     for (int i = 0; i < s->n_rows; i++) {
         const rt_profile_row *r = &s->rows[i];
-        double seconds = r->seconds > 0 ? r->seconds : 1e-9;
-        fprintf(f, "%-20s %6lld %9.2f %6.1f %9.1f %8.1f\n", r->op, (long long)r->calls / s->profiled, 1e3 * r->seconds / s->profiled,
-                100 * r->seconds / total, r->flop / seconds * 1e-9, r->bytes / seconds * 1e-9);
+        double seconds = r->seconds > 0 ? r->seconds : 1e-9, least = bench_floor(p, setup->compute, r);
+        fprintf(f, "%-20s %6lld %9.2f %6.1f %9.1f %8.1f %9.1f %9.2f %6.0f\n", r->op, (long long)r->calls / s->profiled,
+                1e3 * r->seconds / s->profiled, 100 * r->seconds / total, r->bytes / s->profiled / 1048576, r->bytes / seconds * 1e-9,
+                r->flop / seconds * 1e-9, 1e3 * least / s->profiled, 100 * least / seconds);
     }
+    fprintf(f, "%-20s %6s %9.2f %6s %9s %8s %9s %9.2f %6.0f\n", "all", "", 1e3 * total / s->profiled, "", "", "", "",
+            1e3 * floors / s->profiled, 100 * floors / total);
 }
 
-static void put_results(cli_call *c, const bench_setup *setup, const bench_speed *s, const bench_peak *p, double reached)
+static double or_none(double rate) { return rate > 0 ? rate : NAN; } /* null in JSON */
+
+static void put_results(cli_call *c, const bench_setup *setup, const bench_speed *s, const bench_peak *p)
 {
     const rt_backend *backend = rt_backend_find(setup->backend);
     cli_put(c, "network", json_string(s->kind));
@@ -65,18 +100,26 @@ static void put_results(cli_call *c, const bench_setup *setup, const bench_speed
                  {"one_image_ms", s->one_image_ms},
                  {"peak_mib", s->peak_mib},
                  {"planned_mib", s->planned_mib},
+                 {"pd_update_ms", s->pd_ms},
                  {"machine_matmul_gflops", p->matmul_gflops},
-                 {"machine_conv_gflops", p->conv_gflops},
+                 {"machine_conv_gflops", fmax(p->direct_gflops, p->winograd_gflops)},
+                 {"machine_direct_gflops", p->direct_gflops},
+                 {"machine_winograd_gflops", or_none(p->winograd_gflops)},
+                 {"machine_bf16_conv_gflops", or_none(p->bf16_conv_gflops)},
+                 {"machine_bf16_matmul_gflops", or_none(p->bf16_matmul_gflops)},
                  {"machine_memory_gb_s", p->memory_gb_s},
-                 {"fraction_of_peak", reached}};
+                 {"machine_cache_gb_s", p->cache_gb_s},
+                 {"fraction_of_direct", s->train_gflops / direct_rate(setup, p)},
+                 {"fraction_of_peak", s->train_gflops / best_rate(setup, p)}};
     for (size_t i = 0; i < sizeof reals / sizeof *reals; i++) cli_put(c, reals[i].key, cli_json_real(reals[i].value));
     if (!s->n_rows) return;
     json_t *rows = json_array();
     for (int i = 0; i < s->n_rows; i++) {
         const rt_profile_row *r = &s->rows[i];
-        json_array_append_new(rows, json_pack("{s:s, s:I, s:f, s:f, s:f}", "op", r->op, "calls", (json_int_t)(r->calls / s->profiled), "ms",
-                                              1e3 * r->seconds / s->profiled, "gflop", r->flop / s->profiled * 1e-9, "mib",
-                                              r->bytes / s->profiled / 1048576));
+        json_array_append_new(rows, json_pack("{s:s, s:I, s:f, s:f, s:f, s:f}", "op", r->op, "calls", (json_int_t)(r->calls / s->profiled),
+                                              "ms", 1e3 * r->seconds / s->profiled, "gflop", r->flop / s->profiled * 1e-9, "mib",
+                                              r->bytes / s->profiled / 1048576, "floor_ms",
+                                              1e3 * bench_floor(p, setup->compute, r) / s->profiled));
     }
     cli_put(c, "profile", rows);
 }
@@ -89,6 +132,7 @@ static rt_status run(cli_call *c, rt_error *err)
                          .threads = c->threads ? c->threads : omp_get_num_procs(),
                          .compute = cli_compute(c, c->backend, c->dtype),
                          .backend = c->backend,
+                         .choices = cli_choices(c),
                          .seed = c->seed,
                          .stop = interrupted};
     setup.batch = cli_int(c, "batch", 1, 65536);
@@ -103,11 +147,10 @@ static rt_status run(cli_call *c, rt_error *err)
     bench_peak peak;
     TRY(bench_network(&setup, profile, &speed, err));
     TRY(bench_machine(&setup, &peak, err));
-    double best = peak.matmul_gflops > peak.conv_gflops ? peak.matmul_gflops : peak.conv_gflops, reached = speed.train_gflops / best;
-    put_results(c, &setup, &speed, &peak, reached);
+    put_results(c, &setup, &speed, &peak);
     if (!c->json) {
-        print_speed(c->text, &speed, &peak, reached);
-        if (profile) print_profile(c->text, &speed);
+        print_speed(c->text, &setup, &speed, &peak);
+        if (profile) print_profile(c->text, &setup, &speed, &peak);
     }
     return RT_OK;
 }
@@ -116,11 +159,12 @@ const cli_command cli_bench_command = {
     .name = "bench",
     .arguments = "DIR",
     .summary = "speed of this machine on a network, beside the machine's measured peak; memory",
-    .text =
-        "Times a training step (forward, backward of the mean squared error, Adam), a forward of a batch and of one image of the network\n"
-        "in DIR/config.json (DIR/unet/ of a pipeline), with random weights and inputs, and what the machine reaches on large matrix "
-        "products, wide convolutions\n"
-        "and plain memory traffic. Rates count the operations of convolutions and matrix products, a step as three forwards.",
+    .text = "Times a training step (forward, backward of the mean squared error, Adam), an update of pd, a forward of a batch and of one "
+            "image\n"
+            "of the network in DIR/config.json (DIR/unet/ of a pipeline), with random weights and inputs, and what the machine reaches on\n"
+            "wide convolutions, large matrix products and plain memory traffic. Rates count the operations of convolutions and matrix\n"
+            "products, a step as three forwards, Winograd's as those of direct convolutions. With --profile, an operator's floor is its\n"
+            "operations at the best rate, or its bytes at the bandwidth, whichever takes longer.",
     .examples = "retort bench models/fashion-mnist --batch 32 --repeats 3",
     .options = options,
     .min_arguments = 1,

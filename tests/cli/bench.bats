@@ -19,6 +19,8 @@ about() { awk -v a="$1" -v b="$2" 'BEGIN { d = a - b; if (d < 0) d = -d; exit !(
     about "$(value train_images_per_s)" "$(awk -v OFMT=%.12g "BEGIN { print 4000 / $train }")"
     about "$(value train_gflops)" "$(awk -v OFMT=%.12g "BEGIN { print 3 * 4 * $each / $train * 1000 }")"
     about "$(value forward_gflops)" "$(awk -v OFMT=%.12g "BEGIN { print 4 * $each / $forward * 1000 }")"
+    about "$(value fraction_of_direct)" "$(awk -v OFMT=%.12g "BEGIN { print $(value train_gflops) / $(value machine_direct_gflops) }")"
+    awk "BEGIN { exit !($(value machine_conv_gflops) >= $(value machine_direct_gflops) && $(value pd_update_ms) > 0) }"
     awk "BEGIN { exit !($(value planned_mib) < $(value peak_mib)) }"
 }
 
