@@ -138,7 +138,7 @@ static rt_status prepare(rt_program *p, rt_choices *choices, rt_error *err)
 
 static rt_status bind(rt_program *p, rt_error *err)
 {
-    if (!(p->block = rt__block_new(p->block_bytes + 64)))
+    if (!(p->block = rt__block_new(p->block_bytes + 64, !p->rehearsal)))
         RT_RAISE(RT_E_MEMORY, "out of memory: the program needs %zu MiB; use a smaller batch", p->block_bytes >> 20);
     if (p->rehearsal) rt_rehearsal_reserve(p->rehearsal, (int64_t)p->block_bytes);
     for (int i = 0; i < p->n_storages; i++)

@@ -76,8 +76,8 @@ rt_status rt__plan(rt_program *p, const rt_program_spec *spec, rt_error *err);
 rt_status rt__place(rt_program *p, rt_error *err);
 /* A bound program's plan, checked from the steps alone: RT_E_INTERNAL says what is wrong. */
 rt_status rt__check_plan(const rt_program *p, rt_error *err);
-/* Memory of a program: zeros, page by page as they are touched. NULL: none left. */
-void *rt__block_new(size_t bytes);
+/* Memory of a program: zeros, page by page as they are touched; `filled`: most of it will be. NULL: none left. */
+void *rt__block_new(size_t bytes, bool filled);
 void rt__block_free(void *block, size_t bytes);
 void rt__program_view(const rt_program *p, const rt_node *n, rt_view *view);
 
