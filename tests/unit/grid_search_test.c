@@ -61,14 +61,16 @@ static char *read_text(const char *file)
     return at;
 }
 
+static const char *classes = ""; /* of the two components: a field and a comma */
+
 static void write_oracle(const char *process, double middle)
 {
     char text[512];
     snprintf(
         text, sizeof text,
-        "{\"kind\": \"mixture\", \"weights\": [0.4, 0.6], \"means\": [[0.5, -1], [-0.75, %g]], \"covariances\": [[[0.05, 0], [0, 0.1]], "
+        "{%s\"kind\": \"mixture\", \"weights\": [0.4, 0.6], \"means\": [[0.5, -1], [-0.75, %g]], \"covariances\": [[[0.05, 0], [0, 0.1]], "
         "[[0.02, 0], [0, 0.05]]], \"process\": {\"name\": \"%s\"}}",
-        middle, process);
+        classes, middle, process);
     write_text(oracle, text);
 }
 
@@ -196,6 +198,18 @@ static void is_kept(void **state)
     plan(m, "ddim", 4, false, &again);
     assert_true(again.times[1] != 0.987);
     rt_model_free(m);
+
+    /* so are other classes of the same mixture, whose draws are the same */
+    for (int i = 0; i < 2; i++) {
+        classes = i ? "\"classes\": [1, 0], " : "\"classes\": [0, 1], ";
+        write_oracle("flow", 0.4);
+        m = opened();
+        plan(m, "ddim", 4, true, &again);
+        assert_non_null(strstr(again.remark, "not been searched yet"));
+        plan(m, "ddim", 4, false, &again);
+        rt_model_free(m);
+    }
+    classes = "";
 }
 
 /* A damaged file is named, searched for again and replaced. */
