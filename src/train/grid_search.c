@@ -285,36 +285,33 @@ static rt_status measure(search *s, rt__searched *found, rt_error *err)
 
 /* ---- keeping */
 
-/* An oracle's file may name a data set, so draws of it tell it from others, too. */
-static bool hash_draws(const rt_model *m, char hash[65])
+/* An oracle is told from others by draws: its file may name a data set. */
+static void hash_draws(const rt_model *m, char hash[65])
 {
     enum { DRAWS = 64 };
     size_t n = (size_t)(DRAWS * m->info.features);
     double *x = malloc(n * sizeof *x);
-    bool drawn = x && rt_oracle_draw(m->oracle, 0, 0, DRAWS, x, NULL) == RT_OK;
-    if (drawn) rt__sha256(x, n * sizeof *x, hash);
+    if (x && rt_oracle_draw(m->oracle, 0, 0, DRAWS, x, NULL) == RT_OK) rt__sha256(x, n * sizeof *x, hash);
     free(x);
-    return drawn;
 }
 
 /* Everything that the times depend on. False: the model cannot be told from others. */
 static bool name_key(const search *s, char key[65])
 {
     rt_model *m = s->model;
-    char hash[65] = "", draws[65] = "", *text = NULL;
+    char hash[65] = "", *text = NULL;
     size_t size = 0;
     if (m->oracle)
-        (void)rt__sha256_file(m->info.chosen, hash, NULL);
+        hash_draws(m, hash);
     else if (rt__model_hash(m, NULL) == RT_OK)
         memcpy(hash, m->info.sha256, sizeof hash);
-    if (m->oracle && !hash_draws(m, draws)) *hash = 0;
     FILE *f = *hash ? open_memstream(&text, &size) : NULL;
     if (!f) return false;
     const rt_sample_spec *w = s->wish;
     const rt_solver_options *o = &w->options;
     const double settings[] = {w->guidance,  w->guidance_low, w->guidance_high, w->guidance_rescale, w->clip,
                                o->tolerance, o->churn,        o->churn_min,     o->churn_max,        o->churn_noise};
-    fprintf(f, FORMAT " %s %s %s %s %d %lld", hash, draws, rt_prediction_name(m->prediction), rt_solver_get_info(w->solver)->name, w->steps,
+    fprintf(f, FORMAT " %s %s %s %d %lld", hash, rt_prediction_name(m->prediction), rt_solver_get_info(w->solver)->name, w->steps,
             (long long)m->info.null_class);
     for (size_t i = 0; i < RT_COUNT(settings); i++) fprintf(f, " %a", settings[i]);
     for (int i = 0; i < s->points; i++)

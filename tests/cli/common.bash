@@ -17,6 +17,9 @@ fails() {
     [ ! -s "$BATS_TEST_TMPDIR/out" ] || { echo "standard output is not empty"; return 1; }
 }
 
+# never COMMAND...: it must fail. (Bats overlooks a failing "! command" unless it is a test's last.)
+never() { ! "$@"; }
+
 # obeys SCHEMA ARGUMENTS...: the program's standard output is one JSON object that obeys docs/json/SCHEMA.json
 obeys() {
     local schema=$1

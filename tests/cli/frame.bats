@@ -96,8 +96,8 @@ load common
 }
 
 @test "no colours unless a terminal reads" {
-    ! "$RETORT" --help | grep -q $'\033'
-    ! "$RETORT" frobnicate 2>&1 | grep -q $'\033'
+    never grep -q $'\033' <("$RETORT" --help)
+    never grep -q $'\033' <("$RETORT" frobnicate 2>&1)
 }
 
 @test "man pages and completion come from the option tables" {

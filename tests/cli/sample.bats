@@ -22,7 +22,7 @@ setup() {
     "$RETORT" sample "$oracle" --n 20 --steps 5 --batch 7 --threads 1 --out "$t/b.safetensors" -q
     cmp "$t/a.safetensors" "$t/b.safetensors"
     "$RETORT" sample "$oracle" --n 20 --steps 5 --seed 1 --out "$t/c.safetensors" -q
-    ! cmp -s "$t/a.safetensors" "$t/c.safetensors"
+    never cmp -s "$t/a.safetensors" "$t/c.safetensors"
     "$RETORT" sample "$oracle" --n 40 --steps 5 --out "$t/d.safetensors" -q
     [ "$(tail -c 160 "$t/a.safetensors" | md5sum)" = "$(tail -c 320 "$t/d.safetensors" | head -c 160 | md5sum)" ]
 }
@@ -133,7 +133,7 @@ setup() {
     "$RETORT" predict "$oracle" --inputs examples/inputs.safetensors --as x0 --out "$t/b.safetensors" -q
     cmp "$t/a.safetensors" "$t/b.safetensors" # this oracle predicts x0
     "$RETORT" predict "$oracle" --inputs examples/inputs.safetensors --as epsilon --out "$t/c.safetensors" -q
-    ! cmp -s "$t/a.safetensors" "$t/c.safetensors"
+    never cmp -s "$t/a.safetensors" "$t/c.safetensors"
     fails 2 "did you mean 'epsilon'" predict "$oracle" --inputs examples/inputs.safetensors --as epsilom --out "$t/d.safetensors"
     fails 2 "--inputs is missing" predict "$oracle" --out "$t/d.safetensors"
     fails 3 "there is no tensor 't'" predict "$oracle" --inputs examples/points.safetensors --out "$t/d.safetensors"
