@@ -28,6 +28,9 @@ turn() { sed -i 's/"direct"/"X"/; s/"winograd"/"direct"/; s/"X"/"winograd"/' "$1
     grep -q "^tune: true" "$t/run/config.yaml"
     cp -r "$t/run" "$t/turned"
     turn "$t/turned/choices.json"
+    cp -r "$t/run" "$t/broken"
+    echo '{' >"$t/broken/choices.json"
+    fails 3 "broken/choices.json" train --resume --out "$t/broken" --until-update 0
     rm -r "$t/cache"
     "$RETORT" train --config "$t/run/config.yaml" --set run.until-update=0 --out "$t/whole" -q
     "$RETORT" train --resume --out "$t/run" --until-update 0 -q
