@@ -1,4 +1,6 @@
 /* bf16.c -- programs that compute in bf16: rounding to the bit, a U-Net against float, slices, updates. Rows one by one: walk.c, backends.c. */
+#include "net_check.h"
+
 #include "graph/program.h"
 #include "retort/nn.h"
 #include "tolerances.h"
@@ -12,13 +14,6 @@
 #include <string.h>
 
 #include <cmocka.h>
-
-#define OK(call)                                                                                                                           \
-    do {                                                                                                                                   \
-        rt_error ok_err_ = {0};                                                                                                            \
-        rt_error *err = &ok_err_;                                                                                                          \
-        if ((call) != RT_OK) fail_msg("%s", ok_err_.text);                                                                                 \
-    } while (0)
 
 static void needs_bf16(void)
 {

@@ -24,12 +24,6 @@ static inline dnnl_status_t md_strides(md_own *m, int n, const dnnl_dims_t dims,
 {
     return dnnl_memory_desc_create_with_strides(m, n, dims, type, strides);
 }
-static inline md_ptr memory_desc(dnnl_memory_t m)
-{
-    md_ptr d = NULL;
-    dnnl_memory_get_memory_desc(m, &d);
-    return d;
-}
 static inline void md_free(md_own *m)
 {
     if (*m) dnnl_memory_desc_destroy(*m);
@@ -55,12 +49,6 @@ static inline dnnl_status_t md_strides(md_own *m, int n, const dnnl_dims_t dims,
 {
     return dnnl_memory_desc_init_by_strides(m, n, dims, type, strides);
 }
-static inline md_ptr memory_desc(dnnl_memory_t m)
-{
-    md_ptr d = NULL;
-    dnnl_memory_get_memory_desc(m, &d);
-    return d;
-}
 static inline void md_free(md_own *m) { (void)m; }
 static inline dnnl_status_t matmul_pd(dnnl_primitive_desc_t *pd, const_dnnl_primitive_attr_t attr, dnnl_engine_t engine, md_ptr a, md_ptr b,
                                       md_ptr y)
@@ -72,6 +60,13 @@ static inline dnnl_status_t matmul_pd(dnnl_primitive_desc_t *pd, const_dnnl_prim
 static inline dnnl_status_t add_to_result(dnnl_post_ops_t ops) { return dnnl_post_ops_append_sum(ops, 1); }
 
 #endif
+
+static inline md_ptr memory_desc(dnnl_memory_t m)
+{
+    md_ptr d = NULL;
+    dnnl_memory_get_memory_desc(m, &d);
+    return d;
+}
 
 typedef enum conv_kind { CONV_FORWARD, CONV_DATA, CONV_WEIGHT } conv_kind;
 

@@ -265,11 +265,8 @@ static job *prepare_conv(const rt_call *c, conv_kind kind, dnnl_alg_kind_t alg)
     int made = kind == CONV_DATA ? 0 : kind == CONV_WEIGHT ? 1 : 2;
     if (data_type(c->out.dtype) != type) {
         bool blocked = kind != CONV_WEIGHT && c->out.block == BLOCK;
-        md_tag(&result, made == 1 ? wn : 4,
-               made == 0   ? xd
-               : made == 1 ? wd
-                           : yd,
-               data_type(c->out.dtype), blocked ? dnnl_nChw16c : dnnl_format_tag_any);
+        const int64_t *dims[] = {xd, wd, yd};
+        md_tag(&result, made == 1 ? wn : 4, dims[made], data_type(c->out.dtype), blocked ? dnnl_nChw16c : dnnl_format_tag_any);
         of[made] = md_of(&result);
     }
 
