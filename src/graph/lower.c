@@ -89,13 +89,13 @@ static bool choose_types(lowering *l, rt_node *y, bool kept)
     for (int i = 0; i < y->n_in; i++) {
         rt_dtype type = RT_F32;
         if (rule == RT_TYPE_BACKEND) type = backend->type(y, i);
-        if (rule == RT_TYPE_MOVES) type = all ? RT_BF16 : RT_F32;
+        if (rule == RT_TYPE_ALIKE) type = all ? RT_BF16 : RT_F32;
         if ((rule == RT_TYPE_MAPS || rule == RT_TYPE_READS) && count_of(l, y->in[i]) == most) continue;
         if (!(y->in[i] = in_type(l, y->in[i], type))) return false;
     }
     if (y->dtype != RT_F32) return true;
     if (rule == RT_TYPE_BACKEND && kept) y->dtype = backend->type(y, -1);
-    if ((rule == RT_TYPE_MAPS && kept && all) || (rule == RT_TYPE_MOVES && all)) y->dtype = RT_BF16;
+    if ((rule == RT_TYPE_MAPS && kept && all) || (rule == RT_TYPE_ALIKE && all)) y->dtype = RT_BF16;
     return true;
 }
 
@@ -105,7 +105,7 @@ static void mark_kept(lowering *l, const rt_program_spec *spec, const unsigned c
     const rt_graph *g = l->p->graph;
     for (int i = g->n_nodes - 1; i >= 0; i--) {
         const rt_node *y = g->nodes[i];
-        bool takes = live[i] && y->op->type != RT_TYPE_F32 && (y->op->type != RT_TYPE_MOVES || l->kept[i]);
+        bool takes = live[i] && y->op->type != RT_TYPE_F32 && (y->op->type != RT_TYPE_ALIKE || l->kept[i]);
         for (int j = 0; j < y->n_in && takes; j++) l->kept[y->in[j]->id] = 1;
     }
     for (int i = 0; i < spec->n_outputs; i++) l->kept[spec->outputs[i]->id] = 0;

@@ -48,12 +48,12 @@ typedef enum rt_layout_rule {
     RT_LAYOUT_BACKEND /* a convolution: plain for the reference, for a backend what its `block` says */
 } rt_layout_rule;
 
-/* How a row treats operands that are stored in bf16. Storage only: kernels widen what they read and calculate in float. */
+/* How a row treats operands that are stored in bf16. Most kernels widen what they read and calculate in float. */
 typedef enum rt_type_rule {
     RT_TYPE_F32, /* does not know them: operands are cast back */
     RT_TYPE_MAPS, /* reads its largest operands in either type, and if all are in bf16, so may its result be; smaller ones (weights) are float */
     RT_TYPE_READS,  /* likewise, but its result is float */
-    RT_TYPE_MOVES,  /* copies elements: takes all operands in one type, which its result has, too */
+    RT_TYPE_ALIKE,  /* takes all operands in one type, which its result has, too: copies elements, or multiplies in that type */
     RT_TYPE_BACKEND /* a convolution or a matrix product: what the backend's `type` says */
 } rt_type_rule;
 

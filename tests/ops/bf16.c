@@ -5,6 +5,7 @@
 #include "retort/nn.h"
 #include "tolerances.h"
 
+#include <float.h>
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -48,6 +49,7 @@ static void test_rounding(void **state)
     int nans = 0;
     for (int i = 0; i < N; i++) {
         nans += isnan(x[i]);
+        if (fabsf(x[i]) < FLT_MIN && y[i] == 0 && !signbit(y[i]) == !signbit(x[i])) continue; /* processors may take it for zero */
         if (isnan(x[i]) ? !isnan(y[i]) : memcmp(&y[i], (const float *)want.data + i, sizeof *y) != 0)
             fail_msg("%a became %a, not %a", (double)x[i], (double)y[i], (double)((const float *)want.data)[i]);
     }

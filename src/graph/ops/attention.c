@@ -87,19 +87,25 @@ static rt_node *attention_grad_expand(rt_node *y)
 
 static void attention_derive(rt_node *y, rt_node *gy, rt_node **gx) { gx[0] = rt__emit2(RT_OP_attention_grad, y->in[0], gy, y->attr); }
 
-/* ---- kernels. A head's channels lie in blocks of vectors, [d/LANES][L][LANES], zeros behind d: so in an image of floats in blocks of as many
- * channels; others are copied. */
+/* ---- kernels. Their unit is a word: a float, or a pair of bf16 numbers that are neighbours on the axis that a product sums, so that one
+ * multiplication does two. A head's channels lie in blocks of vectors, zeros behind d, and in one of two forms, which are the same for floats:
+ *
+ *     by channel   [blocks][L][LANES] numbers: an image in blocks of as many channels holds its heads so; others are copied
+ *     by pixel     [blocks][L in words][LANES] words
+ *
+ * Scores, the softmax and all sums are float. */
 
 enum { TILE = 2 * LANES }; /* queries */
 
 typedef struct extents {
     int64_t n, heads, d, blocks, pixels; /* blocks of LANES that hold d */
+    int64_t per, wide, keys;             /* numbers in a word; words that hold LANES numbers, and the pixels */
     int64_t size, tiles;                 /* numbers of a head in blocks; tiles of its queries */
-    bool copies;                         /* are heads copied into blocks? */
+    bool copies;                         /* are heads copied? */
     real scale;
 } extents;
 
-/* Does an image hold heads as the kernels want them, but for its type? */
+/* Does an image hold heads by channel? */
 static bool fits(const rt_view *v, const extents *e) { return v->block == LANES && e->d % LANES == 0; }
 
 static extents extents_of(const rt_call *c)
@@ -108,10 +114,13 @@ static extents extents_of(const rt_call *c)
     extents e = {.n = x->dim[0], .heads = attr_of(c->node)->heads, .pixels = x->dim[2] * x->dim[3], .scale = (real)attr_of(c->node)->scale};
     e.d = x->dim[1] / 3 / e.heads;
     e.blocks = (e.d + LANES - 1) / LANES;
+    e.per = is_bf16(x) ? 2 : 1;
+    e.wide = LANES / e.per;
+    e.keys = (e.pixels + e.per - 1) / e.per;
     e.size = e.blocks * e.pixels * LANES;
     e.tiles = (e.pixels + TILE - 1) / TILE;
-    e.copies = !fits(&c->out, &e) || is_bf16(&c->out);
-    for (int i = 0; i < c->n_in; i++) e.copies |= !fits(&c->in[i], &e) || is_bf16(&c->in[i]);
+    e.copies = e.per > 1 || !fits(&c->out, &e);
+    for (int i = 0; i < c->n_in; i++) e.copies |= !fits(&c->in[i], &e);
     return e;
 }
 
@@ -129,20 +138,40 @@ static int64_t first_pixel(head h, const extents *e, int64_t c)
     return (n * h.v->dim[1] + c / b * b) * e->pixels + c % b;
 }
 
-/* The head in blocks of vectors: where it lies, or a copy in `own`. */
-static const real *load(real *own, head h, const extents *e)
+/* The head by channel: where it lies, or a copy in `own`. */
+static const word *load(word *own, head h, const extents *e)
 {
-    if (fits(h.v, e)) return widened(h.v, first_pixel(h, e, 0), e->size, own);
+    const char *data = h.v->data;
+    size_t size = sizeof(real) / (size_t)e->per;
+    if (fits(h.v, e)) return (const void *)(data + (size_t)first_pixel(h, e, 0) * size);
     int64_t b = h.v->block > 1 ? h.v->block : 1;
-    for (int64_t c = 0; c < e->blocks * LANES; c++) {
-        real *to = own + c / LANES * LANES * e->pixels + c % LANES, one;
-        int64_t at = first_pixel(h, e, c);
-        for (int64_t i = 0; i < e->pixels; i++) to[i * LANES] = c < e->d ? *widened(h.v, at + i * b, 1, &one) : 0;
-    }
+    memset(own, 0, (size_t)e->size * size);
+    for (int64_t c = 0; c < e->d; c++)
+        for (int64_t i = 0, at = first_pixel(h, e, c); i < e->pixels; i++)
+            memcpy((char *)own + (size_t)((c / LANES * e->pixels + i) * LANES + c % LANES) * size, data + (size_t)(at + i * b) * size,
+                   size);
     return own;
 }
 
-/* Where a result is made, and its way from there: pixels i0..i0+n-1. */
+/* to[i] = the pair of a[i] and b[i], two vectors of bf16 numbers; b NULL: zeros */
+RT_INLINE void pair_up(word *to, const half *a, const half *b)
+{
+#pragma omp simd
+    for (int i = 0; i < LANES; i++) ((pair *)to)[i] = a[i] | (b ? (pair)b[i] << 16 : 0);
+}
+
+/* The same head by pixel. */
+static const word *by_pixel(word *own, const word *x, const extents *e)
+{
+    if (e->per == 1) return x;
+    const half *from = (const void *)x;
+    for (int64_t k = 0; k < e->blocks; k++, from += e->pixels * LANES)
+        for (int64_t i = 0; i < e->keys; i++)
+            pair_up(own + (k * e->keys + i) * LANES, from + 2 * i * LANES, 2 * i + 1 < e->pixels ? from + (2 * i + 1) * LANES : NULL);
+    return own;
+}
+
+/* Where a result is made, in floats, and its way from there: pixels i0..i0+n-1. */
 static real *target(real *own, head h, const extents *e) { return fits(h.v, e) ? room(h.v, first_pixel(h, e, 0), own) : own; }
 static void store(head h, const extents *e, const real *from, int64_t i0, int64_t n)
 {
@@ -160,27 +189,27 @@ static void store(head h, const extents *e, const real *from, int64_t i0, int64_
         }
 }
 
-/* y[r][v] = or += sum over l of a[r][l] b[l][v]: r counts rows, v vectors of LANES columns, l runs over segments of `length`. */
+/* y[r][v] = or += sum over l of a[r][l] b[l][v]: r counts rows, v vectors of LANES columns, l runs over segments of `length` words. */
 typedef struct product {
     real *y;
     int64_t y_row, y_vector;
-    const real *a;
+    const word *a;
     int64_t a_row, a_step, a_segment;
-    const real *b;
+    const word *b;
     int64_t b_step, b_vector, b_segment;
     int64_t rows, vectors, length, segments;
     bool add;
 } product;
 
-RT_INLINE void product_block(const product *p, int64_t r, int64_t v, int rows, int vectors)
+RT_INLINE void product_block(const product *p, int64_t r, int64_t v, int rows, int vectors, bool paired)
 {
     lanes acc[MR][2];
     memset(acc, 0, sizeof acc);
     for (int64_t s = 0; s < p->segments; s++) {
-        const real *a = p->a + r * p->a_row + s * p->a_segment, *b = p->b + v * p->b_vector + s * p->b_segment;
+        const word *a = p->a + r * p->a_row + s * p->a_segment, *b = p->b + v * p->b_vector + s * p->b_segment;
         for (int64_t l = 0; l < p->length; l++, a += p->a_step, b += p->b_step)
             for (int i = 0; i < rows; i++)
-                for (int k = 0; k < vectors; k++) acc[i][k] += a[i * p->a_row] * *(const lanes *)(const void *)(b + k * p->b_vector);
+                for (int k = 0; k < vectors; k++) acc[i][k] = multiply_add(acc[i][k], a + i * p->a_row, b + k * p->b_vector, paired);
     }
     for (int i = 0; i < rows; i++)
         for (int k = 0; k < vectors; k++) {
@@ -189,20 +218,23 @@ RT_INLINE void product_block(const product *p, int64_t r, int64_t v, int rows, i
         }
 }
 
-RT_INLINE void product_columns(const product *p, int64_t v, int vectors)
+RT_INLINE void product_columns(const product *p, int64_t v, int vectors, bool paired)
 {
     int64_t r = 0;
-    for (; r + MR <= p->rows; r += MR) product_block(p, r, v, MR, vectors);
-    for (; r + 4 <= p->rows; r += 4) product_block(p, r, v, 4, vectors);
-    for (; r < p->rows; r++) product_block(p, r, v, 1, vectors);
+    for (; r + MR <= p->rows; r += MR) product_block(p, r, v, MR, vectors, paired);
+    for (; r + 4 <= p->rows; r += 4) product_block(p, r, v, 4, vectors, paired);
+    for (; r < p->rows; r++) product_block(p, r, v, 1, vectors, paired);
 }
 
-RT_INLINE void multiply(product p)
+RT_INLINE void product_of(const product *p, bool paired)
 {
     int64_t v = 0;
-    for (; v + 2 <= p.vectors; v += 2) product_columns(&p, v, 2);
-    if (v < p.vectors) product_columns(&p, v, 1);
+    for (; v + 2 <= p->vectors; v += 2) product_columns(p, v, 2, paired);
+    if (v < p->vectors) product_columns(p, v, 1, paired);
 }
+
+/* What a word holds is a constant for the compiler. */
+#define FOR_WORDS(KERNEL, ...) (e->per == 1 ? KERNEL(1, __VA_ARGS__) : KERNEL(2, __VA_ARGS__))
 
 /* A tile: pixels i0..i0+n-1, in so many vectors. */
 typedef struct tile {
@@ -217,85 +249,99 @@ static tile tile_at(const extents *e, int64_t index)
     return t;
 }
 
-/* to[c][i] = scale x_i[c] for the pixels of a tile, zeros behind them */
-static void turn(real *to, const real *x, const extents *e, tile t, real scale)
+/* to[c][i] = x_i[c] for the pixels of a tile, zeros behind them; c counts words */
+RT_INLINE void turn_of(int64_t per, word *to, const word *x, const extents *e, tile t)
 {
-    for (int64_t k = 0; k < e->blocks; k++, x += e->pixels * LANES, to += LANES * TILE) {
+    const int64_t wide = LANES / per;
+    for (int64_t k = 0; k < e->blocks; k++, x += e->pixels * wide, to += wide * TILE) {
         for (int64_t i = 0; i < t.n; i++)
-            for (int64_t c = 0; c < LANES; c++) to[c * TILE + i] = scale * x[(t.i0 + i) * LANES + c];
+            for (int64_t c = 0; c < wide; c++) to[c * TILE + i] = x[(t.i0 + i) * wide + c];
         for (int64_t i = t.n; i < t.vectors * LANES; i++)
-            for (int64_t c = 0; c < LANES; c++) to[c * TILE + i] = 0;
+            for (int64_t c = 0; c < wide; c++) to[c * TILE + i] = 0;
     }
 }
+static void turn(word *to, const word *x, const extents *e, tile t) { FOR_WORDS(turn_of, to, x, e, t); }
 
-/* s[j][i] = x_j . turned[.][i] */
-static void inner_products(real *s, const real *x, const real *turned, const extents *e, tile t)
+/* s[j][i] = x_j . turned[.][i], x by channel */
+RT_INLINE void inner_products_of(int64_t per, real *s, const word *x, const word *turned, const extents *e, tile t)
 {
-    multiply((product){.y = s,
-                       .y_row = TILE,
-                       .y_vector = LANES,
-                       .a = x,
-                       .a_row = LANES,
-                       .a_step = 1,
-                       .a_segment = e->pixels * LANES,
-                       .b = turned,
-                       .b_step = TILE,
-                       .b_vector = LANES,
-                       .b_segment = LANES * TILE,
-                       .rows = e->pixels,
-                       .vectors = t.vectors,
-                       .length = LANES,
-                       .segments = e->blocks});
+    product_of(&(product){.y = s,
+                          .y_row = TILE,
+                          .y_vector = LANES,
+                          .a = x,
+                          .a_row = LANES / per,
+                          .a_step = 1,
+                          .a_segment = e->pixels * LANES / per,
+                          .b = turned,
+                          .b_step = TILE,
+                          .b_vector = LANES,
+                          .b_segment = LANES / per * TILE,
+                          .rows = e->pixels,
+                          .vectors = t.vectors,
+                          .length = LANES / per,
+                          .segments = e->blocks},
+               per > 1);
+}
+static void inner_products(real *s, const word *x, const word *turned, const extents *e, tile t)
+{
+    FOR_WORDS(inner_products_of, s, x, turned, e, t);
 }
 
-/* y_i = sum_j s[j][i] x_j for the pixels i of a tile */
-static void over_keys(real *y, const real *s, const real *x, const extents *e, tile t)
+/* y_i = sum_j s_ij x_j for the pixels i of a tile; s[j][i] in words of keys, x by pixel */
+RT_INLINE void over_keys_of(int64_t per, real *y, const word *s, const word *x, const extents *e, tile t)
 {
-    multiply((product){.y = y + t.i0 * LANES,
-                       .y_row = LANES,
-                       .y_vector = e->pixels * LANES,
-                       .a = s,
-                       .a_row = 1,
-                       .a_step = TILE,
-                       .b = x,
-                       .b_step = LANES,
-                       .b_vector = e->pixels * LANES,
-                       .rows = t.n,
-                       .vectors = e->blocks,
-                       .length = e->pixels,
-                       .segments = 1});
+    product_of(&(product){.y = y + t.i0 * LANES,
+                          .y_row = LANES,
+                          .y_vector = e->pixels * LANES,
+                          .a = s,
+                          .a_row = 1,
+                          .a_step = TILE,
+                          .b = x,
+                          .b_step = LANES,
+                          .b_vector = e->keys * LANES,
+                          .rows = t.n,
+                          .vectors = e->blocks,
+                          .length = e->keys,
+                          .segments = 1},
+               per > 1);
 }
+static void over_keys(real *y, const word *s, const word *x, const extents *e, tile t) { FOR_WORDS(over_keys_of, y, s, x, e, t); }
 
-/* y_j = or += sum_i s[j][i] x_i, where i are the pixels of a tile */
-static void over_queries(real *y, const real *s, const real *x, const extents *e, tile t)
+/* y_j = or += sum_i s_ij x_i, where i are the pixels of a tile; s[j][i] in words of queries, x by pixel */
+RT_INLINE void over_queries_of(int64_t per, real *y, const word *s, const word *x, const extents *e, tile t)
 {
-    multiply((product){.y = y,
-                       .y_row = LANES,
-                       .y_vector = e->pixels * LANES,
-                       .a = s,
-                       .a_row = TILE,
-                       .a_step = 1,
-                       .b = x + t.i0 * LANES,
-                       .b_step = LANES,
-                       .b_vector = e->pixels * LANES,
-                       .rows = e->pixels,
-                       .vectors = e->blocks,
-                       .length = t.n,
-                       .segments = 1,
-                       .add = t.i0 > 0});
+    product_of(&(product){.y = y,
+                          .y_row = LANES,
+                          .y_vector = e->pixels * LANES,
+                          .a = s,
+                          .a_row = TILE / per,
+                          .a_step = 1,
+                          .b = x + t.i0 / per * LANES,
+                          .b_step = LANES,
+                          .b_vector = e->keys * LANES,
+                          .rows = e->pixels,
+                          .vectors = e->blocks,
+                          .length = (t.n + per - 1) / per,
+                          .segments = 1,
+                          .add = t.i0 > 0},
+               per > 1);
 }
+static void over_queries(real *y, const word *s, const word *x, const extents *e, tile t) { FOR_WORDS(over_queries_of, y, s, x, e, t); }
 
-/* s[j][i] -> p_ij, of one vector of queries */
-static void softmax_lanes(real *s, int64_t n)
+/* q_i . k_j in s[j][i] -> p_ij, of one vector of queries */
+static void softmax_lanes(real *s, int64_t n, real scale)
 {
     real top[LANES], sum[LANES] = {0};
-    memcpy(top, s, sizeof top);
+    for (int i = 0; i < LANES; i++) top[i] = scale * s[i];
     for (int64_t j = 1; j < n; j++)
 #pragma omp simd
-        for (int i = 0; i < LANES; i++) top[i] = s[j * TILE + i] > top[i] ? s[j * TILE + i] : top[i];
+        for (int i = 0; i < LANES; i++) {
+            real one = scale * s[j * TILE + i];
+            top[i] = one > top[i] ? one : top[i];
+        }
     for (int64_t j = 0; j < n; j++)
 #pragma omp simd
-        for (int i = 0; i < LANES; i++) sum[i] += s[j * TILE + i] = fast_exp(s[j * TILE + i] - top[i]);
+        for (int i = 0; i < LANES; i++) sum[i] += s[j * TILE + i] = fast_exp(scale * s[j * TILE + i] - top[i]);
     for (int i = 0; i < LANES; i++) sum[i] = 1 / sum[i];
     for (int64_t j = 0; j < n; j++)
 #pragma omp simd
@@ -314,15 +360,17 @@ static void softmax_back(real *gp, const real *p, int64_t n, real scale)
         for (int i = 0; i < LANES; i++) gp[j * TILE + i] = scale * p[j * TILE + i] * (gp[j * TILE + i] - dot[i]);
 }
 
-/* What a thread works in: up to seven heads, where they are copies, a tile and its gradient turned, scores and their gradients. */
-enum { HEADS = 7 };
+/* What a thread works in: heads, where they are copies, two tiles turned, scores and their gradients, and these in words. */
+enum { HEADS = 10 };
 typedef struct workspace {
-    real *head[HEADS], *turned[2], *scores[2];
+    real *head[HEADS], *scores[2];
+    word *turned[2], *queries, *keys;
 } workspace;
 
 static int64_t workspace_size(const extents *e)
 {
-    return (e->copies ? HEADS * e->size : 0) + 2 * e->blocks * LANES * TILE + 2 * e->pixels * TILE;
+    int64_t tiles = 2 * e->pixels + 2 * e->blocks * e->wide + (e->per > 1 ? 2 * e->keys : 0);
+    return (e->copies ? HEADS * e->size : 0) + tiles * TILE;
 }
 
 static size_t attention_scratch(const rt_call *c)
@@ -336,16 +384,37 @@ static workspace workspace_of(const rt_call *c, const extents *e)
     workspace w = {0};
     real *at = (real *)c->scratch + omp_get_thread_num() * workspace_size(e);
     for (int i = 0; i < HEADS && e->copies; i++, at += e->size) w.head[i] = at;
-    for (int i = 0; i < 2; i++, at += e->blocks * LANES * TILE) w.turned[i] = at;
     for (int i = 0; i < 2; i++, at += e->pixels * TILE) w.scores[i] = at;
+    for (int i = 0; i < 2; i++, at += e->blocks * e->wide * TILE) w.turned[i] = at;
+    w.queries = at, w.keys = at + e->keys * TILE;
     return w;
 }
 
-static void probabilities(const workspace *w, const real *q, const real *k, const extents *e, tile t)
+/* Scores in words of queries, [L][TILE] numbers, and of keys, [L in words][TILE] words, which are made from the former. */
+static const word *in_queries(const workspace *w, const real *s, const extents *e)
 {
-    turn(w->turned[0], q, e, t, e->scale);
+    if (e->per == 1) return s;
+    round_to_bf16((half *)w->queries, s, e->pixels * TILE);
+    return w->queries;
+}
+
+static const word *in_keys(const workspace *w, const word *queries, const extents *e)
+{
+    if (e->per == 1) return queries;
+    const half *from = (const void *)queries;
+    for (int64_t j = 0; j < e->keys; j++)
+        for (int64_t i = 0; i < TILE; i += LANES) {
+            const half *a = from + 2 * j * TILE + i;
+            pair_up(w->keys + j * TILE + i, a, 2 * j + 1 < e->pixels ? a + TILE : NULL);
+        }
+    return w->keys;
+}
+
+static void probabilities(const workspace *w, const word *q, const word *k, const extents *e, tile t)
+{
+    turn(w->turned[0], q, e, t);
     inner_products(w->scores[0], k, w->turned[0], e, t);
-    for (int64_t v = 0; v < t.vectors; v++) softmax_lanes(w->scores[0] + v * LANES, e->pixels);
+    for (int64_t v = 0; v < t.vectors; v++) softmax_lanes(w->scores[0] + v * LANES, e->pixels, e->scale);
 }
 
 static void attention_run(const rt_call *c)
@@ -355,18 +424,21 @@ static void attention_run(const rt_call *c)
 #pragma omp parallel if (tasks > 1)
     {
         workspace w = workspace_of(c, &e);
-        const real *x[3] = {0};
+        const word *x[3] = {0}, *values = NULL;
         int64_t loaded = -1;
 #pragma omp for schedule(static)
         for (int64_t task = 0; task < tasks; task++) {
             int64_t index = task / e.tiles;
-            for (int part = 0; part < 3 && index != loaded; part++) x[part] = load(w.head[part], (head){&c->in[0], index, part}, &e);
-            loaded = index;
+            if (index != loaded) {
+                for (int part = 0; part < 3; part++) x[part] = load(w.head[part], (head){&c->in[0], index, part}, &e);
+                values = by_pixel(w.head[3], x[2], &e);
+                loaded = index;
+            }
             tile t = tile_at(&e, task % e.tiles);
             head to = {&c->out, index, 0};
-            real *y = target(w.head[3], to, &e);
+            real *y = target(w.head[4], to, &e);
             probabilities(&w, x[0], x[1], &e, t);
-            over_keys(y, w.scores[0], x[2], &e, t);
+            over_keys(y, in_keys(&w, in_queries(&w, w.scores[0], &e), &e), values, &e, t);
             store(to, &e, y, t.i0, t.n);
         }
     }
@@ -378,7 +450,7 @@ static void attention_grad_run(const rt_call *c)
 #pragma omp parallel for schedule(static) if (e.n * e.heads > 1)
     for (int64_t index = 0; index < e.n * e.heads; index++) {
         workspace w = workspace_of(c, &e);
-        const real *x[3], *gy = load(w.head[3], (head){&c->in[1], index, 0}, &e);
+        const word *x[3], *gy = load(w.head[3], (head){&c->in[1], index, 0}, &e);
         real *gx[3];
         head to[3];
         for (int part = 0; part < 3; part++) {
@@ -386,15 +458,17 @@ static void attention_grad_run(const rt_call *c)
             to[part] = (head){&c->out, index, part};
             gx[part] = target(w.head[4 + part], to[part], &e);
         }
-        for (int64_t k = 0; k < e.tiles; k++) {
-            tile t = tile_at(&e, k);
+        const word *q = by_pixel(w.head[7], x[0], &e), *k = by_pixel(w.head[8], x[1], &e), *g = by_pixel(w.head[9], gy, &e);
+        for (int64_t i = 0; i < e.tiles; i++) {
+            tile t = tile_at(&e, i);
             probabilities(&w, x[0], x[1], &e, t);
-            over_queries(gx[2], w.scores[0], gy, &e, t);
-            turn(w.turned[1], gy, &e, t, 1);
+            over_queries(gx[2], in_queries(&w, w.scores[0], &e), g, &e, t);
+            turn(w.turned[1], gy, &e, t);
             inner_products(w.scores[1], x[2], w.turned[1], &e, t);
             for (int64_t v = 0; v < t.vectors; v++) softmax_back(w.scores[1] + v * LANES, w.scores[0] + v * LANES, e.pixels, e.scale);
-            over_keys(gx[0], w.scores[1], x[1], &e, t);
-            over_queries(gx[1], w.scores[1], x[0], &e, t);
+            const word *gs = in_queries(&w, w.scores[1], &e);
+            over_queries(gx[1], gs, q, &e, t);
+            over_keys(gx[0], in_keys(&w, gs, &e), k, &e, t);
         }
         for (int part = 0; part < 3; part++) store(to[part], &e, gx[part], 0, e.pixels);
     }
@@ -440,7 +514,7 @@ const rt_op RT_ROW(attention) = {
     .max_in = 1,
     .attr_size = sizeof(rt__attention_attr),
     .layout = RT_LAYOUT_MAPS,
-    .type = RT_TYPE_MAPS,
+    .type = RT_TYPE_ALIKE,
     .shape = attention_shape,
     .grad = attention_derive,
     .expand = attention_expand,
@@ -456,7 +530,7 @@ const rt_op RT_ROW(attention_grad) = {
     .max_in = 2,
     .attr_size = sizeof(rt__attention_attr),
     .layout = RT_LAYOUT_MAPS,
-    .type = RT_TYPE_MAPS,
+    .type = RT_TYPE_ALIKE,
     .shape = attention_grad_shape,
     .expand = attention_grad_expand,
     .run = attention_grad_run,

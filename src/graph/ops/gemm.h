@@ -13,6 +13,24 @@
 typedef real lanes __attribute__((vector_size(64)));
 enum { LANES = sizeof(lanes) / sizeof(real), MR = 8, NR = 2 * LANES, MC = 64, NC = 128, KC = 256 };
 
+/* A word is a number, or two bf16 numbers: acc + a b, lane by lane, is acc + a0 b0 + a1 b1 then. *a goes to all lanes. */
+typedef real word __attribute__((may_alias));
+typedef uint16_t half __attribute__((may_alias));
+typedef uint32_t pair __attribute__((may_alias));
+typedef lanes word_lanes __attribute__((may_alias));
+typedef uint32_t pair_lanes __attribute__((vector_size(64), may_alias));
+
+RT_INLINE lanes multiply_add(lanes acc, const word *a, const word *b, bool paired)
+{
+    if (!paired) return acc + *a * *(const word_lanes *)(const void *)b;
+    pair_lanes pa = (pair_lanes){0} + *(const pair *)(const void *)a, pb = *(const pair_lanes *)(const void *)b;
+#ifdef __AVX512BF16__
+    return (lanes)_mm512_dpbf16_ps((__m512)acc, (__m512bh)pa, (__m512bh)pb);
+#else
+    return acc + (lanes)(pa << 16) * (lanes)(pb << 16) + (lanes)(pa & 0xffff0000u) * (lanes)(pb & 0xffff0000u);
+#endif
+}
+
 /* Writes the panels of rows (A) or columns (B) at..at+n-1 over l..l+k-1 of the summed axis; what lies beyond n is zero. */
 typedef void pack_fn(real *to, const void *factor, int64_t at, int64_t n, int64_t l, int64_t k);
 

@@ -544,28 +544,28 @@ static rt_node *scatter_add_sample(rt_graph *g, int k)
     .name = #op, .formula = text, .min_in = n_in, .max_in = n_in, .attr_size = sizeof(attr), .shape = op##_shape, .grad = rule,            \
     .sample = op##_sample
 
-const rt_op RT_ROW(reshape) = {ROW(reshape, "x under other extents", 1, rt__shape_attr, reshape_grad), .type = RT_TYPE_MOVES,
+const rt_op RT_ROW(reshape) = {ROW(reshape, "x under other extents", 1, rt__shape_attr, reshape_grad), .type = RT_TYPE_ALIKE,
                                .flags = RT_ROW_VIEW};
-const rt_op RT_ROW(permute) = {ROW(permute, "y axis i is x axis order[i]", 1, rt__shape_attr, permute_grad), .type = RT_TYPE_MOVES,
+const rt_op RT_ROW(permute) = {ROW(permute, "y axis i is x axis order[i]", 1, rt__shape_attr, permute_grad), .type = RT_TYPE_ALIKE,
                                .run = permute_run};
 const rt_op RT_ROW(broadcast) = {ROW(broadcast, "x repeated along axes of extent 1", 1, rt__shape_attr, broadcast_grad),
-                                 .type = RT_TYPE_MOVES, .run = broadcast_run};
+                                 .type = RT_TYPE_ALIKE, .run = broadcast_run};
 const rt_op RT_ROW(concat) = {.name = "concat",
                               .formula = "inputs joined along an axis",
                               .min_in = 1,
                               .max_in = -1,
                               .attr_size = sizeof(rt__axis_attr),
                               .layout = RT_LAYOUT_MAPS,
-                              .type = RT_TYPE_MOVES,
+                              .type = RT_TYPE_ALIKE,
                               .blockable = joins_blocks,
                               .shape = concat_shape,
                               .grad = concat_grad,
                               .run = concat_run,
                               .sample = concat_sample};
 const rt_op RT_ROW(slice) = {ROW(slice, "y[i] = x[start + step i] along an axis", 1, rt__slice_attr, slice_grad_rule), .run = slice_run,
-                             .layout = RT_LAYOUT_MAPS, .type = RT_TYPE_MOVES, .blockable = cuts_blocks};
+                             .layout = RT_LAYOUT_MAPS, .type = RT_TYPE_ALIKE, .blockable = cuts_blocks};
 const rt_op RT_ROW(slice_grad) = {ROW(slice_grad, "y[start + step i] = x[i], else 0", 1, rt__slice_attr, slice_grad_grad),
-                                  .run = slice_grad_run, .layout = RT_LAYOUT_MAPS, .type = RT_TYPE_MOVES, .blockable = cuts_blocks};
+                                  .run = slice_grad_run, .layout = RT_LAYOUT_MAPS, .type = RT_TYPE_ALIKE, .blockable = cuts_blocks};
 const rt_op RT_ROW(index_select) = {ROW(index_select, "y[..,k,..] = x[..,index[k],..]", 2, rt__axis_attr, index_select_grad),
                                     .run = index_select_run};
 const rt_op RT_ROW(index_add) = {ROW(index_add, "y[..,j,..] = sum over index[k] = j of x[..,k,..]", 2, rt__axis_attr, index_add_grad),
