@@ -1,6 +1,7 @@
 /* bf16.c -- programs that compute in bf16: rounding to the bit, a U-Net against float, slices, updates. Rows one by one: walk.c, backends.c. */
 #include "net_check.h"
 
+#include "graph/ops/kernel.h"
 #include "graph/program.h"
 #include "retort/nn.h"
 #include "tolerances.h"
@@ -58,6 +59,25 @@ static void test_rounding(void **state)
     rt_tensor_free(&want);
     rt_program_free(p);
     rt_graph_free(g);
+}
+
+/* ---- the exponentials of the kernels, from beyond one limit to beyond the other */
+
+static void test_exponentials(void **state)
+{
+    (void)state;
+    enum { N = 20000 };
+    double worst = 0, worst_rough = 0;
+    for (int i = 0; i <= N; i++) {
+        float x = -90 + 180 * (float)i / N;
+        double want = exp(fmin(fmax((double)x, -87), 88));
+        worst = fmax(worst, fabs((double)fast_exp(x) / want - 1));
+        worst_rough = fmax(worst_rough, fabs((double)rough_exp(x) / want - 1));
+    }
+    printf("e^x: %.1e, for bf16 %.1e\n", worst, worst_rough);
+    assert_true(worst < 2.5e-7 && worst_rough < 8.5e-5);
+    assert_true(isnan(fast_exp(NAN)) && isnan(rough_exp(NAN)) && fast_exp(0) == 1);
+    assert_true(fast_exp(-INFINITY) < 1e-37f && rough_exp(-INFINITY) < 1e-37f && rough_exp(INFINITY) > 1e38f);
 }
 
 /* ---- a network: mean((out - target)^2) of 4 images, its gradients or an update */
@@ -263,7 +283,8 @@ static void test_elsewhere(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_rounding), cmocka_unit_test(test_network), cmocka_unit_test(test_slices),
-                                       cmocka_unit_test(test_updates), cmocka_unit_test(test_elsewhere)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_rounding), cmocka_unit_test(test_exponentials),
+                                       cmocka_unit_test(test_network),  cmocka_unit_test(test_slices),
+                                       cmocka_unit_test(test_updates),  cmocka_unit_test(test_elsewhere)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

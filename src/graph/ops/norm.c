@@ -162,8 +162,8 @@ typedef struct task {
     const rt_view *x, *shift, *gy, *addend; /* NULL: absent */
     const real *w, *bias;
     int64_t n, c, cg, hw, b; /* samples, channels, channels of a group, pixels, channels of a block */
-    int64_t span; /* channels of the smallest run of whole blocks that holds whole groups: what one thread works on, in the cache */
-    bool silu;
+    int64_t span;     /* channels of the smallest run of whole blocks that holds whole groups: what one thread works on, in the cache */
+    bool silu, rough; /* SiLU as exact as numbers in bf16 are */
     double eps;
 } task;
 
@@ -172,7 +172,13 @@ static task task_of(const rt_call *c)
     const rt_view *x = c->in;
     const rt__group_attr *a = attr_of(c->node);
     places at = places_of(c->node, c->n_in);
-    task t = {.x = x, .n = x->dim[0], .c = x->dim[1], .b = x->block > 1 ? x->block : 1, .silu = a->silu, .eps = a->eps};
+    task t = {.x = x,
+              .n = x->dim[0],
+              .c = x->dim[1],
+              .b = x->block > 1 ? x->block : 1,
+              .silu = a->silu,
+              .rough = a->silu && is_bf16(x),
+              .eps = a->eps};
     t.cg = t.c / a->groups;
     t.hw = x->count / (t.n * t.c);
     t.span = t.b;
@@ -197,15 +203,15 @@ typedef struct channels {
 } channels;
 
 /* Per channel of a block, sums of v and of v d, where v is d, gy, or gy act'(z), which is then also left in gn. */
-typedef enum summand { DEVIATION, GRADIENT, SLOPED } summand;
+typedef enum summand { DEVIATION, GRADIENT, SLOPED, ROUGHLY_SLOPED } summand;
 typedef struct sums {
     double v[BLOCK_MOST], vd[BLOCK_MOST];
 } sums;
 
 RT_INLINE real summand_of(summand kind, real d, real gy, real scale, real bias)
 {
-    if (kind != SLOPED) return kind == DEVIATION ? d : gy;
-    real z = d * scale + bias, s = sigmoid_of(z);
+    if (kind < SLOPED) return kind == DEVIATION ? d : gy;
+    real z = d * scale + bias, s = kind == SLOPED ? sigmoid_of(z) : rough_sigmoid(z);
     return gy * s * (1 + z * (1 - s));
 }
 
@@ -224,24 +230,24 @@ RT_INLINE void block_sums(const task *t, int64_t at, real *gn, int64_t b, summan
         int64_t n = t->hw - i < stretch ? t->hw - i : stretch;
         real v[BLOCK_MOST] = {0}, vd[BLOCK_MOST] = {0}, bx[STRIP], bg[STRIP];
         const real *x = widened(t->x, at + i * b, n * b, bx), *gy = kind == DEVIATION ? x : widened(t->gy, at + i * b, n * b, bg);
-        real *to = kind == SLOPED ? gn + i * b : NULL;
+        real *to = kind >= SLOPED ? gn + i * b : NULL;
         if (b == 1) {
             real v0 = 0, vd0 = 0, mean = c->mean[0], scale = c->scale[0], bias = c->bias[0];
 #pragma omp simd reduction(+ : v0, vd0)
             for (int64_t j = 0; j < n; j++) {
                 real d = x[j] - mean, g = summand_of(kind, d, gy[j], scale, bias);
-                if (kind == SLOPED) to[j] = g;
+                if (kind >= SLOPED) to[j] = g;
                 v0 += g;
                 vd0 += g * d;
             }
             v[0] = v0, vd[0] = vd0;
         } else {
             for (int64_t j = 0; j < n * b; j += b) {
-                if (kind == SLOPED) ask_ahead(t->x, t, at + i * b + j), ask_ahead(t->gy, t, at + i * b + j);
+                if (kind >= SLOPED) ask_ahead(t->x, t, at + i * b + j), ask_ahead(t->gy, t, at + i * b + j);
 #pragma omp simd
                 for (int64_t k = 0; k < b; k++) {
                     real d = x[j + k] - c->mean[k], g = summand_of(kind, d, gy[j + k], c->scale[k], c->bias[k]);
-                    if (kind == SLOPED) to[j + k] = g;
+                    if (kind >= SLOPED) to[j + k] = g;
                     v[k] += g;
                     vd[k] += g * d;
                 }
@@ -251,8 +257,12 @@ RT_INLINE void block_sums(const task *t, int64_t at, real *gn, int64_t b, summan
     }
 }
 
+typedef enum activation { IDENTITY, SILU, ROUGH_SILU } activation;
+
+RT_INLINE real activated(activation act, real z) { return act == IDENTITY ? z : z * (act == SILU ? sigmoid_of(z) : rough_sigmoid(z)); }
+
 /* y = act(z) */
-RT_INLINE void block_norm(const rt_view *yv, const task *t, int64_t at, int64_t b, bool silu, const channels *c)
+RT_INLINE void block_norm(const rt_view *yv, const task *t, int64_t at, int64_t b, activation act, const channels *c)
 {
     int64_t strip = STRIP / b * b, end = at + t->hw * b;
     for (; at < end; at += strip) {
@@ -262,18 +272,12 @@ RT_INLINE void block_norm(const rt_view *yv, const task *t, int64_t at, int64_t 
         if (b == 1) {
             real mean = c->mean[0], scale = c->scale[0], bias = c->bias[0];
 #pragma omp simd
-            for (int64_t i = 0; i < n; i++) {
-                real z = (x[i] - mean) * scale + bias;
-                y[i] = silu ? z * sigmoid_of(z) : z;
-            }
+            for (int64_t i = 0; i < n; i++) y[i] = activated(act, (x[i] - mean) * scale + bias);
         } else {
             for (int64_t i = 0; i < n; i += b) {
                 ask_ahead(t->x, t, at + i);
 #pragma omp simd
-                for (int64_t k = 0; k < b; k++) {
-                    real z = (x[i + k] - c->mean[k]) * c->scale[k] + c->bias[k];
-                    y[i + k] = silu ? z * sigmoid_of(z) : z;
-                }
+                for (int64_t k = 0; k < b; k++) y[i + k] = activated(act, (x[i + k] - c->mean[k]) * c->scale[k] + c->bias[k]);
             }
         }
         narrow(yv, at, n, y);
@@ -311,14 +315,21 @@ static void sums_of(const task *t, int64_t at, real *gn, summand kind, const cha
 #define DEVIATIONS(b) block_sums(t, at, NULL, b, DEVIATION, c, sum)
 #define GRADIENTS(b)  block_sums(t, at, NULL, b, GRADIENT, c, sum)
 #define SLOPES(b)     block_sums(t, at, gn, b, SLOPED, c, sum)
-    kind == DEVIATION ? FOR_BLOCK(t->b, DEVIATIONS) : kind == GRADIENT ? FOR_BLOCK(t->b, GRADIENTS) : FOR_BLOCK(t->b, SLOPES);
+#define ROUGHLY(b)    block_sums(t, at, gn, b, ROUGHLY_SLOPED, c, sum)
+    switch (kind) {
+    case DEVIATION: FOR_BLOCK(t->b, DEVIATIONS); break;
+    case GRADIENT: FOR_BLOCK(t->b, GRADIENTS); break;
+    case SLOPED: FOR_BLOCK(t->b, SLOPES); break;
+    case ROUGHLY_SLOPED: FOR_BLOCK(t->b, ROUGHLY); break;
+    }
 }
 
 static void put_norm(const rt_view *y, const task *t, int64_t at, const channels *c)
 {
-#define PLAIN(b) block_norm(y, t, at, b, false, c)
-#define SILU(b)  block_norm(y, t, at, b, true, c)
-    t->silu ? FOR_BLOCK(t->b, SILU) : FOR_BLOCK(t->b, PLAIN);
+#define PLAIN(b)     block_norm(y, t, at, b, IDENTITY, c)
+#define ACTIVATED(b) block_norm(y, t, at, b, SILU, c)
+#define ROUGH(b)     block_norm(y, t, at, b, ROUGH_SILU, c)
+    t->rough ? FOR_BLOCK(t->b, ROUGH) : t->silu ? FOR_BLOCK(t->b, ACTIVATED) : FOR_BLOCK(t->b, PLAIN);
 }
 
 static void put_data(const rt_view *gx, const task *t, const real *gn, int64_t at, const channels *c)
@@ -403,7 +414,7 @@ static void find_slopes(const task *t, int64_t s, group *groups, real *gn, const
         channels c;
         sums sum;
         fill_channels(t, at, k, groups, &c);
-        sums_of(t, at * t->hw, gn ? gn + k * t->hw : NULL, t->silu ? SLOPED : GRADIENT, &c, &sum);
+        sums_of(t, at * t->hw, gn ? gn + k * t->hw : NULL, t->rough ? ROUGHLY_SLOPED : t->silu ? SLOPED : GRADIENT, &c, &sum);
         for (int64_t j = 0; j < t->b; j++) {
             double w = t->w ? (double)t->w[(at + j) % t->c] : 1;
             group *g = &groups[(k + j) / t->cg];
