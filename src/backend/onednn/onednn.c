@@ -9,6 +9,7 @@
  *
  * Everything is made in prepare; run sets pointers and executes. The algorithm is chosen by rule, so that equal commands give equal bits, unless
  * the program has a table of choices. The reference kernels are slower down to the smallest sizes (8 channels of 8x8, 16x16 matrices), so none is left to them.
+ * Convolutions to a handful of channels are few.c's.
  *
  * bf16 convolutions are direct, as fast in nChw16c as channels last (avx512_core_bf16; AMX would want the latter). Weights come as float in either
  * type of program: the reorder into the primitive's format rounds them.
@@ -16,6 +17,7 @@
  * Weights that are trained are reordered in every run, like any operand: 1% of a training step. Those of a frozen set are once per version, and
  * kept in memory that the program hands out. A run allocates nothing of ours; dnnl_primitive_execute allocates within the library. */
 #include "backend/onednn/dnnl_versions.h"
+#include "backend/onednn/few.h"
 #include "graph/choices.h"
 
 #if defined(__x86_64__)
@@ -50,6 +52,7 @@ typedef struct job {
     bool preset_bias; /* the result starts as in[2], a number per channel, and the primitive adds to it */
     bool turned;      /* the result's kernels come out the wrong way round */
     bool alone;       /* on one thread */
+    bool few;         /* by few.c, without the library */
 } job;
 
 static const char *version(void)
@@ -185,6 +188,10 @@ static void turn_kernels(const rt_view *w)
 static void run(const rt_call *c)
 {
     job *j = c->state;
+    if (j->few) {
+        rt__few_run(c);
+        return;
+    }
     int threads = omp_get_max_threads();
     if (j->alone) omp_set_num_threads(1);
     if (j->preset_bias) fill_bias(c);
@@ -446,13 +453,20 @@ static rt_dtype type(const rt_node *y, int input)
 
 /* ---- ways to compute a call */
 
-typedef enum algorithm { DIRECT, PRODUCT, WINOGRAD } algorithm;
+typedef enum algorithm { DIRECT, PRODUCT, WINOGRAD, FEW } algorithm; /* and their places in `ways` */
 
-static const char *const way_names[] = {"direct", "product", "winograd", "direct, one thread", "product, one thread"};
+static const char *const way_names[] = {"direct", "product", "winograd", "few channels", "direct, one thread", "product, one thread"};
 static const struct {
     algorithm algorithm;
     bool alone;
-} ways[] = {{DIRECT, false}, {PRODUCT, false}, {WINOGRAD, false}, {DIRECT, true}, {PRODUCT, true}};
+} ways[] = {{DIRECT, false}, {PRODUCT, false}, {WINOGRAD, false}, {FEW, false}, {DIRECT, true}, {PRODUCT, true}};
+
+static job *prepare_few(const rt_call *c)
+{
+    job *j = rt__few_can(c) ? calloc(1, sizeof *j) : NULL;
+    if (j) j->few = true, j->scratch = rt__few_scratch(c);
+    return j;
+}
 
 static job *make_job(const rt_call *c, algorithm a)
 {
@@ -461,6 +475,7 @@ static job *make_job(const rt_call *c, algorithm a)
     bool weight = op == rt__ops_f32[RT_OP_conv2d_weight], data = op == rt__ops_f32[RT_OP_conv2d_data];
     if (a == PRODUCT) return !weight && is_pointwise(c) ? prepare_pointwise(c, data) : NULL;
     if (a == WINOGRAD && !winograd_can(c)) return NULL;
+    if (a == FEW) return prepare_few(c);
     return prepare_conv(c,
                         weight ? CONV_WEIGHT
                         : data ? CONV_DATA
@@ -487,9 +502,9 @@ static int rule(const rt_call *c, int threads)
 {
     const rt_op *op = c->node->op;
     bool product = op == rt__ops_f32[RT_OP_matmul] || (op != rt__ops_f32[RT_OP_conv2d_weight] && is_pointwise(c));
-    algorithm a = product ? PRODUCT : winograd_pays(c, threads) ? WINOGRAD : DIRECT;
+    algorithm a = product ? PRODUCT : winograd_pays(c, threads) ? WINOGRAD : rt__few_can(c) ? FEW : DIRECT;
     for (int k = 0; k < (int)RT_COUNT(ways); k++)
-        if (ways[k].algorithm == a && ways[k].alone == (a != WINOGRAD && threads > 1 && is_small(c))) return k;
+        if (ways[k].algorithm == a && ways[k].alone == ((a == DIRECT || a == PRODUCT) && threads > 1 && is_small(c))) return k;
     return a;
 }
 
