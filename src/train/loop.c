@@ -229,7 +229,7 @@ static rt_status finish_round(rt__run *run, rt_error *err)
                            .own_teacher = NAN,
                            .drift = NAN,
                            .spread = NAN,
-                           .loss = run->at.loss_n ? run->at.loss_sum / (double)run->at.loss_n : NAN};
+                           .loss = run->at.loss_n != 0 ? run->at.loss_sum / (double)run->at.loss_n : NAN};
     free_programs(d); /* their memory is free for those that measure */
     RT_TRY(rt__show_student(run, err));
     RT_TRY(rt__accuracy(run, &run->at.accuracy, err));

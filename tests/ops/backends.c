@@ -9,6 +9,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <cmocka.h>
@@ -203,7 +204,10 @@ static void test_backends(void **state)
 static void test_bf16(void **state)
 {
     (void)state;
-    if (!rt_backend_computes(NULL, RT_BF16)) skip();
+    if (!rt_backend_computes(NULL, RT_BF16)) {
+        puts("SKIP: this processor gains nothing from bf16");
+        skip();
+    }
     int failures = 0;
     for (size_t k = 0; k < sizeof specimens / sizeof *specimens; k++) {
         const specimen *s = &specimens[k];

@@ -12,6 +12,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -19,7 +20,10 @@
 
 static void needs_bf16(void)
 {
-    if (!rt_backend_computes(NULL, RT_BF16)) skip();
+    if (!rt_backend_computes(NULL, RT_BF16)) {
+        puts("SKIP: this processor gains nothing from bf16");
+        skip();
+    }
 }
 
 /* ---- rounding: as rt_tensor_cast, which has code of its own */
