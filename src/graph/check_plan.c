@@ -3,7 +3,8 @@
  *
  * The steps are walked as two runs of two slices would walk them, on values instead of numbers. A write ends every value that it touches; a read
  * must find its value whole, written in the present pass over a slice (by the prologue or the caller: ever). So no two values that live together
- * overlap, nothing is read that someone has overwritten since, and what must outlast a slice or a run does. */
+ * overlap, nothing is read that someone has overwritten since, and what must outlast a slice or a run does. What a backend keeps between runs (packed
+ * weights) nobody else writes to. */
 #include "graph/program.h"
 
 #include <stdlib.h>
@@ -22,6 +23,7 @@ typedef struct walk {
     const rt__step **maker, **spoiler; /* by id of a value: the step that makes it (NULL: the caller), the one that ended it */
     rt_params **updated;               /* sets updated in this run, as often as they were */
     int n_updated, pass;
+    const rt__step *torn, *tearer; /* whose kept bytes were overwritten, and who did it (NULL: the caller) */
 } walk;
 
 static const rt_node *behind_views(const rt_node *x)
@@ -41,8 +43,16 @@ static const held *find(const walk *w, const rt_node *value)
     return NULL;
 }
 
+static bool touches_kept(const rt__step *s, const char *from, const char *to)
+{
+    const char *kept = s->call.kept;
+    return s->kept > 0 && overlap(from, to, kept, kept + s->kept);
+}
+
 static void write_bytes(walk *w, const rt__step *s, const char *from, const char *to)
 {
+    for (int i = 0; i < w->p->n_steps; i++)
+        if (touches_kept(&w->p->steps[i], from, to)) w->torn = &w->p->steps[i], w->tearer = s;
     for (int i = 0; i < w->n_held;) {
         held *h = &w->held[i];
         if (overlap(from, to, h->from, h->to)) {
@@ -129,6 +139,18 @@ static rt_status walk_step(walk *w, const rt__step *s, bool resumed, rt_error *e
     return RT_OK;
 }
 
+/* Kept bytes are their step's alone. */
+static rt_status check_kept(const walk *w, rt_error *err)
+{
+    const rt__step *steps = w->p->steps;
+    if (w->torn) return complain(w->torn->node, w->torn->node, "whose kept bytes were overwritten by", w->tearer, err);
+    for (int i = 0; i < w->p->n_steps; i++)
+        for (int j = 0; j < i && steps[i].kept > 0; j++)
+            if (touches_kept(&steps[j], steps[i].call.kept, (const char *)steps[i].call.kept + steps[i].kept))
+                return complain(steps[i].node, steps[i].node, "whose kept bytes are also those of", &steps[j], err);
+    return RT_OK;
+}
+
 static rt_status walk_pass(walk *w, bool resumed, bool more, rt_error *err)
 {
     const rt_program *p = w->p;
@@ -173,6 +195,7 @@ rt_status rt__check_plan(const rt_program *p, rt_error *err)
         bool resumed = w.pass % 2 && !p->mixed, more = w.pass % 2 == 0 && !p->mixed;
         status = walk_pass(&w, resumed, more, err);
     }
+    if (status == RT_OK) status = check_kept(&w, err);
     free(w.held);
     free((void *)w.maker);
     free((void *)w.spoiler);
