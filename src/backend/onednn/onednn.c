@@ -50,7 +50,6 @@ typedef struct job {
     dnnl_memory_t scratchpad;
     size_t scratchpad_offset, scratch, kept;
     bool preset_bias; /* the result starts as in[2], a number per channel, and the primitive adds to it */
-    bool turned;      /* the result's kernels come out the wrong way round */
     bool alone;       /* on one thread */
     bool few;         /* by few.c, without the library */
 } job;
@@ -173,18 +172,6 @@ static void fill_bias(const rt_call *c)
     }
 }
 
-/* w[o][c][t] -> w[o][c][last - t] */
-static void turn_kernels(const rt_view *w)
-{
-    int64_t taps = w->dim[2] * w->dim[3];
-#pragma omp parallel for schedule(static) if (w->count > 16384)
-    for (int64_t i = 0; i < w->count / taps; i++)
-        for (int64_t t = 0; t < taps / 2; t++) {
-            float *a = (float *)w->data + i * taps + t, *b = (float *)w->data + (i + 1) * taps - 1 - t, swap = *a;
-            *a = *b, *b = swap;
-        }
-}
-
 static void run(const rt_call *c)
 {
     job *j = c->state;
@@ -218,7 +205,6 @@ static void run(const rt_call *c)
             dnnl_primitive_execute(o->reorder, j->stream, 2, (dnnl_exec_arg_t[]){{DNNL_ARG_FROM, o->own}, {DNNL_ARG_TO, o->user}});
     }
     dnnl_stream_wait(j->stream);
-    if (j->turned) turn_kernels(&c->out);
     omp_set_num_threads(threads);
 }
 
@@ -248,22 +234,12 @@ static bool winograd_pays(const rt_call *c, int threads)
            channels * pixels >= 0.4e6 * threads;
 }
 
-/* gw[o,c,k] = sum_p gy[o,p] x[c,p+k] is also the gradient of a convolution from gy to x, of (C,O) channels, with its kernels turned, where k runs
- * from -1 to 1. Winograd takes 14 to 25% less time for 64 to 32 and for 128 and 192 to 64 channels that way round, and as long elsewhere. */
-static bool exchange_pays(const rt_call *c, conv_kind kind, dnnl_alg_kind_t alg)
-{
-    const rt_conv *conv = &((const rt__conv_attr *)c->node->attr)->conv;
-    bool same_extent = conv->pad[0] == 1 && conv->pad[1] == 1 && conv->pad[2] == 1 && conv->pad[3] == 1;
-    return kind == CONV_WEIGHT && alg == dnnl_convolution_winograd && same_extent && c->out.dim[0] < c->out.dim[1];
-}
-
 static job *prepare_conv(const rt_call *c, conv_kind kind, dnnl_alg_kind_t alg)
 {
     const rt__conv_attr *at = c->node->attr;
     const rt_conv *conv = &at->conv;
-    const bool exchanged = exchange_pays(c, kind, alg);
-    const rt_view *x = kind == CONV_DATA ? &c->out : &c->in[exchanged], *w = kind == CONV_WEIGHT ? &c->out : &c->in[1];
-    const rt_view *y = kind == CONV_FORWARD ? &c->out : kind == CONV_DATA ? &c->in[0] : &c->in[!exchanged];
+    const rt_view *x = kind == CONV_DATA ? &c->out : &c->in[0], *w = kind == CONV_WEIGHT ? &c->out : &c->in[1];
+    const rt_view *y = kind == CONV_FORWARD ? &c->out : kind == CONV_DATA ? &c->in[0] : &c->in[1];
     bool biased = kind == CONV_FORWARD && c->n_in == 3, grouped = conv->groups > 1;
 
     dnnl_dims_t xd, yd, wd;
@@ -272,7 +248,7 @@ static job *prepare_conv(const rt_call *c, conv_kind kind, dnnl_alg_kind_t alg)
         dnnl_dims_t d = {conv->groups, w->dim[0] / conv->groups, w->dim[1], w->dim[2], w->dim[3]};
         memcpy(wd, d, sizeof d);
     } else {
-        for (int i = 0; i < 4; i++) wd[i] = w->dim[exchanged && i < 2 ? 1 - i : i];
+        for (int i = 0; i < 4; i++) wd[i] = w->dim[i];
     }
     int wn = grouped ? 5 : 4;
     conv_geometry g = {.stride = {conv->stride[0], conv->stride[1]},
@@ -288,7 +264,7 @@ static job *prepare_conv(const rt_call *c, conv_kind kind, dnnl_alg_kind_t alg)
     md_tag(&any[1], wn, wd, type, dnnl_format_tag_any);
     md_tag(&any[2], 4, yd, type, y_blocked ? dnnl_nChw16c : dnnl_format_tag_any);
     md_tag(&user[0], 4, xd, data_type(x->dtype), x_blocked ? dnnl_nChw16c : dnnl_nchw);
-    md_tag(&user[1], wn, wd, data_type(w->dtype), grouped ? dnnl_goihw : exchanged ? dnnl_iohw : dnnl_oihw);
+    md_tag(&user[1], wn, wd, data_type(w->dtype), grouped ? dnnl_goihw : dnnl_oihw);
     md_tag(&user[2], 4, yd, data_type(y->dtype), y_blocked ? dnnl_nChw16c : dnnl_nchw);
     md_tag(&user[3], 1, bd, dnnl_f32, dnnl_x);
     /* a result in another type than what is multiplied; the forward pass that a gradient belongs to has one type */
@@ -319,10 +295,8 @@ static job *prepare_conv(const rt_call *c, conv_kind kind, dnnl_alg_kind_t alg)
             ok = add_operand(j, pd, DNNL_ARG_DIFF_DST, 0, md_of(&user[2])) && add_operand(j, pd, DNNL_ARG_WEIGHTS, 1, md_of(&user[1])) &&
                  add_operand(j, pd, DNNL_ARG_DIFF_SRC, -1, md_of(&user[0]));
         } else {
-            ok = add_operand(j, pd, DNNL_ARG_SRC, exchanged, md_of(&user[0])) &&
-                 add_operand(j, pd, DNNL_ARG_DIFF_DST, !exchanged, md_of(&user[2])) &&
+            ok = add_operand(j, pd, DNNL_ARG_SRC, 0, md_of(&user[0])) && add_operand(j, pd, DNNL_ARG_DIFF_DST, 1, md_of(&user[2])) &&
                  add_operand(j, pd, DNNL_ARG_DIFF_WEIGHTS, -1, md_of(&user[1]));
-            j->turned = exchanged;
         }
         ok = ok && finish(j, pd);
         dnnl_primitive_desc_destroy(pd);
