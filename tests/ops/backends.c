@@ -145,7 +145,8 @@ static outcome evaluate(const specimen *s, rt_dtype dtype, rt_dtype compute, con
     if (rt_compile(&p, g, &spec, &err) != RT_OK) fail_msg("%s: %s", s->name, err.text);
     for (int i = 0; i < n; i++) fill(p, in[i], (uint64_t)i + 1);
     fill(p, projection, 9);
-    if (rt_run(p, &(rt_clock){0}, &err) != RT_OK) fail_msg("%s: %s", s->name, err.text);
+    for (int runs = dtype == RT_F32 ? 2 : 1; runs > 0; runs--) /* the second finds scratch as the first one left it */
+        if (rt_run(p, &(rt_clock){0}, &err) != RT_OK) fail_msg("%s: %s", s->name, err.text);
     outcome o = {.n = n + 1};
     for (int i = 0; i <= n; i++) {
         o.count[i] = rt_program_count(p, outputs[i]);
