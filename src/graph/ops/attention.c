@@ -99,7 +99,7 @@ enum { TILE = 2 * LANES }; /* queries */
 
 typedef struct extents {
     int64_t n, heads, d, blocks, pixels; /* blocks of LANES that hold d */
-    int64_t per, wide, keys;             /* numbers in a word; words that hold LANES numbers, and the pixels */
+    int64_t per, keys;                   /* numbers in a word; words that hold the pixels */
     int64_t size, tiles;                 /* numbers of a head in blocks; tiles of its queries */
     bool copies;                         /* are heads copied? */
     real scale;
@@ -115,7 +115,6 @@ static extents extents_of(const rt_call *c)
     e.d = x->dim[1] / 3 / e.heads;
     e.blocks = (e.d + LANES - 1) / LANES;
     e.per = is_bf16(x) ? 2 : 1;
-    e.wide = LANES / e.per;
     e.keys = (e.pixels + e.per - 1) / e.per;
     e.size = e.blocks * e.pixels * LANES;
     e.tiles = (e.pixels + TILE - 1) / TILE;
@@ -369,7 +368,7 @@ typedef struct workspace {
 
 static int64_t workspace_size(const extents *e)
 {
-    int64_t tiles = 2 * e->pixels + 2 * e->blocks * e->wide + (e->per > 1 ? 2 * e->keys : 0);
+    int64_t tiles = 2 * e->pixels + 2 * e->blocks * LANES / e->per + (e->per > 1 ? 2 * e->keys : 0);
     return (e->copies ? HEADS * e->size : 0) + tiles * TILE;
 }
 
@@ -385,7 +384,7 @@ static workspace workspace_of(const rt_call *c, const extents *e)
     real *at = (real *)c->scratch + omp_get_thread_num() * workspace_size(e);
     for (int i = 0; i < HEADS && e->copies; i++, at += e->size) w.head[i] = at;
     for (int i = 0; i < 2; i++, at += e->pixels * TILE) w.scores[i] = at;
-    for (int i = 0; i < 2; i++, at += e->blocks * e->wide * TILE) w.turned[i] = at;
+    for (int i = 0; i < 2; i++, at += e->blocks * LANES / e->per * TILE) w.turned[i] = at;
     w.queries = at, w.keys = at + e->keys * TILE;
     return w;
 }

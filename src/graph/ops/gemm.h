@@ -20,6 +20,11 @@ typedef uint32_t pair __attribute__((may_alias));
 typedef lanes word_lanes __attribute__((may_alias));
 typedef uint32_t pair_lanes __attribute__((vector_size(64), may_alias));
 
+RT_INLINE lanes add_pairs(lanes acc, pair_lanes a, pair_lanes b)
+{
+    return acc + (lanes)(a << 16) * (lanes)(b << 16) + (lanes)(a & 0xffff0000u) * (lanes)(b & 0xffff0000u);
+}
+
 RT_INLINE lanes multiply_add(lanes acc, const word *a, const word *b, bool paired)
 {
     if (!paired) return acc + *a * *(const word_lanes *)(const void *)b;
@@ -27,7 +32,7 @@ RT_INLINE lanes multiply_add(lanes acc, const word *a, const word *b, bool paire
 #ifdef __AVX512BF16__
     return (lanes)_mm512_dpbf16_ps((__m512)acc, (__m512bh)pa, (__m512bh)pb);
 #else
-    return acc + (lanes)(pa << 16) * (lanes)(pb << 16) + (lanes)(pa & 0xffff0000u) * (lanes)(pb & 0xffff0000u);
+    return add_pairs(acc, pa, pb);
 #endif
 }
 

@@ -92,7 +92,14 @@ RT_INLINE const real *widened(const rt_view *v, int64_t at, int64_t n, real *roo
 
 RT_INLINE real *room(const rt_view *v, int64_t at, real *own) { return is_bf16(v) ? own : (real *)v->data + at; }
 
-/* To nearest, ties to even; NaN stays NaN. Processors with an instruction for it take numbers below the least normal one for zero. */
+/* To nearest, ties to even; NaN stays NaN. */
+RT_INLINE uint16_t to_bf16(real x)
+{
+    uint32_t u = (rt__bits){.f = (float)x}.u, up = u + 0x7fff + (u >> 16 & 1);
+    return (uint16_t)(((u & 0x7fffffff) > 0x7f800000 ? u | 0x400000 : up) >> 16);
+}
+
+/* The same for n numbers. Processors with an instruction for it take numbers below the least normal one for zero. */
 RT_INLINE void round_to_bf16(uint16_t *to, const real *from, int64_t n)
 {
 #ifdef __AVX512BF16__
@@ -103,10 +110,7 @@ RT_INLINE void round_to_bf16(uint16_t *to, const real *from, int64_t n)
     }
 #else
 #pragma omp simd
-    for (int64_t i = 0; i < n; i++) {
-        uint32_t u = (rt__bits){.f = (float)from[i]}.u, up = u + 0x7fff + (u >> 16 & 1);
-        to[i] = (uint16_t)(((u & 0x7fffffff) > 0x7f800000 ? u | 0x400000 : up) >> 16);
-    }
+    for (int64_t i = 0; i < n; i++) to[i] = to_bf16(from[i]);
 #endif
 }
 
