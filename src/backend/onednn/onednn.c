@@ -1,11 +1,11 @@
 /* onednn.c -- the CPU backend: convolutions and matrix products through oneDNN.
  *
- * Images lie in blocks of 16 channels (nChw16c) from one convolution to the next where the processor has AVX-512 and 16 divides their channels:
- * Winograd knows no other layout and direct convolutions are as fast in it as in any. Other operands are plain; where a primitive wants them
- * otherwise, they are reordered into scratch before it runs, or its result after:
+ * Images lie in blocks of as many channels as a register holds floats (nChw16c with AVX-512, nChw8c with AVX2) from one convolution to the next,
+ * where that number divides their channels: Winograd knows no other layout and direct convolutions are as fast in it as in any. Other operands are
+ * plain; where a primitive wants them otherwise, they are reordered into scratch before it runs, or its result after:
  *
  *     w (OIHW) --reorder--> w (packed) ---+
- *     x (nChw16c) ------------------------+--> primitive --> y (nChw16c)
+ *     x (nChw16c) ------------------------+--> primitive --> y (nChw16c)        (with AVX2: nChw8c)
  *
  * Everything is made in prepare; run sets pointers and executes. The algorithm is chosen by rule, so that equal commands give equal bits, unless
  * the program has a table of choices. The reference kernels are slower down to the smallest sizes (8 channels of 8x8, 16x16 matrices), so none is left to them.
@@ -28,7 +28,15 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { OPERANDS = 4, LINE = 64, BLOCK = 16 };
+enum { OPERANDS = 4, LINE = 64 };
+
+static bool wide(dnnl_cpu_isa_t level)
+{
+    return ((int)dnnl_get_effective_cpu_isa() & (int)level) == (int)level;
+} /* levels are sets of bits */
+
+/* Channels of a block: a register of floats. 1: images are plain. */
+static int lanes_of_isa(void) { return wide(dnnl_cpu_isa_avx512_core) ? 16 : wide(dnnl_cpu_isa_avx2) ? 8 : 1; }
 
 /* One operand of a primitive: where it comes from, and its way into the primitive's format. */
 typedef struct operand {
@@ -258,22 +266,23 @@ static job *prepare_conv(const rt_call *c, conv_kind kind, dnnl_alg_kind_t alg)
 
     md_own any[3] = {0}, result = {0}, user[4] = {0};
     dnnl_dims_t bd = {w->dim[0]};
-    bool x_blocked = x->block == BLOCK, y_blocked = y->block == BLOCK;
+    bool x_blocked = x->block > 1, y_blocked = y->block > 1;
+    dnnl_format_tag_t in_blocks = lanes_of_isa() == 16 ? dnnl_nChw16c : dnnl_nChw8c;
     dnnl_data_type_t type = data_type(c->in[0].dtype); /* of what is multiplied */
-    md_tag(&any[0], 4, xd, type, x_blocked ? dnnl_nChw16c : dnnl_format_tag_any);
+    md_tag(&any[0], 4, xd, type, x_blocked ? in_blocks : dnnl_format_tag_any);
     md_tag(&any[1], wn, wd, type, dnnl_format_tag_any);
-    md_tag(&any[2], 4, yd, type, y_blocked ? dnnl_nChw16c : dnnl_format_tag_any);
-    md_tag(&user[0], 4, xd, data_type(x->dtype), x_blocked ? dnnl_nChw16c : dnnl_nchw);
+    md_tag(&any[2], 4, yd, type, y_blocked ? in_blocks : dnnl_format_tag_any);
+    md_tag(&user[0], 4, xd, data_type(x->dtype), x_blocked ? in_blocks : dnnl_nchw);
     md_tag(&user[1], wn, wd, data_type(w->dtype), grouped ? dnnl_goihw : dnnl_oihw);
-    md_tag(&user[2], 4, yd, data_type(y->dtype), y_blocked ? dnnl_nChw16c : dnnl_nchw);
+    md_tag(&user[2], 4, yd, data_type(y->dtype), y_blocked ? in_blocks : dnnl_nchw);
     md_tag(&user[3], 1, bd, dnnl_f32, dnnl_x);
     /* a result in another type than what is multiplied; the forward pass that a gradient belongs to has one type */
     md_ptr of[3] = {md_of(&any[0]), md_of(&any[1]), md_of(&any[2])};
     int made = kind == CONV_DATA ? 0 : kind == CONV_WEIGHT ? 1 : 2;
     if (data_type(c->out.dtype) != type) {
-        bool blocked = kind != CONV_WEIGHT && c->out.block == BLOCK;
+        bool blocked = kind != CONV_WEIGHT && c->out.block > 1;
         const int64_t *dims[] = {xd, wd, yd};
-        md_tag(&result, made == 1 ? wn : 4, dims[made], data_type(c->out.dtype), blocked ? dnnl_nChw16c : dnnl_format_tag_any);
+        md_tag(&result, made == 1 ? wn : 4, dims[made], data_type(c->out.dtype), blocked ? in_blocks : dnnl_format_tag_any);
         of[made] = md_of(&result);
     }
 
@@ -310,11 +319,6 @@ static job *prepare_conv(const rt_call *c, conv_kind kind, dnnl_alg_kind_t alg)
     return NULL;
 }
 
-static bool wide(dnnl_cpu_isa_t level)
-{
-    return ((int)dnnl_get_effective_cpu_isa() & (int)level) == (int)level;
-} /* levels are sets of bits */
-
 /* Images of conv2d (x, w, b) -> y, conv2d_data (gy, w) -> gx and conv2d_weight (x, gy) -> w; weights are plain. */
 static int block(const rt_node *y, int input)
 {
@@ -322,7 +326,7 @@ static int block(const rt_node *y, int input)
     const rt_node *v = input < 0 ? y : y->in[input];
     bool image = weight ? input >= 0 : input <= 0;
     const rt_conv *conv = &((const rt__conv_attr *)y->attr)->conv;
-    return wide(dnnl_cpu_isa_avx512_core) && image && conv->groups == 1 && v->shape[1] % BLOCK == 0 ? BLOCK : 1;
+    return image && conv->groups == 1 && v->shape[1] % lanes_of_isa() == 0 ? lanes_of_isa() : 1;
 }
 
 /* ---- matrix products: leading axes are one batch, or absent from one side */
@@ -420,7 +424,7 @@ static rt_dtype type(const rt_node *y, int input)
 {
     const rt_node *v = input < 0 ? y : y->in[input];
     if (v->rank == 0 || v->shape[0] >= 0) return RT_F32;
-    if (y->op != rt__ops_f32[RT_OP_matmul]) return input >= 0 || block(y, -1) == BLOCK ? RT_BF16 : RT_F32;
+    if (y->op != rt__ops_f32[RT_OP_matmul]) return input >= 0 || block(y, -1) > 1 ? RT_BF16 : RT_F32;
     const rt_node *a = y->in[0], *b = y->in[1];
     bool rows = (a->rank == 2 && a->shape[0] == RT_BATCH) || (b->rank == 2 && b->shape[0] == RT_BATCH);
     int64_t n = matrices_of(y), na = matrices_of(a), nb = matrices_of(b);

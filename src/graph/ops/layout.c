@@ -26,6 +26,10 @@ static void reblock_grad(rt_node *y, rt_node *gy, rt_node **gx) { (void)y, gx[0]
     {                                                                                                                                      \
         if (rows == 16) /* sizes that are known make vectors */                                                                            \
             tiles_##T((T *)y + at, (const T *)x + at, 16, cols);                                                                           \
+        else if (rows == 8)                                                                                                                \
+            tiles_##T((T *)y + at, (const T *)x + at, 8, cols);                                                                            \
+        else if (cols == 8)                                                                                                                \
+            tiles_##T((T *)y + at, (const T *)x + at, rows, 8);                                                                            \
         else if (cols == 16)                                                                                                               \
             tiles_##T((T *)y + at, (const T *)x + at, rows, 16);                                                                           \
         else                                                                                                                               \

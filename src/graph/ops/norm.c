@@ -308,7 +308,7 @@ RT_INLINE void block_data(const rt_view *yv, const task *t, const real *gn, int6
 }
 
 /* The sizes that matter are constants for the compiler: KERNEL(16), KERNEL(1), or what it is. */
-#define FOR_BLOCK(b, KERNEL) ((b) == 16 ? KERNEL(16) : (b) == 1 ? KERNEL(1) : KERNEL(b))
+#define FOR_BLOCK(b, KERNEL) ((b) == 16 ? KERNEL(16) : (b) == 8 ? KERNEL(8) : (b) == 1 ? KERNEL(1) : KERNEL(b))
 
 static void sums_of(const task *t, int64_t at, real *gn, summand kind, const channels *c, sums *sum)
 {

@@ -118,6 +118,8 @@ static void sum_run(const rt_call *c)
                     const real *v = widened(x, base + offset_at(&r, 1, k * inner + j), n * w, own);
                     if (w == 16)
                         add_rows(sum, v, n, 16);
+                    else if (w == 8)
+                        add_rows(sum, v, n, 8);
                     else
                         add_rows(sum, v, n, w);
                 }
