@@ -5,7 +5,7 @@
  *     instead returns NULL on failure and fills *err likewise.
  *   - The text of an error states the fact, the numbers and the remedy, in one or two lines without a trailing newline.
  *   - rt_X_new / rt_X_open own what they return, rt_X_free releases it and takes NULL; every other pointer is borrowed.
- *   - The library never prints, exits or aborts. It has no mutable globals. */
+ *   - The library never prints, exits or aborts. Its only mutable global is the instruction set, which is decided once (rt_isa_choose). */
 #ifndef RETORT_BASE_H
 #define RETORT_BASE_H
 
@@ -48,6 +48,15 @@ rt_status rt_error_set(rt_error *err, rt_status status, const char *format, ...)
 
 /* Puts "prefix: " before the text of an error that is set: callers add the file or field that they know. */
 void rt_error_prefix(rt_error *err, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+/* Kernels exist for several instruction sets, of which a process uses one: "baseline", "avx2", "avx512", "avx512-bf16" on x86-64, "neon" on 64-bit
+ * Arm. It is decided once, at the latest when the first program is compiled: by `name`, else by the environment's RETORT_ISA, else the best that the
+ * processor has. A set that is asked for limits the libraries beneath to it, too. The same computation in another instruction set differs in last
+ * digits. RT_E_USAGE: no such set, the processor lacks it, or another was decided on before. */
+rt_status rt_isa_choose(const char *name, rt_error *err);
+const char *rt_isa_name(void); /* of the one in use */
+/* Set number i of this architecture, from the least to the best: its name, and does the processor have it? false past the last. */
+bool rt_isa_describe(int i, const char **name, bool *has);
 
 /* Element types. Files may hold all of them; graphs compute in F32 or F64, index with I64 and select with BOOL. */
 typedef enum rt_dtype { RT_F32, RT_F64, RT_BF16, RT_F16, RT_I8, RT_U8, RT_I16, RT_I32, RT_I64, RT_BOOL, RT_DTYPES } rt_dtype;

@@ -3,23 +3,23 @@
  *     E[x0 | x] = sum_j r_j d_j,   score = (alpha E[x0 | x] - x) / beta^2.
  *
  * Where beta is small the softmax is decided by the last digits of the distances: |x|^2 - 2 alpha x.d + alpha^2 |d|^2 would have lost them, in double too,
- * so differences are squared and summed, in double. A tile of 4 rows by 32 samples stays in registers, which makes that as fast as a matrix product.
+ * so differences are squared and summed, in double, tile by tile (tiles.h), which is as fast as a matrix product.
  * Samples come through the cache once: a softmax that has seen only some of them keeps its largest exponent so far (`top`) and the sums relative to it,
  * and samples that cannot count (exp(-64) of the largest) take no part in the second product. Shares of the samples are worked on by threads and merged
  * in order; there are as many whatever the threads, so threads change no bit. */
 #include "diffusion/oracle.h"
 
 #include "base/internal.h"
+#include "base/tiles.h"
 
 #include <math.h>
 #include <omp.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { LANES = 8, VECTORS = 4, BLOCK = LANES * VECTORS, ROWS = 4, BATCH = 64, SHARES = 16 };
+enum { BLOCK = RT_TILE_COLUMNS, ROWS = RT_TILE_ROWS, BATCH = 64, SHARES = 16 };
 #define NEGLIGIBLE 64
 #define SMALL      3e5
-typedef double lanes __attribute__((vector_size(LANES * sizeof(double))));
 
 /* Up to BATCH rows of x at one (alpha, beta). */
 typedef struct batch {
@@ -35,32 +35,6 @@ typedef struct batch {
 typedef struct share {
     double top[BATCH], sum[BATCH], *mean;
 } share;
-
-/* out[r][j] = |row r - column j|^2, of rows[d][ROWS] and columns[d][BLOCK]. */
-static void tile_distance2(int64_t d, const double *rows, const lanes *columns, double (*out)[BLOCK])
-{
-    lanes sum[ROWS][VECTORS] = {0};
-    for (int64_t k = 0; k < d; k++, rows += ROWS, columns += VECTORS)
-        for (int r = 0; r < ROWS; r++)
-            for (int v = 0; v < VECTORS; v++) {
-                lanes e = rows[r] - columns[v];
-                sum[r][v] += e * e;
-            }
-    memcpy(out, sum, sizeof sum);
-}
-
-/* mean[r][0..BLOCK) += sum_j factor[r][j] block[j][0..BLOCK); rows of both are `width` numbers apart. */
-static void tile_product(int64_t width, double (*factor)[BLOCK], const double *block, double *mean)
-{
-    lanes sum[ROWS][VECTORS];
-    for (int r = 0; r < ROWS; r++) memcpy(sum[r], mean + r * width, sizeof sum[r]);
-    for (int j = 0; j < BLOCK; j++, block += width) {
-        const lanes *b = (const lanes *)(const void *)block;
-        for (int r = 0; r < ROWS; r++)
-            for (int v = 0; v < VECTORS; v++) sum[r][v] += factor[r][j] * b[v];
-    }
-    for (int r = 0; r < ROWS; r++) memcpy(mean + r * width, sum[r], sizeof sum[r]);
-}
 
 /* Distances of one row become exp(l - top); false if none of them counts. */
 static bool weigh(const batch *b, share *s, int64_t row, int count, double *l)
@@ -87,6 +61,7 @@ static void see(const batch *b, share *s, int64_t i, int64_t n, double *panels)
 {
     const int64_t d = b->o->features, blocks = (b->o->n + BLOCK - 1) / BLOCK, from = blocks * i / n * BLOCK,
                   end = blocks * (i + 1) / n * BLOCK, to = end < b->o->n ? end : b->o->n;
+    const rt__tiles *tiles = RT_PICK_ISA(rt__tiles);
     double *columns = panels, *block = panels + BLOCK * b->width;
     memset(panels, 0, (size_t)(2 * BLOCK * b->width) * sizeof *panels); /* what is beyond the features stays 0 */
     memset(s->mean, 0, (size_t)(b->groups * ROWS * b->width) * sizeof *s->mean);
@@ -101,13 +76,14 @@ static void see(const batch *b, share *s, int64_t i, int64_t n, double *panels)
         for (int64_t g = 0; g < b->groups; g++) {
             _Alignas(64) double l[ROWS][BLOCK];
             bool counts = false;
-            tile_distance2(d, b->rows + g * d * ROWS, (const lanes *)(const void *)columns, l);
+            tiles->distance2(d, (const double(*)[ROWS])(b->rows + g * d * ROWS), (const double(*)[BLOCK])columns, l);
             for (int r = 0; r < ROWS; r++) counts |= weigh(b, s, g * ROWS + r, count, l[r]);
             if (!counts || !b->wants_mean) continue;
             for (int j = 0; !filled && j < BLOCK; j++)
                 for (int64_t k = 0; k < d; k++) block[j * b->width + k] = (double)sample[j][k];
             filled = true;
-            for (int64_t k = 0; k < b->width; k += BLOCK) tile_product(b->width, l, block + k, s->mean + g * ROWS * b->width + k);
+            for (int64_t k = 0; k < b->width; k += BLOCK)
+                tiles->product(BLOCK, l[0], BLOCK, 1, block + k, b->width, s->mean + g * ROWS * b->width + k, b->width);
         }
     }
 }

@@ -1,15 +1,12 @@
-/* ops.c -- the tables of rows, in both precisions. */
+/* ops.c -- from a row to the kernels of a process. */
 #include "graph/ops/kernel.h"
 
-#define RT_OP(name) [RT_OP_##name] = &rt__op_##name##_float,
-const rt_op *const rt__ops_f32[RT_OPS] = {
-#include "graph/ops.def"
-};
-#undef RT_OP
-#define RT_OP(name) [RT_OP_##name] = &rt__op_##name##_double,
-const rt_op *const rt__ops_f64[RT_OPS] = {
-#include "graph/ops.def"
-};
-#undef RT_OP
+const rt_op *rt__kernel_of(const rt_op *op, rt_dtype dtype)
+{
+    const rt__rows *rows = dtype == RT_F64 ? &rt__rows_double_baseline : RT_PICK_ISA(rt__rows_float);
+    int i = 0;
+    while (rt__ops_f32[i] != op) i++;
+    return (*rows)[i];
+}
 
 const float rt__exp_least = -87, rt__exp_most = 88; /* e^x is a normal number between them */

@@ -103,14 +103,6 @@ static void place(order *o, const rt_node *n)
     o->list[o->n++] = n;
 }
 
-static const rt_op *row_of(const rt_node *n, rt_dtype dtype)
-{
-    if (dtype == RT_F64)
-        for (int i = 0; i < RT_OPS; i++)
-            if (n->op == rt__ops_f32[i]) return rt__ops_f64[i];
-    return n->op;
-}
-
 /* ---- stages */
 
 static bool updated_here(const rt_program_spec *spec, const rt_params *set)
@@ -267,7 +259,8 @@ rt_status rt__plan(rt_program *p, const rt_program_spec *spec, rt_error *err)
             if (is_source(v) || v->op->flags & RT_ROW_VIEW || v->host) continue;
             rt__step *s = &p->steps[p->n_steps++];
             s->node = v;
-            s->op = row_of(v, g->real);
+            s->op = v->op;
+            s->kernel = rt__kernel_of(v->op, g->real);
             s->stage = stage[v->id];
             s->join = s->stage != RT_STAGE_PROLOGUE && is_join(v);
             p->n_prologue += pass == 0;

@@ -130,7 +130,7 @@ static rt_status prepare(rt_program *p, rt_choices *choices, rt_error *err)
         else if (p->bf16 && s->op->type == RT_TYPE_BACKEND && has_bf16(c))
             RT_RAISE(RT_E_INTERNAL, "%s: %s has no %s in bf16", s->node->path, p->backend->name, s->op->name);
         else
-            s->scratch = s->op->scratch ? s->op->scratch(c) : 0;
+            s->scratch = s->kernel->scratch ? s->kernel->scratch(c) : 0;
         s->kept = s->backend && s->backend->kept ? s->backend->kept(c->state) : 0;
     }
     return RT_OK;
@@ -178,6 +178,7 @@ static rt_status watch_sets(rt_program *p, rt_error *err)
 rt_status rt_compile(rt_program **program, rt_graph *g, const rt_program_spec *spec, rt_error *err)
 {
     *program = NULL;
+    RT_TRY(rt_isa_choose(NULL, err));
     RT_TRY(check_spec(g, spec, err));
     rt_program *p = calloc(1, sizeof *p);
     if (!p) RT_RAISE(RT_E_MEMORY, "out of memory for a program");
@@ -246,7 +247,7 @@ static void run_step(rt_program *p, rt__step *s, const rt_clock *clock)
     bool add = s->join && clock->resumed;
     if (add) c->out.data = s->partial;
     double t0 = p->profile ? now() : 0;
-    (s->backend ? s->backend->run : s->op->run)(c);
+    (s->backend ? s->backend->run : s->kernel->run)(c);
     if (add) {
         c->out.data = sum;
         add_into(sum, s->partial, &c->out);

@@ -20,7 +20,8 @@ typedef enum rt__stage {
 
 typedef struct rt__step {
     const rt_node *node;
-    const rt_op *op;           /* the row of the dtype in use */
+    const rt_op *op;           /* the node's row, for its rules */
+    const rt_op *kernel;       /* for `run` and `scratch`: the row of the type and instruction set in use */
     const rt_backend *backend; /* NULL: the row's own kernel */
     rt__stage stage;
     bool join; /* a sum over the batch: added up over slices */

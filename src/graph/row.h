@@ -3,11 +3,12 @@
 #define RT_GRAPH_ROW_H
 
 #include "base/internal.h"
+#include "base/isa.h"
 #include "retort/graph.h"
 #include "retort/ops.h"
 
-/* Rows are compiled twice, for float and for double; kernels say `real`. Rules (shape, grad, ...) are the same in both and are taken from the
- * float table. */
+/* Rows are compiled for every instruction set in float, and for the baseline in double, too; kernels say `real`. Rules (shape, grad, ...) are the same
+ * in all and are taken from one table, rt__ops_f32; the others serve their kernels (rt__kernel_of). */
 #ifndef RT_REAL
 #define RT_REAL float
 #endif
@@ -123,15 +124,18 @@ typedef enum rt__op_id {
     RT_OPS
 } rt__op_id;
 
-extern const rt_op *const rt__ops_f32[RT_OPS];
-extern const rt_op *const rt__ops_f64[RT_OPS];
-#define RT_JOIN_(a, b) a##b
-#define RT_JOIN(a, b)  RT_JOIN_(a, b)
-/* The name of a row's symbol in the instantiation being compiled: rt__op_conv2d_float, rt__op_conv2d_double. */
-#define RT_ROW(name) RT_JOIN(rt__op_##name##_, RT_REAL)
-#define RT_OP(name)  extern const rt_op rt__op_##name##_float, rt__op_##name##_double;
+/* The name of a row's symbol in the instantiation being compiled: rt__op_conv2d_float_avx2, rt__op_conv2d_double_baseline. */
+#define RT_OF_REAL(name) RT_OF_ISA(RT_JOIN(name, RT_REAL))
+#define RT_ROW(name)     RT_OF_REAL(rt__op_##name##_)
+#define RT_OP(name)      extern const rt_op RT_ROW(name);
 #include "graph/ops.def"
 #undef RT_OP
+
+typedef const rt_op *const rt__rows[RT_OPS]; /* ops/table.c */
+extern rt__rows RT_EACH_ISA(rt__rows_float), rt__rows_double_baseline;
+#define rt__ops_f32 rt__rows_float_baseline
+/* The row whose `run` and `scratch` serve op, of rt__ops_f32, in graphs of a type: for double, or float in the instruction set in use. */
+const rt_op *rt__kernel_of(const rt_op *op, rt_dtype dtype);
 
 /* ---- building nodes: for rows and their builders */
 

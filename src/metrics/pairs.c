@@ -1,14 +1,15 @@
 /* pairs.c -- see pairs.h. Distances are summed directly, not as |a|^2 + |b|^2 - 2 a.b: that would lose half the digits of close pairs, and rows that are
- * equal would not be at distance 0. A tile of 4 rows by 32 columns stays in registers, so this is about as fast as a matrix product. */
+ * equal would not be at distance 0. Tile by tile (tiles.h) this is about as fast as a matrix product. */
 #include "metrics/pairs.h"
+
+#include "base/tiles.h"
 
 #include <math.h>
 #include <omp.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { LANES = 8, VECTORS = 4, COLUMNS = LANES * VECTORS, ROWS = 4 };
-typedef double lanes __attribute__((vector_size(LANES * sizeof(double))));
+enum { COLUMNS = RT_TILE_COLUMNS, ROWS = RT_TILE_ROWS };
 
 rt_status rt__points_check(const rt_points *p, const char *who, int64_t least, rt_error *err)
 {
@@ -33,45 +34,27 @@ rt_status rt__points_match(const rt_points *a, const rt_points *b, int64_t least
     return RT_OK;
 }
 
-/* out[r][j] for ROWS rows (d numbers each) and the block b[d][COLUMNS]. */
-static void tile_distance2(int64_t d, const float *const *rows, const lanes *b, double (*out)[COLUMNS])
-{
-    lanes sum[ROWS][VECTORS] = {0};
-    for (int64_t k = 0; k < d; k++, b += VECTORS)
-        for (int r = 0; r < ROWS; r++)
-            for (int v = 0; v < VECTORS; v++) {
-                lanes e = (double)rows[r][k] - b[v];
-                sum[r][v] += e * e;
-            }
-    memcpy(out, sum, sizeof sum);
-}
-
-static void tile_product(int64_t d, const float *const *rows, const lanes *b, double (*out)[COLUMNS])
-{
-    lanes sum[ROWS][VECTORS] = {0};
-    for (int64_t k = 0; k < d; k++, b += VECTORS)
-        for (int r = 0; r < ROWS; r++)
-            for (int v = 0; v < VECTORS; v++) sum[r][v] += (double)rows[r][k] * b[v];
-    memcpy(out, sum, sizeof sum);
-}
-
-/* Rows from .. to - 1 of A against all of B; block: d x COLUMNS doubles. */
-static void strip(rt__pair_kind kind, const rt_points *a, const rt_points *b, int64_t from, int64_t to, double *block, rt__visit *visit,
+/* Rows from .. to - 1 of A against all of B; panels: room for COLUMNS columns and as many rows as a piece of work has, groups of ROWS. */
+static void strip(rt__pair_kind kind, const rt_points *a, const rt_points *b, int64_t from, int64_t to, double *panels, rt__visit *visit,
                   void *self)
 {
+    const rt__tiles *tiles = RT_PICK_ISA(rt__tiles);
     int64_t d = a->d;
+    double(*columns)[COLUMNS] = (void *)panels, (*rows)[ROWS] = (void *)(panels + d * COLUMNS);
+    for (int64_t i = from; i < to; i += ROWS)
+        for (int r = 0; r < ROWS; r++)
+            for (int64_t k = 0; k < d; k++) rows[(i - from) / ROWS * d + k][r] = (double)a->x[(i + r < to ? i + r : i) * d + k];
     for (int64_t first = 0; first < b->n; first += COLUMNS) {
         int count = b->n - first < COLUMNS ? (int)(b->n - first) : COLUMNS;
         for (int64_t k = 0; k < d; k++)
-            for (int j = 0; j < COLUMNS; j++) block[k * COLUMNS + j] = j < count ? (double)b->x[(first + j) * d + k] : 0;
+            for (int j = 0; j < COLUMNS; j++) columns[k][j] = j < count ? (double)b->x[(first + j) * d + k] : 0;
         for (int64_t i = from; i < to; i += ROWS) {
-            _Alignas(64) double out[ROWS][COLUMNS];
-            const float *rows[ROWS];
-            for (int r = 0; r < ROWS; r++) rows[r] = a->x + (i + r < to ? i + r : i) * d;
+            _Alignas(64) double out[ROWS][COLUMNS] = {{0}};
+            const double(*group)[ROWS] = (const double(*)[ROWS])rows + (i - from) / ROWS * d;
             if (kind == RT_PAIR_DISTANCE2)
-                tile_distance2(d, rows, (const lanes *)(const void *)block, out);
+                tiles->distance2(d, group, (const double(*)[COLUMNS])columns, out);
             else
-                tile_product(d, rows, (const lanes *)(const void *)block, out);
+                tiles->product(d, group[0], 1, ROWS, columns[0], COLUMNS, out[0], COLUMNS);
             for (int r = 0; r < ROWS && i + r < to; r++) visit(self, i + r, first, count, out[r]);
         }
     }
@@ -79,16 +62,16 @@ static void strip(rt__pair_kind kind, const rt_points *a, const rt_points *b, in
 
 rt_status rt__pairs(rt__pair_kind kind, const rt_points *a, const rt_points *b, rt__visit *visit, void *self, rt_error *err)
 {
-    enum { STRIP = 256 }; /* rows per piece of work: enough to pay for the block's transposition */
+    enum { STRIP = 128 }; /* rows per piece of work: enough to pay for the columns' transposition */
     int threads = omp_get_max_threads();
-    size_t room = (size_t)a->d * COLUMNS * sizeof(double);
-    double *blocks = aligned_alloc(64, room * (size_t)threads);
-    if (!blocks) RT_RAISE(RT_E_MEMORY, "out of memory for pairs of points with %lld numbers", (long long)a->d);
+    size_t room = (size_t)a->d * (COLUMNS + STRIP) * sizeof(double);
+    double *panels = aligned_alloc(64, room * (size_t)threads);
+    if (!panels) RT_RAISE(RT_E_MEMORY, "out of memory for pairs of points with %lld numbers", (long long)a->d);
 #pragma omp parallel for schedule(dynamic) num_threads(threads)
     for (int64_t i = 0; i < a->n; i += STRIP)
-        strip(kind, a, b, i, i + STRIP < a->n ? i + STRIP : a->n, blocks + (size_t)omp_get_thread_num() * room / sizeof(double), visit,
+        strip(kind, a, b, i, i + STRIP < a->n ? i + STRIP : a->n, panels + (size_t)omp_get_thread_num() * room / sizeof(double), visit,
               self);
-    free(blocks);
+    free(panels);
     return RT_OK;
 }
 

@@ -550,6 +550,7 @@ static int in_place(int op, int k)
     specimen s;
     if (!specimen_build(&s, RT_F32, op, k)) return -1;
     const rt_node *y = s.y;
+    const rt_op *kernel = rt__kernel_of(y->op, RT_F32);
     int failures = 0;
     if (y->op == rt__ops_f32[op] && y->op->flags & RT_ROW_INPLACE) {
         rt_node *nodes[MAX_VALUES];
@@ -570,8 +571,8 @@ static int in_place(int op, int k)
                 memcpy(in[i].data, rt_program_data(r.p, nodes[i]), bytes);
             }
             rt_call c = {.node = y, .n_in = y->n_in, .in = in, .out = in[over], .clock = &r.clock};
-            if (y->op->scratch) c.scratch = malloc(y->op->scratch(&c));
-            y->op->run(&c);
+            if (kernel->scratch) c.scratch = malloc(kernel->scratch(&c));
+            kernel->run(&c);
             if (memcmp(in[over].data, in[y->n_in].data, (size_t)c.out.count * rt_dtype_size(y->dtype))) {
                 print_error("in place: %s sample %d over input %d\n", y->op->name, k, over);
                 failures++;
@@ -686,10 +687,12 @@ static void test_rows_are_complete(void **state)
     (void)state;
     int failures = 0;
     for (int op = 0; op < RT_OPS; op++) {
-        const rt_op *f = rt__ops_f32[op], *d = rt__ops_f64[op];
+        const rt_op *f = rt__ops_f32[op], *d = rt__kernel_of(f, RT_F64), *s = rt__kernel_of(f, RT_F32);
         bool source = f->flags & RT_ROW_SOURCE, view = f->flags & RT_ROW_VIEW;
-        bool ok = f->name && f->formula && f->shape && (source || f->sample) && (source || view || (f->run && d->run && f->run != d->run));
-        ok = ok && d->name && !strcmp(f->name, d->name) && f->attr_size <= 256; /* the zeros that rt__emit lends */
+        bool ok = f->name && f->formula && f->shape && (source || f->sample) &&
+                  (source || view || (f->run && d->run && s->run && f->run != d->run));
+        ok = ok && d->name && !strcmp(f->name, d->name) && !strcmp(f->name, s->name) &&
+             f->attr_size <= 256; /* the zeros that rt__emit lends */
         for (int other = 0; other < op; other++) ok = ok && strcmp(f->name, rt__ops_f32[other]->name) != 0;
         if (ok) continue;
         print_error("row %d, %s, is incomplete\n", op, f->name ? f->name : "without a name");

@@ -1,5 +1,5 @@
 /* few.c -- convolutions to at most four channels, such as the last one of a network: libraries pad those to a vector and calculate the padding. Here
- * the lanes of a vector are 16 channels of x (N,C,H,W), which lies in such blocks; y (N,O,oh,ow) and w (O,C,kh,3) are plain:
+ * the lanes of a vector are channels of x (N,C,H,W), which lies in such blocks; y (N,O,oh,ow) and w (O,C,kh,3) are plain:
  *
  *     conv2d          y[o,p] = b[o] + sum over lanes of sum_{block,k} x[block,p+k] w[o,block,k]
  *     conv2d_data     gx[block,q] = sum_{o,k} gy[o,q-k] w[o,block,k]
@@ -33,7 +33,7 @@ static geometry geometry_of(const rt_call *c)
     return g;
 }
 
-bool rt__few_can(const rt_call *c)
+static bool can(const rt_call *c)
 {
     const rt_op *op = c->node->op;
     if (op != rt__ops_f32[RT_OP_conv2d] && op != rt__ops_f32[RT_OP_conv2d_data] && op != rt__ops_f32[RT_OP_conv2d_weight]) return false;
@@ -53,7 +53,7 @@ static int64_t workspace_size(const geometry *g)
     return rows > others ? rows : others;
 }
 
-size_t rt__few_scratch(const rt_call *c)
+static size_t scratch(const rt_call *c)
 {
     geometry g = geometry_of(c);
     return (size_t)(g.vectors * LANES + omp_get_max_threads() * workspace_size(&g)) * sizeof(real);
@@ -199,7 +199,7 @@ static void weight(const geometry *g, real *w, real *gy, real *own, int64_t n)
         }
 }
 
-void rt__few_run(const rt_call *c)
+static void run(const rt_call *c)
 {
     const geometry of = geometry_of(c), *g = &of;
     const bool is_weight = g->w == &c->out, is_data = g->x == &c->out;
@@ -224,3 +224,5 @@ void rt__few_run(const rt_call *c)
         for (int64_t j = 0; j < g->vectors * LANES; j++) threads[sums + j] += threads[i * size + sums + j];
     unpack(g, threads + sums);
 }
+
+const rt__few RT_OF_ISA(rt__few) = {can, scratch, run};

@@ -24,19 +24,36 @@
 #include <cpuid.h>
 #endif
 #include <omp.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 enum { OPERANDS = 4, LINE = 64 };
 
-static bool wide(dnnl_cpu_isa_t level)
+/* An instruction set that was asked for by name is the library's limit, too. The library takes a limit once, before anything else. */
+static pthread_once_t limited = PTHREAD_ONCE_INIT;
+static void limit(void)
 {
-    return ((int)dnnl_get_effective_cpu_isa() & (int)level) == (int)level;
-} /* levels are sets of bits */
+#if defined(__x86_64__)
+    static const dnnl_cpu_isa_t most[RT_ISAS] = {[RT_ISA_BASELINE] = dnnl_cpu_isa_sse41,
+                                                 [RT_ISA_AVX2] = dnnl_cpu_isa_avx2,
+                                                 [RT_ISA_AVX512] = dnnl_cpu_isa_avx512_core,
+                                                 [RT_ISA_AVX512_BF16] = dnnl_cpu_isa_avx512_core_bf16};
+    if (rt__isa_forced()) dnnl_set_max_cpu_isa(most[rt__isa()]);
+#endif
+}
+static dnnl_cpu_isa_t library_isa(void)
+{
+    pthread_once(&limited, limit);
+    return dnnl_get_effective_cpu_isa();
+}
 
-/* Channels of a block: a register of floats. 1: images are plain. */
-static int lanes_of_isa(void) { return wide(dnnl_cpu_isa_avx512_core) ? 16 : wide(dnnl_cpu_isa_avx2) ? 8 : 1; }
+/* Levels are sets of bits. */
+static bool wide(dnnl_cpu_isa_t level) { return ((int)library_isa() & (int)level) == (int)level; }
+
+/* Channels of a block, such as the library's kernels take it: nChw16c with AVX-512, nChw8c below it. 1: images are plain. */
+static int channel_block(void) { return wide(dnnl_cpu_isa_avx512_core) ? 16 : wide(dnnl_cpu_isa_sse41) ? 8 : 1; }
 
 /* One operand of a primitive: where it comes from, and its way into the primitive's format. */
 typedef struct operand {
@@ -78,9 +95,9 @@ static const char *processor(void)
     unsigned a = 0, b = 0, c = 0, d = 0, unused;
     __get_cpuid(0, &unused, &b, &c, &d);
     __get_cpuid(1, &a, &unused, &unused, &unused);
-    snprintf(text, sizeof text, "%.4s%.4s%.4s %x isa %x", (char *)&b, (char *)&d, (char *)&c, a, (unsigned)dnnl_get_effective_cpu_isa());
+    snprintf(text, sizeof text, "%.4s%.4s%.4s %x isa %x", (char *)&b, (char *)&d, (char *)&c, a, (unsigned)library_isa());
 #else
-    snprintf(text, sizeof text, "isa %x", (unsigned)dnnl_get_effective_cpu_isa());
+    snprintf(text, sizeof text, "isa %x", (unsigned)library_isa());
 #endif
     return text;
 }
@@ -103,6 +120,7 @@ static void release(void *state)
 
 static job *new_job(void)
 {
+    library_isa();
     job *j = calloc(1, sizeof *j);
     if (j && (dnnl_engine_create(&j->engine, dnnl_cpu, 0) != dnnl_success ||
               dnnl_stream_create(&j->stream, j->engine, dnnl_stream_default_flags) != dnnl_success)) {
@@ -184,7 +202,7 @@ static void run(const rt_call *c)
 {
     job *j = c->state;
     if (j->few) {
-        rt__few_run(c);
+        RT_PICK_ISA(rt__few)->run(c);
         return;
     }
     int threads = omp_get_max_threads();
@@ -267,7 +285,7 @@ static job *prepare_conv(const rt_call *c, conv_kind kind, dnnl_alg_kind_t alg)
     md_own any[3] = {0}, result = {0}, user[4] = {0};
     dnnl_dims_t bd = {w->dim[0]};
     bool x_blocked = x->block > 1, y_blocked = y->block > 1;
-    dnnl_format_tag_t in_blocks = lanes_of_isa() == 16 ? dnnl_nChw16c : dnnl_nChw8c;
+    dnnl_format_tag_t in_blocks = channel_block() == 16 ? dnnl_nChw16c : dnnl_nChw8c;
     dnnl_data_type_t type = data_type(c->in[0].dtype); /* of what is multiplied */
     md_tag(&any[0], 4, xd, type, x_blocked ? in_blocks : dnnl_format_tag_any);
     md_tag(&any[1], wn, wd, type, dnnl_format_tag_any);
@@ -326,7 +344,7 @@ static int block(const rt_node *y, int input)
     const rt_node *v = input < 0 ? y : y->in[input];
     bool image = weight ? input >= 0 : input <= 0;
     const rt_conv *conv = &((const rt__conv_attr *)y->attr)->conv;
-    return image && conv->groups == 1 && v->shape[1] % lanes_of_isa() == 0 ? lanes_of_isa() : 1;
+    return image && conv->groups == 1 && v->shape[1] % channel_block() == 0 ? channel_block() : 1;
 }
 
 /* ---- matrix products: leading axes are one batch, or absent from one side */
@@ -443,8 +461,9 @@ static const struct {
 
 static job *prepare_few(const rt_call *c)
 {
-    job *j = rt__few_can(c) ? calloc(1, sizeof *j) : NULL;
-    if (j) j->few = true, j->scratch = rt__few_scratch(c);
+    const rt__few *few = RT_PICK_ISA(rt__few);
+    job *j = few->can(c) ? calloc(1, sizeof *j) : NULL;
+    if (j) j->few = true, j->scratch = few->scratch(c);
     return j;
 }
 
@@ -482,7 +501,7 @@ static int rule(const rt_call *c, int threads)
 {
     const rt_op *op = c->node->op;
     bool product = op == rt__ops_f32[RT_OP_matmul] || (op != rt__ops_f32[RT_OP_conv2d_weight] && is_pointwise(c));
-    algorithm a = product ? PRODUCT : winograd_pays(c, threads) ? WINOGRAD : rt__few_can(c) ? FEW : DIRECT;
+    algorithm a = product ? PRODUCT : winograd_pays(c, threads) ? WINOGRAD : RT_PICK_ISA(rt__few)->can(c) ? FEW : DIRECT;
     for (int k = 0; k < (int)RT_COUNT(ways); k++)
         if (ways[k].algorithm == a && ways[k].alone == ((a == DIRECT || a == PRODUCT) && threads > 1 && is_small(c))) return k;
     return (int)a;

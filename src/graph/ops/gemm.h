@@ -10,23 +10,17 @@
 
 #include "graph/ops/kernel.h"
 
-/* A vector is a register: wider ones are kept in memory by gcc, piece by piece. MR x 2 of them and three more must fit. */
-#if defined(__AVX512F__)
-enum { VECTOR = 64, MR = 8 };
-#elif defined(__AVX__)
-enum { VECTOR = 32, MR = 6 };
-#else
-enum { VECTOR = 16, MR = 6 };
-#endif
-typedef real lanes __attribute__((vector_size(VECTOR)));
-enum { LANES = sizeof(lanes) / sizeof(real), NR = 2 * LANES, MC = 8 * MR, NC = 128, KC = 256 };
+/* A vector is a register: wider ones are kept in memory by gcc, piece by piece. MR x 2 of them and three more must fit into 32 registers with AVX-512,
+ * 16 else. */
+typedef real lanes __attribute__((vector_size(RT_VECTOR)));
+enum { LANES = sizeof(lanes) / sizeof(real), MR = RT_VECTOR == 64 ? 8 : 6, NR = 2 * LANES, MC = 8 * MR, NC = 128, KC = 256 };
 
 /* A word is a number, or two bf16 numbers: acc + a b, lane by lane, is acc + a0 b0 + a1 b1 then. *a goes to all lanes. */
 typedef real word __attribute__((may_alias));
 typedef uint16_t half __attribute__((may_alias));
 typedef uint32_t pair __attribute__((may_alias));
 typedef lanes word_lanes __attribute__((may_alias));
-typedef uint32_t pair_lanes __attribute__((vector_size(VECTOR), may_alias));
+typedef uint32_t pair_lanes __attribute__((vector_size(RT_VECTOR), may_alias));
 
 RT_INLINE lanes add_pairs(lanes acc, pair_lanes a, pair_lanes b)
 {
