@@ -35,6 +35,7 @@ char *getenv(const char *name)
 static rt_status run_command(const cli_command *command, int argc, char **argv, rt_error *err)
 {
     cli_call c = {0};
+    TRY(rt_isa_choose(NULL, err));
     rt_status status = cli_parse(&c, command, argc - 1, argv + 1, err);
     if (status == RT_OK && c.help) {
         cli_help(command, stdout);
@@ -52,6 +53,7 @@ static rt_status dispatch(int argc, char **argv, rt_error *err)
 {
     const char *word = argc > 1 ? argv[1] : "--help";
     if (strcmp(word, "--version") == 0 || strcmp(word, "-V") == 0) {
+        TRY(rt_isa_choose(NULL, err));
         cli_version(stdout);
         return RT_OK;
     }

@@ -36,7 +36,12 @@ void cli_version(FILE *f)
         fprintf(f, "%s %s %s", b == rt_backend_names() ? "" : ",", *b, rt_backend_version(rt_backend_find(*b)));
     fprintf(f, "\nlibraries: jansson %s, libyaml %s, libpng %s, libzip %s, zlib %s\n", jansson_version_str(), yaml_get_version_string(),
             png_get_libpng_ver(NULL), zip_libzip_version(), zlibVersion());
-    fputs("processor:", f);
+    fprintf(f, "kernels: %s (", rt_isa_name());
+    const char *name;
+    bool has;
+    for (int i = 0; rt_isa_describe(i, &name, &has); i++)
+        if (has) fprintf(f, "%s%s", i ? ", " : "this processor has ", name);
+    fputs("; RETORT_ISA chooses)\nprocessor:", f);
     features(f);
     fputs("\ncompiler: " __VERSION__ "\n", f);
 }

@@ -287,6 +287,7 @@ rt_status rt_run_train(const rt_config *c, bool resume, const rt_observer *obser
     run.d.choices = observer ? observer->choices : NULL;
     rt_status status = rt__run_open(&run, err);
     if (status == RT_OK) status = rt__run_claim(&run, resume, err);
+    if (status == RT_OK) status = rt__run_keep_machine(&run, resume, err);
     if (status == RT_OK && resume) status = rt__checkpoint_read(&run, err);
     if (status == RT_OK && resume) status = rt_metrics_truncate(c->out, run.at.updates, err);
     bool stopped = false;

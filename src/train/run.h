@@ -38,6 +38,8 @@ rt_status rt__run_open(rt__run *run, rt_error *err);
 /* Its directory: locked, and begun unless it is resumed. */
 rt_status rt__run_claim(rt__run *run, bool resume, rt_error *err);
 void rt__run_close(rt__run *run);
+/* Instruction set and backend, into RUN/machine.json; a resumed run that had others says so in a line. */
+rt_status rt__run_keep_machine(const rt__run *run, bool resume, rt_error *err);
 rt_status rt__run_keep_choices(const rt__run *run, rt_error *err); /* into RUN/choices.json */
 
 /* Graph, phases, programs and source of round at.round. rt__round_close releases what was made of it, also after a failure. */
