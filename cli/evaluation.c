@@ -178,14 +178,13 @@ static rt_status open_reference(cli_judge *j, cli_call *c, const char *path, int
         return find_real(j, c, path, n, err);
     }
     TRY(rt_dataset_open(&j->reference, path, err));
-    const rt_dataset_info *info = rt_dataset_describe(j->reference);
-    if (info->pictures && !j->features)
+    if (rt_dataset_describe(j->reference)->pictures && !j->features)
         return rt_error_set(err, RT_E_USAGE, "%s: pictures are compared in the features of a classifier: give --features MODEL", path);
     TRY(find_real(j, c, path, n, err));
-    int64_t count = rt_dataset_describe(j->reference)->count;
+    const rt_dataset_info *info = rt_dataset_describe(j->reference); /* only now: find_real may have put a part in place of the whole */
     float *points = NULL;
-    rt_status status = points_of_data(j, c, "reference", j->reference, count, &points, err);
-    j->points = (rt_points){count, width(j, info->features), points};
+    rt_status status = points_of_data(j, c, "reference", j->reference, info->count, &points, err);
+    j->points = (rt_points){info->count, width(j, info->features), points};
     return status;
 }
 

@@ -41,6 +41,31 @@ value() { grep -o "\"$1\": [-0-9.e+]*" "$t/json" | head -1 | sed 's/.*: //'; }
     [ "$file" = "$(value mean)" ]
 }
 
+@test "a reference of twice as many items gives some up for the floor; --floor leaves it whole" {
+    # counted FLOOR COUNT: where the floor came from, and the items that the reference then has
+    counted() {
+        [ "$(grep -o '"floor_source": .*[^,]' "$t/json" | sed 's/.*: //; s/"//g')" = "$1" ]
+        [ "$(sed -n '/"reference": {/,/}/s/.*"count": \([0-9]*\).*/\1/p' "$t/json")" = "$2" ]
+    }
+    obeys eval eval "$oracle" --reference "$reference" --n 1000 --steps 2 --metrics frechet
+    counted "cut off the reference" 1000
+    obeys eval eval "$oracle" --reference "$reference" --n 1001 --steps 2
+    counted null 2000
+    "$RETORT" sample "$oracle" --n 300 --steps 8 --out "$t/x.safetensors" -q
+    obeys eval eval "$oracle" --reference "$reference" --n 300 --steps 2 --floor "$t/x.safetensors"
+    counted "$t/x.safetensors" 2000
+}
+
+@test "pictures in the features of a classifier, against data and against statistics" {
+    "$RETORT" sample models/fashion-mnist-1 --n 80 --out "$t/pictures" -q
+    features=(--features models/fashion-features --n 40)
+    "$RETORT" eval models/fashion-mnist-1 --reference "$t/pictures" "${features[@]}" --save-statistics "$t/s.safetensors" --json >"$t/json"
+    whole=$(value mean)
+    obeys eval eval models/fashion-mnist-1 --reference "$t/s.safetensors" "${features[@]}"
+    [ "$whole" = "$(value mean)" ]
+    fails 2 "statistics of features need the network that gave them" eval models/fashion-mnist-1 --reference "$t/s.safetensors" --n 40
+}
+
 @test "figures go to --out, whole and under the same rules" {
     "$RETORT" eval "$oracle" --reference "$reference" --n 100 --steps 2 --out "$t/f.json" >/dev/null 2>&1
     "$JSON_CHECK" docs/json/eval.json <"$t/f.json"

@@ -279,8 +279,15 @@ static void test_programs(void **state)
     evaluate(turned, forced);
     assert_near(tried, rule);
     print_message("other ways than the rule's differ by %.1e of the largest number\n", assert_near(forced, rule));
-    if (strcmp(text, other) != 0) assert_memory_not_equal(tried, forced, NUMBERS * sizeof *rule);
-    rt_choices_free(c), rt_choices_free(t), rt_choices_free(from_file), rt_choices_free(turned);
+    /* where no kernel is Winograd's there is one way, whatever a table says */
+    rt_choices *winograd = rt_choices_new(false);
+    rt_choices_prefer(winograd, "winograd");
+    evaluate(winograd, again);
+    if (rt_choices_used(winograd, "winograd") > 0)
+        assert_memory_not_equal(tried, forced, NUMBERS * sizeof *rule);
+    else
+        assert_memory_equal(tried, forced, NUMBERS * sizeof *rule);
+    rt_choices_free(c), rt_choices_free(t), rt_choices_free(from_file), rt_choices_free(turned), rt_choices_free(winograd);
     free(text);
     free(other);
     free(rule);
