@@ -38,5 +38,6 @@ void cli_version(FILE *f)
             png_get_libpng_ver(NULL), zip_libzip_version(), zlibVersion());
     fputs("processor:", f);
     features(f);
-    fputs("\ncompiler: " __VERSION__ "\n", f);
+    fprintf(f, "\nthreads: %d\n", rt_default_threads());
+    fputs("compiler: " __VERSION__ "\n", f);
 }

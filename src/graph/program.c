@@ -185,7 +185,7 @@ rt_status rt_compile(rt_program **program, rt_graph *g, const rt_program_spec *s
     p->rehearsal = spec->rehearsal;
     p->batch = spec->batch;
     p->backend = spec->backend ? spec->backend : rt_backend_find(NULL);
-    p->threads = spec->threads > 0 ? spec->threads : omp_get_num_procs();
+    p->threads = spec->threads > 0 ? spec->threads : rt_default_threads();
     p->bf16 = spec->compute == RT_BF16 && g->real == RT_F32 && rt_backend_computes(p->backend, RT_BF16);
     rt_status status = allocate_roles(spec, err);
     if (status == RT_OK) status = rt__lower(p, spec, err);
