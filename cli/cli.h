@@ -81,7 +81,7 @@ struct cli_call {
     bool help, quiet, json, dry_run;
     rt_rehearsal rehearsal; /* of --dry-run */
     uint64_t seed;
-    int threads;         /* 0: all */
+    int threads;         /* 0: not given, see cli_threads */
     const char *dtype;   /* "f32" or "bf16" */
     const char *backend; /* NULL: the fastest */
     bool tune;
@@ -93,6 +93,8 @@ struct cli_call {
     char **owned;
     int n_owned;
 };
+
+static inline int cli_threads(const cli_call *c) { return c->threads ? c->threads : rt_default_threads(); }
 
 /* Reads the command line, the environment and the configuration file into *c. */
 rt_status cli_parse(cli_call *c, const cli_command *command, int argc, char **argv, rt_error *err);

@@ -3,7 +3,6 @@
 #include "cli.h"
 
 #include <math.h>
-#include <omp.h>
 #include <unistd.h>
 
 static const cli_option options[] = {
@@ -129,7 +128,7 @@ static rt_status run(cli_call *c, rt_error *err)
     char unet[4096]; /* a pipeline's network */
     snprintf(unet, sizeof unet, "%s/unet", c->arguments[0]);
     bench_setup setup = {.folder = access(unet, R_OK) == 0 ? unet : c->arguments[0],
-                         .threads = c->threads ? c->threads : omp_get_num_procs(),
+                         .threads = cli_threads(c),
                          .compute = cli_compute(c, c->backend, c->dtype),
                          .backend = c->backend,
                          .choices = cli_choices(c),

@@ -2,6 +2,7 @@
 #include "evaluation.h"
 
 #include <math.h>
+#include <omp.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -192,6 +193,7 @@ rt_status cli_judge_open(cli_judge *j, cli_call *c, int64_t n, rt_error *err)
 {
     const char *reference = cli_text(c, "reference"), *features = cli_text(c, "features");
     if (!reference) return rt_error_set(err, RT_E_USAGE, "--reference is missing: the real data to compare with");
+    omp_set_num_threads(cli_threads(c)); /* distances are measured with what OpenMP has */
     if (features) {
         TRY(rt_model_open(&j->features,
                           &(rt_model_spec){.path = features, .backend = c->backend, .threads = c->threads, .choices = cli_choices(c)},

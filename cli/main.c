@@ -3,7 +3,6 @@
 
 #include <errno.h>
 #include <signal.h>
-#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -17,19 +16,6 @@ static rt_status help(int argc, char **argv, rt_error *err)
     if (!command) return cli_unknown("command", argv[2], NULL, 0, err);
     cli_help(command, stdout);
     return RT_OK;
-}
-
-/* At the end of a parallel loop GNU OpenMP's threads spin for about ten milliseconds before they sleep. Where another process wants a core that is
- * ruinous (a training step took 20 times as long), and where none does, short spins lose nothing. The runtime asks the environment for the limit as
- * it is loaded, before main, and has no other way to be told; so the program answers in place of libc's getenv. (Starting itself again with the
- * variable set loads 25 libraries twice, which takes longer than one image.) A user's own choice stands. */
-char *getenv(const char *name)
-{
-    static char spins[] = "3000";
-    size_t n = strlen(name);
-    for (char **e = environ; e && *e; e++)
-        if (strncmp(*e, name, n) == 0 && (*e)[n] == '=') return *e + n + 1;
-    return strcmp(name, "GOMP_SPINCOUNT") == 0 && !getenv("OMP_WAIT_POLICY") ? spins : NULL;
 }
 
 static rt_status run_command(const cli_command *command, int argc, char **argv, rt_error *err)

@@ -23,7 +23,7 @@ static const char *const *weights(void)
 const cli_option cli_common[] = {
     {"force", 'f', NULL, NULL, NULL, "replace what --out names, if Retort wrote it", NULL},
     {"seed", 0, "N", "seed", "0", "where random numbers start", NULL},
-    {"threads", 'j', "N", "threads", NULL, "processor cores to use (all)", NULL},
+    {"threads", 'j', "N", "threads", NULL, "processor cores to use (those that the process may use)", NULL},
     {"dtype", 0, "TYPE", "dtype", "f32", "numbers to compute with: f32, or bf16 between float weights and sums", dtypes},
     {"backend", 0, "NAME", "backend", NULL, "who computes (the fastest that is built in)", rt_backend_names},
     {"tune", 0, NULL, "tune", NULL, "time the kernels that could be used, keep the fastest for this machine", NULL},

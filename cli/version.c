@@ -43,5 +43,6 @@ void cli_version(FILE *f)
         if (has) fprintf(f, "%s%s", i ? ", " : "this processor has ", name);
     fputs("; RETORT_ISA chooses)\nprocessor:", f);
     features(f);
-    fputs("\ncompiler: " __VERSION__ "\n", f);
+    fprintf(f, "\nthreads: %d\n", rt_default_threads());
+    fputs("compiler: " __VERSION__ "\n", f);
 }

@@ -95,6 +95,10 @@ rt_status rt_settings_read(const char *path, rt_take_setting take, void *user, r
 /* The name in `names` (n of them) that is closest to `word` by edit distance, or NULL if none is close: "did you mean". */
 const char *rt_closest(const char *word, const char *const *names, size_t n);
 
+/* The threads that `threads = 0` stands for, wherever a program, a model or a run may be given a number: the first number of OMP_NUM_THREADS, else the
+ * processors that this process may use: those of its affinity, at most what the quotas of its control groups give (versions 1 and 2), rounded up. */
+int rt_default_threads(void);
+
 /* One line of "2x3x4" for messages; returns buf. */
 const char *rt_shape_text(char *buf, size_t size, int rank, const int64_t *shape);
 

@@ -22,7 +22,7 @@ typedef struct rt_config {
     char init[RT_CONFIG_TEXT];    /* model folder to start from instead of random weights */
     uint64_t seed;
     bool tune;   /* kernels by trying instead of by rule */
-    int threads; /* 0: all cores */
+    int threads; /* 0: rt_default_threads() */
     char backend[32];
     char dtype[8]; /* f32 or bf16 */
 

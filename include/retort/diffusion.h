@@ -347,7 +347,7 @@ typedef struct rt_oracle_options {
     rt_oracle_reader read; /* NULL: kind `data` is refused. Labels become classes unless the oracle's file has "classes": false */
     const char *scheduler; /* a diffusers configuration instead of the file's process and prediction; NULL: the file's own */
     bool float32;          /* a scheduler's tables as diffusers holds them */
-    int threads;           /* 0: all. They do not change a bit */
+    int threads;           /* 0: rt_default_threads(). They do not change a bit */
 } rt_oracle_options;
 rt_status rt_oracle_open_with(rt_oracle **oracle, const char *path, const rt_oracle_options *options, rt_error *err);
 

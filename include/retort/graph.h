@@ -159,7 +159,7 @@ typedef struct rt_program_spec {
     int n_updates;
     int64_t batch;             /* B: samples per slice; 1 if the graph has no symbol */
     const rt_backend *backend; /* NULL: the fastest */
-    int threads;               /* 0: all cores */
+    int threads;               /* 0: rt_default_threads() */
     /* RT_F32 or RT_BF16. In bf16, convolutions and matrix products take operands in bf16 and add up in float, and what lies between them is stored
      * in bf16; parameters, their gradients, sums over samples, statistics, softmax, products of one row per sample and all outputs stay float.
      * Where the backend does not compute in bf16 (rt_backend_computes), and in graphs of doubles, it is as RT_F32. */

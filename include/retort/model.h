@@ -26,7 +26,7 @@ typedef struct rt_model_spec {
         scheduler; /* diffusers scheduler configuration to use instead of the model's (an oracle then answers in its prediction); NULL: the model's own */
     const char *weights; /* "ema" (or NULL) or "raw" */
     const char *backend; /* NULL: the fastest */
-    int threads;         /* 0: all cores */
+    int threads;         /* 0: rt_default_threads() */
     rt_dtype compute;    /* RT_F32, or RT_BF16: see rt_program_spec; weights are float */
     rt_choices *choices; /* kernel choices of its programs, which outlive it; NULL: by rule */
     const double *range; /* {low, high} of the model's values; NULL: its recipe's, else -1, 1 */

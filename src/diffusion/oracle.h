@@ -27,7 +27,7 @@ struct rt_oracle {
     rt_process *owned;       /* the same, if a file named it */
     rt_scheduler *scheduler; /* or what has it, if the file holds a configuration of diffusers */
     const rt_prediction *prediction;
-    int threads; /* 0: all */
+    int threads; /* 0: OpenMP's own */
 
     int64_t n, *order; /* the parts, by number; with classes, class by class */
     double share;      /* the sum of their weights: 1, or the class's probability */

@@ -151,7 +151,7 @@ static rt_status read_setting(const source *from, const json_t *root, rt_oracle 
     const rt_oracle_options *options = from->options;
     const json_t *process = json_object_get(root, "process"), *scheduler = json_object_get(root, "scheduler"),
                  *prediction = json_object_get(root, "prediction");
-    o->threads = options->threads;
+    o->threads = options->threads > 0 ? options->threads : rt_default_threads();
     if (process && scheduler) RT_RAISE(RT_E_INVALID, "fields 'process' and 'scheduler' are both there; give one");
     if (options->scheduler || scheduler) {
         rt_scheduler_config config;

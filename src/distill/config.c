@@ -37,7 +37,7 @@ const rt_config_key rt_config_keys[] = {
     TEXT("net", net, "", "config.json of the network to train; a student's: empty for a copy of its teacher"),
     TEXT("init", init, "", "model folder to start from instead of random weights"),
     KEY(RT_KEY_UINT64, "seed", seed, 0, 0x1p53, "0", "of every draw"),
-    FREE(RT_KEY_INT, "threads", threads, 0, 4096, "0", "0: all cores"),
+    FREE(RT_KEY_INT, "threads", threads, 0, 4096, "0", "0: the cores that the process may use"),
     KEY(RT_KEY_BOOL, "tune", tune, 0, 1, "false", "kernels by trying on this machine instead of by rule"),
     TEXT("backend", backend, "", "empty: the fastest"),
     TEXT("dtype", dtype, "f32", "f32 or bf16: numbers to compute with; weights and files are f32"),

@@ -1,6 +1,8 @@
 /* program.c -- compiling and running: buffers and kernels are bound once, a run is a walk over the steps. */
 #include "graph/program.h"
 
+#include "graph/apart.h"
+
 #include <omp.h>
 #include <stdlib.h>
 #include <string.h>
@@ -186,7 +188,7 @@ rt_status rt_compile(rt_program **program, rt_graph *g, const rt_program_spec *s
     p->rehearsal = spec->rehearsal;
     p->batch = spec->batch;
     p->backend = spec->backend ? spec->backend : rt_backend_find(NULL);
-    p->threads = spec->threads > 0 ? spec->threads : omp_get_num_procs();
+    p->threads = spec->threads > 0 ? spec->threads : rt_default_threads();
     p->bf16 = spec->compute == RT_BF16 && g->real == RT_F32 && rt_backend_computes(p->backend, RT_BF16);
     rt_status status = allocate_roles(spec, err);
     if (status == RT_OK) status = rt__lower(p, spec, err);
@@ -256,6 +258,15 @@ static void run_step(rt_program *p, rt__step *s, const rt_clock *clock)
     if (s->op->flags & RT_ROW_UPDATE) rt_params_touch(((const rt__update_attr *)s->node->attr)->set);
 }
 
+static void look_at_threads(rt_program *p)
+{
+    static const double seconds = 0.01; /* between two looks */
+    double t = p->threads > 1 ? now() : 0;
+    if (t - p->looked < seconds) return;
+    p->looked = t;
+    rt__move_apart(p->threads);
+}
+
 rt_status rt_run(rt_program *p, const rt_clock *clock, rt_error *err)
 {
     rt_clock at = *clock;
@@ -267,6 +278,7 @@ rt_status rt_run(rt_program *p, const rt_clock *clock, rt_error *err)
         return RT_OK;
     }
     omp_set_num_threads(p->threads);
+    look_at_threads(p);
     bool stale = p->version == 0;
     for (int i = 0; i < p->n_watch; i++) stale |= p->watch[i].version != rt_params_version(p->watch[i].set);
     if (stale) {

@@ -41,6 +41,7 @@ struct rt_program {
     rt_rehearsal *rehearsal; /* NULL: the program is real */
     const rt_backend *backend;
     int threads;
+    double looked; /* when, for threads that share a processor */
     bool bf16; /* computes in bf16 */
     int64_t batch;
     rt__arena arena;
