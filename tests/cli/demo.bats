@@ -59,3 +59,52 @@ plan() {
         [[ "$output" == *"DEMO_MINUTES=$wrong: must be a number of minutes"* ]]
     done
 }
+
+# A program that answers at once in place of Retort, so that the whole script runs: updates of pd take $UPDATE ms, forwards a quarter of it.
+stub() {
+    cat >"$BATS_TEST_TMPDIR/retort" <<'END'
+#!/usr/bin/env bash
+echo "$*" >>"$CALLS"
+out="" n=""
+for ((i = 1; i < $#; i++)); do
+    j=$((i + 1))
+    case ${!i} in --out) out=${!j} ;; --n) n=${!j} ;; esac
+done
+case $1 in
+bench) printf '{\n  "forward_ms": %s,\n  "pd_update_ms": %s\n}\n' $((UPDATE / 4)) "$UPDATE" ;;
+distill) mkdir -p "$out"/student-{8,4,2,1} && touch "$out/config.yaml" ;;
+eval)
+    echo "steps  calls  frechet  in class   ms each"
+    case "$2 $n" in
+    models/*) for s in 64 8 4 2 1; do [[ $* != *"--steps 8"* || $s != 64 ]] && echo "$s $s 0.5 86.0% 7.5"; done ;;
+    *1000) for s in 8 4 2 1; do echo "$s $s 0.25 88.0% 1.5"; done ;;
+    *) for s in 8 4 2 1; do echo "$s $s 0.25 0.4 0.03 0.0625 88.0% 1.5"; done ;;
+    esac
+    echo "real data     unknown: give 1000 items of other real data with --floor DATA"
+    ;;
+sample) touch "$out" ;;
+generate) touch "$3" ;;
+esac
+END
+    chmod +x "$BATS_TEST_TMPDIR/retort"
+    CALLS=$BATS_TEST_TMPDIR/calls RETORT=$BATS_TEST_TMPDIR/retort UPDATE=$1 scripts/demo "$BATS_TEST_TMPDIR/out" >"$BATS_TEST_TMPDIR/said" 2>&1 ||
+        { cat "$BATS_TEST_TMPDIR/said"; return 1; }
+}
+
+@test "the whole recipe is compared with what is recorded" {
+    stub 60
+    grep -q -- "--updates 250,350,450,600 " "$BATS_TEST_TMPDIR/calls"
+    grep -qE '^64 +0\.500$' <(sed 's/ *$//' "$BATS_TEST_TMPDIR/out/table.txt")
+    grep -qE '^8 +0\.500 +0\.250 +88\.0% +0\.062 +1\.5 +0\.355$' "$BATS_TEST_TMPDIR/out/table.txt"
+    grep -qE 'Done: predicted [0-9]+:[0-9]{2}, took 0:0[0-9]' "$BATS_TEST_TMPDIR/said"
+    [ "$(grep -ciE 'unknown|nan|warning|error|fail' "$BATS_TEST_TMPDIR/said")" = 0 ]
+}
+
+@test "less than the recipe is not, and the teacher's figures are the recorded ones" {
+    stub 400
+    never() { ! "$@"; }
+    never grep -q -- "--updates 250,350,450,600 " "$BATS_TEST_TMPDIR/calls"
+    grep -qE '^64 +0\.375\*$' <(sed 's/ *$//' "$BATS_TEST_TMPDIR/out/table.txt")
+    grep -qE '^8 +0\.406\* +0\.250 +88\.0% +0\.062 +1\.5$' "$BATS_TEST_TMPDIR/out/table.txt"
+    grep -q "of its 1,650 updates, so theirs are larger" "$BATS_TEST_TMPDIR/out/table.txt"
+}
