@@ -11,7 +11,7 @@ dev: ## build with sanitizers: build/dev/retort
 	@scripts/install-packages --check
 	@scripts/build dev
 
-demo: packages ## train nothing, download nothing: distil a small image model in about five minutes
+demo: packages ## download no data: distil a small image model in a few minutes (DEMO_MINUTES=4)
 	@scripts/build release
 	@scripts/demo
 

@@ -67,14 +67,19 @@ typedef struct cli_pair { /* a key and its value */
     char *key, *text;
 } cli_pair;
 
+typedef struct cli_occurrence {
+    const cli_option *option;
+    char *text;
+} cli_occurrence;
+
 struct cli_call {
     const cli_command *command;
     char **arguments;
     int n_arguments;
     cli_value *values;
     int n_values;
-    char **sets; /* --set, in order */
-    int n_sets;
+    cli_occurrence *written; /* options with a value as the command line has them, in order: some may be repeated */
+    int n_written;
     cli_pair *open; /* values of the command's more_keys */
     int n_open;
     const char *config; /* the configuration file, for messages */
@@ -108,6 +113,8 @@ void cli_free_pairs(cli_pair *pairs, int n);
 /* ---- typed getters, sticky. `name` is the option's long name; asking for one that the command lacks is a bug and aborts. */
 const char *cli_text(cli_call *c, const char *name); /* NULL: not given and no default */
 #define CLI_LARGEST ((int64_t)1 << 53)               /* the bounds of whole numbers: doubles hold them exactly */
+int cli_texts(cli_call *c, const char *name,
+              const char ***out); /* all values of an option that may be repeated; the list belongs to the call */
 bool cli_flag(cli_call *c, const char *name);
 bool cli_given(cli_call *c, const char *name); /* by option, environment or file */
 int64_t cli_int(cli_call *c, const char *name, int64_t min, int64_t max);
@@ -171,7 +178,7 @@ void cli_help(const cli_command *command, FILE *f);
 void cli_version(FILE *f);
 rt_status cli_unknown(const char *what, const char *word, const char *const *names, size_t n, rt_error *err); /* with a guess; RT_E_USAGE */
 
-/* sheet.c: `generate sheet OUT.png COLUMNS FILE...` */
+/* sheet.c: `generate sheet OUT.png COLUMNS FILE...`, with --title, --label, --scale */
 rt_status cli_write_sheet(cli_call *c, rt_error *err);
 
 #endif

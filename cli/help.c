@@ -31,7 +31,7 @@ void cli_overview(FILE *f)
     heading(f, "A first look");
     indented(f, "retort list solvers                    what there is, and where it comes from\n"
                 "retort help sample                     how to draw samples, with an example\n"
-                "make demo                              in the source folder: distil a small image model in five minutes");
+                "make demo                              in the source folder: distil a small image model in a few minutes");
     fputs("\n'retort help COMMAND' explains a command; 'retort --version' says what was built in.\n", f);
 }
 

@@ -69,7 +69,7 @@ void cli_call_free(cli_call *c)
     free(c->values);
     free(c->owned);
     free(c->arguments);
-    free(c->sets);
+    free(c->written);
     json_decref(c->result);
     rt_choices_free(c->choices);
     *c = (cli_call){0};
@@ -222,12 +222,12 @@ static rt_status read_command_line(cli_call *c, int argc, char **argv, rt_error 
 {
     struct poptOption *table = calloc((size_t)c->n_values + 1, sizeof *table);
     c->arguments = calloc((size_t)argc + 1, sizeof *c->arguments);
-    c->sets = calloc((size_t)argc + 1, sizeof *c->sets);
+    c->written = calloc((size_t)argc + 1, sizeof *c->written);
     for (int i = 0; table && i < c->n_values; i++) {
         const cli_option *o = c->values[i].option;
         table[i] = (struct poptOption){o->name, o->letter, o->arg ? POPT_ARG_STRING : POPT_ARG_NONE, NULL, i + 1, o->help, o->arg};
     }
-    poptContext context = table && c->arguments && c->sets ? poptGetContext(NULL, argc, (const char **)argv, table, 0) : NULL;
+    poptContext context = table && c->arguments && c->written ? poptGetContext(NULL, argc, (const char **)argv, table, 0) : NULL;
     if (!context) {
         free(table);
         return rt_error_set(err, RT_E_MEMORY, "out of memory while reading options");
@@ -237,7 +237,7 @@ static rt_status read_command_line(cli_call *c, int argc, char **argv, rt_error 
     while (status == RT_OK && (which = poptGetNextOpt(context)) > 0) {
         cli_value *v = &c->values[which - 1];
         char *text = v->option->arg ? cli_own(c, poptGetOptArg(context)) : NULL;
-        if (strcmp(v->option->name, "set") == 0) c->sets[c->n_sets++] = text;
+        if (text) c->written[c->n_written++] = (cli_occurrence){v->option, text};
         v->text = text ? text : "true";
         v->origin = CLI_OPTION;
     }
@@ -291,7 +291,8 @@ rt_status cli_parse(cli_call *c, const cli_command *command, int argc, char **ar
     const char *config = value_of_name(c, "config")->text;
     if (config && !c->help) TRY(read_config(c, config, err));
     TRY(read_environment(c, err));
-    for (int i = 0; i < c->n_sets; i++) TRY(set_key(c, c->sets[i], err));
+    for (int i = 0; i < c->n_written; i++)
+        if (strcmp(c->written[i].option->name, "set") == 0) TRY(set_key(c, c->written[i].text, err));
     c->result = json_object();
     if (c->help) return RT_OK;
     c->seed = (uint64_t)cli_int(c, "seed", 0, CLI_LARGEST);

@@ -225,14 +225,26 @@ static rt_status run(cli_call *c, rt_error *err)
                         c->arguments[0]);
 }
 
+static const cli_option options[] = {
+    {"title", 0, "TEXT", NULL, NULL, "sheet: a line above the pictures; may be repeated", NULL},
+    {"label", 0, "TEXT", NULL, NULL, "sheet: the words left of a row; once per FILE, in their order", NULL},
+    {"scale", 0, "N", NULL, "1", "sheet: pixels for each pixel of the samples and of the letters", NULL},
+    {0}};
+
 const cli_command cli_generate_command = {
     .name = "generate",
     .arguments = "share FOLDER | operators | equations | sheet OUT.png COLUMNS FILE...",
-    .summary = "write man pages, completion and tables of docs/",
-    .text = "Writes FOLDER/man and FOLDER/bash-completion from the tables of commands and options. The build runs it.",
-    .examples = "retort generate share /tmp/share",
+    .summary = "write man pages, completion, tables of docs/, pictures with words",
+    .text =
+        "share writes FOLDER/man and FOLDER/bash-completion from the tables of commands and options (the build runs it), operators and\n"
+        "equations print the documents of these names. sheet draws the first COLUMNS samples of each FILE (tensor x, in -1..1) as a row;\n"
+        "a FILE named - leaves more room above the next row. Titles and labels are printable ASCII.",
+    .examples = "retort generate share /tmp/share\n"
+                "retort generate sheet steps.png 10 a.safetensors - b.safetensors --scale 2 --title 'one column per noise' \\\n"
+                "    --label 'teacher, 64 steps' --label 'student, 4 steps'",
+    .options = options,
     .min_arguments = 1,
-    .max_arguments = 64,
+    .max_arguments = 1024,
     .run = run,
     .hidden = true,
 };

@@ -33,16 +33,51 @@ static rt_status read_row(const char *path, int64_t columns, float **x, int64_t 
     return s;
 }
 
+/* The arguments behind COLUMNS: files, each a row, and "-", which leaves more room above the row that follows. */
+static int list_rows(cli_call *c, const char **files, bool *apart)
+{
+    int n = 0;
+    for (int i = 3; i < c->n_arguments; i++) {
+        if (strcmp(c->arguments[i], "-") == 0)
+            apart[n] = true;
+        else
+            files[n++] = c->arguments[i];
+    }
+    return n;
+}
+
+static rt_status write_sheet(cli_call *c, rt_sheet *s, const char **files, bool *apart, rt_error *err)
+{
+    int64_t rows = list_rows(c, files, apart), shape[3] = {0};
+    int n_labels = cli_texts(c, "label", (const char ***)&s->labels);
+    s->n_titles = cli_texts(c, "title", (const char ***)&s->titles);
+    s->scale = (int)cli_int(c, "scale", 1, 32);
+    TRY(cli_ok(c, err));
+    if (rows < 1) return rt_error_set(err, RT_E_USAGE, "generate sheet: no FILE; each file of samples is a row");
+    if (n_labels && n_labels != rows)
+        return rt_error_set(err, RT_E_USAGE, "--label: %d labels for %lld rows; give one per FILE, '' for a row without", n_labels,
+                            (long long)rows);
+    if (!n_labels) s->labels = NULL;
+    float *x = NULL;
+    rt_status status = RT_OK;
+    for (int64_t i = 0; i < rows && status == RT_OK; i++) status = read_row(files[i], s->columns, &x, shape, i, rows, err);
+    s->n = rows * s->columns, s->x = x, s->apart = apart;
+    s->channels = (int)shape[0], s->height = (int)shape[1], s->width = (int)shape[2];
+    if (status == RT_OK) status = rt_png_sheet(c->arguments[1], s, err);
+    free(x);
+    return status;
+}
+
 rt_status cli_write_sheet(cli_call *c, rt_error *err)
 {
-    int64_t columns = atoll(c->arguments[2]), rows = c->n_arguments - 3, shape[3] = {0};
+    int64_t columns = atoll(c->arguments[2]);
     if (columns < 1 || columns > 1000)
         return rt_error_set(err, RT_E_USAGE, "generate sheet: %s columns; must be 1 to 1000", c->arguments[2]);
-    float *x = NULL;
-    rt_status s = RT_OK;
-    for (int64_t i = 0; i < rows && s == RT_OK; i++) s = read_row(c->arguments[3 + i], columns, &x, shape, i, rows, err);
-    if (s == RT_OK)
-        s = rt_png_grid(c->arguments[1], rows * columns, x, (int)shape[0], (int)shape[1], (int)shape[2], -1, 1, (int)columns, 2, err);
-    free(x);
-    return s;
+    rt_sheet s = {.low = -1, .high = 1, .columns = (int)columns, .gap = 2};
+    const char **files = calloc((size_t)c->n_arguments, sizeof *files);
+    bool *apart = calloc((size_t)c->n_arguments, sizeof *apart);
+    rt_status status = files && apart ? write_sheet(c, &s, files, apart, err) : rt_error_set(err, RT_E_MEMORY, "out of memory for a sheet");
+    free(files);
+    free(apart);
+    return status;
 }

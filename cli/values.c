@@ -175,6 +175,16 @@ int cli_ints(cli_call *c, const char *name, int64_t min, int64_t max, int64_t **
     return n;
 }
 
+int cli_texts(cli_call *c, const char *name, const char ***out)
+{
+    const char **list = (const char **)cli_own(c, calloc((size_t)c->n_written + 1, sizeof *list));
+    int n = 0;
+    for (int i = 0; list && i < c->n_written; i++)
+        if (strcmp(c->written[i].option->name, name) == 0) list[n++] = c->written[i].text;
+    *out = list;
+    return n;
+}
+
 int cli_reals(cli_call *c, const char *name, double min, double max, double **out)
 {
     void *list;

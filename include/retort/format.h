@@ -53,6 +53,19 @@ void rt_pixels_from_values(const float *x, int channels, int height, int width, 
 /* n samples (C,H,W) as one picture of `columns` columns with `gap` black pixels between them; columns 0: about a square. C is 1 or 3. */
 rt_status rt_png_grid(const char *path, int64_t n, const float *x, int channels, int height, int width, double low, double high,
                       int columns, int gap, rt_error *err);
+/* The same with words: titles above, a label at the left of each row. They are printable ASCII, anything else is RT_E_USAGE. */
+typedef struct rt_sheet {
+    int64_t n;
+    const float *x; /* [n][channels][height][width], in low..high */
+    int channels, height, width;
+    double low, high;
+    int columns, gap, scale;   /* scale: pixels of the picture for one of a sample, and for one of a letter; 0: 1 */
+    const char *const *titles; /* n_titles lines */
+    int n_titles;
+    const char *const *labels; /* one per row, "" for none; NULL: no labels */
+    const bool *apart;         /* one per row: is there more room above it? NULL: nowhere */
+} rt_sheet;
+rt_status rt_png_sheet(const char *path, const rt_sheet *sheet, rt_error *err);
 
 /* ---- metrics of a run ---------------------------------------------------------------------------------------------------------------- */
 

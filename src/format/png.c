@@ -1,4 +1,4 @@
-/* png.c -- pictures: PNG in memory, files, and grids of samples. */
+/* png.c -- pictures: PNG in memory and in files. */
 #include "base/files.h"
 #include "base/internal.h"
 #include "retort/format.h"
@@ -89,31 +89,4 @@ void rt_pixels_from_values(const float *x, int channels, int height, int width, 
         /* !(v > 0) also sends NaN to black */
         pixels[i % plane * c + i / plane] = !(v > 0) ? 0 : v >= 255 ? 255 : (uint8_t)lrint(v);
     }
-}
-
-rt_status rt_png_grid(const char *path, int64_t n, const float *x, int channels, int height, int width, double low, double high,
-                      int columns, int gap, rt_error *err)
-{
-    if (n < 1 || (channels != 1 && channels != 3))
-        RT_RAISE(RT_E_INVALID, "%s: a grid needs samples of 1 or 3 channels, not %lld of %d", path, (long long)n, channels);
-    if (columns <= 0) columns = (int)ceil(sqrt((double)n));
-    if (columns > n) columns = (int)n;
-    int64_t rows = (n + columns - 1) / columns, w = (int64_t)columns * (width + gap) - gap, h = rows * (height + gap) - gap;
-    if (w > 65535 || h > 65535)
-        RT_RAISE(RT_E_USAGE, "%s: a grid of %lld samples would be %lld x %lld pixels; write a zip or a folder instead", path, (long long)n,
-                 (long long)w, (long long)h);
-    size_t c = (size_t)channels, line = (size_t)w * c, cell = (size_t)width * c;
-    uint8_t *all = calloc((size_t)h, line), *one = malloc(cell * (size_t)height);
-    rt_status status =
-        all && one ? RT_OK
-                   : rt_error_set(err, RT_E_MEMORY, "%s: out of memory for a picture of %lld x %lld", path, (long long)w, (long long)h);
-    for (int64_t i = 0; i < n && status == RT_OK; i++) {
-        rt_pixels_from_values(x + i * channels * height * width, channels, height, width, low, high, one);
-        uint8_t *at = all + (size_t)(i / columns * (height + gap)) * line + (size_t)(i % columns * (width + gap)) * c;
-        for (int y = 0; y < height; y++) memcpy(at + (size_t)y * line, one + (size_t)y * cell, cell);
-    }
-    if (status == RT_OK) status = rt_png_write(path, (int)w, (int)h, channels, all, err);
-    free(all);
-    free(one);
-    return status;
 }

@@ -55,6 +55,16 @@ about() { awk -v a="$1" -v b="$2" 'BEGIN { d = a - b; if (d < 0) d = -d; exit !(
     [[ "$output" != *"training step"* ]]
 }
 
+@test "--no-peak leaves the machine's best out" {
+    obeys bench bench "$BATS_TEST_TMPDIR" --batch 2 --repeats 1 --threads 1 --no-peak
+    grep -q '"machine_matmul_gflops": *null' "$BATS_TEST_TMPDIR/json"
+    grep -q '"fraction_of_peak": *null' "$BATS_TEST_TMPDIR/json"
+    awk "BEGIN { exit !($(value train_ms) > 0 && $(value pd_update_ms) > 0) }"
+    run "$RETORT" bench "$BATS_TEST_TMPDIR" --batch 2 --repeats 1 --threads 1 --no-peak
+    [[ "$output" == *"training step"* && "$output" != *"this machine"* ]]
+    fails 2 "leave one of them out" bench "$BATS_TEST_TMPDIR" --no-peak --profile
+}
+
 @test "what cannot be timed is refused" {
     fails 5 "nothing-there" bench "$BATS_TEST_TMPDIR/nothing-there"
     fails 2 "--batch" bench "$BATS_TEST_TMPDIR" --batch 0
