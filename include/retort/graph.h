@@ -183,6 +183,9 @@ typedef struct rt_clock {
     bool more;      /* further slices follow: no update yet */
 } rt_clock;
 
+/* With more than one thread: OpenMP's team is the caller's; threads of it that share a processor are moved apart now and then, their affinities stay.
+ * How long they stay awake between loops is the host's to say, in the environment that it is started with: GOMP_SPINCOUNT=3000 for GNU's runtime,
+ * KMP_BLOCKTIME=1 for LLVM's, where other programs use the machine, too. */
 rt_status rt_run(rt_program *p, const rt_clock *clock, rt_error *err);
 
 /* The buffer of an input (to be written before a run; keeps its content between runs) or of an output (valid until the next run). NULL if

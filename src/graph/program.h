@@ -42,7 +42,7 @@ struct rt_program {
     const rt_backend *backend;
     int threads;
     double looked; /* when, for threads that share a processor */
-    bool bf16; /* computes in bf16 */
+    bool bf16;     /* computes in bf16 */
     int64_t batch;
     rt__arena arena;
     rt__step *steps; /* in order of execution; the prologue first */

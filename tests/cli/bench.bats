@@ -71,10 +71,3 @@ about() { awk -v a="$1" -v b="$2" 'BEGIN { d = a - b; if (d < 0) d = -d; exit !(
     fails 2 "did you mean 'bf16'" bench "$BATS_TEST_TMPDIR" --dtype bf15
     fails 2 "DIR" bench
 }
-
-@test "threads spin briefly, unless the user says otherwise" {
-    ldd "$RETORT" | grep -q libgomp || skip "another OpenMP runtime than GNU's"
-    unset GOMP_SPINCOUNT OMP_WAIT_POLICY
-    OMP_DISPLAY_ENV=verbose "$RETORT" list 2>&1 | grep -q "GOMP_SPINCOUNT = '3000'"
-    never grep -q "GOMP_SPINCOUNT = '3000'" <(OMP_DISPLAY_ENV=verbose OMP_WAIT_POLICY=active "$RETORT" list 2>&1)
-}

@@ -143,6 +143,9 @@ static void namespaced(void **state)
     file("sys/fs/cgroup/cpu.max", "300000 100000\n");
     file("sys/fs/job/cpu.max", "200000 100000\n");
     assert_int_equal(cores(), ALL);
+    begin("0::/../../job\n", ROOT "30 23 0:26 /.. /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n"); /* further up than the mount */
+    file("sys/fs/cgroup/cpu.max", "300000 100000\n");
+    assert_int_equal(cores(), ALL);
     begin("0::/\n", ROOT "30 23 0:26 /../job /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n"); /* somebody else's group */
     file("sys/fs/cgroup/cpu.max", "300000 100000\n");
     assert_int_equal(cores(), ALL);
@@ -189,10 +192,25 @@ static void nothing_known(void **state)
 static void garbage(void **state)
 {
     (void)state;
-    static const char *const quotas[] = {
-        "",         "\n",           "100000",       "100000\n",        "100000 0\n", "0 100000\n",
-        "-5 10\n",  "100000 max\n", "1e5 100000\n", "100000x 5\n",     "nan nan\n",  "100000 -100000\n",
-        "0x10 1\n", "\xff\xfe 1\n", "+1 1\n",       "100000,100000\n", "max\n",      "99999999999999999999 100000\n"};
+    static const char *const quotas[] = {"",
+                                         "\n",
+                                         "100000",
+                                         "100000\n",
+                                         "100000 0\n",
+                                         "0 100000\n",
+                                         "-5 10\n",
+                                         "100000 max\n",
+                                         "1e5 100000\n",
+                                         "100000x 5\n",
+                                         "100000 100000x\n",
+                                         "nan nan\n",
+                                         "100000 -100000\n",
+                                         "0x10 1\n",
+                                         "\xff\xfe 1\n",
+                                         "+1 1\n",
+                                         "100000,100000\n",
+                                         "max\n",
+                                         "99999999999999999999 100000\n"};
     for (size_t i = 0; i < RT_COUNT(quotas); i++)
         if (of_max(quotas[i]) != ALL) fail_msg("cpu.max of \"%s\" limits", quotas[i]);
     assert_int_equal(of_max("9223372036854775807 1\n"), ALL);
