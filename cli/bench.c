@@ -59,8 +59,8 @@ static int by_value(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-/* Runs until `repeats` were timed; the median, in milliseconds. */
-static rt_status time_runs(work *w, const bench_setup *s, int repeats, double *median, rt_error *err)
+/* Runs until `repeats` were timed; the median and, unless NULL, the mean, in milliseconds. */
+static rt_status time_runs(work *w, const bench_setup *s, int repeats, double *median, double *mean, rt_error *err)
 {
     double ms[MAX_REPEATS];
     if (repeats > MAX_REPEATS) repeats = MAX_REPEATS;
@@ -72,6 +72,7 @@ static rt_status time_runs(work *w, const bench_setup *s, int repeats, double *m
     }
     qsort(ms, (size_t)repeats, sizeof *ms, by_value);
     *median = (ms[(repeats - 1) / 2] + ms[repeats / 2]) / 2;
+    for (int i = 0; mean && i < repeats; i++) *mean = (i > 0 ? *mean : 0) + ms[i] / repeats;
     return RT_OK;
 }
 
@@ -110,7 +111,7 @@ static rt_status time_training(const rt_net *net, rt_params *set, const bench_se
     if (status == RT_OK) {
         *(float *)rt_program_data(w.program, u.lr) = 1e-4f;
         *(float *)rt_program_data(w.program, u.t) = 1;
-        status = time_runs(&w, s, s->repeats, &speed->train_ms, err);
+        status = time_runs(&w, s, s->repeats, &speed->train_ms, NULL, err);
     }
     if (status == RT_OK) {
         struct rusage usage;
@@ -121,7 +122,7 @@ static rt_status time_training(const rt_net *net, rt_params *set, const bench_se
     if (status == RT_OK && profile) {
         rt_program_profile(w.program, true);
         double ms;
-        status = time_runs(&w, s, s->repeats, &ms, err);
+        status = time_runs(&w, s, s->repeats, &ms, NULL, err);
         speed->profiled = s->repeats + WARM;
         const rt_profile_row *rows;
         int n = rt_program_profile_rows(w.program, &rows);
@@ -132,13 +133,13 @@ static rt_status time_training(const rt_net *net, rt_params *set, const bench_se
     return status;
 }
 
-static rt_status time_forward(const rt_net *net, rt_params *set, const bench_setup *s, int64_t batch, int repeats, double *ms, double *flop,
-                              rt_error *err)
+static rt_status time_forward(const rt_net *net, rt_params *set, const bench_setup *s, int64_t batch, int repeats, double *ms, double *mean,
+                              double *flop, rt_error *err)
 {
     work w = {.graph = rt_graph_new(RT_F32)};
     rt_node *x, *out = append(&w, net, set, &x);
     rt_status status = work_compile(&w, s, out, NULL, batch, err);
-    if (status == RT_OK) status = time_runs(&w, s, repeats, ms, err);
+    if (status == RT_OK) status = time_runs(&w, s, repeats, ms, mean, err);
     if (status == RT_OK && flop) {
         rt_program_profile(w.program, true);
         status = rt_run(w.program, &(rt_clock){0}, err);
@@ -149,10 +150,10 @@ static rt_status time_forward(const rt_net *net, rt_params *set, const bench_set
 }
 
 /* An update of pd: two calls of the teacher and a training step, by the product's own loop. NaN where the network cannot be distilled so. */
-static rt_status time_update(const rt_net *net, const bench_setup *s, double *ms, rt_error *err)
+static rt_status time_update(const rt_net *net, const bench_setup *s, double *ms, double *mean, rt_error *err)
 {
     const rt_net_info *info = rt_net_describe(net);
-    *ms = NAN;
+    *ms = *mean = NAN;
     if (info->classifier || info->draws || info->times != 1 || info->in_channels != info->out_channels) return RT_OK;
     rt_config *c = calloc(1, sizeof *c);
     if (!c) return rt_error_set(err, RT_E_MEMORY, "out of memory");
@@ -169,7 +170,7 @@ static rt_status time_update(const rt_net *net, const bench_setup *s, double *ms
     rt_status status = rt_config_method(c, "pd", err);
     for (size_t i = 0; i < sizeof settings / sizeof *settings && status == RT_OK; i++)
         status = rt_config_set(c, settings[i][0], settings[i][1], err);
-    if (status == RT_OK) status = rt_run_time_update(c, s->repeats, s->choices, ms, err);
+    if (status == RT_OK) status = rt_run_time_update(c, s->repeats, s->choices, ms, mean, err);
     free(c);
     return status;
 }
@@ -187,10 +188,10 @@ rt_status bench_network(const bench_setup *s, bool profile, bench_speed *speed, 
         speed->parameters = rt_params_count(set);
         status = time_training(net, set, s, profile, speed, err);
     }
-    if (status == RT_OK) status = time_update(net, s, &speed->pd_ms, err);
+    if (status == RT_OK) status = time_update(net, s, &speed->pd_ms, &speed->pd_mean_ms, err);
     double flop = 0;
-    if (status == RT_OK) status = time_forward(net, set, s, s->batch, s->repeats, &speed->forward_ms, &flop, err);
-    if (status == RT_OK) status = time_forward(net, set, s, 1, 3 * s->repeats, &speed->one_image_ms, NULL, err);
+    if (status == RT_OK) status = time_forward(net, set, s, s->batch, s->repeats, &speed->forward_ms, &speed->forward_mean_ms, &flop, err);
+    if (status == RT_OK) status = time_forward(net, set, s, 1, 3 * s->repeats, &speed->one_image_ms, NULL, NULL, err);
     if (status == RT_OK) {
         speed->gflop_per_image = flop / (double)s->batch / 1e9;
         speed->train_images_per_s = 1e3 * (double)s->batch / speed->train_ms;

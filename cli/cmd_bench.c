@@ -105,6 +105,8 @@ static void put_results(cli_call *c, const bench_setup *setup, const bench_speed
                  {"peak_mib", s->peak_mib},
                  {"planned_mib", s->planned_mib},
                  {"pd_update_ms", s->pd_ms},
+                 {"pd_update_mean_ms", s->pd_mean_ms},
+                 {"forward_mean_ms", s->forward_mean_ms},
                  {"machine_matmul_gflops", p->matmul_gflops},
                  {"machine_conv_gflops", fmax(p->direct_gflops, p->winograd_gflops)},
                  {"machine_direct_gflops", p->direct_gflops},

@@ -64,9 +64,9 @@ rt_status rt_run_train(const rt_config *c, bool resume, const rt_observer *obser
 rt_status rt_run_plan_only(const rt_config *c, rt_run_plan *plan, rt_error *err);
 
 /* Milliseconds of an update of a method that has a teacher and learns from data (pd), by the loop that trains: c->net with random weights as teacher
- * and student, random numbers as data, nothing written but a temporary file (TMPDIR). The median of `repeats` after two. Choices: NULL, by rule.
+ * and student, random numbers as data, nothing written but a temporary file (TMPDIR). The median and the mean of `repeats` after two. Choices: NULL, by rule.
  * RT_E_USAGE for networks that are no plain denoisers of one time. */
-rt_status rt_run_time_update(const rt_config *c, int repeats, rt_choices *choices, double *ms, rt_error *err);
+rt_status rt_run_time_update(const rt_config *c, int repeats, rt_choices *choices, double *median, double *mean, rt_error *err);
 
 #ifdef __cplusplus
 }

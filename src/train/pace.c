@@ -107,7 +107,7 @@ static int by_value(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-rt_status rt_run_time_update(const rt_config *c, int repeats, rt_choices *choices, double *ms, rt_error *err)
+rt_status rt_run_time_update(const rt_config *c, int repeats, rt_choices *choices, double *median, double *mean, rt_error *err)
 {
     rt_error local = {0};
     if (!err) err = &local;
@@ -123,7 +123,9 @@ rt_status rt_run_time_update(const rt_config *c, int repeats, rt_choices *choice
     }
     if (status == RT_OK) {
         qsort(times, (size_t)repeats, sizeof *times, by_value);
-        *ms = (times[(repeats - 1) / 2] + times[repeats / 2]) / 2;
+        *median = (times[(repeats - 1) / 2] + times[repeats / 2]) / 2;
+        *mean = 0;
+        for (int i = 0; i < repeats; i++) *mean += times[i] / repeats;
     }
     free(times);
     if (run.d.graph) rt__round_close(&run);

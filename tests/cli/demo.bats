@@ -71,7 +71,7 @@ for ((i = 1; i < $#; i++)); do
     case ${!i} in --out) out=${!j} ;; --n) n=${!j} ;; esac
 done
 case $1 in
-bench) printf '{\n  "forward_ms": %s,\n  "pd_update_ms": %s\n}\n' $((UPDATE / 4)) "$UPDATE" ;;
+bench) printf '{\n  "forward_mean_ms": %s,\n  "pd_update_mean_ms": %s\n}\n' $((UPDATE / 4)) "$UPDATE" ;;
 distill) mkdir -p "$out"/student-{8,4,2,1} && touch "$out/config.yaml" ;;
 eval)
     echo "steps  calls  frechet  in class   ms each"
