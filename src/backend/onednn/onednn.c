@@ -18,6 +18,7 @@
  * kept in memory that the program hands out. A run allocates nothing of ours; dnnl_primitive_execute allocates within the library. */
 #include "backend/onednn/dnnl_versions.h"
 #include "backend/onednn/few.h"
+#include "backend/onednn/winograd.h"
 #include "graph/choices.h"
 
 #if defined(__x86_64__)
@@ -57,9 +58,13 @@ typedef struct job {
     int n;
     dnnl_memory_t scratchpad;
     size_t scratchpad_offset, scratch, kept;
-    bool preset_bias; /* the result starts as in[2], a number per channel, and the primitive adds to it */
-    bool alone;       /* on one thread */
-    bool few;         /* by few.c, without the library */
+    bool preset_bias;  /* the result starts as in[2], a number per channel, and the primitive adds to it */
+    bool alone;        /* on one thread */
+    bool few;          /* by few.c, without the library */
+    bool winograd;     /* by winograd.c, likewise, with the transformed weights: */
+    size_t weights_at; /* their offset in scratch, unless they are in what is kept */
+    bool weights_kept;
+    uint64_t version; /* of what is kept; 0: nothing yet */
 } job;
 
 static const char *version(void)
@@ -180,11 +185,21 @@ static void fill_bias(const rt_call *c)
     }
 }
 
+static void run_winograd(const rt_call *c, job *j)
+{
+    char *weights = j->weights_kept ? c->kept : (char *)c->scratch + j->weights_at;
+    rt__winograd_run(c, weights, j->weights_kept && j->version == c->version);
+    j->version = c->version;
+}
+
 static void run(const rt_call *c)
 {
     job *j = c->state;
-    if (j->few) {
-        rt__few_run(c);
+    if (j->few || j->winograd) {
+        if (j->few)
+            rt__few_run(c);
+        else
+            run_winograd(c, j);
         return;
     }
     int threads = omp_get_max_threads();
@@ -222,12 +237,14 @@ static dnnl_data_type_t data_type(rt_dtype type) { return type == RT_BF16 ? dnnl
 
 static const rt_view *weights(const rt_call *c) { return c->node->op == rt__ops_f32[RT_OP_conv2d_weight] ? &c->out : &c->in[1]; }
 
-static bool winograd_can(const rt_call *c)
+/* The library's Winograd; on request only, as ours is faster. */
+static bool library_winograd_can(const rt_call *c)
 {
     const rt_conv *conv = &((const rt__conv_attr *)c->node->attr)->conv;
     const rt_view *w = weights(c);
-    return HAVE_WINOGRAD && c->in[0].dtype == RT_F32 && w->dim[2] == 3 && w->dim[3] == 3 && conv->stride[0] == 1 && conv->stride[1] == 1 &&
-           conv->dilation[0] == 1 && conv->dilation[1] == 1 && conv->groups == 1 && w->dim[0] >= 16 && w->dim[1] >= 16;
+    return HAVE_WINOGRAD && wide(dnnl_cpu_isa_avx512_core) && c->in[0].dtype == RT_F32 && w->dim[2] == 3 && w->dim[3] == 3 &&
+           conv->stride[0] == 1 && conv->stride[1] == 1 && conv->dilation[0] == 1 && conv->dilation[1] == 1 && conv->groups == 1 &&
+           w->dim[0] >= 16 && w->dim[1] >= 16;
 }
 
 /* Winograd F(4x4,3x3) saves three quarters of the products but transforms x, w and y. Measured on AVX-512 cores, 32 to 256 channels, 1 to 64 images
@@ -238,7 +255,7 @@ static bool winograd_pays(const rt_call *c, int threads)
     bool gradient = c->node->op == rt__ops_f32[RT_OP_conv2d_weight];
     const rt_view *w = weights(c), *y = gradient ? &c->in[1] : c->node->op == rt__ops_f32[RT_OP_conv2d_data] ? &c->in[0] : &c->out;
     double channels = (double)(w->dim[0] * w->dim[1]), pixels = (double)(y->count / y->dim[1]);
-    return winograd_can(c) && w->dim[0] >= 32 && w->dim[1] >= 32 && pixels >= (gradient ? 192 : 512) &&
+    return rt__winograd_can(c) && w->dim[0] >= 32 && w->dim[1] >= 32 && pixels >= (gradient ? 192 : 512) &&
            channels * pixels >= 0.4e6 * threads;
 }
 
@@ -433,18 +450,29 @@ static rt_dtype type(const rt_node *y, int input)
 
 /* ---- ways to compute a call */
 
-typedef enum algorithm { DIRECT, PRODUCT, WINOGRAD, FEW } algorithm; /* and their places in `ways` */
+typedef enum algorithm { DIRECT, PRODUCT, WINOGRAD, FEW, LIBRARY_WINOGRAD } algorithm; /* and their places in `ways` */
 
-static const char *const way_names[] = {"direct", "product", "winograd", "few channels", "direct, one thread", "product, one thread"};
+static const char *const way_names[] = {
+    "direct", "product", "winograd", "few channels", "winograd of the library", "direct, one thread", "product, one thread"};
 static const struct {
     algorithm algorithm;
     bool alone;
-} ways[] = {{DIRECT, false}, {PRODUCT, false}, {WINOGRAD, false}, {FEW, false}, {DIRECT, true}, {PRODUCT, true}};
+} ways[] = {{DIRECT, false}, {PRODUCT, false}, {WINOGRAD, false}, {FEW, false}, {LIBRARY_WINOGRAD, false}, {DIRECT, true}, {PRODUCT, true}};
 
 static job *prepare_few(const rt_call *c)
 {
     job *j = rt__few_can(c) ? calloc(1, sizeof *j) : NULL;
     if (j) j->few = true, j->scratch = rt__few_scratch(c);
+    return j;
+}
+
+static job *prepare_winograd(const rt_call *c)
+{
+    job *j = rt__winograd_can(c) ? calloc(1, sizeof *j) : NULL;
+    if (!j) return NULL;
+    j->winograd = true;
+    take(&j->scratch, rt__winograd_scratch(c));
+    j->weights_at = take(&j->scratch, rt__winograd_weights(c));
     return j;
 }
 
@@ -454,13 +482,14 @@ static job *make_job(const rt_call *c, algorithm a)
     if (op == rt__ops_f32[RT_OP_matmul]) return a == PRODUCT ? prepare_matmul(c) : NULL;
     bool weight = op == rt__ops_f32[RT_OP_conv2d_weight], data = op == rt__ops_f32[RT_OP_conv2d_data];
     if (a == PRODUCT) return !weight && is_pointwise(c) ? prepare_pointwise(c, data) : NULL;
-    if (a == WINOGRAD && !winograd_can(c)) return NULL;
+    if (a == WINOGRAD) return prepare_winograd(c);
     if (a == FEW) return prepare_few(c);
+    if (a == LIBRARY_WINOGRAD && !library_winograd_can(c)) return NULL;
     return prepare_conv(c,
                         weight ? CONV_WEIGHT
                         : data ? CONV_DATA
                                : CONV_FORWARD,
-                        a == WINOGRAD ? dnnl_convolution_winograd : dnnl_convolution_direct);
+                        a == LIBRARY_WINOGRAD ? dnnl_convolution_winograd : dnnl_convolution_direct);
 }
 
 static void *make_way(const rt_call *c, int k, size_t *scratch)
@@ -512,9 +541,14 @@ static void describe(const rt_call *c, int threads, char *text, size_t size)
     fclose(f);
 }
 
-/* Operands that are fixed are reordered once per version and kept. */
+/* Operands that are fixed are reordered, weights that are fixed are transformed once per version and kept. */
 static void pack(const rt_call *c, job *j)
 {
+    if (j->winograd && c->node->op != rt__ops_f32[RT_OP_conv2d_weight] && c->fixed >> 1 & 1) {
+        take(&j->kept, rt__winograd_weights(c));
+        j->weights_kept = true;
+        j->scratch = j->weights_at;
+    }
     for (int i = 0; i < j->n; i++) {
         operand *o = &j->operands[i];
         if (!o->own || o->from < 0 || !(c->fixed >> o->from & 1)) continue;
@@ -536,7 +570,9 @@ static void *prepare(const rt_call *c, int threads, size_t *scratch)
     if (c->choices) describe(c, threads, key, sizeof key);
     rt__ways all = {way_names, RT_COUNT(ways), rule(c, threads), make_way, run, release, NULL};
     job *j = rt__choose(c, key, &all, scratch);
-    if (j) pack(c, j);
+    if (!j) return NULL;
+    pack(c, j);
+    *scratch = j->scratch;
     return j;
 }
 
