@@ -247,16 +247,17 @@ static bool library_winograd_can(const rt_call *c)
            w->dim[0] >= 16 && w->dim[1] >= 16;
 }
 
-/* Winograd F(4x4,3x3) saves three quarters of the products but transforms x, w and y. Measured on AVX-512 cores, 32 to 256 channels, 1 to 64 images
- * of 4x4 to 32x32 pixels: so many pixels make up for the transforms of w, fewer in the gradient of w, whose direct way is slower; then it is up to
- * twice as fast as direct, and with few pixels three times slower. Its threads meet three times more often, so each needs some work. */
+/* Winograd saves three quarters of the products but transforms x, w and y. Measured with AVX-512 and AVX2, one thread, 16 to 256 channels, 1 to 64
+ * images of 4x4 to 32x32 pixels: from so many pixels on it is faster than direct, up to three times, and with fewer up to twice slower. Fewer make up
+ * for its transforms where w was transformed before, and in the gradient of w, whose direct way is slower. Its threads meet more often. */
 static bool winograd_pays(const rt_call *c, int threads)
 {
-    bool gradient = c->node->op == rt__ops_f32[RT_OP_conv2d_weight];
+    bool gradient = c->node->op == rt__ops_f32[RT_OP_conv2d_weight], kept = !gradient && c->fixed >> 1 & 1;
     const rt_view *w = weights(c), *y = gradient ? &c->in[1] : c->node->op == rt__ops_f32[RT_OP_conv2d_data] ? &c->in[0] : &c->out;
-    double channels = (double)(w->dim[0] * w->dim[1]), pixels = (double)(y->count / y->dim[1]);
-    return rt__winograd_can(c) && w->dim[0] >= 32 && w->dim[1] >= 32 && pixels >= (gradient ? 192 : 512) &&
-           channels * pixels >= 0.4e6 * threads;
+    int64_t fewest = w->dim[0] < w->dim[1] ? w->dim[0] : w->dim[1], pixels = y->count / y->dim[1];
+    int64_t enough = fewest < 32 ? 1024 : kept ? 48 : gradient ? 96 : 192;
+    double work = (double)(w->dim[0] * w->dim[1] * pixels);
+    return rt__winograd_can(c) && fewest >= 16 && pixels >= enough && work >= 0.1e6 * (threads - 1);
 }
 
 static job *prepare_conv(const rt_call *c, conv_kind kind, dnnl_alg_kind_t alg)

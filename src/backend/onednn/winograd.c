@@ -351,11 +351,13 @@ RT_INLINE void add_point(const geometry *g, lanes *u, const lanes *m, const lane
 
 static int64_t workspace(const geometry *g) { return POINTS * (g->v_point + g->m_point); }
 
-static void convolve_stretch(const geometry *g, const lanes *u, lanes *v, const real *bias, int64_t first, int64_t n)
+/* Vectors k.. end - 1 of the channels of y, k even. */
+static void convolve_stretch(const geometry *g, const lanes *u, lanes *v, const real *bias, int64_t first, int64_t n, int64_t k,
+                             int64_t end)
 {
     lanes *m = v + POINTS * g->v_point;
     FOR_PER(g->x.per, transform_windows, g, v, first, n);
-    for (int64_t k = 0; k < g->y.vectors; k += 2) {
+    for (; k < end; k += 2) {
         int columns = k + 1 < g->y.vectors ? 2 : 1;
         const lanes *panel = u + panel_at(g, k / 2);
         for (int p = 0; p < POINTS; p++)
@@ -369,17 +371,20 @@ static void convolve_stretch(const geometry *g, const lanes *u, lanes *v, const 
 
 static void convolve(const geometry *g, lanes *u, lanes *scratch, const real *bias, bool ready)
 {
-    int64_t size = workspace(g);
-#pragma omp parallel if (g->stretches > 1)
+    int64_t size = workspace(g), threads = omp_get_max_threads(), panels = (g->y.vectors + 1) / 2;
+    int64_t parts = least(panels, (threads + g->stretches - 1) / g->stretches); /* of y's channels, where there are few tiles */
+#pragma omp parallel if (g->stretches * parts > 1)
     {
 #pragma omp for collapse(2) schedule(static)
         for (int64_t v = 0; v < (ready ? 0 : g->y.vectors); v++)
             for (int64_t c = 0; c < g->x.vectors; c++) transform_weights(g, u, v, c * LANES, LANES);
-#pragma omp for schedule(dynamic)
-        for (int64_t s = 0; s < g->stretches; s++) {
-            int64_t first = s * g->stretch;
-            convolve_stretch(g, u, scratch + omp_get_thread_num() * size, bias, first, least(g->stretch, g->tiles - first));
-        }
+#pragma omp for collapse(2) schedule(dynamic)
+        for (int64_t s = 0; s < g->stretches; s++)
+            for (int64_t part = 0; part < parts; part++) {
+                int64_t first = s * g->stretch, n = least(g->stretch, g->tiles - first);
+                int64_t from = panels * part / parts * 2, to = panels * (part + 1) / parts * 2;
+                convolve_stretch(g, u, scratch + omp_get_thread_num() * size, bias, first, n, from, least(to, g->y.vectors));
+            }
     }
 }
 
