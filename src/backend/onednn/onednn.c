@@ -1,7 +1,7 @@
 /* onednn.c -- the CPU backend: convolutions and matrix products through oneDNN.
  *
  * Images lie in blocks of as many channels as a register holds floats (nChw16c with AVX-512, nChw8c with AVX2) from one convolution to the next,
- * where that number divides their channels: Winograd knows no other layout and direct convolutions are as fast in it as in any. Other operands are
+ * where that number divides their channels: both Winograds know no other layout and direct convolutions are as fast in it as in any. Other operands are
  * plain; where a primitive wants them otherwise, they are reordered into scratch before it runs, or its result after:
  *
  *     w (OIHW) --reorder--> w (packed) ---+
@@ -9,13 +9,14 @@
  *
  * Everything is made in prepare; run sets pointers and executes. The algorithm is chosen by rule, so that equal commands give equal bits, unless
  * the program has a table of choices. The reference kernels are slower down to the smallest sizes (8 channels of 8x8, 16x16 matrices), so none is left to them.
- * Convolutions to a handful of channels are few.c's.
+ * Convolutions to a handful of channels are few.c's; 3x3 ones with stride 1 in float are winograd.c's where that pays: the library has Winograd from
+ * 2.6 to 3.1 and for AVX-512 only, and slower.
  *
  * bf16 convolutions are direct, as fast in nChw16c as channels last (avx512_core_bf16; for AMX, see bf16()). Weights come as float in either
  * type of program: the reorder into the primitive's format rounds them.
  *
- * Weights that are trained are reordered in every run, like any operand: 1% of a training step. Those of a frozen set are once per version, and
- * kept in memory that the program hands out. A run allocates nothing of ours; dnnl_primitive_execute allocates within the library. */
+ * Weights that are trained are reordered, or transformed, in every run, like any operand: 1% of a training step. Those of a frozen set are once per
+ * version, and kept in memory that the program hands out. A run allocates nothing of ours; dnnl_primitive_execute allocates within the library. */
 #include "backend/onednn/dnnl_versions.h"
 #include "backend/onednn/few.h"
 #include "backend/onednn/winograd.h"

@@ -6,7 +6,7 @@
  *     conv2d_weight   gw = G' (sum_tiles (B' x B) . (A gy A')) G
  *
  * The lanes of a vector are channels. For each point, sums over channels or tiles are products of matrices; V, U and M are transforms of windows,
- * weights and tiles, "rows" are of so many vectors and a line, so that the 36 points and the rows of a panel fall into different sets of a cache:
+ * weights and tiles. Rows and points lie an odd number of cache lines apart, so that 36 points fall into different sets of a cache:
  *
  *     V [36][tiles][C]  x  U [O/NR][36][C][NR]  ->  M [36][tiles][NR]        conv2d, conv2d_data: V and M for a stretch of tiles and NR channels
  *     M [36][tiles][O]' x  V [36][tiles][C]     ->  U [36][O][C]             conv2d_weight: added up, stretch after stretch
@@ -46,11 +46,8 @@ typedef struct geometry {
     int64_t v_point, m_point, u_point; /* of a point */
 } geometry;
 
-/* An odd number of lines. */
-static int64_t odd(int64_t vectors)
-{
-    return (vectors + LINE - 1) / LINE % 2 ? (vectors + LINE - 1) / LINE * LINE : (vectors / LINE + 1) * LINE;
-}
+/* So many vectors or more, an odd number of lines. */
+static int64_t odd(int64_t vectors) { return ((vectors + LINE - 1) / LINE | 1) * LINE; }
 static int64_t up(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
 
 static geometry geometry_of(const rt_call *c)
@@ -77,6 +74,11 @@ static geometry geometry_of(const rt_call *c)
     return g;
 }
 
+static bool in_blocks(const rt_view *v)
+{
+    return v->block > 1 && v->block % LANES == 0 && v->block <= MOST_PER_BLOCK * LANES && v->dtype == RT_F32;
+}
+
 bool rt__winograd_can(const rt_call *c)
 {
     const rt_op *op = c->node->op;
@@ -85,9 +87,7 @@ bool rt__winograd_can(const rt_call *c)
     const rt_conv *v = &((const rt__conv_attr *)c->node->attr)->conv;
     const rt_view *x = &c->in[0], *y = gradient ? &c->in[1] : &c->out, *w = gradient ? &c->out : &c->in[1];
     bool dense = v->groups == 1 && v->stride[0] == 1 && v->stride[1] == 1 && v->dilation[0] == 1 && v->dilation[1] == 1;
-    bool blocks = x->block > 1 && y->block > 1 && x->block % LANES == 0 && y->block % LANES == 0 && x->block <= MOST_PER_BLOCK * LANES;
-    bool typed = x->dtype == RT_F32 && y->dtype == RT_F32 && w->dtype == RT_F32;
-    return typed && dense && blocks && w->dim[2] == 3 && w->dim[3] == 3;
+    return dense && in_blocks(x) && in_blocks(y) && w->dtype == RT_F32 && w->dim[2] == 3 && w->dim[3] == 3;
 }
 
 /* ---- transforms of six, four and three vectors, `s` and `t` apart */

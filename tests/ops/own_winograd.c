@@ -1,4 +1,4 @@
-/* winograd.c -- our own Winograd convolutions: their error beside that of direct sums in float, both against double; any layout in blocks, scratch with
+/* own_winograd.c -- our own Winograd convolutions: their error beside that of direct sums in float, both against double; any layout in blocks, scratch with
  * rubbish in it, any number of threads; weights that are kept, and follow their set. */
 #include "graph/program.h"
 #include "retort/ops.h"
