@@ -1,7 +1,7 @@
 /* onednn.c -- the CPU backend: convolutions and matrix products through oneDNN.
  *
  * Images lie in blocks of as many channels as a register holds floats (nChw16c with AVX-512, nChw8c with AVX2) from one convolution to the next,
- * where that number divides their channels: Winograd knows no other layout and direct convolutions are as fast in it as in any. Other operands are
+ * where that number divides their channels: both Winograds know no other layout and direct convolutions are as fast in it as in any. Other operands are
  * plain; where a primitive wants them otherwise, they are reordered into scratch before it runs, or its result after:
  *
  *     w (OIHW) --reorder--> w (packed) ---+
@@ -9,15 +9,17 @@
  *
  * Everything is made in prepare; run sets pointers and executes. The algorithm is chosen by rule, so that equal commands give equal bits, unless
  * the program has a table of choices. The reference kernels are slower down to the smallest sizes (8 channels of 8x8, 16x16 matrices), so none is left to them.
- * Convolutions to a handful of channels are few.c's.
+ * Convolutions to a handful of channels are few.c's; 3x3 ones with stride 1 in float are winograd.c's where that pays: the library has Winograd from
+ * 2.6 to 3.1 and for AVX-512 only, and slower.
  *
  * bf16 convolutions are direct, as fast in nChw16c as channels last (avx512_core_bf16; for AMX, see bf16()). Weights come as float in either
  * type of program: the reorder into the primitive's format rounds them.
  *
- * Weights that are trained are reordered in every run, like any operand: 1% of a training step. Those of a frozen set are once per version, and
- * kept in memory that the program hands out. A run allocates nothing of ours; dnnl_primitive_execute allocates within the library. */
+ * Weights that are trained are reordered, or transformed, in every run, like any operand: 1% of a training step. Those of a frozen set are once per
+ * version, and kept in memory that the program hands out. A run allocates nothing of ours; dnnl_primitive_execute allocates within the library. */
 #include "backend/onednn/dnnl_versions.h"
 #include "backend/onednn/few.h"
+#include "backend/onednn/winograd.h"
 #include "graph/choices.h"
 
 #if defined(__x86_64__)
@@ -74,9 +76,13 @@ typedef struct job {
     int n;
     dnnl_memory_t scratchpad;
     size_t scratchpad_offset, scratch, kept;
-    bool preset_bias; /* the result starts as in[2], a number per channel, and the primitive adds to it */
-    bool alone;       /* on one thread */
-    bool few;         /* by few.c, without the library */
+    bool preset_bias;  /* the result starts as in[2], a number per channel, and the primitive adds to it */
+    bool alone;        /* on one thread */
+    bool few;          /* by few.c, without the library */
+    bool winograd;     /* by winograd.c, likewise, with the transformed weights: */
+    size_t weights_at; /* their offset in scratch, unless they are in what is kept */
+    bool weights_kept;
+    uint64_t version; /* of what is kept; 0: nothing yet */
 } job;
 
 static const char *version(void)
@@ -211,11 +217,22 @@ static void fill_bias(const rt_call *c)
     }
 }
 
+static void run_winograd(const rt_call *c, job *j)
+{
+    char *weights = j->weights_kept ? c->kept : (char *)c->scratch + j->weights_at;
+    RT_PICK_ISA(rt__winograd)->run(c, weights, j->weights_kept && j->version == c->version);
+    j->version = c->version;
+}
+
 static void run(const rt_call *c)
 {
     job *j = c->state;
     if (j->few) {
         RT_PICK_ISA(rt__few)->run(c);
+        return;
+    }
+    if (j->winograd) {
+        run_winograd(c, j);
         return;
     }
     int threads = omp_get_max_threads();
@@ -253,24 +270,27 @@ static dnnl_data_type_t data_type(rt_dtype type) { return type == RT_BF16 ? dnnl
 
 static const rt_view *weights(const rt_call *c) { return c->node->op == rt__ops_f32[RT_OP_conv2d_weight] ? &c->out : &c->in[1]; }
 
-static bool winograd_can(const rt_call *c)
+/* The library's Winograd; on request only, as ours is faster. */
+static bool library_winograd_can(const rt_call *c)
 {
     const rt_conv *conv = &((const rt__conv_attr *)c->node->attr)->conv;
     const rt_view *w = weights(c);
-    return HAVE_WINOGRAD && c->in[0].dtype == RT_F32 && w->dim[2] == 3 && w->dim[3] == 3 && conv->stride[0] == 1 && conv->stride[1] == 1 &&
-           conv->dilation[0] == 1 && conv->dilation[1] == 1 && conv->groups == 1 && w->dim[0] >= 16 && w->dim[1] >= 16;
+    return HAVE_WINOGRAD && wide(dnnl_cpu_isa_avx512_core) && c->in[0].dtype == RT_F32 && w->dim[2] == 3 && w->dim[3] == 3 &&
+           conv->stride[0] == 1 && conv->stride[1] == 1 && conv->dilation[0] == 1 && conv->dilation[1] == 1 && conv->groups == 1 &&
+           w->dim[0] >= 16 && w->dim[1] >= 16;
 }
 
-/* Winograd F(4x4,3x3) saves three quarters of the products but transforms x, w and y. Measured on AVX-512 cores, 32 to 256 channels, 1 to 64 images
- * of 4x4 to 32x32 pixels: so many pixels make up for the transforms of w, fewer in the gradient of w, whose direct way is slower; then it is up to
- * twice as fast as direct, and with few pixels three times slower. Its threads meet three times more often, so each needs some work. */
+/* Winograd saves three quarters of the products but transforms x, w and y. Measured with AVX-512 and AVX2, one thread, 16 to 256 channels, 1 to 64
+ * images of 4x4 to 32x32 pixels: from so many pixels on it is faster than direct, up to three times, and with fewer up to twice slower. Fewer make up
+ * for its transforms where w was transformed before, and in the gradient of w, whose direct way is slower. Its threads meet more often. */
 static bool winograd_pays(const rt_call *c, int threads)
 {
-    bool gradient = c->node->op == rt__ops_f32[RT_OP_conv2d_weight];
+    bool gradient = c->node->op == rt__ops_f32[RT_OP_conv2d_weight], kept = !gradient && c->fixed >> 1 & 1;
     const rt_view *w = weights(c), *y = gradient ? &c->in[1] : c->node->op == rt__ops_f32[RT_OP_conv2d_data] ? &c->in[0] : &c->out;
-    double channels = (double)(w->dim[0] * w->dim[1]), pixels = (double)(y->count / y->dim[1]);
-    return winograd_can(c) && w->dim[0] >= 32 && w->dim[1] >= 32 && pixels >= (gradient ? 192 : 512) &&
-           channels * pixels >= 0.4e6 * threads;
+    int64_t fewest = w->dim[0] < w->dim[1] ? w->dim[0] : w->dim[1], pixels = y->count / y->dim[1];
+    int64_t enough = fewest < 32 ? 1024 : kept ? 48 : gradient ? 96 : 192;
+    double work = (double)(w->dim[0] * w->dim[1] * pixels);
+    return RT_PICK_ISA(rt__winograd)->can(c) && fewest >= 16 && pixels >= enough && work >= 0.1e6 * (threads - 1);
 }
 
 static job *prepare_conv(const rt_call *c, conv_kind kind, dnnl_alg_kind_t alg)
@@ -300,9 +320,11 @@ static job *prepare_conv(const rt_call *c, conv_kind kind, dnnl_alg_kind_t alg)
     bool x_blocked = x->block > 1, y_blocked = y->block > 1;
     dnnl_format_tag_t in_blocks = channel_block() == 16 ? dnnl_nChw16c : dnnl_nChw8c;
     dnnl_data_type_t type = data_type(c->in[0].dtype); /* of what is multiplied */
-    md_tag(&any[0], 4, xd, type, x_blocked ? in_blocks : dnnl_format_tag_any);
+    bool stays = wide(
+        dnnl_cpu_isa_avx2); /* below AVX2 the library has gradients in plain images only: reordering is much less than its fallback takes */
+    md_tag(&any[0], 4, xd, type, x_blocked && stays ? in_blocks : dnnl_format_tag_any);
     md_tag(&any[1], wn, wd, type, dnnl_format_tag_any);
-    md_tag(&any[2], 4, yd, type, y_blocked ? in_blocks : dnnl_format_tag_any);
+    md_tag(&any[2], 4, yd, type, y_blocked && stays ? in_blocks : dnnl_format_tag_any);
     md_tag(&user[0], 4, xd, data_type(x->dtype), x_blocked ? in_blocks : dnnl_nchw);
     md_tag(&user[1], wn, wd, data_type(w->dtype), grouped ? dnnl_goihw : dnnl_oihw);
     md_tag(&user[2], 4, yd, data_type(y->dtype), y_blocked ? in_blocks : dnnl_nchw);
@@ -464,13 +486,14 @@ static rt_dtype type(const rt_node *y, int input)
 
 /* ---- ways to compute a call */
 
-typedef enum algorithm { DIRECT, PRODUCT, WINOGRAD, FEW } algorithm; /* and their places in `ways` */
+typedef enum algorithm { DIRECT, PRODUCT, WINOGRAD, FEW, LIBRARY_WINOGRAD } algorithm; /* and their places in `ways` */
 
-static const char *const way_names[] = {"direct", "product", "winograd", "few channels", "direct, one thread", "product, one thread"};
+static const char *const way_names[] = {
+    "direct", "product", "winograd", "few channels", "winograd of the library", "direct, one thread", "product, one thread"};
 static const struct {
     algorithm algorithm;
     bool alone;
-} ways[] = {{DIRECT, false}, {PRODUCT, false}, {WINOGRAD, false}, {FEW, false}, {DIRECT, true}, {PRODUCT, true}};
+} ways[] = {{DIRECT, false}, {PRODUCT, false}, {WINOGRAD, false}, {FEW, false}, {LIBRARY_WINOGRAD, false}, {DIRECT, true}, {PRODUCT, true}};
 
 static job *prepare_few(const rt_call *c)
 {
@@ -480,19 +503,30 @@ static job *prepare_few(const rt_call *c)
     return j;
 }
 
+static job *prepare_winograd(const rt_call *c)
+{
+    job *j = RT_PICK_ISA(rt__winograd)->can(c) ? calloc(1, sizeof *j) : NULL;
+    if (!j) return NULL;
+    j->winograd = true;
+    take(&j->scratch, RT_PICK_ISA(rt__winograd)->scratch(c));
+    j->weights_at = take(&j->scratch, RT_PICK_ISA(rt__winograd)->weights(c));
+    return j;
+}
+
 static job *make_job(const rt_call *c, algorithm a)
 {
     const rt_op *op = c->node->op;
     if (op == rt__ops_f32[RT_OP_matmul]) return a == PRODUCT ? prepare_matmul(c) : NULL;
     bool weight = op == rt__ops_f32[RT_OP_conv2d_weight], data = op == rt__ops_f32[RT_OP_conv2d_data];
     if (a == PRODUCT) return !weight && is_pointwise(c) ? prepare_pointwise(c, data) : NULL;
-    if (a == WINOGRAD && !winograd_can(c)) return NULL;
+    if (a == WINOGRAD) return prepare_winograd(c);
     if (a == FEW) return prepare_few(c);
+    if (a == LIBRARY_WINOGRAD && !library_winograd_can(c)) return NULL;
     return prepare_conv(c,
                         weight ? CONV_WEIGHT
                         : data ? CONV_DATA
                                : CONV_FORWARD,
-                        a == WINOGRAD ? dnnl_convolution_winograd : dnnl_convolution_direct);
+                        a == LIBRARY_WINOGRAD ? dnnl_convolution_winograd : dnnl_convolution_direct);
 }
 
 static void *make_way(const rt_call *c, int k, size_t *scratch)
@@ -544,9 +578,14 @@ static void describe(const rt_call *c, int threads, char *text, size_t size)
     fclose(f);
 }
 
-/* Operands that are fixed are reordered once per version and kept. */
+/* Operands that are fixed are reordered, weights that are fixed are transformed once per version and kept. */
 static void pack(const rt_call *c, job *j)
 {
+    if (j->winograd && c->node->op != rt__ops_f32[RT_OP_conv2d_weight] && c->fixed >> 1 & 1) {
+        take(&j->kept, RT_PICK_ISA(rt__winograd)->weights(c));
+        j->weights_kept = true;
+        j->scratch = j->weights_at;
+    }
     for (int i = 0; i < j->n; i++) {
         operand *o = &j->operands[i];
         if (!o->own || o->from < 0 || !(c->fixed >> o->from & 1)) continue;
@@ -568,7 +607,9 @@ static void *prepare(const rt_call *c, int threads, size_t *scratch)
     if (c->choices) describe(c, threads, key, sizeof key);
     rt__ways all = {way_names, RT_COUNT(ways), rule(c, threads), make_way, run, release, NULL};
     job *j = rt__choose(c, key, &all, scratch);
-    if (j) pack(c, j);
+    if (!j) return NULL;
+    pack(c, j);
+    *scratch = j->scratch;
     return j;
 }
 
