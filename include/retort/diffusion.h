@@ -319,7 +319,8 @@ rt_status rt_scheduler_recipe_times(const rt_scheduler *s, double *times, rt_err
 
 /* ---- oracles: exact models ------------------------------------------------------------------------------------------------------------
  * Data whose marginals are known: mixtures p_t = sum_k w_k N(alpha mu_k, alpha^2 Sigma_k + beta^2 I) of normal distributions, of which one is the
- * Gaussian, or of the samples of a data set, where Sigma_k = 0 and w_k = 1/n: its posterior mean is a softmax over all of them.
+ * Gaussian; of uniform densities on boxes; or of the samples of a data set, where Sigma_k = 0 and w_k = 1/n: its posterior mean is a softmax over all
+ * of them.
  *
  * Parts may have classes 0..C-1. Then rt_oracle_given is the mixture of one class's parts, an oracle like any other, and label C, the null class, is the
  * whole: sum_c P(c | x) E[x0 | x, c] = E[x0 | x]. */
@@ -328,7 +329,8 @@ typedef struct rt_oracle rt_oracle;
 
 /* From {"kind": "gaussian" | "mixture", "weights": [..], "means": [[..]], "covariances": [[[..]]], "classes": [..], "prediction": "x0", "process":
  * {"name": "flow"}}, where "scheduler": {a diffusers configuration} or "FILE" may stand for process; a gaussian has one mean and no weights; `classes`,
- * one for each mean, may be left out. Or from {"kind": "data", "data": "FILE", ...}, see rt_oracle_open_with. Files are named relative to the oracle's.
+ * one for each mean, may be left out. Or from {"kind": "boxes", "weights": [..], "lows": [[..]], "highs": [[..]], ...}, the corners of each box, no weights
+ * if there is one. Or from {"kind": "data", "data": "FILE", ...}, see rt_oracle_open_with. Files are named relative to the oracle's.
  * What is wrong is RT_E_INVALID with file, field, value and remedy. The oracle owns the process. */
 rt_status rt_oracle_open(rt_oracle **oracle, const char *path, rt_error *err);
 
@@ -360,6 +362,9 @@ rt_status rt_oracle_mixture(rt_oracle **oracle, int64_t n, int64_t d, const doub
 /* Of samples x[n][d], finite; they are copied. */
 rt_status rt_oracle_data(rt_oracle **oracle, int64_t n, int64_t d, const float *x, const rt_process *process,
                          const rt_prediction *prediction, rt_error *err);
+/* Uniform on each of n boxes lows[n][d]..highs[n][d], lows less than highs; weights[n], positive, of sum 1. Where boxes overlap, densities add up. */
+rt_status rt_oracle_boxes(rt_oracle **oracle, int64_t n, int64_t d, const double *weights, const double *lows, const double *highs,
+                          const rt_process *process, const rt_prediction *prediction, rt_error *err);
 /* labels[n] of the parts, from 0 without gaps. Before the oracle is shared. */
 rt_status rt_oracle_set_classes(rt_oracle *o, const int64_t *labels, rt_error *err);
 void rt_oracle_free(rt_oracle *o);
@@ -376,8 +381,9 @@ double rt_oracle_share(const rt_oracle *o);      /* P(c) of an oracle that is a 
 rt_field rt_oracle_field(const rt_oracle *o);    /* borrows the oracle; classes NULL: none */
 
 /* n rows each. The posterior mean (1.2), the score and log density of p_t, and the flow map Psi_{s->t} (1.7), all at any alpha, beta >= 0, but beta > 0
- * of data. The flow map of a Gaussian is a closed form; others are solved to 1e-12 or so and need alpha > 0 on both sides. To a data set's beta = 0
- * it leads to a sample; samples that differ by less than 1e-5 may be taken for each other. */
+ * of boxes and data. Of boxes, mean, beta times the score and log p are good to 1e-14 times |x|/beta, x and alpha being rounded. The flow map of a Gaussian
+ * is a closed form; others are solved to 1e-12 or so and need alpha > 0 on both sides. To a data set's beta = 0 it leads to a sample; samples that differ by
+ * less than 1e-5 may be taken for each other. To that of boxes it is good to 1e-6. */
 rt_status rt_oracle_posterior_mean(const rt_oracle *o, double alpha, double beta, int64_t n, const double *x, double *x0, rt_error *err);
 rt_status rt_oracle_score(const rt_oracle *o, double alpha, double beta, int64_t n, const double *x, double *score, rt_error *err);
 rt_status rt_oracle_log_density(const rt_oracle *o, double alpha, double beta, int64_t n, const double *x, double *log_p, rt_error *err);

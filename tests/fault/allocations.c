@@ -187,7 +187,7 @@ static rt_status scheduler(rt_error *err)
     return RT_OK;
 }
 
-/* Of a mixture with classes, and of a data set: opened and asked. */
+/* Of a mixture with classes, of boxes, and of a data set: opened and asked. */
 static rt_status oracle_of(const char *path, rt_error *err)
 {
     rt_oracle *o;
@@ -200,6 +200,7 @@ static rt_status oracle_of(const char *path, rt_error *err)
     return s;
 }
 static rt_status oracle(rt_error *err) { return oracle_of("examples/classes.json", err); }
+static rt_status boxes_oracle(rt_error *err) { return oracle_of(at("boxes.json"), err); }
 static rt_status data_oracle(rt_error *err) { return oracle_of(at("data.json"), err); }
 
 static rt_status network(rt_error *err)
@@ -228,6 +229,7 @@ static const struct {
                 {"folder", folder},
                 {"scheduler", scheduler},
                 {"oracle", oracle},
+                {"boxes_oracle", boxes_oracle},
                 {"data_oracle", data_oracle},
                 {"network", network}};
 
@@ -300,6 +302,10 @@ static int prepare(void **state)
     /* texts of 14 letters and more grow a buffer of jansson's, which loses one when it cannot, and says nothing */
     static const char data[] = "{\"kind\": \"data\", \"data\": \"toy:moons:9\", \"process\": {\"name\": \"flow\"}}";
     put("data.json", data, sizeof data - 1);
+    static const char boxes[] =
+        "{\"kind\": \"boxes\", \"weights\": [0.25, 0.75], \"lows\": [[0, 1], [-1, 0]], \"highs\": [[1, 2], [0, 1]], "
+        "\"classes\": [0, 1], \"process\": {\"name\": \"flow\"}}";
+    put("boxes.json", boxes, sizeof boxes - 1);
     rt_config c;
     rt_config_default(&c);
     rt_config_set(&c, "train.batch", "77", NULL);
