@@ -392,6 +392,25 @@ rt_status rt_oracle_flow_map(const rt_oracle *o, double alpha_s, double beta_s, 
 /* Data: rows of the mixture, sample first + j keyed by seed and its number. */
 rt_status rt_oracle_draw(const rt_oracle *o, uint64_t seed, int64_t first, int64_t n, double *x, rt_error *err);
 
+/* The same answers as nodes, for methods that need them inside an update: every sample has its own alpha, beta and label. All three can be differentiated
+ * any number of times in x, alpha and beta, and map sample by sample, so a batch may run in slices. */
+typedef struct rt_oracle_nodes {
+    rt_node *x0, *score; /* of x's shape */
+    rt_node *log_p;      /* (B) */
+} rt_oracle_nodes;
+/* x (B,..) holds rt_oracle_features numbers for each sample, all of the graph's real type. alpha >= 0 and beta > 0 are (B), (B,1,..,1) or one number.
+ * labels (B) I64 are 0..C, the null class C being all parts; NULL: all parts, and the only choice of an oracle without classes. A label outside matches
+ * no part, its answers mean nothing. Values are not checked: a kernel cannot report them.
+ * Makes the graph fail where shapes or types do not fit, and in a graph of floats where the oracle holds numbers beyond 1e15. The oracle outlives the
+ * graph and its programs: a data set's samples are read where they are. */
+void rt_oracle_build(const rt_oracle *o, rt_node *x, rt_node *alpha, rt_node *beta, rt_node *labels, rt_oracle_nodes *out);
+/* How well a graph knows them. In double to 1e-11 of the evaluator's answers. In float, from log-SNR -10 to 10: x0 to 1e-5 of the largest number in the
+ * data or 1, the score to 1e-5/beta, log p to 1e-5 of itself; a rounding of x moves them by as much. But of a data set of more than 32,768 numbers, whose
+ * samples are told apart by one matrix product: logits, the logarithms of P(sample | x), are off by about 2^-23 (alpha/beta)^2 |d - c|^2, c the mean
+ * of all samples d; that moves x0 only where several samples are as likely. RT_E_INVALID, with the numbers, where it would be more than 1/4 at this
+ * log-SNR, 2 log(alpha/beta): whoever builds a graph asks for the cleanest of its times. */
+rt_status rt_oracle_check_graph(const rt_oracle *o, rt_dtype dtype, double log_snr, rt_error *err);
+
 #ifdef __cplusplus
 }
 #endif

@@ -4,6 +4,7 @@
 #include "retort/config.h"
 #include "retort/model.h"
 #include "retort/nn.h"
+#include "retort/ops.h"
 
 #include "format/picture.h"
 
@@ -203,6 +204,34 @@ static rt_status oracle(rt_error *err) { return oracle_of("examples/classes.json
 static rt_status boxes_oracle(rt_error *err) { return oracle_of(at("boxes.json"), err); }
 static rt_status data_oracle(rt_error *err) { return oracle_of(at("data.json"), err); }
 
+/* Oracles of all kinds as nodes, of floats: few samples and many. */
+static rt_status oracle_nodes_of(const rt_oracle *o, rt_error *err)
+{
+    rt_graph *g = rt_graph_new(RT_F32);
+    if (!g) return rt_error_set(err, RT_E_MEMORY, "out of memory for a graph");
+    rt_oracle_nodes out;
+    rt_node *x = rt_input(g, "x", RT_F32, 2, (int64_t[]){RT_BATCH, rt_oracle_features(o)}), *one = rt_scalar(g, 1);
+    rt_oracle_build(o, x, one, one, rt_oracle_classes(o) ? rt_input(g, "y", RT_I64, 1, (int64_t[]){RT_BATCH}) : NULL, &out);
+    rt_status s = rt_graph_status(g, err);
+    rt_graph_free(g);
+    return s;
+}
+static rt_status oracle_nodes(rt_error *err)
+{
+    static float samples[40000];
+    rt_oracle *o;
+    for (int i = 0; i < 4; i++) {
+        static const int64_t shape[][2] = {{10, 2}, {20, 2000}};
+        RT_TRY(i == 0   ? rt_oracle_open(&o, "examples/classes.json", err)
+               : i == 1 ? rt_oracle_open(&o, at("boxes.json"), err)
+                        : rt_oracle_data(&o, shape[i - 2][0], shape[i - 2][1], samples, NULL, NULL, err));
+        rt_status s = oracle_nodes_of(o, err);
+        rt_oracle_free(o);
+        if (s != RT_OK) return s;
+    }
+    return RT_OK;
+}
+
 static rt_status network(rt_error *err)
 {
     rt_net *net;
@@ -231,6 +260,7 @@ static const struct {
                 {"oracle", oracle},
                 {"boxes_oracle", boxes_oracle},
                 {"data_oracle", data_oracle},
+                {"oracle_nodes", oracle_nodes},
                 {"network", network}};
 
 /* ---- the walk */
