@@ -71,8 +71,8 @@ static void quadrature(void **state)
     rt_oracle_free(one);
 }
 
-/* At alpha 0 x says nothing: the prior mean, the score of noise. */
-static void pure_noise(void **state)
+/* At alpha 0 x says nothing: the prior mean, the score of noise. Without noise the density inside a box is one over its volume. */
+static void ends(void **state)
 {
     (void)state;
     const double low[] = {-2, 1}, high[] = {0, 3}, x = 1.5;
@@ -83,6 +83,11 @@ static void pure_noise(void **state)
     CHECK_OK(rt_oracle_score(o, 0, 2, 1, &x, &score, &err));
     CHECK_NEAR(mean, -0.25 + 1.5, 1e-15, "prior mean");
     CHECK_NEAR(score, -1.5 / 4, 1e-15, "score of N(0, 4)");
+    rt_oracle_free(o);
+    double log_p;
+    CHECK_OK(rt_oracle_boxes(&o, 1, 2, (double[]){1}, (double[]){-2, 1}, (double[]){0, 1.5}, NULL, NULL, &err));
+    CHECK_OK(rt_oracle_log_density(o, 0.5, 1e-3, 1, (double[]){-0.5, 0.625}, &log_p, &err));
+    CHECK_NEAR(log_p, -log(0.25 * 2 * 0.5), 1e-14, "density in a box that alpha shrinks");
     rt_oracle_free(o);
 }
 
@@ -344,8 +349,8 @@ static void toys(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(quadrature), cmocka_unit_test(pure_noise), cmocka_unit_test(score_and_mean), cmocka_unit_test(draws),
-        cmocka_unit_test(flow),       cmocka_unit_test(files),      cmocka_unit_test(refusals),       cmocka_unit_test(toys),
+        cmocka_unit_test(quadrature), cmocka_unit_test(ends),  cmocka_unit_test(score_and_mean), cmocka_unit_test(draws),
+        cmocka_unit_test(flow),       cmocka_unit_test(files), cmocka_unit_test(refusals),       cmocka_unit_test(toys),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -112,6 +112,7 @@ static rows some_rows(const rt_oracle *o, double low, double high, bool single)
         for (int64_t i = 0; i < r.d; i++) {
             double *x = r.x + j * r.d + i;
             *x = r.alpha[j] * *x + (j % 6 == 5 ? 8 : 1.5) * r.beta[j] * scatter(j * r.d + i, 9);
+            if (r.alpha[j] == 0 && i == 0) *x = 0;
             if (single) *x = (double)(float)*x;
         }
     }
