@@ -404,8 +404,8 @@ typedef struct rt_oracle_nodes {
  * Makes the graph fail where shapes or types do not fit, and in a graph of floats where the oracle holds numbers beyond 1e15. The oracle outlives the
  * graph and its programs: a data set's samples are read where they are. */
 void rt_oracle_build(const rt_oracle *o, rt_node *x, rt_node *alpha, rt_node *beta, rt_node *labels, rt_oracle_nodes *out);
-/* How well a graph knows them. In double to 1e-11 of the evaluator's answers. In float, from log-SNR -10 to 10: x0 to 1e-5 of the largest number in the
- * data or 1, the score to 1e-5/beta, log p to 1e-5 of itself; a rounding of x moves them by as much. But of a data set of more than 32,768 numbers, whose
+/* How well a graph knows them. In double to 1e-11 of the evaluator's answers. In float, from log-SNR -10 to 10: x0 to 3e-5 of the largest number in the
+ * data or 1, the score to 3e-5/beta, log p to 3e-5 of itself; a rounding of x moves them by as much. But of a data set of more than 32,768 numbers, whose
  * samples are told apart by one matrix product: logits, the logarithms of P(sample | x), are off by about 2^-23 (alpha/beta)^2 |d - c|^2, c the mean
  * of all samples d; that moves x0 only where several samples are as likely. RT_E_INVALID, with the numbers, where it would be more than 1/4 at this
  * log-SNR, 2 log(alpha/beta): whoever builds a graph asks for the cleanest of its times. */
