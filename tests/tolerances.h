@@ -69,6 +69,14 @@
 #define TOL_TABLE_F32     1.2e-7 /* alphas_cumprod as diffusers holds it, relative: one unit in the last place */
 #define TOL_TABLE_ZERO    1e-5   /* the same, rescaled to zero SNR: PyTorch itself differs by that from machine to machine */
 
+/* oracles of boxes and as nodes: tests/oracle */
+#define TOL_BOXES           1e-14 /* against integrals in long double: mean, beta score, log p, times the condition of x/beta */
+#define TOL_ORACLE_GRAPH    1e-11 /* nodes in double against the evaluator: x0 of the largest number or 1, beta score and log p likewise */
+#define TOL_ORACLE_SINGLE   3e-5  /* the same in float */
+#define TOL_ORACLE_PRODUCTS 5e-4  /* log p of a large data set in float */
+#define TOL_ORACLE_GRADIENT 1e-7  /* against central differences in double, of the largest of a batch */
+#define TOL_ORACLE_SECOND   1e-6
+
 /* ---- networks against PyTorch: of the tensor's maximum (golden/README) */
 #define TOL_NET_FORWARD  1e-4
 #define TOL_NET_GRADIENT 1e-3

@@ -319,7 +319,8 @@ rt_status rt_scheduler_recipe_times(const rt_scheduler *s, double *times, rt_err
 
 /* ---- oracles: exact models ------------------------------------------------------------------------------------------------------------
  * Data whose marginals are known: mixtures p_t = sum_k w_k N(alpha mu_k, alpha^2 Sigma_k + beta^2 I) of normal distributions, of which one is the
- * Gaussian, or of the samples of a data set, where Sigma_k = 0 and w_k = 1/n: its posterior mean is a softmax over all of them.
+ * Gaussian; of uniform densities on boxes; or of the samples of a data set, where Sigma_k = 0 and w_k = 1/n: its posterior mean is a softmax over all
+ * of them.
  *
  * Parts may have classes 0..C-1. Then rt_oracle_given is the mixture of one class's parts, an oracle like any other, and label C, the null class, is the
  * whole: sum_c P(c | x) E[x0 | x, c] = E[x0 | x]. */
@@ -328,7 +329,8 @@ typedef struct rt_oracle rt_oracle;
 
 /* From {"kind": "gaussian" | "mixture", "weights": [..], "means": [[..]], "covariances": [[[..]]], "classes": [..], "prediction": "x0", "process":
  * {"name": "flow"}}, where "scheduler": {a diffusers configuration} or "FILE" may stand for process; a gaussian has one mean and no weights; `classes`,
- * one for each mean, may be left out. Or from {"kind": "data", "data": "FILE", ...}, see rt_oracle_open_with. Files are named relative to the oracle's.
+ * one for each mean, may be left out. Or from {"kind": "boxes", "weights": [..], "lows": [[..]], "highs": [[..]], ...}, the corners of each box, no weights
+ * if there is one. Or from {"kind": "data", "data": "FILE", ...}, see rt_oracle_open_with. Files are named relative to the oracle's.
  * What is wrong is RT_E_INVALID with file, field, value and remedy. The oracle owns the process. */
 rt_status rt_oracle_open(rt_oracle **oracle, const char *path, rt_error *err);
 
@@ -360,6 +362,9 @@ rt_status rt_oracle_mixture(rt_oracle **oracle, int64_t n, int64_t d, const doub
 /* Of samples x[n][d], finite; they are copied. */
 rt_status rt_oracle_data(rt_oracle **oracle, int64_t n, int64_t d, const float *x, const rt_process *process,
                          const rt_prediction *prediction, rt_error *err);
+/* Uniform on each of n boxes lows[n][d]..highs[n][d], lows less than highs; weights[n], positive, of sum 1. Where boxes overlap, densities add up. */
+rt_status rt_oracle_boxes(rt_oracle **oracle, int64_t n, int64_t d, const double *weights, const double *lows, const double *highs,
+                          const rt_process *process, const rt_prediction *prediction, rt_error *err);
 /* labels[n] of the parts, from 0 without gaps. Before the oracle is shared. */
 rt_status rt_oracle_set_classes(rt_oracle *o, const int64_t *labels, rt_error *err);
 void rt_oracle_free(rt_oracle *o);
@@ -376,8 +381,9 @@ double rt_oracle_share(const rt_oracle *o);      /* P(c) of an oracle that is a 
 rt_field rt_oracle_field(const rt_oracle *o);    /* borrows the oracle; classes NULL: none */
 
 /* n rows each. The posterior mean (1.2), the score and log density of p_t, and the flow map Psi_{s->t} (1.7), all at any alpha, beta >= 0, but beta > 0
- * of data. The flow map of a Gaussian is a closed form; others are solved to 1e-12 or so and need alpha > 0 on both sides. To a data set's beta = 0
- * it leads to a sample; samples that differ by less than 1e-5 may be taken for each other. */
+ * of boxes and data. Of boxes, mean, beta times the score and log p are good to 1e-14 times |x|/beta, x and alpha being rounded. The flow map of a Gaussian
+ * is a closed form; others are solved to 1e-12 or so and need alpha > 0 on both sides. To a data set's beta = 0 it leads to a sample; samples that differ by
+ * less than 1e-5 may be taken for each other. To that of boxes it is good to 1e-6. */
 rt_status rt_oracle_posterior_mean(const rt_oracle *o, double alpha, double beta, int64_t n, const double *x, double *x0, rt_error *err);
 rt_status rt_oracle_score(const rt_oracle *o, double alpha, double beta, int64_t n, const double *x, double *score, rt_error *err);
 rt_status rt_oracle_log_density(const rt_oracle *o, double alpha, double beta, int64_t n, const double *x, double *log_p, rt_error *err);
@@ -385,6 +391,25 @@ rt_status rt_oracle_flow_map(const rt_oracle *o, double alpha_s, double beta_s, 
                              double *out, rt_error *err);
 /* Data: rows of the mixture, sample first + j keyed by seed and its number. */
 rt_status rt_oracle_draw(const rt_oracle *o, uint64_t seed, int64_t first, int64_t n, double *x, rt_error *err);
+
+/* The same answers as nodes, for methods that need them inside an update: every sample has its own alpha, beta and label. All three can be differentiated
+ * any number of times in x, alpha and beta, and map sample by sample, so a batch may run in slices. */
+typedef struct rt_oracle_nodes {
+    rt_node *x0, *score; /* of x's shape */
+    rt_node *log_p;      /* (B) */
+} rt_oracle_nodes;
+/* x (B,..) holds rt_oracle_features numbers for each sample, all of the graph's real type. alpha >= 0 and beta > 0 are (B), (B,1,..,1) or one number.
+ * labels (B) I64 are 0..C, the null class C being all parts; NULL: all parts, and the only choice of an oracle without classes. A label outside matches
+ * no part, its answers mean nothing. Values are not checked: a kernel cannot report them.
+ * Makes the graph fail where shapes or types do not fit, and in a graph of floats where the oracle holds numbers beyond 1e15. The oracle outlives the
+ * graph and its programs: a data set's samples are read where they are. */
+void rt_oracle_build(const rt_oracle *o, rt_node *x, rt_node *alpha, rt_node *beta, rt_node *labels, rt_oracle_nodes *out);
+/* How well a graph knows them. In double to 1e-11 of the evaluator's answers. In float, from log-SNR -10 to 10: x0 to 3e-5 of the largest number in the
+ * data or 1, the score to 3e-5/beta, log p to 3e-5 of itself; a rounding of x moves them by as much. But of a data set of more than 32,768 numbers, whose
+ * samples are told apart by one matrix product: logits, the logarithms of P(sample | x), are off by about 2^-23 (alpha/beta)^2 |d - c|^2, c the mean
+ * of all samples d; that moves x0 only where several samples are as likely. RT_E_INVALID, with the numbers, where it would be more than 1/4 at this
+ * log-SNR, 2 log(alpha/beta): whoever builds a graph asks for the cleanest of its times. */
+rt_status rt_oracle_check_graph(const rt_oracle *o, rt_dtype dtype, double log_snr, rt_error *err);
 
 #ifdef __cplusplus
 }

@@ -41,6 +41,7 @@ void rt_oracle_free(rt_oracle *o)
     rt_scheduler_free(o->scheduler);
     free(o->order);
     free(o->components);
+    free(o->boxes);
     free(o->numbers);
     free(o->samples);
     free(o->given);
@@ -60,9 +61,24 @@ int rt_oracle_shape(const rt_oracle *o, int64_t shape[3], double *low, double *h
     return o->rank;
 }
 
-/* ---- classes */
+/* ---- parts and classes */
 
-double rt__oracle_weight(const rt_oracle *o, int64_t k) { return o->components ? o->components[k].weight : o->share / (double)o->n; }
+double rt__oracle_weight(const rt_oracle *o, int64_t k)
+{
+    return o->components ? o->components[k].weight : o->boxes ? o->boxes[k].weight : o->share / (double)o->n;
+}
+
+rt_status rt__oracle_check_weights(int64_t n, const double *weights, rt_error *err)
+{
+    double sum = 0;
+    for (int64_t k = 0; k < n; k++) {
+        if (!(weights[k] > 0 && weights[k] <= 1))
+            RT_RAISE(RT_E_INVALID, "weight %lld is %g; must be positive and at most 1", (long long)k, weights[k]);
+        sum += weights[k];
+    }
+    if (fabs(sum - 1) > 1e-6) RT_RAISE(RT_E_INVALID, "the weights add up to %g; must be 1", sum);
+    return RT_OK;
+}
 
 rt_status rt_oracle_set_classes(rt_oracle *o, const int64_t *labels, rt_error *err)
 {
@@ -123,7 +139,7 @@ rt_status rt__oracle_check_point(const rt_oracle *o, double alpha, double beta, 
 {
     if (!(alpha >= 0) || !(beta >= 0) || !(alpha + beta > 0) || !isfinite(alpha + beta))
         RT_RAISE(RT_E_USAGE, "oracle: alpha %g, beta %g; neither may be negative, nor both 0", alpha, beta);
-    if (!o->kind->smooth && !(beta > 1e-150)) RT_RAISE(RT_E_USAGE, "oracle: beta %g; a data set has no density without noise", beta);
+    if (o->kind->rough && !(beta > 1e-150)) RT_RAISE(RT_E_USAGE, "oracle: beta %g; %s", beta, o->kind->rough);
     return RT_OK;
 }
 
@@ -155,7 +171,7 @@ rt_status rt_oracle_flow_map(const rt_oracle *o, double alpha_s, double beta_s, 
     RT_TRY(rt__oracle_check_point(o, alpha_s, beta_s, err));
     if (!(alpha_t >= 0) || !(beta_t >= 0) || !(alpha_t + beta_t > 0) || !isfinite(alpha_t + beta_t))
         RT_RAISE(RT_E_USAGE, "oracle: to alpha %g, beta %g; neither may be negative, nor both 0", alpha_t, beta_t);
-    bool line = o->kind->smooth && o->n == 1;
+    bool line = !o->kind->rough && o->n == 1;
     return (line ? rt__oracle_line : rt__oracle_solve)(o, alpha_s, beta_s, alpha_t, beta_t, n, x, out, err);
 }
 
@@ -169,8 +185,8 @@ rt_status rt_oracle_draw(const rt_oracle *o, uint64_t seed, int64_t first, int64
         uint32_t words[4];
         rt__draw_words(&choice, (uint32_t)(first + r), 0, words);
         double u = rt__unit(words[0]);
-        int64_t k = o->components ? 0 : (int64_t)(u * (double)o->n);
-        for (u *= o->share; o->components && k + 1 < o->n && u >= rt__oracle_weight(o, o->order[k]); k++)
+        int64_t k = o->samples ? (int64_t)(u * (double)o->n) : 0;
+        for (u *= o->share; !o->samples && k + 1 < o->n && u >= rt__oracle_weight(o, o->order[k]); k++)
             u -= rt__oracle_weight(o, o->order[k]);
         for (int64_t i = 0; i < d; i += 4) rt__draw_normal(&normal, (uint32_t)(first + r), (uint32_t)(i / 4), z + i);
         o->kind->draw(o, k, z, x + r * d);

@@ -8,8 +8,12 @@ typedef struct rt__component {
     double weight, *mean, *variance, *basis; /* mean [d]; eigenvalues of Sigma [d], ascending; eigenvectors in columns [d][d] */
 } rt__component;
 
+typedef struct rt__box {
+    double weight, *centre, *half; /* the box is centre +- half, both [d] */
+} rt__box;
+
 typedef struct rt__oracle_kind {
-    bool smooth; /* p_0 has a density: beta may be 0 */
+    const char *rough; /* why nothing is known at beta = 0; NULL: p_0 has a density and a score */
     /* n rows at (alpha, beta): posterior means [n][d], scores [n][d], log densities [n]; NULL: not wanted. One may stand where x does. */
     rt_status (*answer)(const rt_oracle *o, double alpha, double beta, int64_t n, const double *x, double *mean, double *score,
                         double *log_p, rt_error *err);
@@ -17,7 +21,7 @@ typedef struct rt__oracle_kind {
     void (*draw)(const rt_oracle *o, int64_t k, const double *z, double *row);
 } rt__oracle_kind;
 
-/* A mixture of n parts: normal distributions, or samples of equal weight. */
+/* A mixture of n parts: normal distributions, boxes, or samples of equal weight. */
 struct rt_oracle {
     const rt__oracle_kind *kind;
     int64_t features, shape[3];
@@ -29,9 +33,10 @@ struct rt_oracle {
     const rt_prediction *prediction;
     int threads; /* 0: OpenMP's own */
 
-    int64_t n, *order; /* the parts, by number; with classes, class by class */
-    double share;      /* the sum of their weights: 1, or the class's probability */
-    rt__component *components;
+    int64_t n, *order;         /* the parts, by number; with classes, class by class */
+    double share;              /* the sum of their weights: 1, or the class's probability */
+    rt__component *components; /* of the kind's parts, these or boxes or samples */
+    rt__box *boxes;
     double *numbers; /* what they point into */
     float *samples;  /* of kind data: all of them, [..][features] */
 
@@ -45,6 +50,8 @@ rt_oracle *rt__oracle_new(const rt__oracle_kind *kind, int64_t n, int64_t featur
 /* Of samples, which become the oracle's if it succeeds. */
 rt_status rt__oracle_adopt(rt_oracle **oracle, const rt_oracle_samples *samples, rt_error *err);
 double rt__oracle_weight(const rt_oracle *o, int64_t k); /* of part number k */
+/* RT_E_INVALID unless all are positive and add up to 1. */
+rt_status rt__oracle_check_weights(int64_t n, const double *weights, rt_error *err);
 
 rt_status rt__oracle_check_point(const rt_oracle *o, double alpha, double beta, rt_error *err);
 /* The flow map in closed form: of one normal distribution. */

@@ -166,7 +166,7 @@ static void draw(const rt_oracle *o, int64_t k, const double *z, double *row)
     for (int64_t i = 0; i < o->features; i++) row[i] = (double)o->samples[o->order[k] * o->features + i];
 }
 
-static const rt__oracle_kind data = {false, answer, draw};
+static const rt__oracle_kind data = {"a data set has no density without noise", answer, draw};
 
 rt_status rt__oracle_adopt(rt_oracle **oracle, const rt_oracle_samples *s, rt_error *err)
 {

@@ -173,7 +173,7 @@ static rt_status read_setting(const source *from, const json_t *root, rt_oracle 
 
 /* ---- gaussian, mixture */
 
-/* One class for each of the n means. */
+/* One class for each of the n parts. */
 static rt_status read_classes(const json_t *root, size_t n, rt_oracle *o, rt_error *err)
 {
     const json_t *classes;
@@ -240,6 +240,36 @@ static rt_status read_mixture(const source *from, const json_t *root, rt_oracle 
     return read_components(from, root, 0, oracle, err);
 }
 
+/* ---- boxes */
+
+/* n boxes: weights[n] unless there is one, lows[n][d] and highs[n][d]. */
+static rt_status read_boxes(const source *from, const json_t *root, rt_oracle **oracle, rt_error *err)
+{
+    static const char *const known[] = {"kind", "weights", "lows", "highs", "classes", "prediction", "process", "scheduler"};
+    size_t n = 0;
+    const json_t *weights = NULL, *lows, *highs;
+    RT_TRY(check_keys(root, known, RT_COUNT(known), "", err));
+    RT_TRY(list(root, "lows", &n, &lows, err));
+    RT_TRY(list(root, "highs", &n, &highs, err));
+    if (json_object_get(root, "weights") || n > 1) RT_TRY(list(root, "weights", &n, &weights, err));
+    size_t d = json_array_size(json_array_get(lows, 0));
+    if (d < 1 || d > 4096 || n > 1024)
+        RT_RAISE(RT_E_INVALID, "field 'lows' holds %zu corners of %zu numbers; must be at most 1024 of 1 to 4096", n, d);
+    double *room = malloc((n + 2 * n * d) * sizeof *room), *low = room + n, *high = low + n * d;
+    if (!room) RT_RAISE(RT_E_MEMORY, "out of memory for %zu numbers", 2 * n * d);
+    rt_status status = RT_OK;
+    room[0] = 1;
+    if (weights) status = numbers(weights, "weights", 0, n, room, err);
+    for (size_t k = 0; k < n && status == RT_OK; k++) {
+        status = numbers(json_array_get(lows, k), "lows", k, d, low + k * d, err);
+        if (status == RT_OK) status = numbers(json_array_get(highs, k), "highs", k, d, high + k * d, err);
+    }
+    if (status == RT_OK) status = rt_oracle_boxes(oracle, (int64_t)n, (int64_t)d, room, low, high, NULL, NULL, err);
+    free(room);
+    if (status == RT_OK) status = read_setting(from, root, *oracle, err);
+    return status == RT_OK ? read_classes(root, n, *oracle, err) : status;
+}
+
 /* ---- data */
 
 static rt_status read_range(const json_t *root, rt_oracle_samples *s, rt_error *err)
@@ -294,7 +324,7 @@ static rt_status read_data(const source *from, const json_t *root, rt_oracle **o
 static const struct kind {
     const char *name;
     rt_status (*read)(const source *from, const json_t *root, rt_oracle **oracle, rt_error *err);
-} kinds[] = {{"gaussian", read_gaussian}, {"mixture", read_mixture}, {"data", read_data}};
+} kinds[] = {{"gaussian", read_gaussian}, {"mixture", read_mixture}, {"boxes", read_boxes}, {"data", read_data}};
 
 static rt_status read_root(const source *from, const json_t *root, rt_oracle **oracle, rt_error *err)
 {

@@ -1,7 +1,8 @@
-/* oracle_flow.c -- the flow map of a mixture: the probability-flow ODE by Dormand & Prince's method of order 5, its error controlled.
+/* oracle_flow.c -- the flow map of parts, whatever their kind: the probability-flow ODE by Dormand & Prince's method of order 5, its error controlled.
  *
  * With u = x/alpha and rho = beta/alpha the ODE knows no process: du/drho = eps(u, rho) = -rho grad log p(u; 1, rho). rho runs over many orders of
- * magnitude near noise and to 0 at data, so the variable is z = asinh(rho). A data set has no score at rho = 0; its last piece is a straight line. */
+ * magnitude near noise and to 0 at data, so the variable is z = asinh(rho). A data set has no score at rho = 0, nor have boxes at their
+ * edges; their last piece is a straight line. */
 #include "diffusion/oracle.h"
 
 #include "base/internal.h"
@@ -12,7 +13,7 @@
 
 enum { STAGES = 7, MOST_STEPS = 1000000 };
 #define TOLERANCE 1e-13 /* per step, of 1 + |u| */
-#define SATURATED 1e-6  /* rho below which a data set's posterior is one sample */
+#define SATURATED 1e-6  /* rho below which the posterior is one point: of a data set, a sample; of boxes, u itself or the edge beside it */
 
 /* Dormand & Prince 1980: nodes, stages (the last row is the solution), solution minus the one of order 4 */
 static const double nodes[STAGES] = {0, 1.0 / 5, 3.0 / 10, 4.0 / 5, 8.0 / 9, 1, 1};
@@ -69,7 +70,7 @@ static rt_status solve(const rt_oracle *o, double z, double end, double *u, doub
     return RT_OK;
 }
 
-/* From rho to rho where the posterior is one sample to rounding: u - E[x0 | u] shrinks or grows with rho. */
+/* From rho to rho where the posterior is one point: u - E[x0 | u] shrinks or grows with rho. */
 static rt_status glide(const rt_oracle *o, double from, double to, double *u, double *v, rt_error *err)
 {
     if (from == to) return RT_OK;
@@ -85,7 +86,7 @@ rt_status rt__oracle_solve(const rt_oracle *o, double alpha_s, double beta_s, do
     if (!(alpha_s > 0 && alpha_t > 0))
         RT_RAISE(RT_E_USAGE, "the flow map of a mixture from alpha %g to %g; both must be positive: start below the noisiest time", alpha_s,
                  alpha_t);
-    double *u = malloc((size_t)((STAGES + 2) * d) * sizeof *u), least = o->kind->smooth ? 0 : SATURATED, rho_s = beta_s / alpha_s,
+    double *u = malloc((size_t)((STAGES + 2) * d) * sizeof *u), least = o->kind->rough ? SATURATED : 0, rho_s = beta_s / alpha_s,
            rho_t = beta_t / alpha_t, begin = fmax(rho_s, least), end = fmax(rho_t, least);
     if (!u) RT_RAISE(RT_E_MEMORY, "out of memory for %lld numbers", (long long)((STAGES + 2) * d));
     rt_status status = RT_OK;

@@ -42,18 +42,6 @@ static rt_status decompose(int64_t d, rt__component *c, rt_error *err)
     return RT_OK;
 }
 
-static rt_status check_weights(int64_t n, const double *weights, rt_error *err)
-{
-    double sum = 0;
-    for (int64_t k = 0; k < n; k++) {
-        if (!(weights[k] > 0 && weights[k] <= 1))
-            RT_RAISE(RT_E_INVALID, "weight %lld is %g; must be positive and at most 1", (long long)k, weights[k]);
-        sum += weights[k];
-    }
-    if (fabs(sum - 1) > 1e-6) RT_RAISE(RT_E_INVALID, "the weights add up to %g; must be 1", sum);
-    return RT_OK;
-}
-
 /* ---- rows of x at one (alpha, beta) */
 
 /* at: alpha, beta */
@@ -157,7 +145,7 @@ static void draw(const rt_oracle *o, int64_t k, const double *z, double *row)
         for (int64_t i = 0; i < d; i++) row[i] += from->basis[i * d + j] * sqrt(from->variance[j]) * z[j];
 }
 
-static const rt__oracle_kind normal = {true, answer, draw};
+static const rt__oracle_kind normal = {NULL, answer, draw};
 
 rt_status rt_oracle_mixture(rt_oracle **oracle, int64_t n, int64_t d, const double *weights, const double *means, const double *covariances,
                             const rt_process *process, const rt_prediction *prediction, rt_error *err)
@@ -167,7 +155,7 @@ rt_status rt_oracle_mixture(rt_oracle **oracle, int64_t n, int64_t d, const doub
     if (n < 1 || n > MAX_COMPONENTS || n * d * d > MAX_NUMBERS)
         RT_RAISE(RT_E_INVALID, "%lld components of %lld features; must be 1..%d with at most %d numbers in all covariances", (long long)n,
                  (long long)d, MAX_COMPONENTS, MAX_NUMBERS);
-    RT_TRY(check_weights(n, weights, err));
+    RT_TRY(rt__oracle_check_weights(n, weights, err));
     for (int64_t k = 0; k < n; k++) {
         rt_error why = {0};
         rt_status status = check_covariance(d, means + k * d, covariances + k * d * d, &why);

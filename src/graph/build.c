@@ -5,7 +5,7 @@
 
 /* ---- sources */
 
-rt_node *rt_const(rt_graph *g, rt_dtype dtype, int rank, const int64_t *shape, const void *data)
+static rt_node *constant(rt_graph *g, rt_dtype dtype, int rank, const int64_t *shape, const void *data, bool borrowed)
 {
     rt__const_attr a;
     memset(&a, 0, sizeof a);
@@ -16,13 +16,23 @@ rt_node *rt_const(rt_graph *g, rt_dtype dtype, int rank, const int64_t *shape, c
             return rt_fail(g, "a constant with extent %lld", (long long)shape[i]);
         a.shape[i] = shape[i];
     }
-    void *copy = rt__graph_alloc(g, bytes);
-    if (!copy) return rt_fail(g, "out of memory");
-    memcpy(copy, data, bytes);
+    void *copy = borrowed ? NULL : rt__graph_alloc(g, bytes);
+    if (!borrowed && !copy) return rt_fail(g, "out of memory");
+    if (!borrowed) memcpy(copy, data, bytes);
     a.dtype = dtype;
     a.rank = rank;
-    a.data = copy;
+    a.data = borrowed ? data : copy;
     return rt__emit(g, RT_OP_constant, NULL, 0, &a);
+}
+
+rt_node *rt_const(rt_graph *g, rt_dtype dtype, int rank, const int64_t *shape, const void *data)
+{
+    return constant(g, dtype, rank, shape, data, false);
+}
+
+rt_node *rt__const_borrowed(rt_graph *g, rt_dtype dtype, int rank, const int64_t *shape, const void *data)
+{
+    return constant(g, dtype, rank, shape, data, true);
 }
 
 rt_node *rt_reals(rt_graph *g, int rank, const int64_t *shape, const double *values)

@@ -136,6 +136,8 @@ const char *rt__intern(rt_graph *g, const char *text)
 
 /* ---- nodes */
 
+enum { HASHED_BYTES = 1 << 16 }; /* of a constant */
+
 static int64_t const_bytes(const rt__const_attr *a)
 {
     int64_t n = 1;
@@ -156,7 +158,8 @@ static uint64_t node_hash(const rt_node *n)
     if (n->op == rt__ops_f32[RT_OP_constant]) { /* by content, not by address */
         const rt__const_attr *a = n->attr;
         h = mix(h, a, offsetof(rt__const_attr, data));
-        h = mix(h, a->data, (size_t)const_bytes(a));
+        int64_t bytes = const_bytes(a); /* the start tells most apart; node_equal looks at all of it */
+        h = mix(h, a->data, (size_t)(bytes < HASHED_BYTES ? bytes : HASHED_BYTES));
     } else if (n->op->attr_size) {
         h = mix(h, n->attr, n->op->attr_size);
     }
@@ -169,7 +172,7 @@ static bool node_equal(const rt_node *a, const rt_node *b)
     if (a->op != b->op || a->n_in != b->n_in || (a->n_in && memcmp(a->in, b->in, (size_t)a->n_in * sizeof *a->in))) return false;
     if (a->op == rt__ops_f32[RT_OP_constant]) {
         const rt__const_attr *p = a->attr, *q = b->attr;
-        return !memcmp(p, q, offsetof(rt__const_attr, data)) && !memcmp(p->data, q->data, (size_t)const_bytes(p));
+        return !memcmp(p, q, offsetof(rt__const_attr, data)) && (p->data == q->data || !memcmp(p->data, q->data, (size_t)const_bytes(p)));
     }
     return !a->op->attr_size || !memcmp(a->attr, b->attr, a->op->attr_size);
 }

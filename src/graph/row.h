@@ -153,6 +153,9 @@ bool rt__failed(const rt_node *n); /* inert? Builders that look at shapes must a
 void *rt__graph_alloc(rt_graph *g,
                       size_t size); /* from the graph's arena, for attributes; on exhaustion the graph fails and NULL is returned */
 
+/* rt_const of numbers that stay where they are: they outlive the graph and its programs and do not change. */
+rt_node *rt__const_borrowed(rt_graph *g, rt_dtype dtype, int rank, const int64_t *shape, const void *data);
+
 /* Numpy's rule for two shapes with a symbolic axis 0; false if they do not fit. */
 bool rt__broadcast_shape(const rt_node *a, const rt_node *b, int *rank, int64_t *shape);
 /* Sums a gradient down to the shape of `like`, which was broadcast to get g's. */

@@ -56,6 +56,16 @@ extent() { "$RETORT" inspect "$1" --json | awk '/"name": "x"/ {x = 1} x && /"lea
     fails 5 "none.json" sample "oracle:$t/flow.json" --scheduler "$t/none.json" --out "$t/x.safetensors"
 }
 
+@test "boxes: samples of one square, of all" {
+    "$RETORT" inspect oracle:examples/checkerboard.json | grep -q "9, of which 8 means no class"
+    "$RETORT" sample oracle:examples/checkerboard.json --n 200 --steps 30 --class 0 --out "$t/one.safetensors" -q
+    [ "$(extent "$t/one.safetensors")" = "-2 -1 " ]
+    "$RETORT" sample oracle:examples/checkerboard.json --n 200 --steps 30 --class null --out "$t/all.safetensors" -q
+    [ "$(extent "$t/all.safetensors")" = "-2 2 " ]
+    "$RETORT" sample oracle:examples/gaussians-8.json --n 50 --steps 30 --class 4 --out "$t/cloud.safetensors" -q
+    "$RETORT" eval oracle:examples/checkerboard.json --reference toy:checkerboard:2000 --n 500 --steps 20 --metrics energy -q
+}
+
 @test "what is wrong with an oracle's file: exit 3, with file, field, value" {
     flow='"process": {"name": "flow"}'
     wrong() {
@@ -70,6 +80,9 @@ extent() { "$RETORT" inspect "$1" --json | awk '/"name": "x"/ {x = 1} x && /"lea
     wrong '{"kind": "mixture", "means": [[0], [1, 2]], "covariances": [[[1]], [[1]]], "weights": [0.5, 0.5], '"$flow}" "'means', element 1, has 2 elements; must have 1"
     wrong '{"kind": "gaussian", "means": [[0]], "covarainces": [[[1]]], '"$flow}" "did you mean covariances"
     wrong '{"kind": "gaussian", "means": [[0]], "covariances": [[[1]]], "scheduler": {"_class_name": "DDIMSheduler"}}' "DDIMScheduler"
+    wrong '{"kind": "boxes", "lows": [[0, 2]], "highs": [[1, 2]], '"$flow}" "box 0: axis 1 is from 2 to 2; both must be finite"
+    wrong '{"kind": "boxes", "lows": [[0], [1]], "highs": [[1], [2]], '"$flow}" "field 'weights' is missing"
+    wrong '{"kind": "boxes", "lows": [[0]], "higs": [[1]], '"$flow}" "did you mean highs"
     wrong '{"kind": "data", "data": "none.idx", '"$flow}" "field 'data' is \"none.idx\""
     wrong '{"kind": "data", "data": "s.json", "scheduler": "none.json"}' "bad.json"
     fails 5 "none.json" sample "oracle:$t/none.json" --out "$t/x.safetensors"

@@ -4,6 +4,7 @@
 #include "retort/config.h"
 #include "retort/model.h"
 #include "retort/nn.h"
+#include "retort/ops.h"
 
 #include "format/picture.h"
 
@@ -187,7 +188,7 @@ static rt_status scheduler(rt_error *err)
     return RT_OK;
 }
 
-/* Of a mixture with classes, and of a data set: opened and asked. */
+/* Of a mixture with classes, of boxes, and of a data set: opened and asked. */
 static rt_status oracle_of(const char *path, rt_error *err)
 {
     rt_oracle *o;
@@ -200,7 +201,36 @@ static rt_status oracle_of(const char *path, rt_error *err)
     return s;
 }
 static rt_status oracle(rt_error *err) { return oracle_of("examples/classes.json", err); }
+static rt_status boxes_oracle(rt_error *err) { return oracle_of(at("boxes.json"), err); }
 static rt_status data_oracle(rt_error *err) { return oracle_of(at("data.json"), err); }
+
+/* Oracles of all kinds as nodes, of floats: few samples and many. */
+static rt_status oracle_nodes_of(const rt_oracle *o, rt_error *err)
+{
+    rt_graph *g = rt_graph_new(RT_F32);
+    if (!g) return rt_error_set(err, RT_E_MEMORY, "out of memory for a graph");
+    rt_oracle_nodes out;
+    rt_node *x = rt_input(g, "x", RT_F32, 2, (int64_t[]){RT_BATCH, rt_oracle_features(o)}), *one = rt_scalar(g, 1);
+    rt_oracle_build(o, x, one, one, rt_oracle_classes(o) ? rt_input(g, "y", RT_I64, 1, (int64_t[]){RT_BATCH}) : NULL, &out);
+    rt_status s = rt_graph_status(g, err);
+    rt_graph_free(g);
+    return s;
+}
+static rt_status oracle_nodes(rt_error *err)
+{
+    static float samples[40000];
+    rt_oracle *o;
+    for (int i = 0; i < 4; i++) {
+        static const int64_t shape[][2] = {{10, 2}, {20, 2000}};
+        RT_TRY(i == 0   ? rt_oracle_open(&o, "examples/classes.json", err)
+               : i == 1 ? rt_oracle_open(&o, at("boxes.json"), err)
+                        : rt_oracle_data(&o, shape[i - 2][0], shape[i - 2][1], samples, NULL, NULL, err));
+        rt_status s = oracle_nodes_of(o, err);
+        rt_oracle_free(o);
+        if (s != RT_OK) return s;
+    }
+    return RT_OK;
+}
 
 static rt_status network(rt_error *err)
 {
@@ -228,7 +258,9 @@ static const struct {
                 {"folder", folder},
                 {"scheduler", scheduler},
                 {"oracle", oracle},
+                {"boxes_oracle", boxes_oracle},
                 {"data_oracle", data_oracle},
+                {"oracle_nodes", oracle_nodes},
                 {"network", network}};
 
 /* ---- the walk */
@@ -300,6 +332,10 @@ static int prepare(void **state)
     /* texts of 14 letters and more grow a buffer of jansson's, which loses one when it cannot, and says nothing */
     static const char data[] = "{\"kind\": \"data\", \"data\": \"toy:moons:9\", \"process\": {\"name\": \"flow\"}}";
     put("data.json", data, sizeof data - 1);
+    static const char boxes[] =
+        "{\"kind\": \"boxes\", \"weights\": [0.25, 0.75], \"lows\": [[0, 1], [-1, 0]], \"highs\": [[1, 2], [0, 1]], "
+        "\"classes\": [0, 1], \"process\": {\"name\": \"flow\"}}";
+    put("boxes.json", boxes, sizeof boxes - 1);
     rt_config c;
     rt_config_default(&c);
     rt_config_set(&c, "train.batch", "77", NULL);

@@ -2,6 +2,8 @@
 #include "retort/graph.h"
 #include "retort/ops.h"
 
+#include "graph/row.h"
+
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -49,6 +51,20 @@ static void equal_nodes_are_one(void **state)
     rt_graph_passes(g, 0);
     assert_ptr_not_equal(rt_exp(x), rt_exp(x));
     assert_ptr_equal(rt_randn(g, "z", 2, batch_by_4), rt_randn(g, "z", 2, batch_by_4));
+    rt_graph_free(g);
+}
+
+/* Constants are hashed by their start and compared to the end, whoever holds the numbers. */
+static void long_constants(void **state)
+{
+    (void)state;
+    enum { N = 40000 };
+    static double x[N];
+    rt_graph *g = rt_graph_new(RT_F64);
+    rt_node *copied = rt_const(g, RT_F64, 1, (int64_t[]){N}, x), *same = rt__const_borrowed(g, RT_F64, 1, (int64_t[]){N}, x);
+    assert_ptr_equal(copied, same);
+    x[N - 1] = 1;
+    assert_ptr_not_equal(copied, rt_const(g, RT_F64, 1, (int64_t[]){N}, x));
     rt_graph_free(g);
 }
 
@@ -275,9 +291,10 @@ static void plan_reuses_memory(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(equal_nodes_are_one),  cmocka_unit_test(first_failure_sticks),  cmocka_unit_test(second_derivatives),
-        cmocka_unit_test(gradients_of_several), cmocka_unit_test(updates_make_versions), cmocka_unit_test(prologue_follows_versions),
-        cmocka_unit_test(slices_are_the_batch), cmocka_unit_test(passes_keep_values),    cmocka_unit_test(plan_reuses_memory),
+        cmocka_unit_test(equal_nodes_are_one),       cmocka_unit_test(long_constants),       cmocka_unit_test(first_failure_sticks),
+        cmocka_unit_test(second_derivatives),        cmocka_unit_test(gradients_of_several), cmocka_unit_test(updates_make_versions),
+        cmocka_unit_test(prologue_follows_versions), cmocka_unit_test(slices_are_the_batch), cmocka_unit_test(passes_keep_values),
+        cmocka_unit_test(plan_reuses_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
