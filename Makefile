@@ -18,6 +18,15 @@ demo: packages ## download no data: distil a small image model in a few minutes 
 test: packages ## build, then run every test
 	@scripts/test
 
+test-sanitized: packages ## the same tests under address and undefined-behaviour sanitizers
+	@scripts/test sanitized
+
+test-debian: ## make test on Debian 12 and 13, in folders filled by debootstrap (root)
+	@scripts/test-debian
+
+test-emulated: ## the operator walk on an old x86-64 and on 64-bit ARM, emulated by qemu
+	@scripts/test-emulated
+
 bench: packages ## speed of this machine on this work
 	@scripts/build release
 	@scripts/bench
@@ -45,6 +54,6 @@ clean: ## remove everything that was built
 	rm -rf build
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
 
-.PHONY: all dev demo test bench mutants fuzz docs solvers install packages clean help
+.PHONY: all dev demo test test-sanitized test-debian test-emulated bench mutants fuzz docs solvers install packages clean help

@@ -29,3 +29,6 @@ obeys() {
 }
 
 needs_shared() { [ -d "$SHARED" ] || skip "../shared is missing"; }
+
+# sanitized: is the program built with the sanitizers?
+sanitized() { nm "$RETORT" 2>/dev/null | grep -q __asan_init; }

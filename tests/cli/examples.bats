@@ -10,6 +10,8 @@ setup() {
     mkdir bin
     ln -s "$(cd "$root" && realpath "$RETORT")" bin/retort
     PATH=$PWD/bin:$PATH
+    # the same commands under sanitizers, which would take a quarter of an hour for one of them, with fewer examples per update
+    if sanitized; then export RETORT_TRAIN_BATCH=4 RETORT_PD_POOL=64; fi
 }
 
 # the examples of all commands whose files are there

@@ -41,7 +41,7 @@ END
 }
 
 @test "a program of others, by pkg-config" {
-    nm "$RETORT" 2>/dev/null | grep -q __asan && skip "sanitizers would have to be linked, too"
+    sanitized && skip "the sanitizers would have to be linked, too"
     PKG_CONFIG_PATH=$(dirname "$(find "$prefix" -name retort.pc)")
     export PKG_CONFIG_PATH
     # shellcheck disable=SC2046 # the flags are words
@@ -50,7 +50,7 @@ END
 }
 
 @test "a program of others, by CMake" {
-    nm "$RETORT" 2>/dev/null | grep -q __asan && skip "sanitizers would have to be linked, too"
+    sanitized && skip "the sanitizers would have to be linked, too"
     cp "$BATS_FILE_TMPDIR/user.c" "$BATS_TEST_TMPDIR"
     cat >"$BATS_TEST_TMPDIR/CMakeLists.txt" <<'END'
 cmake_minimum_required(VERSION 3.22)

@@ -270,7 +270,7 @@ static void test_kept_weights(void **state)
         rt_node *h = rt_conv2d(x, a, NULL, &(rt_conv)DENSE(1, 1));
         rt_node *y = rt_linear(rt_reshape(h, 3, (int64_t[]){RT_BATCH, CHANNELS, SIDE * SIDE}), b, NULL);
         rt_error err = {0};
-        rt_program *kept, *fresh;
+        rt_program *kept = NULL, *fresh;
         rt_program_spec spec = {.outputs = &y, .n_outputs = 1, .batch = BATCH, .threads = 1, .compute = compute ? RT_BF16 : RT_F32};
         if (rt_params_init(set, 1, &err) != RT_OK || rt_compile(&kept, g, &spec, &err) != RT_OK) fail_msg("%s", err.text);
         fill(kept, x, 1);

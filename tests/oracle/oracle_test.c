@@ -503,7 +503,10 @@ static void ddim_is_a_product(void **state)
     rt_process *p;
     for (int i = 0; (p = some_process(i)); i++) {
         double times[11], x = 1.3, want = 0;
-        if (rt_process_alpha(p, rt_process_end(p)) > 0.3) continue;
+        if (rt_process_alpha(p, rt_process_end(p)) > 0.3) {
+            rt_process_free(p);
+            continue;
+        }
         rt_oracle *o = line_oracle(p, mu, sigma);
         CHECK_OK(rt_grid_build("uniform", p, 10, times, &err));
         double deviation = x - rt_process_alpha(p, times[0]) * mu;

@@ -165,8 +165,8 @@ static void test_broken_files(void **state)
                                         "{\"retort\": \"choices/1\", \"choices\": {\"one\": 1}}",
                                         "{\"retort\": \"choices/1\", \"choices\": {\"one\": \"\"}}",
                                         "{\"retort\": \"choices/1\", \"choices\": {\"one\": \"b\", \"one\": \"a\"}}",
-                                        "{\"retort\": \"choices/1\", \"choices\": {\"x\": \"b\", \"one\": "
-                                        "\"a name of more than thirty-two letters, which no way has\"}}"};
+                                        ("{\"retort\": \"choices/1\", \"choices\": {\"x\": \"b\", \"one\": "
+                                         "\"a name of more than thirty-two letters, which no way has\"}}")};
     set_costs(1, 2, 3);
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
         rt_error err = {0};

@@ -186,8 +186,7 @@ static void schedules_of_beta(void **state)
         double betas[40];
         long double bar = 1;
         for (int i = 0; i < T; i++) {
-            long double u = (long double)i / (T - 1), beta;
-            if (s == 0) beta = 0.001L + u * (0.3L - 0.001L);
+            long double u = (long double)i / (T - 1), beta = 0.001L + u * (0.3L - 0.001L);
             if (s == 1) beta = powl(sqrtl(0.001L) + u * (sqrtl(0.3L) - sqrtl(0.001L)), 2);
             if (s == 2)
                 beta = fminl(
