@@ -110,8 +110,9 @@ rt_node *rt_predict_from(const rt_prediction *p, rt_node *x0, rt_node *eps, rt_n
 rt_node *rt_diffuse(rt_node *x0, rt_node *alpha, rt_node *beta, rt_node *eps);
 /* DDIM s -> t (1.30): x_t = A x_s + C x0, A = beta_t/beta_s, C = alpha_t - alpha_s beta_t/beta_s, so alpha_s = 0 is no exception. */
 rt_node *rt_ddim_step(rt_node *xs, rt_node *x0, rt_node *alpha_s, rt_node *beta_s, rt_node *alpha_t, rt_node *beta_t);
-/* The x0 for which one DDIM step goes from x_s to x_t: Lemma 2, (1.34). */
-rt_node *rt_ddim_target(rt_node *xs, rt_node *xt, rt_node *alpha_s, rt_node *beta_s, rt_node *alpha_t, rt_node *beta_t);
+/* The x0 for which one DDIM step goes from x_s to x_t: Lemma 2, (1.34). A and C are those of rt_ddim_coefficients, which are made in double: between
+ * neighbouring times C is a small difference of large numbers. */
+rt_node *rt_ddim_target(rt_node *xs, rt_node *xt, rt_node *A, rt_node *C);
 /* (1 + omega) cond - omega uncond (1.39). */
 rt_node *rt_guide(rt_node *cond, rt_node *uncond, double omega);
 

@@ -114,7 +114,7 @@ static rt_status pd_build(rt_distill *d)
         declare_conversion(d, xs, s, y);
     } else if (status == RT_OK) {
         rt_node *a = rt__pick(d, A, n, k), *c = rt__pick(d, C, n, k);
-        rt_node *target = rt_div(rt_sub(xt, rt_mul(a, xs)), c); /* Lemma 2 */
+        rt_node *target = rt_ddim_target(xs, xt, a, c); /* Lemma 2 */
         rt_node *x0 = rt__denoise(d, &d->student, xs, s, y);
         rt_node *omega = rt_reshape(rt__pick(d, w, n, k), 1, (int64_t[]){RT_BATCH});
         rt_node *loss = rt_mul(omega, rt__mean_square(d, x0, rt_stop_grad(target)));

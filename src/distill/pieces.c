@@ -57,7 +57,7 @@ rt_node *rt__denoise(rt_distill *d, const rt_denoiser *m, rt_node *x, rt_at t, r
     if (m->guidance == 0) return cond;
     rt_node *null = rt_broadcast(rt_const(g, RT_I64, 0, NULL, &(int64_t){d->null_class}), 1, one_per_sample);
     rt_node *uncond = rt_predict_x0(m->prediction, rt_net_apply(m->net, m->set, seen, t.fed, null), x, t.alpha, t.beta);
-    return rt_sub(rt_scale(cond, 1 + m->guidance), rt_scale(uncond, m->guidance)); /* (1.39) */
+    return rt_guide(cond, uncond, m->guidance); /* (1.39) */
 }
 
 rt_node *rt__mean_square(rt_distill *d, rt_node *a, rt_node *b) { return rt_scale(rt_norm2(rt_sub(a, b)), 1.0 / (double)d->features); }

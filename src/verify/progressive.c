@@ -39,14 +39,11 @@ static double second_step_at(rt__witness *w, const rt_process *p, double s, doub
 /* rt_ddim_target in a graph of doubles. */
 static double target(rt__witness *w, const rt_process *p, double s, double t, double xs, double xt)
 {
-    double x0;
+    double x0, A = NAN, C = NAN;
     rt_graph *g = rt__doubles(w);
     if (!g) return NAN;
-    double at[4] = {rt_process_alpha(p, s), rt_process_beta(p, s), rt_process_alpha(p, t), rt_process_beta(p, t)};
-    rt__value(w,
-              rt_ddim_target(rt__numbers(g, 1, &xs), rt__numbers(g, 1, &xt), rt_scalar(g, at[0]), rt_scalar(g, at[1]), rt_scalar(g, at[2]),
-                             rt_scalar(g, at[3])),
-              1, &x0);
+    rt_ddim_coefficients(p, s, t, &A, &C, &w->err);
+    rt__value(w, rt_ddim_target(rt__numbers(g, 1, &xs), rt__numbers(g, 1, &xt), rt_scalar(g, A), rt_scalar(g, C)), 1, &x0);
     rt_graph_free(g);
     return x0;
 }
