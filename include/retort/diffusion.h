@@ -177,11 +177,19 @@ const rt_solver *rt_solver_find(const char *name, rt_error *err);
 bool rt_solver_describe(int i, rt_row_text *row);
 const rt_solver_info *rt_solver_get_info(const rt_solver *s);
 
-/* A model as the driver sees it: the raw output at n rows x[n][features], all at process time t > 0, classes y[n] (NULL: none). `fed` is what a
- * network is told of the time: rt_process_network_time(t), unless a scheduler rounds it. */
+/* One call of a model in a sampling. Networks that are maps of whole steps need to know which. */
+typedef struct rt_field_call {
+    double t;                /* process time, > 0 */
+    double network_time;     /* what a network is told of t: rt_process_network_time(t), unless a scheduler rounds it */
+    int step;                /* of the sampling, from 0 */
+    double target;           /* the time at which that step ends */
+    const rt_solver *solver; /* what makes the step; NULL: the call belongs to no sampling */
+} rt_field_call;
+
+/* A model as the driver sees it: the raw output at n rows x[n][features], all at one time, classes y[n] (NULL: none). */
 typedef struct rt_field {
     void *self;
-    rt_status (*eval)(void *self, double t, double fed, int64_t n, const double *x, const int64_t *y, double *out, rt_error *err);
+    rt_status (*eval)(void *self, const rt_field_call *at, int64_t n, const double *x, const int64_t *y, double *out, rt_error *err);
     const rt_prediction *prediction;
     int64_t features;
     int64_t null_class; /* for guidance; -1: none */

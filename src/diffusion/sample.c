@@ -18,7 +18,13 @@ static double fed_at(const rt__advance *a, double t)
 
 static rt_status ask(rt__advance *a, const rt_field *field, double t, int64_t n, const double *x, double *out, rt_error *err)
 {
-    return field->eval(field->self, t, fed_at(a, t), n, x, a->y, out, err);
+    const rt_sample_spec *spec = a->spec;
+    rt_field_call at = {.t = t,
+                        .network_time = fed_at(a, t),
+                        .step = a->k,
+                        .target = spec->to ? spec->to[a->k] : spec->from[a->k + 1],
+                        .solver = spec->solver};
+    return field->eval(field->self, &at, n, x, a->y, out, err);
 }
 
 static double deviation(const double *x, int64_t n)

@@ -50,9 +50,9 @@ static rt_status denoise_build(rt_distill *d)
         rt_node *drop = rt_less(rt_rand(g, "drop", 1, (int64_t[]){RT_BATCH}), rt_scalar(g, d->config->diffusion.class_drop));
         fed = rt_where(drop, rt_const(g, RT_I64, 0, NULL, &(int64_t){d->null_class}), y);
     }
-    rt_node *loss = raw ? rt__mean_square(d, rt_net_apply(d->student.net, d->student.set, xt, t.fed, fed),
+    rt_node *loss = raw ? rt__mean_square(d, rt_net_apply(d->student.net, d->student.set, xt, t.network, fed),
                                           rt_predict_from(d->student.prediction, x0, eps, t.alpha, t.beta))
-                        : rt__mean_square(d, rt__denoise(d, &d->student, xt, t, fed), x0);
+                        : rt__mean_square(d, rt__denoise(&d->student, xt, d->draws, t, fed), x0);
     if (!even) loss = rt_mul(rt_reshape(rt__pick(d, w, n, k), 1, (int64_t[]){RT_BATCH}), loss);
     rt__minimise(d, "denoise", d->student.set, rt_expect(loss));
     d->inputs[0] = x0, d->inputs[1] = y;

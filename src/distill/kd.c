@@ -23,7 +23,8 @@ static rt_status kd_build(rt_distill *d)
     rt__input_draws(d, &d->student);
     rt_node *first = rt_const(g, RT_I64, 0, NULL, &(int64_t){0});
     rt_node *k = rt_broadcast(first, 1, (int64_t[]){RT_BATCH});
-    rt_node *student = rt__denoise(d, &d->student, x1, rt__at(d, d->grid, 1, 1, k), y); /* G_theta(x_1): the x0-prediction at t = 1 */
+    rt_node *student =
+        rt__denoise(&d->student, x1, d->draws, rt__at(d, d->grid, 1, 1, k), y); /* G_theta(x_1): the x0-prediction at t = 1 */
     rt_node *loss = rt__distance_find("kd.loss", d->config->kd.loss, NULL)(d, student, target);
     rt__minimise(d, "regress", d->student.set, rt_expect(loss)); /* (1.9) */
     d->inputs[0] = x1, d->inputs[1] = target, d->inputs[2] = y;

@@ -78,7 +78,7 @@ static rt_status map_build(rt_distill *d)
     rt_node *k = rt_input(d->graph, "k", RT_I64, 1, (int64_t[]){RT_BATCH});
     rt_at s = rt__at(d, table.s, n, 1, k);
     if (rt_net_describe(d->student.net)->times == 2) s = rt__towards(s, rt__at(d, table.t, n, 1, k));
-    rt_node *x0 = rt__denoise(d, &d->student, xs, s, y);
+    rt_node *x0 = rt__denoise(&d->student, xs, d->draws, s, y);
     rt_node *G = rt_add(rt_mul(rt__pick(d, table.A, n, k), xs), rt_mul(rt__pick(d, table.C, n, k), x0));
     rt_node *w = rt_reshape(rt__pick(d, table.w, n, k), 1, (int64_t[]){RT_BATCH});
     rt_node *apart = rt__distance_find("map.distance", c->map.distance, NULL)(d, G, xt);

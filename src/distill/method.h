@@ -11,18 +11,10 @@
 #include "retort/nn.h"
 #include "retort/ops.h"
 
+#include "model/solver_map.h"
+
 typedef struct rt_distill rt_distill;
 typedef struct rt_method rt_method;
-
-/* A network in use: one architecture on one set of parameters, how to read its output, and what steps it. */
-typedef struct rt_denoiser {
-    const rt_net *net;
-    rt_params *set;
-    const rt_oracle *oracle; /* instead of a network: only an evaluator can ask it, graphs cannot */
-    const rt_prediction *prediction;
-    const rt_solver *solver;
-    double guidance; /* omega of (1.39), 0: none */
-} rt_denoiser;
 
 /* Where the numbers of an update come from: fills the program's input nodes with examples first .. first + n - 1 of update u (from 0) of the round,
  * n the program's batch. A pure function of (seed, round, u), so that a resumed run needs no state of it. */
@@ -98,19 +90,14 @@ static inline int rt__slice(const rt_config *c) { return c->train.micro_batch > 
 
 /* ---- shared pieces: pieces.c */
 
-/* A time per sample: (B,1,..,1) nodes of alpha and beta, (B) of what the network is fed, (B,2) for networks of two times. */
-typedef struct rt_at {
-    rt_node *alpha, *beta, *fed;
-} rt_at;
-
 /* Row k[j] of a table of n numbers (double, rounded once), as (B,1,..,1). */
 rt_node *rt__pick(rt_distill *d, const double *table, int n, rt_node *k);
 /* The times grid[first + stride k]: n possible k. */
 rt_at rt__at(rt_distill *d, const double *grid, int n, int stride, rt_node *k);
 /* s as a network of two times is fed it on the way to t. */
 rt_at rt__towards(rt_at s, rt_at t);
-/* x0-prediction of a denoiser at (x, t) for classes y (NULL: none), guided by (1.39) in one call of twice the batch where it asks for it. */
-rt_node *rt__denoise(rt_distill *d, const rt_denoiser *m, rt_node *x, rt_at t, rt_node *y);
+/* The maps of a denoiser's solver for `rows` samples at a time; close it after a failure, too. */
+rt_status rt__map_open(rt_solver_map *map, const rt_distill *d, const rt_denoiser *m, int64_t rows, rt_error *err);
 /* The first teacher's solver, from the setting `key`: any row. */
 rt_status rt__teacher_solver(rt_distill *d, const char *key, const char *name);
 /* The setting `draws` of the method: how many of its teacher's draws a student sees per step, 0: they are hidden. */

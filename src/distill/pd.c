@@ -54,10 +54,10 @@ static rt_status pd_plan(rt_distill *d)
  * nothing is divided by a small alpha. */
 static void declare_conversion(rt_distill *d, rt_node *xs, rt_at s, rt_node *y)
 {
-    rt_node *x0 = rt__denoise(d, &d->teacher, xs, s, y);
+    rt_node *x0 = rt__denoise(&d->teacher, xs, NULL, s, y);
     rt_node *alpha_eps = rt_mul(s.alpha, rt_div(rt_sub(xs, rt_mul(s.alpha, x0)), s.beta));
     rt_node *target = rt_sub(alpha_eps, rt_mul(s.beta, x0)); /* v = alpha eps - beta x0 */
-    rt_node *v = rt_net_apply(d->student.net, d->student.set, xs, s.fed, y);
+    rt_node *v = rt_net_apply(d->student.net, d->student.set, xs, s.network, y);
     rt_node *loss = rt__mean_square(d, rt_mul(s.alpha, v), rt_mul(s.alpha, rt_stop_grad(target)));
     rt__minimise(d, "convert", d->student.set, rt_expect(loss));
 }
@@ -98,7 +98,7 @@ static rt_status pd_build(rt_distill *d)
         xt = xs;
         for (int j = 1; j <= q && !convert; j++) { /* (1.31), (1.32) */
             rt_at to = rt__at(d, d->grid + j, n, stride, k);
-            xt = rt_ddim_step(xt, rt__denoise(d, &d->teacher, xt, from, y), from.alpha, from.beta, to.alpha, to.beta);
+            xt = rt_ddim_step(xt, rt__denoise(&d->teacher, xt, NULL, from, y), from.alpha, from.beta, to.alpha, to.beta);
             from = to;
         }
         d->inputs[0] = x0, d->inputs[1] = y;
@@ -115,7 +115,7 @@ static rt_status pd_build(rt_distill *d)
     } else if (status == RT_OK) {
         rt_node *a = rt__pick(d, A, n, k), *c = rt__pick(d, C, n, k);
         rt_node *target = rt_ddim_target(xs, xt, a, c); /* Lemma 2 */
-        rt_node *x0 = rt__denoise(d, &d->student, xs, s, y);
+        rt_node *x0 = rt__denoise(&d->student, xs, d->draws, s, y);
         rt_node *omega = rt_reshape(rt__pick(d, w, n, k), 1, (int64_t[]){RT_BATCH});
         rt_node *loss = rt_mul(omega, rt__mean_square(d, x0, rt_stop_grad(target)));
         rt__minimise(d, "distil", d->student.set, rt_expect(loss)); /* (1.35) */

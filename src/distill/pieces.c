@@ -37,7 +37,7 @@ rt_at rt__at(rt_distill *d, const double *grid, int n, int stride, rt_node *k)
     }
     at.alpha = rt__pick(d, alpha, n, k);
     at.beta = rt__pick(d, beta, n, k);
-    at.fed = pick(d->graph, fed, n, k);
+    at.network = pick(d->graph, fed, n, k);
     free(alpha);
     return at;
 }
@@ -45,19 +45,23 @@ rt_at rt__at(rt_distill *d, const double *grid, int n, int stride, rt_node *k)
 rt_at rt__towards(rt_at s, rt_at t)
 {
     const int64_t column[] = {RT_BATCH, 1};
-    s.fed = rt_concat((rt_node *[]){rt_reshape(s.fed, 2, column), rt_reshape(t.fed, 2, column)}, 2, 1);
+    s.network = rt_concat((rt_node *[]){rt_reshape(s.network, 2, column), rt_reshape(t.network, 2, column)}, 2, 1);
     return s;
 }
 
-rt_node *rt__denoise(rt_distill *d, const rt_denoiser *m, rt_node *x, rt_at t, rt_node *y)
+rt_status rt__map_open(rt_solver_map *map, const rt_distill *d, const rt_denoiser *m, int64_t rows, rt_error *err)
 {
-    rt_graph *g = d->graph;
-    rt_node *seen = rt_net_describe(m->net)->draws && d->draws ? rt_concat((rt_node *[]){x, d->draws}, 2, 1) : x;
-    rt_node *cond = rt_predict_x0(m->prediction, rt_net_apply(m->net, m->set, seen, t.fed, y), x, t.alpha, t.beta);
-    if (m->guidance == 0) return cond;
-    rt_node *null = rt_broadcast(rt_const(g, RT_I64, 0, NULL, &(int64_t){d->null_class}), 1, one_per_sample);
-    rt_node *uncond = rt_predict_x0(m->prediction, rt_net_apply(m->net, m->set, seen, t.fed, null), x, t.alpha, t.beta);
-    return rt_guide(cond, uncond, m->guidance); /* (1.39) */
+    const rt_config *c = d->config;
+    rt_evaluator_spec spec = {.denoiser = *m,
+                              .process = d->process,
+                              .x0 = true,
+                              .program = {.batch = rows,
+                                          .threads = c->threads,
+                                          .choices = d->choices,
+                                          .rehearsal = d->rehearsal,
+                                          .backend = *c->backend ? rt_backend_find(c->backend) : NULL,
+                                          .compute = rt_config_compute(c)}};
+    return rt__solver_map_open(map, &spec, c->seed, err);
 }
 
 rt_node *rt__mean_square(rt_distill *d, rt_node *a, rt_node *b) { return rt_scale(rt_norm2(rt_sub(a, b)), 1.0 / (double)d->features); }

@@ -14,9 +14,9 @@
  *
  *     update u  ->  pool = u / updates per pool,  pass, position  ->  example permutation(position)  ->  trail, row, s, t */
 #include "distill/rollout.h"
-#include "distill/denoiser.h"
 
 #include "base/internal.h"
+#include "model/classes.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -36,11 +36,7 @@ void rt__show_draws(const rt_distill *d, uint32_t clock, uint32_t index, float *
     for (int j = 0; j < rt__draws_seen(d->config); j++) rt__noise(d, RT_TEACHER_DRAWS, clock + (uint32_t)j, index, 1, z + j * d->features);
 }
 
-int64_t rt__class_of(const rt_distill *d, int64_t index)
-{
-    int n = d->classes - (d->null_class >= 0);
-    return n > 0 ? index % n : 0;
-}
+int64_t rt__class_of(const rt_distill *d, int64_t index) { return rt__usual_class(d->classes, d->null_class, index); }
 
 typedef struct trail {
     int from, steps;  /* on the grid */
@@ -50,7 +46,7 @@ typedef struct trail {
 
 typedef struct rollouts {
     rt_distill *d;
-    rt_evaluator teacher;
+    rt_solver_map teacher;
     rt_loader *loader; /* of starts from data; NULL: from noise */
     rt__time_pairs pairs;
     int strata, reuse, n_trails, *of; /* of[i]: the trail of pairs that start at point i */
@@ -79,7 +75,7 @@ static rt_status draw_trail(rollouts *r, int64_t pool, int g, rt_error *err)
         }
     }
     rt_frozen draws = {RT_TEACHER_DRAWS, (uint32_t)d->round << RT_ROUND_BITS, first};
-    return rt__roll(&r->teacher, s, 1, w->steps, r->rows, w->states, size, w->classes, &draws, err);
+    return rt__solver_map_roll(&r->teacher, s, 1, w->steps, r->rows, w->states, size, w->classes, &draws, err);
 }
 
 static rt_status rollouts_fill(void *self, int64_t update, int64_t first, int64_t n, rt_program *program, rt_error *err)
@@ -119,7 +115,7 @@ static void rollouts_free(void *self)
 {
     rollouts *r = self;
     if (!r) return;
-    rt__evaluator_close(&r->teacher);
+    rt__solver_map_close(&r->teacher);
     rt_loader_free(r->loader);
     rt__time_pairs_close(&r->pairs);
     for (int g = 0; r->trails && g < r->n_trails; g++) {
@@ -172,7 +168,7 @@ rt_status rt__source_rollout(rt_distill *d, const rt__time_pairs *pairs, int str
                      w->steps + 1, d->method->name);
     }
     if (d->data) RT_TRY(rt_loader_new(&r->loader, d->data, (int)r->rows, c->seed + (uint64_t)d->round, err));
-    return rt__evaluator_open(&r->teacher, d, &d->teacher, r->rows < batch ? r->rows : batch, err);
+    return rt__map_open(&r->teacher, d, &d->teacher, r->rows < batch ? r->rows : batch, err);
 }
 
 /* ---- data */

@@ -1,5 +1,4 @@
 /* teacher_pairs.c -- (noise, teacher sample) pairs for knowledge distillation, drawn once and kept in RUN/pairs.safetensors. Noise j is a draw, so only the samples are stored. */
-#include "distill/denoiser.h"
 #include "distill/rollout.h"
 
 #include "base/files.h"
@@ -25,8 +24,8 @@ static rt_status draw_pairs(pairs *p, rt_error *err)
     rt_distill *d = p->d;
     enum { CHUNK = 128 };
     int64_t n = d->rehearsal && p->x.shape[0] > CHUNK ? CHUNK : p->x.shape[0];
-    rt_evaluator teacher;
-    rt_status s = rt__evaluator_open(&teacher, d, &d->teacher, CHUNK, err);
+    rt_solver_map teacher;
+    rt_status s = rt__map_open(&teacher, d, &d->teacher, CHUNK, err);
     for (int64_t at = 0; at < n && s == RT_OK; at += CHUNK) {
         int64_t y[CHUNK], m = n - at < CHUNK ? n - at : CHUNK;
         float *x = (float *)p->x.data + at * d->features;
@@ -34,13 +33,13 @@ static rt_status draw_pairs(pairs *p, rt_error *err)
             start_noise(d, at + i, x + i * d->features);
             y[i] = rt__class_of(d, at + i);
         }
-        s = rt__roll(&teacher, d->grid, 1, d->teacher_steps, m, x, 0, y, &(rt_frozen){RT_TEACHER_DRAWS, 0, at}, err);
+        s = rt__solver_map_roll(&teacher, d->grid, 1, d->teacher_steps, m, x, 0, y, &(rt_frozen){RT_TEACHER_DRAWS, 0, at}, err);
         if (d->progress) d->progress(d->self, "teacher samples", at + m, n);
         if (s == RT_OK && d->stop && d->stop(d->self))
             s = rt_error_set(err, RT_E_INTERRUPTED, "stopped after %lld of %lld teacher samples, which are lost; start again",
                              (long long)(at + m), (long long)n);
     }
-    rt__evaluator_close(&teacher);
+    rt__solver_map_close(&teacher);
     return s;
 }
 

@@ -91,8 +91,11 @@ static rt_status open(rt__run *run, rt_process **process, rt_error *err)
     RT_TRY(make_data(run, c->train.batch, err));
     d->data = run->data;
     d->process = *process;
-    d->student = (rt_denoiser){
-        .net = run->net, .set = run->student, .prediction = rt_prediction_find("v", err), .solver = rt_solver_find("ddim", err)};
+    d->student = (rt_denoiser){.net = run->net,
+                               .set = run->student,
+                               .prediction = rt_prediction_find("v", err),
+                               .solver = rt_solver_find("ddim", err),
+                               .null_class = -1};
     d->first = d->student;
     d->first.set = run->teacher;
     for (int k = 0; rt__methods[k]; k++)

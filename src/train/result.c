@@ -1,10 +1,10 @@
 /* result.c -- what a run leaves: a folder that diffusers loads and that carries its recipe; pictures from the same noise. */
-#include "distill/denoiser.h"
 #include "distill/rollout.h"
 #include "train/run.h"
 
 #include "base/files.h"
 #include "base/internal.h"
+#include "model/classes.h"
 #include "retort/format.h"
 
 #include <stdio.h>
@@ -62,9 +62,13 @@ static rt_status write_readme(const rt__run *run, const char *folder, bool exact
         fprintf(f.stream, "# A diffusion model\n\nDraw from it:\n\n");
     fprintf(f.stream, "    retort sample THIS-FOLDER --n 64%s --out grid.png\n", d->steps > 0 ? "" : " --steps 50");
     if (exact && !strcmp(net->kind, "UNet2DModel")) {
-        int classes = net->classes - (d->null_class >= 0);
-        char labels[64] = "";
-        if (classes > 0) snprintf(labels, sizeof labels, ", class_labels=torch.arange(10) %% %d", classes);
+        enum { SAMPLES = 10 };
+        char labels[SAMPLES * 24 + 64] = "";
+        for (int i = 0; i < SAMPLES && net->classes > 0; i++) {
+            size_t at = strlen(labels);
+            snprintf(labels + at, sizeof labels - at, "%s%lld%s", i ? ", " : ", class_labels=torch.tensor([",
+                     (long long)rt__usual_class(net->classes, d->null_class, i), i + 1 < SAMPLES ? "" : "])");
+        }
         fprintf(f.stream,
                 "\nWith diffusers:\n\n"
                 "    import torch\n"
@@ -133,17 +137,17 @@ rt_status rt__run_pictures(rt__run *run, rt_error *err)
     double *own = d->steps > 0 ? NULL : malloc((STEPS + 1) * sizeof *own), *times = d->steps > 0 ? d->fine : own;
     float *x = malloc((size_t)(n * d->features) * sizeof *x);
     int64_t *y = malloc((size_t)n * sizeof *y);
-    rt_evaluator e = {0};
+    rt_solver_map e = {0};
     rt_status s = x && y && times ? RT_OK : rt_error_set(err, RT_E_MEMORY, "out of memory for %lld pictures", (long long)n);
     if (s == RT_OK && own) s = rt_grid_build("uniform", d->process, STEPS, own, err);
     if (s == RT_OK) s = rt__show_student(run, err);
-    if (s == RT_OK) s = rt__evaluator_open(&e, d, &d->shown, n < 64 ? n : 64, err);
+    if (s == RT_OK) s = rt__map_open(&e, d, &d->shown, n < 64 ? n : 64, err);
     for (int64_t i = 0; i < n && s == RT_OK; i++) {
         rt__noise(d, "pictures", 0, (uint32_t)i, rt_process_noise_scale(d->process), x + i * d->features);
         y[i] = rt__class_of(d, i);
     }
-    if (s == RT_OK) s = rt__roll(&e, times, stride, steps, n, x, 0, y, &(rt_frozen){"pictures draws", 0, 0}, err);
-    rt__evaluator_close(&e);
+    if (s == RT_OK) s = rt__solver_map_roll(&e, times, stride, steps, n, x, 0, y, &(rt_frozen){"pictures draws", 0, 0}, err);
+    rt__solver_map_close(&e);
     char path[PATH];
     snprintf(path, sizeof path, "%s/samples/update-%lld.png", run->config->out, (long long)run->at.updates);
     if (s == RT_OK && !d->rehearsal)

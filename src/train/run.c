@@ -4,7 +4,7 @@
 #include "base/files.h"
 #include "base/internal.h"
 #include "retort/format.h"
-#include "train/model_parts.h"
+#include "model/model_parts.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -204,6 +204,7 @@ rt_status rt__run_open(rt__run *run, rt_error *err)
     d->student.set = run->student;
     d->shown.set = run->shown;
     d->shown.prediction = d->student.prediction;
+    d->first.null_class = d->student.null_class = d->shown.null_class = d->null_class;
     d->student.solver = d->shown.solver = rt_solver_find("ddim", err);
     if (run->first && run->own_net && !*c->init)
         RT_TRY(inherit(run->student, run->first, c->seed, err));

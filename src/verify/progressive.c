@@ -67,9 +67,9 @@ static double inverse_at(rt__witness *w, const rt_process *p, double s, double u
 }
 
 /* A model that always answers the same x0. */
-static rt_status constant(void *self, double t, double fed, int64_t n, const double *x, const int64_t *y, double *out, rt_error *err)
+static rt_status constant(void *self, const rt_field_call *at, int64_t n, const double *x, const int64_t *y, double *out, rt_error *err)
 {
-    (void)t, (void)fed, (void)x, (void)y, (void)err;
+    (void)at, (void)x, (void)y, (void)err;
     for (int64_t i = 0; i < n; i++) out[i] = *(double *)self;
     return RT_OK;
 }
@@ -236,11 +236,11 @@ static double rollouts(rt__witness *w)
 
 /* ---- (1.39): two normal distributions of one variance. The guided denoiser is that of a third, at the mean (1 + omega) m_c - omega m. */
 
-static rt_status two_classes(void *self, double t, double fed, int64_t n, const double *x, const int64_t *y, double *out, rt_error *err)
+static rt_status two_classes(void *self, const rt_field_call *at, int64_t n, const double *x, const int64_t *y, double *out, rt_error *err)
 {
     for (int64_t i = 0; i < n; i++) {
         rt_field one = rt_oracle_field(((rt_oracle *const *)self)[y[i]]);
-        RT_TRY(one.eval(one.self, t, fed, 1, x + i, NULL, out + i, err));
+        RT_TRY(one.eval(one.self, at, 1, x + i, NULL, out + i, err));
     }
     return RT_OK;
 }

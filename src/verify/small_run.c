@@ -58,8 +58,11 @@ static rt_status build(rt__small_run *r, const char *method, rt_error *err)
     d->rank = 2;
     d->shape[0] = RT_BATCH;
     d->shape[1] = d->features = RT__WIDTH;
-    d->student = d->first =
-        (rt_denoiser){.net = r->net, .set = r->sets[0], .prediction = rt_prediction_find("v", err), .solver = rt_solver_find("ddim", err)};
+    d->student = d->first = (rt_denoiser){.net = r->net,
+                                          .set = r->sets[0],
+                                          .prediction = rt_prediction_find("v", err),
+                                          .solver = rt_solver_find("ddim", err),
+                                          .null_class = RT__CLASSES - 1};
     d->first.set = r->sets[2];
     for (int i = 0; rt__methods[i]; i++)
         if (!strcmp(rt__methods[i]->name, method)) d->method = rt__methods[i];

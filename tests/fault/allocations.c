@@ -194,7 +194,7 @@ static rt_status oracle_of(const char *path, rt_error *err)
     RT_TRY(rt_oracle_open_with(&o, path, &(rt_oracle_options){.read = rt_oracle_read_data, .threads = 1}, err));
     rt_field f = rt_oracle_field(o);
     double x[4] = {0.5, 1, -1, 0}, out[4];
-    rt_status s = f.eval(f.self, rt_process_end(rt_oracle_process(o)), 0, 2, x, (int64_t[]){1, 0}, out, err);
+    rt_status s = f.eval(f.self, &(rt_field_call){.t = rt_process_end(rt_oracle_process(o))}, 2, x, (int64_t[]){1, 0}, out, err);
     if (s == RT_OK) s = rt_oracle_draw(o, 1, 0, 2, x, err);
     rt_oracle_free(o);
     return s;

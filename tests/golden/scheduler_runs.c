@@ -77,10 +77,11 @@ static void mixture_at(const mixture *m, double alpha, double sigma, const doubl
     }
 }
 
-static rt_status mixture_eval(void *self, double t, double fed, int64_t n, const double *x, const int64_t *y, double *out, rt_error *err)
+static rt_status mixture_eval(void *self, const rt_field_call *at, int64_t n, const double *x, const int64_t *y, double *out, rt_error *err)
 {
-    (void)fed, (void)y, (void)err;
+    (void)y, (void)err;
     const mixture *m = self;
+    double t = at->t;
     double alpha = rt_process_alpha(m->process, t), sigma = rt_process_beta(m->process, t);
     for (int64_t j = 0; j < n; j++) {
         double x0[2], eps[2];

@@ -97,9 +97,12 @@ static void open_world(world *w, rt_dtype real, const char *const *keys)
     d->shape[1] = d->features = D;
     for (int i = 0; rt__methods[i]; i++)
         if (!strcmp(rt__methods[i]->name, "map")) d->method = rt__methods[i];
-    d->first = (rt_denoiser){.oracle = w->oracle, .prediction = rt_oracle_prediction(w->oracle)};
-    d->student = (rt_denoiser){
-        .net = w->net, .set = w->student, .prediction = rt_prediction_find("v", NULL), .solver = rt_solver_find("ddim", NULL)};
+    d->first = (rt_denoiser){.oracle = w->oracle, .null_class = -1, .prediction = rt_oracle_prediction(w->oracle)};
+    d->student = (rt_denoiser){.net = w->net,
+                               .set = w->student,
+                               .prediction = rt_prediction_find("v", NULL),
+                               .solver = rt_solver_find("ddim", NULL),
+                               .null_class = -1};
     if (d->method->plan(d) != RT_OK) fail_msg("%s", w->err.text);
     d->teacher = d->first;
     d->fine = calloc((size_t)d->chain[0] + 1, sizeof *d->fine);

@@ -1,6 +1,7 @@
 /* methods_oracle.c -- the objectives of denoise, kd and pd, built as graphs in float, against their equations written out in double. Networks are black boxes here: their
  * outputs are asked for at the points that the equations name. */
 #include "distill/method.h"
+#include "distill/rollout.h"
 #include "retort/nn.h"
 
 #include "tolerances.h"
@@ -77,8 +78,8 @@ static void open_world(world *w, const char *method, const char *teacher, const 
     d->shape[1] = d->features = D;
     for (int i = 0; rt__methods[i]; i++)
         if (!strcmp(rt__methods[i]->name, method)) d->method = rt__methods[i];
-    d->student = (rt_denoiser){.net = w->net, .set = w->sets[0], .prediction = rt_prediction_find(student, &err)};
-    d->teacher = (rt_denoiser){.net = w->net, .set = w->sets[1], .prediction = rt_prediction_find(teacher, &err)};
+    d->student = (rt_denoiser){.net = w->net, .set = w->sets[0], .prediction = rt_prediction_find(student, &err), .null_class = ROWS - 1};
+    d->teacher = (rt_denoiser){.net = w->net, .set = w->sets[1], .prediction = rt_prediction_find(teacher, &err), .null_class = ROWS - 1};
     d->student.solver = rt_solver_find("ddim", &err);
     d->first = d->teacher;
     err = (rt_error){0};
@@ -375,6 +376,43 @@ static void order_of_data(void **state)
     close_world(&w);
 }
 
+/* A program that leaves inputs of its source unread is filled with the others: labels alone, and the data alone. */
+static void unread_inputs(void **state)
+{
+    (void)state;
+    world w;
+    const char *keys[] = {"data.path", "toy:moons", NULL};
+    open_world(&w, "denoise", "v", "v", keys);
+    rt_distill *d = &w.d;
+    rt_program *p[3];
+    rt_node *wanted[3] = {d->phases[0].loss,
+                          rt_embedding(rt_reals(d->graph, 2, (int64_t[]){ROWS, 1}, (double[ROWS]){0, 1, 2}), d->inputs[1]),
+                          rt_scale(d->inputs[0], 2)};
+    for (int i = 0; i < 3; i++) {
+        OK(rt_compile(&p[i], d->graph, &(rt_program_spec){.outputs = &wanted[i], .n_outputs = 1, .batch = B, .threads = 1}, &err));
+        OK(d->source.fill(d->source.self, 2, 0, B, p[i], &err));
+    }
+    assert_null(rt_program_data(p[1], d->inputs[0]));
+    assert_null(rt_program_data(p[2], d->inputs[1]));
+    assert_memory_equal(rt_program_data(p[1], d->inputs[1]), rt_program_data(p[0], d->inputs[1]), B * sizeof(int64_t));
+    assert_memory_equal(rt_program_data(p[2], d->inputs[0]), rt_program_data(p[0], d->inputs[0]), B * D * sizeof(float));
+    for (int i = 0; i < 3; i++) rt_program_free(p[i]);
+    close_world(&w);
+}
+
+/* Every class is drawn, and no null class, wherever it stands: the rule of samplers and of training. */
+static void drawn_classes(void **state)
+{
+    (void)state;
+    for (int null_class = -1; null_class < ROWS; null_class++) {
+        rt_distill d = {.classes = ROWS, .null_class = null_class};
+        int seen[ROWS] = {0};
+        for (int i = 0; i < 12; i++) seen[rt__class_of(&d, i)]++;
+        for (int k = 0; k < ROWS; k++) assert_int_equal(seen[k], k == null_class ? 0 : null_class < 0 ? 4 : 6);
+    }
+    assert_int_equal(rt__class_of(&(rt_distill){.null_class = -1}, 5), 0);
+}
+
 /* A slice of the pairs of an update holds what stands at its place in the whole. */
 static void slices_of_pairs(void **state)
 {
@@ -404,8 +442,9 @@ static void slices_of_pairs(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(progressive),    cmocka_unit_test(conversion), cmocka_unit_test(conversion_by_maps),
-                                       cmocka_unit_test(knowledge),      cmocka_unit_test(denoising),  cmocka_unit_test(order_of_data),
-                                       cmocka_unit_test(slices_of_pairs)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(progressive),   cmocka_unit_test(conversion),    cmocka_unit_test(conversion_by_maps),
+        cmocka_unit_test(knowledge),     cmocka_unit_test(denoising),     cmocka_unit_test(order_of_data),
+        cmocka_unit_test(unread_inputs), cmocka_unit_test(drawn_classes), cmocka_unit_test(slices_of_pairs)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

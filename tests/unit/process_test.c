@@ -93,7 +93,8 @@ static void forward_process(void **state)
                 rt_oracle *o = NULL;
                 CHECK_OK(rt_oracle_gaussian(&o, 1, &mu, &variance, p, rt_prediction_find(predictions[r], NULL), &err));
                 rt_field field = rt_oracle_field(o);
-                CHECK_OK(field.eval(field.self, t, rt_process_network_time(p, t), 1, &x, NULL, &out, &err));
+                CHECK_OK(field.eval(field.self, &(rt_field_call){.t = t, .network_time = rt_process_network_time(p, t)}, 1, &x, NULL, &out,
+                                    &err));
                 double scale = r == 3 ? 1 / beta : 1 + beta;
                 CHECK_NEAR(out, want[r], TOL_TWEEDIE * scale, "%s: %s at %g", rt_process_name(p), predictions[r], t);
                 CHECK_OK(rt_prediction_split(field.prediction, 1, &out, &x, alpha, beta, &out, NULL, &err));
