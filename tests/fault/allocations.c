@@ -127,7 +127,9 @@ static rt_status settings_read(rt_error *err)
 {
     int n = 0;
     RT_TRY(rt_settings_read(at("run.yaml"), count_settings, &n, err));
-    for (int i = 0; i < rt_config_n_keys; i++) n -= *rt_config_keys[i].value != 0; /* what is not set is not written */
+    rt_config_key key;
+    for (int i = 0; rt_config_key_at("classify", i, &key); i++) /* what is not set is not written */
+        n -= *key.value != 0 || !strcmp(key.name, "method");
     return n == 0 ? RT_OK : RT_E_INTERNAL;
 }
 
@@ -301,7 +303,7 @@ static int prepare(void **state)
     static const char data[] = "{\"kind\": \"data\", \"data\": \"toy:moons:9\", \"process\": {\"name\": \"flow\"}}";
     put("data.json", data, sizeof data - 1);
     rt_config c;
-    rt_config_default(&c);
+    rt_config_method(&c, "classify", NULL);
     rt_config_set(&c, "train.batch", "77", NULL);
     rt__make_folders(at("out"), NULL);
     return rt_config_write(&c, at("run.yaml"), NULL) == RT_OK ? 0 : -1;

@@ -398,11 +398,9 @@ static void draws_as_input(void **state)
             snprintf(name[i], sizeof name[i], "%s-draws-%d", methods[k], i);
             rt_config c = config_of(methods[k], name[i]);
             set(&c, "teacher", teacher);
-            set(&c, "kd.pairs", "100");
-            set(&c, "kd.steps", "4");
-            set(&c, "pd.steps", "2");
-            set(&c, "pd.teacher-steps", "8");
-            set(&c, "pd.pool", "100");
+            set(&c, k ? "pd.pool" : "kd.pairs", "100");
+            set(&c, k ? "pd.teacher-steps" : "kd.steps", k ? "8" : "4");
+            if (k) set(&c, "pd.steps", "2");
             if (k) set(&c, "data.path", "toy:moons");
             snprintf(key, sizeof key, "%s.teacher-solver", methods[k]);
             set(&c, key, "ddpm");
