@@ -62,8 +62,7 @@ static rt_status choose_net(const rt_task *t, rt_network *n, rt_error *err)
 {
     const rt_network_plan *p = n->plan;
     const rt_net *net = p->kind == RT_NETWORK_NET && t->net ? t->net : t->teacher.net;
-    if (!net)
-        RT_RAISE(RT_E_USAGE, "%s: an oracle has no network that its student could copy; give --net with a config.json", t->config->teacher);
+    if (!net) RT_RAISE(RT_E_USAGE, "no network to train; give --net with a config.json");
     n->denoiser.net = net;
     if (rt_net_describe(net)->draws)
         RT_RAISE(RT_E_USAGE, "%s: field '_draws' is %d, but nothing is drawn for it; remove it: pd and kd add it with --draws input",
@@ -143,13 +142,12 @@ rt_status rt__task_open(rt_task *t, rt_error *err)
     rt_error local = {0};
     if (!err) err = &local;
     const rt_net *shaped = t->net ? t->net : t->teacher.net;
-    if (!shaped && !t->teacher.oracle) RT_RAISE(RT_E_USAGE, "no network to train; give --net with a config.json");
-    if (!shaped)
+    if (!shaped && t->teacher.oracle)
         RT_RAISE(RT_E_USAGE, "%s: an oracle has no network that its student could copy; give --net with a config.json", t->config->teacher);
-    const rt_net_info *i = rt_net_describe(shaped);
-    t->rank = i->height ? 4 : 2;
-    memcpy(t->shape, (int64_t[RT_MAX_RANK]){RT_BATCH, i->in_channels, i->height, i->width}, sizeof t->shape);
-    t->features = (int64_t)i->in_channels * (i->height ? i->height * i->width : 1);
+    const rt_net_info *i = shaped ? rt_net_describe(shaped) : NULL; /* NULL: what is trained is no network of data */
+    t->rank = !i ? 0 : i->height ? 4 : 2;
+    if (i) memcpy(t->shape, (int64_t[RT_MAX_RANK]){RT_BATCH, i->in_channels, i->height, i->width}, sizeof t->shape);
+    t->features = i ? (int64_t)i->in_channels * (i->height ? i->height * i->width : 1) : 0;
     rt_status planned = t->method->plan(t, &t->plan, err); /* what cannot be is refused before anything is written */
     if (planned != RT_OK) t->plan = (rt_plan){0};
     RT_TRY(planned);
