@@ -35,7 +35,7 @@ typedef struct rollouts {
     rt_solver_map teacher;
     rt_loader *loader; /* of starts from data; NULL: from noise */
     rt__time_pairs pairs;
-    int strata, reuse, n_trajectories, *of; /* of[i]: the trajectory of pairs that start at point i */
+    int pairs_per_row, reuse, n_trajectories, *of; /* of[i]: the trajectory of pairs that start at point i */
     trajectory *trajectories;
     int64_t rows;                     /* of a trajectory */
     int64_t examples, per_pool, pool; /* in a pool; updates that a pool serves; the pool that is present, -1: none */
@@ -79,7 +79,7 @@ static rt_status rollouts_fill(void *self, int64_t u, int64_t first, int64_t n, 
         int64_t e = rt_permute_index(r->seed, (uint64_t)pass, r->examples, at % r->examples), row = e % r->rows;
         uint32_t word[4];
         rt__draw_words(&draw, (uint32_t)(u * batch + first + i), 0, word);
-        int pair = rt__time_pairs_at(&r->pairs, ((double)(e / r->rows) + rt__unit(word[0])) / r->strata), from = r->pairs.from[pair];
+        int pair = rt__time_pairs_at(&r->pairs, ((double)(e / r->rows) + rt__unit(word[0])) / r->pairs_per_row), from = r->pairs.from[pair];
         const trajectory *w = &r->trajectories[r->of[from]];
         const float *s = w->states + ((from - w->from) * r->rows + row) * d, *t = s + (r->pairs.to[pair] - from) * r->rows * d;
         if (xs) memcpy(xs + i * d, s, (size_t)d * sizeof *xs);
@@ -130,7 +130,7 @@ static rt_status plan_trajectories(rollouts *r, rt_error *err)
     return RT_OK;
 }
 
-rt_status rt__source_rollout(rt_phase *p, const rt__time_pairs *pairs, int strata, int pool, int reuse, rt_error *err)
+rt_status rt__source_rollout(rt_phase *p, const rt__time_pairs *pairs, int pairs_per_row, int pool, int reuse, rt_error *err)
 {
     const rt_task *t = p->round->task;
     const rt_config *c = t->config;
@@ -147,9 +147,9 @@ rt_status rt__source_rollout(rt_phase *p, const rt__time_pairs *pairs, int strat
                     .pool = -1};
     RT_TRY(plan_trajectories(r, err));
     int64_t batch = c->train.batch, want = pool > batch ? pool : batch;
-    r->strata = t->data && strata < r->n_trajectories ? r->n_trajectories : strata; /* no trajectory for nothing */
-    r->rows = (want + r->strata - 1) / r->strata;
-    r->examples = r->rows * r->strata;
+    r->pairs_per_row = t->data && pairs_per_row < r->n_trajectories ? r->n_trajectories : pairs_per_row; /* no trajectory for nothing */
+    r->rows = (want + r->pairs_per_row - 1) / r->pairs_per_row;
+    r->examples = r->rows * r->pairs_per_row;
     r->per_pool = r->examples * reuse / batch;
     for (int g = 0; g < r->n_trajectories; g++) {
         trajectory *w = &r->trajectories[g];

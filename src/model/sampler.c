@@ -14,10 +14,10 @@ typedef struct path {
     const rt_solver *solver;
     double clip, guidance;
     double from[RT_MODEL_STEPS + 1], to[RT_MODEL_STEPS];
-    bool scheduled;             /* the times are the scheduler's, */
-    double fed[RT_MODEL_STEPS]; /* and so is what the network is fed; */
-    bool followed;              /* its solver as well, */
-    int order[RT_MODEL_STEPS];  /* and how high the order may be */
+    bool scheduled;                       /* the times are the scheduler's, */
+    double network_times[RT_MODEL_STEPS]; /* and so is what the network is told; */
+    bool followed;                        /* its solver as well, */
+    int order[RT_MODEL_STEPS];            /* and how high the order may be */
 } path;
 
 /* Times that the caller listed; the 0 at the end may be left out. */
@@ -53,7 +53,7 @@ static rt_status choose_path(rt_model *m, const rt_sampling *s, path *p, rt_samp
         memcpy(p->from, m->info.recipe_times, (size_t)(recipe->steps + 1) * sizeof *p->from);
         grid = "recipe";
     } else if (m->scheduler && rt_scheduler_solver(m->scheduler)) {
-        rt_scheduler_steps steps = {p->from, p->to, p->fed, p->order};
+        rt_scheduler_steps steps = {p->from, p->to, p->network_times, p->order};
         RT_TRY(rt_scheduler_path(m->scheduler, p->steps, &steps, err));
         grid = "scheduler";
         p->scheduled = true;
@@ -265,7 +265,7 @@ static bool open_batch(batch *b, const rt_model *m, const rt_sampling *s, const 
                                .steps = p->steps,
                                .from = p->from,
                                .to = p->to,
-                               .fed = p->scheduled ? p->fed : NULL,
+                               .network_times = p->scheduled ? p->network_times : NULL,
                                .order = p->followed ? p->order : NULL,
                                .options = s->options,
                                .noise = draw_step,

@@ -110,11 +110,11 @@ const void *rt__small_run_input(rt__small_run *r, const char *name)
 const rt_denoiser *rt__small_run_network(const rt__small_run *r, const char *name) { return &rt__network(&r->task, name)->denoiser; }
 
 /* The raw output of one row. */
-static rt_status ask(rt__small_run *r, rt_params *set, double fed, const double *x, int64_t y, double *out)
+static rt_status ask(rt__small_run *r, rt_params *set, double network_time, const double *x, int64_t y, double *out)
 {
     rt_graph *g = rt_graph_new(RT_F32);
     if (!g) return rt_error_set(r->err, RT_E_MEMORY, "out of memory for a graph");
-    rt_node *xn = rt_reals(g, 2, (int64_t[]){1, RT__WIDTH}, x), *tn = rt_reals(g, 1, (int64_t[]){1}, &fed),
+    rt_node *xn = rt_reals(g, 2, (int64_t[]){1, RT__WIDTH}, x), *tn = rt_reals(g, 1, (int64_t[]){1}, &network_time),
             *yn = rt_const(g, RT_I64, 1, (int64_t[]){1}, &y), *o = rt_net_apply(r->net, set, xn, tn, yn);
     rt_program *p = NULL;
     rt_program_spec spec = {.outputs = &o, .n_outputs = 1, .batch = 1, .threads = 1, .backend = rt_backend_find("reference")};

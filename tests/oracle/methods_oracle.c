@@ -123,7 +123,7 @@ static double loss_of(world *w, rt_node *const *extra, int n)
 }
 
 /* The network's raw output at one point. */
-static void ask(world *w, rt_params *params, const double *x, double fed, int64_t y, double *out)
+static void ask(world *w, rt_params *params, const double *x, double network_time, int64_t y, double *out)
 {
     rt_graph *g = rt_graph_new(RT_F32);
     rt_node *xn = rt_input(g, "x", RT_F32, 2, (int64_t[]){1, D}), *tn = rt_input(g, "t", RT_F32, 1, (int64_t[]){1}),
@@ -133,7 +133,7 @@ static void ask(world *w, rt_params *params, const double *x, double fed, int64_
     OK(rt_compile(
         &p, g, &(rt_program_spec){.outputs = &o, .n_outputs = 1, .batch = 1, .threads = 1, .backend = rt_backend_find("reference")}, &err));
     for (int j = 0; j < D; j++) ((float *)rt_program_data(p, xn))[j] = (float)x[j];
-    *(float *)rt_program_data(p, tn) = (float)fed;
+    *(float *)rt_program_data(p, tn) = (float)network_time;
     *(int64_t *)rt_program_data(p, yn) = y;
     OK(rt_run(p, &(rt_clock){0}, &err));
     for (int j = 0; j < D; j++) out[j] = (double)((float *)rt_program_data(p, o))[j];

@@ -521,8 +521,8 @@ static void students_carry_their_recipe(void **state)
     OK(rt_model_open(&m, &(rt_model_spec){.path = path, .threads = 1}, &err));
     const rt_model_info *info = rt_model_get_info(m);
     assert_int_equal(info->recipe.steps, 4);
-    static const double fed[] = {63, 47, 31, 15}; /* T = 64 */
-    for (int i = 0; i < 4; i++) assert_true(info->recipe.timesteps[i] == fed[i]);
+    static const double network_time[] = {63, 47, 31, 15}; /* T = 64 */
+    for (int i = 0; i < 4; i++) assert_true(info->recipe.timesteps[i] == network_time[i]);
     assert_string_equal(info->recipe.method, "pd");
     rt_model_free(m);
 }

@@ -284,9 +284,13 @@ static void calls_are_told_their_step(void **state)
     for (int heun = 0; heun < 2; heun++) {
         told t = {.n = 0};
         rt_field field = {.self = &t, .eval = telling_eval, .prediction = rt_prediction_find("x0", NULL), .features = D, .null_class = -1};
-        rt_sample_spec spec = {
-            .process = p, .solver = rt_solver_find(heun ? "heun" : "ddim", NULL), .steps = 4, .from = from, .to = to, .fed = from};
-        if (heun) spec.from = from + 1, spec.to = to + 1, spec.fed = NULL, spec.steps = 3;
+        rt_sample_spec spec = {.process = p,
+                               .solver = rt_solver_find(heun ? "heun" : "ddim", NULL),
+                               .steps = 4,
+                               .from = from,
+                               .to = to,
+                               .network_times = from};
+        if (heun) spec.from = from + 1, spec.to = to + 1, spec.network_times = NULL, spec.steps = 3;
         CHECK_OK(rt_sample(&spec, &field, 1, x, NULL, &err));
         assert_int_equal(t.n, heun ? 5 : 4);
         for (int i = 0; i < t.n; i++) {
