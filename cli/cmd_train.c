@@ -4,7 +4,10 @@
 
 static const char *const *methods(void)
 {
-    static const char *const names[] = {"denoise", "classify", NULL};
+    static const char *names[32];
+    rt_row_text row;
+    for (int i = 0, n = 0; !names[n] && n < 31 && rt_method_describe(i, &row); i++)
+        if (!rt_method_needs_teacher(row.name)) names[n++] = row.name;
     return names;
 }
 

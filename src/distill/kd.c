@@ -52,7 +52,7 @@ static rt_status kd_plan(const rt_task *t, rt_plan *plan, rt_error *err)
     rt__plan_student(plan, t);
     RT_TRY(rt__plan_teacher(plan, t, "kd.teacher-solver", s->solver, s->guidance, err));
     rt__plan_phase(plan, t, "regress", "student", kd_build);
-    return rt__plan_draws(plan, t, "kd.draws", s->draws, s->steps, err);
+    return rt__plan_draws(plan, "kd.draws", s->draws, s->steps, err);
 }
 
 static const char *const kd_defaults[] = {"train.batch",   "128",          "train.lr",    "0.0003",    "train.lr-schedule",

@@ -195,7 +195,7 @@ rt_network_plan *rt__plan_student(rt_plan *plan, const rt_task *t);
 /* The original teacher with the solver that the setting `key` names, any row, and guidance, which needs a null class. */
 rt_status rt__plan_teacher(rt_plan *plan, const rt_task *t, const char *key, const char *solver, double guidance, rt_error *err);
 /* What the setting `key` = `value` says of a student whose step is q of its teacher's: hidden, or input, and then it sees the teacher's draws. */
-rt_status rt__plan_draws(rt_plan *plan, const rt_task *t, const char *key, const char *value, int q, rt_error *err);
+rt_status rt__plan_draws(rt_plan *plan, const char *key, const char *value, int q, rt_error *err);
 
 /* ---- networks of the task: task.c */
 

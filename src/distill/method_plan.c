@@ -58,7 +58,7 @@ rt_status rt__plan_teacher(rt_plan *plan, const rt_task *t, const char *key, con
     return RT_OK;
 }
 
-rt_status rt__plan_draws(rt_plan *plan, const rt_task *t, const char *key, const char *value, int q, rt_error *err)
+rt_status rt__plan_draws(rt_plan *plan, const char *key, const char *value, int q, rt_error *err)
 {
     rt_network_plan *student = NULL, *teacher = NULL;
     for (int i = 0; i < plan->n_networks; i++) {
@@ -72,15 +72,6 @@ rt_status rt__plan_draws(rt_plan *plan, const rt_task *t, const char *key, const
     if (!rt_solver_draws(teacher->solver, &(rt_solver_options){0}))
         RT_RAISE(RT_E_USAGE, "%s: input, but the teacher's solver %s adds no noise; give hidden, or a stochastic solver such as ddpm", key,
                  rt_solver_get_info(teacher->solver)->name);
-    if (plan->n_rounds > 1)
-        RT_RAISE(
-            RT_E_USAGE,
-            "%s: input, but %d rounds are asked for, each of which would multiply the draws that a step takes; give pd.steps one number",
-            key, plan->n_rounds);
-    if (t->teacher.net && t->teacher.prediction != student->prediction)
-        RT_RAISE(RT_E_USAGE, "%s: input, and the student starts as its teacher, which predicts %s, not %s; give pd.prediction %s", key,
-                 rt_prediction_name(t->teacher.prediction), rt_prediction_name(student->prediction),
-                 rt_prediction_name(t->teacher.prediction));
     student->draws = q;
     return RT_OK;
 }

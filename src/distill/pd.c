@@ -158,6 +158,21 @@ static rt_status plan_steps(rt_plan *plan, const pd_settings *own, bool converts
     return RT_OK;
 }
 
+/* Of a student that sees its teacher's draws. */
+static rt_status check_draws(const rt_task *t, const rt_plan *plan, const rt_prediction *prediction, rt_error *err)
+{
+    if (plan->n_rounds > 1)
+        RT_RAISE(
+            RT_E_USAGE,
+            "pd.draws: input, but %d rounds are asked for, each of which would multiply the draws that a step takes; give pd.steps one "
+            "number",
+            plan->n_rounds);
+    if (t->teacher.net && t->teacher.prediction != prediction)
+        RT_RAISE(RT_E_USAGE, "pd.draws: input, and the student starts as its teacher, which predicts %s, not %s; give pd.prediction %s",
+                 rt_prediction_name(t->teacher.prediction), rt_prediction_name(prediction), rt_prediction_name(t->teacher.prediction));
+    return RT_OK;
+}
+
 static rt_status pd_plan(const rt_task *t, rt_plan *plan, rt_error *err)
 {
     const pd_settings *own = rt__own(t->config);
@@ -176,7 +191,8 @@ static rt_status pd_plan(const rt_task *t, rt_plan *plan, rt_error *err)
     rt_phase_plan *distil = rt__plan_phase(plan, t, "distil", "student", pd_build);
     distil->first_round = converts;
     distil->stream = 0;
-    return rt__plan_draws(plan, t, "pd.draws", own->draws, plan->step_counts[0] / plan->step_counts[1], err);
+    RT_TRY(rt__plan_draws(plan, "pd.draws", own->draws, plan->step_counts[0] / plan->step_counts[1], err));
+    return !strcmp(own->draws, "input") ? check_draws(t, plan, prediction, err) : RT_OK;
 }
 
 static const char *const pd_defaults[] = {"train.batch",

@@ -65,7 +65,8 @@ static rt_status choose_net(const rt_task *t, rt_network *n, rt_error *err)
     if (!net) RT_RAISE(RT_E_USAGE, "no network to train; give --net with a config.json");
     n->denoiser.net = net;
     if (rt_net_describe(net)->draws)
-        RT_RAISE(RT_E_USAGE, "%s: field '_draws' is %d, but nothing is drawn for it; remove it: pd and kd add it with --draws input",
+        RT_RAISE(RT_E_USAGE,
+                 "%s: field '_draws' is %d, but nothing is drawn for it; remove it: --draws input adds it where a method has that",
                  t->config->net, rt_net_describe(net)->draws);
     if (p->draws == 0) return RT_OK;
     RT_TRY(rt_net_with_draws(&n->own, net, p->draws, err));

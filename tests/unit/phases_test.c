@@ -22,7 +22,7 @@ enum { UPDATES = 20, PERIOD = 5, LATE = 3 };
 
 static rt_error err;
 static char base[64];
-static int kind; /* of both networks */
+static rt_optimiser chosen; /* whose kind both networks have */
 static int player_stream;
 static double steep; /* the player's loss is multiplied by it */
 #define OK(call)                                                                                                                           \
@@ -92,7 +92,7 @@ static rt_status game_plan(const rt_task *t, rt_plan *plan, rt_error *error)
     player->first = LATE;
     player->training.lr = 0.05;
     player->stream = player_stream;
-    rival->training.optimiser.kind = player->training.optimiser.kind = kind;
+    rival->training.optimiser.kind = player->training.optimiser.kind = chosen.kind;
     return RT_OK;
 }
 
@@ -104,7 +104,7 @@ static void configure(rt_config *c, const char *name)
     snprintf(c->out, sizeof c->out, "%s/%s", base, name);
     c->threads = 1;
     c->train.batch = 4;
-    c->train.beta1 = kind == RT_SGD ? 0 : 0.9;
+    c->train.beta1 = chosen.kind == RT_SGD ? 0 : 0.9;
     c->train.clip = 0;
     c->train.warmup = 0;
     c->train.updates[0] = UPDATES;
@@ -144,7 +144,7 @@ static void play(rt__run *run, int64_t to)
 static void the_course_is_known(void **state)
 {
     (void)state;
-    kind = RT_SGD, player_stream = 1, steep = 1;
+    chosen.kind = RT_SGD, player_stream = 1, steep = 1;
     rt_config c;
     rt__run run;
     configure(&c, "course");
@@ -186,7 +186,7 @@ static void same_sets(const rt__run *a, const rt__run *b)
 static void stopped_anywhere_it_goes_on(void **state)
 {
     (void)state;
-    kind = RT_ADAM, player_stream = 1, steep = 1;
+    chosen.kind = RT_ADAM, player_stream = 1, steep = 1;
     rt_config c, parts;
     rt__run whole, first, second;
     configure(&c, "whole");
@@ -214,7 +214,7 @@ static void stopped_anywhere_it_goes_on(void **state)
 static void streams_differ(void **state)
 {
     (void)state;
-    kind = RT_SGD, steep = 1;
+    chosen.kind = RT_SGD, steep = 1;
     double noise[2][2];
     for (player_stream = 0; player_stream < 2; player_stream++) {
         rt_config c;
@@ -240,7 +240,7 @@ static void streams_differ(void **state)
 static void data_beside_none(void **state)
 {
     (void)state;
-    kind = RT_SGD, player_stream = 1, steep = 1;
+    chosen.kind = RT_SGD, player_stream = 1, steep = 1;
     rt_config c;
     rt__run with, without;
     rt_dataset *data;
@@ -269,7 +269,7 @@ static void data_beside_none(void **state)
 static void divergence_names_the_phase(void **state)
 {
     (void)state;
-    kind = RT_SGD, player_stream = 1, steep = INFINITY;
+    chosen.kind = RT_SGD, player_stream = 1, steep = INFINITY;
     rt_config c;
     rt__run run;
     configure(&c, "diverged");
