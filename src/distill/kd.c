@@ -49,6 +49,7 @@ static rt_status kd_plan(const rt_task *t, rt_plan *plan, rt_error *err)
     plan->n_rounds = 1;
     plan->rounds[0].teacher_steps = plan->step_counts[0] = s->steps;
     plan->rounds[0].steps = plan->n_step_counts = 1;
+    plan->held_out = RT_HELD_OUT;
     rt__plan_student(plan, t);
     RT_TRY(rt__plan_teacher(plan, t, "kd.teacher-solver", s->solver, s->guidance, err));
     rt__plan_phase(plan, t, "regress", "student", kd_build);

@@ -111,6 +111,7 @@ static rt_status map_plan(const rt_task *t, rt_plan *plan, rt_error *err)
     if (own->teacher_steps % own->steps)
         RT_RAISE(RT_E_USAGE, "map.steps: %d does not divide %d, the steps of the teacher", own->steps, own->teacher_steps);
     plan->n_rounds = 1;
+    plan->held_out = RT_HELD_OUT;
     plan->rounds[0].teacher_steps = plan->step_counts[0] = own->teacher_steps;
     plan->rounds[0].steps = plan->step_counts[1] = own->steps;
     plan->n_step_counts = own->steps < own->teacher_steps ? 2 : 1;

@@ -24,7 +24,7 @@ typedef struct rt_task rt_task;
 typedef struct rt_round rt_round;
 typedef struct rt_phase rt_phase;
 
-enum { RT_NETWORKS = 6, RT_PHASES = 4, RT_INPUTS = 8, RT_LOGGED = 4, RT_ROUNDS = RT_CONFIG_LIST + 1 };
+enum { RT_NETWORKS = 6, RT_PHASES = 4, RT_INPUTS = 8, RT_LOGGED = 4, RT_ROUNDS = RT_CONFIG_LIST + 1, RT_HELD_OUT = 64 };
 
 /* ---- networks */
 
@@ -43,6 +43,7 @@ typedef enum rt_network_start {
 typedef struct rt_network_plan {
     const char *name; /* of its set, in checkpoints and messages; the deployed one's is also the folder of the result */
     rt_network_kind kind;
+    const char *config;     /* of a copy: config.json of an architecture of its own for the same data; NULL or empty: the teacher's */
     rt_network_start start; /* the deployed one starts from the setting `init` where that is given */
     bool trained;           /* by a phase: it has an optimiser, and is checkpointed */
     bool averaged;          /* with train.ema: what is used of it is the average of its weights */
@@ -118,7 +119,7 @@ typedef struct rt_plan {
         int teacher_steps, steps; /* of the round's teacher and student; 0: the method has no grid */
     } rounds[RT_ROUNDS];
     int step_counts[RT_ROUNDS + 1], n_step_counts;
-    int held_out; /* noises on which a round of a method with a grid is measured; 0: 64 */
+    int held_out; /* noises on which a round's maps are measured against the teacher's; 0: they are not */
     rt_network_plan networks[RT_NETWORKS];
     int n_networks;
     rt_phase_plan phases[RT_PHASES];
@@ -176,7 +177,7 @@ struct rt_method {
 
 /* The table: methods.c. */
 extern const rt_method *const rt__methods[];
-extern const rt_method rt__method_denoise, rt__method_classify, rt__method_kd, rt__method_pd, rt__method_map;
+extern const rt_method rt__method_denoise, rt__method_classify, rt__method_kd, rt__method_pd, rt__method_map, rt__method_vsd;
 const rt_method *rt__method_find(const char *name);            /* NULL: there is none */
 rt_status rt__method_unknown(const char *name, rt_error *err); /* RT_E_USAGE with "did you mean" */
 

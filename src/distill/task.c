@@ -58,9 +58,23 @@ static rt_status start_as_teacher(const rt_task *t, rt_params *set, rt_error *er
     return RT_OK;
 }
 
+/* An architecture of its own must take what the task's data and labels are. */
+static rt_status open_own(const rt_task *t, rt_network *n, rt_error *err)
+{
+    RT_TRY(rt_net_open(&n->own, n->plan->config, err));
+    const rt_net_info *i = rt_net_describe(n->own);
+    int64_t features = (int64_t)i->in_channels * (i->height ? i->height * i->width : 1);
+    if (i->classifier || i->draws || i->times != 1 || i->classes != t->classes || features != t->features)
+        RT_RAISE(RT_E_INVALID, "%s: a %s of %lld numbers and %d classes cannot be the network '%s', which is asked for %lld and %d",
+                 n->plan->config, i->kind, (long long)features, i->classes, n->plan->name, (long long)t->features, t->classes);
+    n->denoiser.net = n->own;
+    return RT_OK;
+}
+
 static rt_status choose_net(const rt_task *t, rt_network *n, rt_error *err)
 {
     const rt_network_plan *p = n->plan;
+    if (p->config && *p->config) return open_own(t, n, err);
     const rt_net *net = p->kind == RT_NETWORK_NET && t->net ? t->net : t->teacher.net;
     if (!net) RT_RAISE(RT_E_USAGE, "no network to train; give --net with a config.json");
     n->denoiser.net = net;

@@ -15,8 +15,6 @@
 #include <string.h>
 #include <time.h>
 
-enum { HELD_OUT = 64 };
-
 static double now(void)
 {
     struct timespec t;
@@ -138,9 +136,9 @@ rt_status rt__run_finish_round(rt__run *run, rt_error *err)
     rt__round_free_programs(round); /* their memory is free for those that measure */
     run->at.accuracy = NAN;
     if (t->method->measure) RT_TRY(t->method->measure(round, &run->at.accuracy, err));
-    if (round->steps > 0) {
+    if (t->plan.held_out > 0) {
         rt_residual e;
-        RT_TRY(rt__residual(round, t->plan.held_out > 0 ? t->plan.held_out : HELD_OUT, &e, err));
+        RT_TRY(rt__residual(round, t->plan.held_out, &e, err));
         r->residual = e.local, r->residual_relative = e.relative, r->own_teacher = e.own_teacher, r->drift = e.drift, r->spread = e.spread;
     }
     run->at.n_reports++;

@@ -69,6 +69,12 @@ void rt__small_run_open(rt__small_run *r, const char *method, const char *const 
     if (make_network(r, err) == RT_OK && configure(r, method, keys, err) == RT_OK) build(r, method, err);
 }
 
+void rt__small_run_phase(rt__small_run *r, const char *name)
+{
+    for (int i = 0; i < r->round.n_phases; i++)
+        if (!strcmp(r->round.phases[i].plan->name, name)) r->phase = &r->round.phases[i];
+}
+
 static int remove_one(const char *path, const struct stat *status, int kind, struct FTW *at)
 {
     (void)status, (void)kind, (void)at;
@@ -89,13 +95,14 @@ void rt__small_run_close(rt__small_run *r)
 
 double rt__small_run_loss(rt__small_run *r, rt_node *const *more, int n)
 {
-    enum { MOST = 4, UPDATE = 3 };
+    enum { MOST = 6, UPDATE = 3 };
     if (r->err->status != RT_OK) return NAN;
     rt_node *outputs[1 + MOST] = {r->phase->loss};
     for (int i = 0; i < n; i++) outputs[1 + i] = more[i];
     rt_program_spec spec = {.outputs = outputs, .n_outputs = 1 + n, .batch = RT__BATCH, .threads = 1};
     if (rt_compile(&r->program, r->phase->graph, &spec, r->err) != RT_OK) return NAN;
-    if (r->phase->source.fill(r->phase->source.self, UPDATE, 0, RT__BATCH, r->program, r->err) != RT_OK) return NAN;
+    const rt_source *source = &r->phase->source;
+    if (source->fill && source->fill(source->self, UPDATE, 0, RT__BATCH, r->program, r->err) != RT_OK) return NAN;
     if (rt_run(r->program, &(rt_clock){.seed = 11, .step = UPDATE}, r->err) != RT_OK) return NAN;
     return (double)*(const float *)rt_program_data(r->program, r->phase->loss);
 }

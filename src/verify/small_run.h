@@ -12,7 +12,7 @@ typedef struct rt__small_run {
     rt_config config;
     rt_task task;
     rt_round round;
-    rt_phase *phase; /* its only one */
+    rt_phase *phase; /* its first, or the chosen one */
     rt_net *net;
     rt_params *teacher;
     rt_process *process;
@@ -24,6 +24,8 @@ typedef struct rt__small_run {
 /* keys: settings and their values, NULL at the end. */
 void rt__small_run_open(rt__small_run *r, const char *method, const char *const *keys, rt_error *err);
 void rt__small_run_close(rt__small_run *r);
+/* Goes on with another phase of the round. */
+void rt__small_run_phase(rt__small_run *r, const char *name);
 
 /* The loss of one update; `more` (n of them) are nodes to look at besides. */
 double rt__small_run_loss(rt__small_run *r, rt_node *const *more, int n);
