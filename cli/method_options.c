@@ -1,5 +1,6 @@
 /* method_options.c -- see method_options.h. An option is named like the key behind the dot, --guidance of `distill kd` is kd.guidance, unless the key says otherwise. */
 #include "method_options.h"
+#include "runs.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -49,6 +50,16 @@ static char *help_of(const char *option, bool distils)
     return text;
 }
 
+/* Does every run have an option of this name? Then that stands for the method's key, where the method has one. */
+static bool is_shared(const char *name)
+{
+    const cli_option *const tables[] = {cli_run_options, cli_common};
+    for (int t = 0; t < 2; t++)
+        for (const cli_option *o = tables[t]; o->name; o++)
+            if (strcmp(o->name, name) == 0) return true;
+    return false;
+}
+
 static const cli_option *collect(cli_option *table, bool distils)
 {
     rt_row_text row;
@@ -58,7 +69,7 @@ static const cli_option *collect(cli_option *table, bool distils)
     for (int i = 0; rt_method_describe(i, &row); i++) {
         if (rt_method_needs_teacher(row.name) != distils) continue;
         for (int k = 0; rt_method_key_at(row.name, k, &key) && n + 1 < MOST; k++) {
-            bool known = false;
+            bool known = is_shared(option_name(&key));
             for (int j = 0; j < n; j++) known |= strcmp(table[j].name, option_name(&key)) == 0;
             if (known) continue;
             char *help = help_of(option_name(&key), distils);

@@ -99,6 +99,14 @@ static bool is_method_option(const cli_call *c, const cli_option *o)
     return false;
 }
 
+static bool reads(const char *method, const char *name)
+{
+    rt_config_key key;
+    for (int i = 0; name && rt_config_key_at(method, i, &key); i++)
+        if (strcmp(key.name, name) == 0) return true;
+    return false;
+}
+
 static bool is_key(const char *name)
 {
     for (const char *const *k = cli_run_keys(); *k; k++)
@@ -116,9 +124,12 @@ static rt_status set_all(const target *t)
         char source[80];
         snprintf(source, sizeof source, v->origin == CLI_OPTION ? "--%s" : "%s",
                  v->origin == CLI_OPTION ? v->option->name : v->option->key);
-        if (v->option->key && is_key(v->option->key))
+        rt_config_key own;
+        bool methods = v->origin == CLI_OPTION && !reads(t->config->method, v->option->key) &&
+                       cli_method_key(t->config->method, v->option->name, &own); /* --weight is train.weight, of vsd vsd.weight */
+        if (v->option->key && is_key(v->option->key) && !methods)
             TRY(set(t, source, v->option->key, v->text));
-        else if (is_method_option(c, v->option))
+        else if (methods || is_method_option(c, v->option))
             TRY(set_method_option(t, v));
     }
     return set_range(t);

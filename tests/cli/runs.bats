@@ -116,12 +116,27 @@ last_loss() { tail -n 1 "$1/metrics.jsonl" | sed 's/.*"loss": *\([0-9.e-]*\).*/\
     [ ! -e "$t/none" ]
 }
 
+@test "a method of two networks: its options, its columns, resumption; an option of all runs stands for its own key" {
+    teacher
+    obeys distill distill vsd --teacher "$t/teacher" --out "$t/vsd" --score-updates 2 --weight uniform --updates 6 --batch 16 --threads 1 --set run.log-every=1
+    grep -A 20 '^vsd:' "$t/vsd/config.yaml" | grep -q '^  weight: uniform$'
+    grep -q '"score_loss": .*"generator_score_gap": ' "$t/vsd/metrics.jsonl"
+    "$RETORT" distill vsd --teacher "$t/teacher" --out "$t/parts" --score-updates 2 --weight uniform --updates 6 --batch 16 --threads 1 --until-update 4 -q
+    "$RETORT" distill vsd --out "$t/parts" --resume --until-update 0 -q
+    cmp "$t/vsd/student/unet/diffusion_pytorch_model.safetensors" "$t/parts/student/unet/diffusion_pytorch_model.safetensors"
+    "$RETORT" distill pd --teacher "$t/teacher" --out "$t/none" --weight map --dry-run | grep -q '^train.weight: map$'
+    "$RETORT" distill vsd --teacher "$t/teacher" --out "$t/none" --dry-run >"$t/plan" 2>&1
+    grep -q 'vsd.score-updates: 5' "$t/plan"
+    "$RETORT" distill vsd --help | grep -q -- '--weight NAME .*(snr)'
+    [ ! -e "$t/none" ]
+}
+
 @test "the help of a method lists its own options, with its defaults" {
     "$RETORT" distill kd --help >"$t/help"
     grep -q -- '--pairs N .*(60000)' "$t/help"
     grep -q -- '--teacher-steps N' "$t/help"
     never grep -q -- '--starts' "$t/help"
     "$RETORT" distill --help >"$t/all"
-    grep -q -- '--guidance N .*kd, map: ' "$t/all"
+    grep -q -- '--guidance N .*kd, map, vsd: ' "$t/all"
     fails 2 "did you mean 'pd'" distill pdd --help
 }
