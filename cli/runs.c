@@ -205,7 +205,8 @@ static bool on_stop(void *self)
 static void report_rounds(cli_call *c, const rt_run_summary *s)
 {
     json_t *rounds = json_array();
-    bool steps = s->n_rounds > 0 && s->rounds[0].steps > 0; /* a model trained from data has no steps to compare */
+    /* a model trained from data has no steps to compare, a student of scores no maps */
+    bool steps = s->n_rounds > 0 && s->rounds[0].steps > 0 && isfinite(s->rounds[0].drift);
     if (steps && !c->json) fprintf(c->text, "steps  from  updates    loss       residual   relative   own teacher  drift      seconds\n");
     for (int i = 0; i < s->n_rounds; i++) {
         const rt_round_report *r = &s->rounds[i];

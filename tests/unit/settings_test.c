@@ -263,6 +263,12 @@ static void methods_own_their_keys(void **state)
             rt_config_get(&c, key.name, text, sizeof text, &err);
             if (strncmp(key.name, "train.", 6)) assert_string_equal(text, key.value);
         }
+        rt_config_set(&c, "train.lr", "0.25", &err); /* groups that shared keys and the method's own have in common are read back, too */
+        if (rt_config_write(&c, path, &err) != RT_OK) fail_msg("%s", err.text);
+        rt_config read;
+        rt_config_default(&read);
+        if (rt_config_read(&read, path, &err) != RT_OK) fail_msg("%s", err.text);
+        assert_memory_equal(&read, &c, sizeof c);
     }
     assert_int_equal(rt_config_method(&c, "denoise", &err), RT_OK);
     assert_true(c.train.lr == 0.001 && c.train.ema == 0.999);
