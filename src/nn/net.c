@@ -269,7 +269,7 @@ rt_status rt_net_save(const rt_net *net, const rt_params *set, rt_role role, con
                   : !values     ? rt_error_set(err, RT_E_INTERNAL, "%s: nothing to save", folder)
                                 : RT_OK;
     if (s == RT_OK) {
-        memcpy(all, metadata, (size_t)pairs * sizeof *all);
+        if (pairs > 0) memcpy(all, metadata, (size_t)pairs * sizeof *all);
         all[pairs] = "format";
         all[pairs + 1] = "pt";
         for (int i = 0; i < n; i++) {
