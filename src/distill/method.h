@@ -133,6 +133,7 @@ struct rt_task {
     const rt_process *process; /* NULL: a classifier's */
     rt_denoiser teacher; /* the original one, as it is without guidance; its solver is the plan's. Neither net nor oracle: there is none */
     const rt_net *net;   /* of the setting `net`; NULL: the teacher's */
+    rt_denoiser init;    /* what the deployed network starts from instead; no set: the plan says how it starts */
     int classes, null_class; /* 0: unconditional; -1: no null class */
     const rt_dataset *data;  /* NULL without */
     rt_dtype real;           /* of graphs and sets: RT_F32; tests take RT_F64 */

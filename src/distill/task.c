@@ -88,10 +88,22 @@ static rt_status choose_net(const rt_task *t, rt_network *n, rt_error *err)
     return RT_OK;
 }
 
+/* From the setting `init`: any model of this architecture and prediction, a student of another method too. */
+static rt_status start_as_given(const rt_task *t, rt_network *n, rt_error *err)
+{
+    const rt_prediction *given = t->init.prediction, *wanted = n->denoiser.prediction;
+    if (given && wanted && given != wanted)
+        RT_RAISE(RT_E_USAGE, "%s: predicts %s, but what is trained %s; give a model of that prediction", t->config->init,
+                 rt_prediction_name(given), rt_prediction_name(wanted));
+    rt_status s = rt_params_copy(n->set, RT_VALUE, t->init.set, RT_VALUE, err);
+    if (s != RT_OK) rt_error_prefix(err, "%s", t->config->init);
+    return s;
+}
+
 static rt_status start(const rt_task *t, rt_network *n, rt_error *err)
 {
     const rt_config *c = t->config;
-    if (n->plan->deployed && *c->init) return rt_net_load(n->denoiser.net, n->set, c->init, NULL, err);
+    if (n->plan->deployed && t->init.set) return start_as_given(t, n, err);
     return n->plan->start == RT_START_TEACHER ? start_as_teacher(t, n->set, err) : rt_params_init(n->set, c->seed, err);
 }
 

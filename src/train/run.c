@@ -75,6 +75,16 @@ static rt_status open_net(rt__run *run, rt_error *err)
     return RT_OK;
 }
 
+static rt_status open_init(rt__run *run, rt_error *err)
+{
+    const rt_config *c = run->config;
+    RT_TRY(rt_model_open(&run->init, &(rt_model_spec){.path = c->init, .threads = c->threads, .unhashed = true}, err));
+    const rt_model *m = run->init;
+    if (!m->net) RT_RAISE(RT_E_USAGE, "init: %s has no weights to start from; give a model folder", c->init);
+    run->task.init = (rt_denoiser){.net = m->net, .set = m->params, .prediction = m->prediction};
+    return RT_OK;
+}
+
 static rt_status check_data(const rt__run *run, rt_error *err)
 {
     const rt_task *t = &run->task;
@@ -142,6 +152,7 @@ rt_status rt__run_open(rt__run *run, rt_error *err)
     t->high = c->data.high;
     RT_TRY(t->method->needs_teacher ? open_teacher(run, err) : open_net(run, err));
     if (run->data) rt_dataset_range(run->data, t->low, t->high, c->data.flip);
+    if (*c->init) RT_TRY(open_init(run, err));
     t->net = run->net;
     t->data = run->data;
     RT_TRY(check_data(run, err));
@@ -179,6 +190,7 @@ void rt__run_close(rt__run *run)
     rt__round_close(&run->round);
     rt__task_close(&run->task);
     rt_model_free(run->teacher);
+    rt_model_free(run->init);
     rt_scheduler_free(run->own_scheduler);
     rt_net_free(run->net);
     rt_dataset_free(run->data);

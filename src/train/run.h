@@ -26,6 +26,7 @@ typedef struct rt__run {
     rt_task task;
     rt_round round;
     rt_model *teacher;             /* the original teacher as a model; NULL: none */
+    rt_model *init;                /* the model of the setting `init`; NULL: none */
     rt_net *net;                   /* of the setting `net`; NULL: none */
     const rt_scheduler *scheduler; /* the teacher's, or of the settings: */
     rt_scheduler *own_scheduler;

@@ -331,6 +331,28 @@ static void resumed_is_the_same(void **state)
     set(&parts, "run.until-update", "0");
     OK(rt_run_train(&parts, true, NULL, NULL, &err));
     same_state("whole", "parts");
+    rt_config from = student_of("from"); /* a student goes on where another one ended: at a learning rate of 0 it stays that */
+    char path[128];
+    snprintf(path, sizeof path, "%s/whole/student", folder);
+    set(&from, "init", path);
+    set(&from, "train.lr", "0");
+    set(&from, "train.ema", "0");
+    OK(rt_run_train(&from, false, NULL, NULL, &err));
+    rt_tensors *t[2];
+    for (int i = 0; i < 2; i++) {
+        snprintf(path, sizeof path, "%s/%s/student/unet/diffusion_pytorch_model.safetensors", folder, i ? "from" : "whole");
+        OK(rt_tensors_open(&t[i], path, &err));
+    }
+    for (int i = 0; i < rt_tensors_count(t[0]); i++) {
+        rt_tensor x, y;
+        OK(rt_tensors_read(t[0], i, &x, &err));
+        OK(rt_tensors_read(t[1], i, &y, &err));
+        assert_memory_equal(x.data, y.data, (size_t)rt_tensor_count(&x) * rt_dtype_size(x.dtype));
+        rt_tensor_free(&x);
+        rt_tensor_free(&y);
+    }
+    rt_tensors_close(t[0]);
+    rt_tensors_close(t[1]);
     set(&fresh, "vsd.fake-net", "examples/mlp.json"); /* a score of its own architecture */
     OK(rt_run_train(&fresh, false, NULL, NULL, &err));
     static const struct {
@@ -340,6 +362,8 @@ static void resumed_is_the_same(void **state)
         {"vsd.weight", "snrr", "did you mean 'snr'"},
         {"vsd.fake-net", "examples/fashion-mnist-small.json", "cannot be the network 'score'"},
         {"vsd.guidance", "2", "guidance needs a null class"},
+        {"init", "models/fashion-mnist-small", "both must be the same network"},
+        {"init", "oracle:examples/mixture.json", "no weights to start from"},
     };
     for (size_t i = 0; i < sizeof refused / sizeof *refused; i++) {
         rt_config c = wrong;
