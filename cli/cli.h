@@ -31,18 +31,20 @@ typedef struct cli_option {
 } cli_option;
 
 struct cli_command {
-    const char *name, *arguments; /* "sample", "MODEL" */
-    const char *summary;          /* one line */
-    const char *text;             /* a paragraph or two that teach */
-    const char *examples;         /* lines that work, without indent */
-    const cli_option *options;    /* its own; NULL: none */
-    const cli_option *shared;     /* a table that several commands share; NULL: none */
+    const char *name, *arguments;              /* "sample", "MODEL" */
+    const char *summary;                       /* one line */
+    const char *text;                          /* a paragraph or two that teach */
+    const char *examples;                      /* lines that work, without indent */
+    const cli_option *options;                 /* its own; NULL: none */
+    const cli_option *(*method_options)(void); /* those of the methods it runs; NULL: none */
+    const cli_option *shared;                  /* a table that several commands share; NULL: none */
     const char *shared_title;
     const char *const *(*more_keys)(void); /* keys without an option of their own, NULL-terminated; NULL: none */
     int min_arguments, max_arguments;
     rt_status (*run)(cli_call *c, rt_error *err);
     bool hidden;
     bool unhashed; /* the hashes of its models matter only to --json */
+    bool explains; /* with an argument, --help is answered by `run` */
 };
 
 extern const cli_command *const cli_commands[]; /* NULL-terminated */
@@ -84,6 +86,7 @@ struct cli_call {
     int n_open;
     const char *config; /* the configuration file, for messages */
     bool help, quiet, json, dry_run;
+    bool explain;           /* --help of a command that explains its argument */
     rt_rehearsal rehearsal; /* of --dry-run */
     uint64_t seed;
     int threads;         /* 0: not given, see cli_threads */

@@ -1,39 +1,39 @@
 /* cmd_distill.c -- retort distill METHOD: a few-step student of a model. */
+#include "method_options.h"
 #include "runs.h"
 
-/* Options without a key belong to the method: --guidance of kd is the key kd.guidance. */
 static const cli_option options[] = {
     {"teacher", 0, "MODEL", "teacher", NULL, "the model to distil", NULL},
     {"null-class", 0, "K", "null-class", NULL, "the label that means no class to the teacher, if its recipe does not say", NULL},
     {"net", 0, "FILE", "net", NULL, "config.json of a student that is no copy of the teacher (needed by oracles)", NULL},
-    {"steps", 0, "N,N,...", NULL, NULL, "pd: steps of the students, each dividing the one before", NULL},
-    {"teacher-steps", 0, "N", NULL, NULL, "steps of the (first) teacher; pd: twice the first student's", NULL},
-    {"teacher-solver", 0, "NAME", NULL, NULL, "what the first teacher steps with: any of `retort list solvers`", NULL},
-    {"draws", 0, "WHICH", NULL, NULL, "pd, kd: is the noise of such a solver hidden from the student, or an input", NULL},
-    {"guidance", 0, "W", NULL, NULL, "the teacher is (1+W) conditional - W unconditional", NULL},
-    {"starts", 0, "WHICH", NULL, NULL, "pd: student (its own grid) or all (as Algorithm 2 says)", NULL},
-    {"reuse", 0, "R", NULL, NULL, "pd: how often an example of a rollout is used", NULL},
-    {"pairs", 0, "N", NULL, NULL, "kd: (noise, teacher sample) pairs, computed once; map: a row of retort list time-pairs", NULL},
-    {"distance", 0, "NAME", NULL, NULL, "map: of retort list distances", NULL},
+    {"init", 0, "MODEL", "init", NULL, "start the student from this model's weights instead of the teacher's", NULL},
     {0}};
 
-static rt_status run(cli_call *c, rt_error *err) { return cli_run(c, c->arguments[0], err); }
+static rt_status run(cli_call *c, rt_error *err)
+{
+    return c->explain ? cli_method_help(c->arguments[0], stdout, err) : cli_run(c, c->arguments[0], err);
+}
 
 const cli_command cli_distill_command = {
     .name = "distill",
     .arguments = "METHOD",
     .summary = "turn a model into a few-step student",
-    .text = "Makes a student of --teacher that needs a few network calls per sample. METHOD is a row of `retort list methods`:\n"
-            "pd halves the number of steps round by round, kd learns one step from pairs of noise and teacher sample, map learns the maps\n"
-            "between any two times, by a network that is told both (--net with \"_target_time\": true).\n"
-            "Without --data the teacher's own samples are learnt from. Each student is a folder that carries its sampling recipe.\n"
-            "The teacher's maps are made by --teacher-solver; solvers with a memory keep it along rollouts and start cold on pairs from "
-            "--data;\n"
-            "the noise of those that add any is frozen per example, and a student that does not see it learns the mean; --draws input\n"
-            "shows it, and the student is a map of x and the draws of its steps (pd: one round).\n"
-            "oracle:FILE.json is a teacher, too, if the file names a scheduler; its student is the network of --net.",
+    .text =
+        "Makes a student of --teacher that needs a few network calls per sample. METHOD is a row of `retort list methods`:\n"
+        "pd halves the number of steps round by round, kd learns one step from pairs of noise and teacher sample, map learns the maps\n"
+        "between any two times, by a network that is told both (--net with \"_target_time\": true), vsd makes one step whose samples are\n"
+        "distributed as the teacher's, by the difference of two scores.\n"
+        "Without --data the teacher's own samples are learnt from. Each student is a folder that carries its sampling recipe.\n"
+        "The teacher's maps are made by --teacher-solver; solvers with a memory keep it along rollouts and start cold on pairs from "
+        "--data;\n"
+        "the noise of those that add any is frozen per example, and a student that does not see it learns the mean; --draws input\n"
+        "shows it, and the student is a map of x and the draws of its steps (pd: one round).\n"
+        "oracle:FILE.json is a teacher, too, if the file names a scheduler; its student is the network of --net.\n"
+        "`retort distill METHOD --help` lists the options of one method, with its defaults.",
     .examples = "retort distill pd --teacher models/fashion-mnist-small --out run --teacher-steps 4 --steps 2,1 --updates 50",
     .options = options,
+    .method_options = cli_distill_options,
+    .explains = true,
     .shared = cli_run_options,
     .shared_title = "Options of runs",
     .more_keys = cli_run_keys,

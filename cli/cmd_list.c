@@ -17,9 +17,9 @@ typedef struct kind {
 
 static bool key_row(int i, rt_row_text *out)
 {
-    if (i >= rt_config_n_keys) return false;
-    const rt_config_key *k = &rt_config_keys[i];
-    *out = (rt_row_text){k->name, *k->value ? k->value : "-", k->help};
+    rt_config_key k;
+    if (!rt_config_key_at(NULL, i, &k)) return false;
+    *out = (rt_row_text){k.name, *k.value ? k.value : "-", k.help};
     return true;
 }
 

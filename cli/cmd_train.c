@@ -1,9 +1,13 @@
 /* cmd_train.c -- retort train: a model from data. */
+#include "method_options.h"
 #include "runs.h"
 
 static const char *const *methods(void)
 {
-    static const char *const names[] = {"denoise", "classify", NULL};
+    static const char *names[32];
+    rt_row_text row;
+    for (int i = 0, n = 0; !names[n] && n < 31 && rt_method_describe(i, &row); i++)
+        if (!rt_method_needs_teacher(row.name)) names[n++] = row.name;
     return names;
 }
 
@@ -12,10 +16,6 @@ static const cli_option options[] = {
     {"init", 0, "MODEL", "init", NULL, "start from this model's weights instead of random ones", NULL},
     {"images", 0, "N", "train.images", NULL, "examples in all, instead of --updates", NULL},
     {"objective", 0, "NAME", "method", "denoise", "denoise: a diffusion or flow model; classify: labels", methods},
-    {"holdout", 0, "DATA", "data.holdout", NULL, "data that is only looked at: accuracy of a classifier", NULL},
-    {"prediction", 0, "NAME", "diffusion.prediction", NULL, "what the network predicts: retort list predictions", NULL},
-    {"time-density", 0, "NAME", "train.time-density", NULL, "how often a time is drawn: retort list densities", NULL},
-    {"process", 0, "NAME", "diffusion.process", NULL, "how data becomes noise: retort list processes", NULL},
     {0}};
 
 static rt_status run(cli_call *c, rt_error *err)
@@ -34,6 +34,7 @@ const cli_command cli_train_command = {
             "Ctrl-C writes a checkpoint; --resume goes on from it to the same bits.",
     .examples = "retort train --data toy:moons --net examples/mlp.json --out run --updates 200",
     .options = options,
+    .method_options = cli_train_options,
     .shared = cli_run_options,
     .shared_title = "Options of runs",
     .more_keys = cli_run_keys,

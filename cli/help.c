@@ -62,6 +62,7 @@ void cli_help(const cli_command *command, FILE *f)
     indented(f, command->examples);
     fputc('\n', f);
     print_table(f, "Options", command->options);
+    if (command->method_options) print_table(f, "Options of methods", command->method_options());
     print_table(f, command->shared_title, command->shared);
     print_table(f, "Options of every command", cli_common);
     fputs("Numbers may end in k or M (thousands, millions). Every option with a default can also be set in a --config file.\n", f);

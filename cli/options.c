@@ -45,7 +45,8 @@ const cli_option cli_model_options[] = {
 
 void cli_each_option(const cli_command *command, void (*visit)(const cli_option *, void *), void *user)
 {
-    const cli_option *const tables[] = {command->options, command->shared, cli_common};
+    const cli_option *const tables[] = {command->options, command->method_options ? command->method_options() : NULL, command->shared,
+                                        cli_common};
     for (size_t t = 0; t < sizeof tables / sizeof *tables; t++)
         for (const cli_option *o = tables[t]; o && o->name; o++) visit(o, user);
 }
@@ -294,7 +295,9 @@ rt_status cli_parse(cli_call *c, const cli_command *command, int argc, char **ar
     for (int i = 0; i < c->n_written; i++)
         if (strcmp(c->written[i].option->name, "set") == 0) TRY(set_key(c, c->written[i].text, err));
     c->result = json_object();
-    if (c->help) return RT_OK;
+    c->explain = c->help && command->explains && c->n_arguments == 1;
+    if (c->explain) c->help = false;
+    if (c->help || c->explain) return RT_OK;
     c->seed = (uint64_t)cli_int(c, "seed", 0, CLI_LARGEST);
     if (cli_text(c, "threads")) c->threads = (int)cli_int(c, "threads", 1, 4096);
     c->backend = cli_word(c, "backend");

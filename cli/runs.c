@@ -1,5 +1,6 @@
 /* runs.c -- from options to a run: train and distill differ only in the method and its own options. */
 #include "runs.h"
+#include "method_options.h"
 
 #include "retort/train.h"
 
@@ -25,17 +26,19 @@ const cli_option cli_run_options[] = {
 
 const char *const *cli_run_keys(void)
 {
-    static const char *names[256];
+    static const char *names[512];
+    rt_config_key key;
     if (!names[0])
-        for (int i = 0; i < rt_config_n_keys && i < 255; i++) names[i] = rt_config_keys[i].name;
+        for (int i = 0; i < 511 && rt_config_key_at(NULL, i, &key); i++) names[i] = key.name;
     return names;
 }
 
-static const rt_config_key *key_named(const char *name)
+static bool may_change(const char *method, const char *name)
 {
-    for (int i = 0; i < rt_config_n_keys; i++)
-        if (strcmp(rt_config_keys[i].name, name) == 0) return &rt_config_keys[i];
-    return NULL;
+    rt_config_key key;
+    for (int i = 0; rt_config_key_at(method, i, &key); i++)
+        if (strcmp(key.name, name) == 0) return key.volatile_key;
+    return false;
 }
 
 /* ---- the configuration */
@@ -51,29 +54,28 @@ typedef struct target {
 static rt_status set(const target *t, const char *source, const char *key, const char *text)
 {
     char before[RT_CONFIG_TEXT], after[RT_CONFIG_TEXT];
-    TRY(rt_config_get(t->config, key, before, sizeof before, t->err));
-    rt_status status = rt_config_set(t->config, key, text, t->err);
+    rt_status status = rt_config_get(t->config, key, before, sizeof before, t->err);
+    if (status == RT_OK) status = rt_config_set(t->config, key, text, t->err);
     if (status != RT_OK) {
         if (strcmp(source, key) != 0) rt_error_prefix(t->err, "%s", source);
         return status;
     }
     TRY(rt_config_get(t->config, key, after, sizeof after, t->err));
-    if (t->resume && strcmp(before, after) != 0 && !key_named(key)->volatile_key)
+    if (t->resume && strcmp(before, after) != 0 && !may_change(t->config->method, key))
         return rt_error_set(t->err, RT_E_USAGE, "%s: %s contradicts the run, which has %s = %s; leave it out, or start another run", source,
                             text, key, before);
     return RT_OK;
 }
 
-/* "--guidance" of `distill kd` is the key kd.guidance; "--teacher-steps" is kd.teacher-steps or, failing that, kd.steps. */
 static rt_status set_method_option(const target *t, const cli_value *v)
 {
     const char *name = v->option->name, *method = t->config->method;
-    char key[128], source[64];
+    char source[64];
+    rt_config_key key;
     snprintf(source, sizeof source, "--%s", name);
-    snprintf(key, sizeof key, "%s.%s", method, name);
-    if (!key_named(key) && strncmp(name, "teacher-", 8) == 0) snprintf(key, sizeof key, "%s.%s", method, name + 8);
-    if (!key_named(key)) return rt_error_set(t->err, RT_E_USAGE, "--%s: the method %s has no such setting", name, method);
-    return set(t, source, key, v->text);
+    if (!cli_method_key(method, name, &key))
+        return rt_error_set(t->err, RT_E_USAGE, "--%s: the method %s has no such setting", name, method);
+    return set(t, source, key.name, v->text);
 }
 
 static rt_status set_range(const target *t)
@@ -92,8 +94,23 @@ static rt_status set_range(const target *t)
 
 static bool is_method_option(const cli_call *c, const cli_option *o)
 {
-    for (const cli_option *own = c->command->options; own && own->name; own++)
-        if (own == o) return !o->key;
+    for (const cli_option *own = c->command->method_options(); own->name; own++)
+        if (own == o) return true;
+    return false;
+}
+
+static bool reads(const char *method, const char *name)
+{
+    rt_config_key key;
+    for (int i = 0; name && rt_config_key_at(method, i, &key); i++)
+        if (strcmp(key.name, name) == 0) return true;
+    return false;
+}
+
+static bool is_key(const char *name)
+{
+    for (const char *const *k = cli_run_keys(); *k; k++)
+        if (strcmp(*k, name) == 0) return true;
     return false;
 }
 
@@ -107,9 +124,12 @@ static rt_status set_all(const target *t)
         char source[80];
         snprintf(source, sizeof source, v->origin == CLI_OPTION ? "--%s" : "%s",
                  v->origin == CLI_OPTION ? v->option->name : v->option->key);
-        if (v->option->key && key_named(v->option->key))
+        rt_config_key own;
+        bool methods = v->origin == CLI_OPTION && !reads(t->config->method, v->option->key) &&
+                       cli_method_key(t->config->method, v->option->name, &own); /* --weight is train.weight, of vsd vsd.weight */
+        if (v->option->key && is_key(v->option->key) && !methods)
             TRY(set(t, source, v->option->key, v->text));
-        else if (is_method_option(c, v->option))
+        else if (methods || is_method_option(c, v->option))
             TRY(set_method_option(t, v));
     }
     return set_range(t);
@@ -118,15 +138,18 @@ static rt_status set_all(const target *t)
 static rt_status resolve(cli_call *c, const char *method, bool resume, rt_config *config, rt_error *err)
 {
     target t = {c, config, resume, err};
+    char path[RT_CONFIG_TEXT + 16];
     TRY(rt_config_method(config, method, err));
     if (resume) {
         const char *out = cli_text(c, "out");
-        char path[RT_CONFIG_TEXT + 16];
         if (!out) return rt_error_set(err, RT_E_USAGE, "--resume needs --out RUN: the run to go on with");
         snprintf(path, sizeof path, "%s/config.yaml", out);
+        rt_config_default(config); /* to see which method it is */
         TRY(rt_config_read(config, path, err));
         if (strcmp(config->method, method) != 0)
             return rt_error_set(err, RT_E_USAGE, "%s: is a run of %s, not of %s", out, config->method, method);
+        TRY(rt_config_method(config, method, err));
+        TRY(rt_config_read(config, path, err));
     }
     TRY(set_all(&t));
     if (cli_flag(c, "deterministic")) TRY(set(&t, "--deterministic", "tune", "false"));
@@ -182,7 +205,8 @@ static bool on_stop(void *self)
 static void report_rounds(cli_call *c, const rt_run_summary *s)
 {
     json_t *rounds = json_array();
-    bool steps = s->n_rounds > 0 && s->rounds[0].steps > 0; /* a model trained from data has no steps to compare */
+    /* a model trained from data has no steps to compare, a student of scores no maps */
+    bool steps = s->n_rounds > 0 && s->rounds[0].steps > 0 && isfinite(s->rounds[0].drift);
     if (steps && !c->json) fprintf(c->text, "steps  from  updates    loss       residual   relative   own teacher  drift      seconds\n");
     for (int i = 0; i < s->n_rounds; i++) {
         const rt_round_report *r = &s->rounds[i];
@@ -227,11 +251,12 @@ static rt_status say_plan(cli_call *c, const rt_config *config, rt_error *err)
     rt_run_plan plan = {0};
     TRY(rt_run_plan_only(config, &plan, err));
     json_t *keys = json_object();
-    for (int i = 0; i < rt_config_n_keys; i++) {
+    rt_config_key key;
+    for (int i = 0; rt_config_key_at(config->method, i, &key); i++) {
         char text[RT_CONFIG_TEXT];
-        TRY(rt_config_get(config, rt_config_keys[i].name, text, sizeof text, err));
-        if (*text && !c->json) fprintf(c->text, "%s: %s\n", rt_config_keys[i].name, text);
-        json_object_set_new(keys, rt_config_keys[i].name, json_string(text));
+        TRY(rt_config_get(config, key.name, text, sizeof text, err));
+        if (*text && !c->json) fprintf(c->text, "%s: %s\n", key.name, text);
+        json_object_set_new(keys, key.name, json_string(text));
     }
     cli_say(c, "would write %s: %lld parameters, %lld updates of %.3g GFLOP, %.0f MiB of memory, %.0f MiB on disk", config->out,
             (long long)plan.parameters, (long long)plan.updates, plan.flop_per_update * 1e-9, (double)plan.bytes / 0x1p20,

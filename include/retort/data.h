@@ -57,7 +57,7 @@ rt_status rt_dataset_part(rt_dataset **part, const rt_dataset *whole, int64_t fr
 /* part(0, count) in place; 0, or more than there are: all. */
 rt_status rt_dataset_limit(rt_dataset *ds, int64_t count, rt_error *err);
 
-/* Item 0 <= index < count; *y (may be NULL) is 0 where there are no labels. Safe from several threads. */
+/* Item 0 <= index < count; either of x[features] and *y may be NULL; *y is 0 where there are no labels. Safe from several threads. */
 void rt_dataset_read(const rt_dataset *ds, int64_t index, float *x, int64_t *y);
 /* SHA-256 of the decoded items (shape, values, labels): equal for equal items in an idx, an idx.gz or a zip. */
 void rt_dataset_sha256(const rt_dataset *ds, char hex[65]);
@@ -71,7 +71,7 @@ int64_t rt_permute_index(uint64_t seed, uint64_t key, int64_t n, int64_t index);
 typedef struct rt_loader rt_loader;
 rt_status rt_loader_new(rt_loader **l, const rt_dataset *ds, int batch, uint64_t seed, rt_error *err);
 void rt_loader_free(rt_loader *l);
-/* x[batch][features], y[batch] or NULL. One caller at a time. Allocates nothing. */
+/* x[batch][features] and y[batch], either of which may be NULL. One caller at a time. Allocates nothing. */
 void rt_loader_batch(rt_loader *l, int64_t u, float *x, int64_t *y);
 /* What stands at place j of batch u: the item, and whether it is mirrored (either may be NULL). */
 void rt_loader_item(const rt_loader *l, int64_t u, int64_t j, int64_t *item, bool *mirrored);

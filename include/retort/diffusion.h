@@ -12,7 +12,7 @@
  *
  * Times. A discrete process (T timesteps) has the times i = 0, 1, ..., T, a continuous one the times 0..1. Time 0 is data on every process: alpha 1,
  * beta 0, whatever table or formula says; noise is at rt_process_end (T or 1). Time i >= 1 is diffusers' timestep i - 1: alpha_i^2 =
- * alphas_cumprod[i - 1], and a network is fed i - 1. A continuous process feeds its network `timesteps` (1000) times t, flow matching 1000 beta_t,
+ * alphas_cumprod[i - 1], and a network is told i - 1. A continuous process tells its network `timesteps` (1000) times t, flow matching 1000 beta_t,
  * ve and edm 1000 log(sigma)/4: with `timesteps` 1 that is EDM's c_noise.
  * Networks, scores and epsilon are never asked for at time 0. Sampling goes from s down to t < s.
  *
@@ -33,7 +33,7 @@ typedef struct rt_process rt_process;
 
 typedef struct rt_process_spec {
     const char *name;                /* the row */
-    int64_t timesteps;               /* T of a discrete process; the factor between t and what the network is fed otherwise */
+    int64_t timesteps;               /* T of a discrete process; the factor between t and what the network is told otherwise */
     const char *betas;               /* ddpm: linear, scaled_linear, squaredcos_cap_v2, sigmoid */
     double beta_start, beta_end;     /* ddpm: of the first and the last step (not squaredcos_cap_v2) */
     const double *trained_betas;     /* ddpm: T betas instead of a schedule; NULL: none. Copied */
@@ -66,11 +66,11 @@ double rt_process_alpha_rate(const rt_process *p, double t); /* d alpha / dt */
 double rt_process_beta_rate(const rt_process *p, double t);  /* d beta / dt */
 double rt_process_log_snr(const rt_process *p,
                           double t); /* 2 log(alpha/beta): the lecture's lambda is half of it; +-INFINITY at the ends */
-double rt_process_time(const rt_process *p, double log_snr);          /* its inverse, clamped to the process */
-double rt_process_drift(const rt_process *p, double t);               /* f_t of f_t(x) = f_t x: alpha'/alpha. Infinite where alpha = 0 */
-double rt_process_diffusion2(const rt_process *p, double t);          /* g_t^2 = d beta^2/dt - 2 f_t beta^2 */
-double rt_process_network_time(const rt_process *p, double t);        /* what the network is fed */
-double rt_process_from_network_time(const rt_process *p, double fed); /* its inverse */
+double rt_process_time(const rt_process *p, double log_snr);   /* its inverse, clamped to the process */
+double rt_process_drift(const rt_process *p, double t);        /* f_t of f_t(x) = f_t x: alpha'/alpha. Infinite where alpha = 0 */
+double rt_process_diffusion2(const rt_process *p, double t);   /* g_t^2 = d beta^2/dt - 2 f_t beta^2 */
+double rt_process_network_time(const rt_process *p, double t); /* what the network is told */
+double rt_process_from_network_time(const rt_process *p, double network_time); /* its inverse */
 
 /* RT_OK if end >= s > t >= 0, else RT_E_USAGE with the numbers. */
 rt_status rt_process_check_step(const rt_process *p, double s, double t, rt_error *err);
@@ -110,8 +110,9 @@ rt_node *rt_predict_from(const rt_prediction *p, rt_node *x0, rt_node *eps, rt_n
 rt_node *rt_diffuse(rt_node *x0, rt_node *alpha, rt_node *beta, rt_node *eps);
 /* DDIM s -> t (1.30): x_t = A x_s + C x0, A = beta_t/beta_s, C = alpha_t - alpha_s beta_t/beta_s, so alpha_s = 0 is no exception. */
 rt_node *rt_ddim_step(rt_node *xs, rt_node *x0, rt_node *alpha_s, rt_node *beta_s, rt_node *alpha_t, rt_node *beta_t);
-/* The x0 for which one DDIM step goes from x_s to x_t: Lemma 2, (1.34). */
-rt_node *rt_ddim_target(rt_node *xs, rt_node *xt, rt_node *alpha_s, rt_node *beta_s, rt_node *alpha_t, rt_node *beta_t);
+/* The x0 for which one DDIM step goes from x_s to x_t: Lemma 2, (1.34). A and C are those of rt_ddim_coefficients, which are made in double: between
+ * neighbouring times C is a small difference of large numbers. */
+rt_node *rt_ddim_target(rt_node *xs, rt_node *xt, rt_node *A, rt_node *C);
 /* (1 + omega) cond - omega uncond (1.39). */
 rt_node *rt_guide(rt_node *cond, rt_node *uncond, double omega);
 
@@ -176,11 +177,19 @@ const rt_solver *rt_solver_find(const char *name, rt_error *err);
 bool rt_solver_describe(int i, rt_row_text *row);
 const rt_solver_info *rt_solver_get_info(const rt_solver *s);
 
-/* A model as the driver sees it: the raw output at n rows x[n][features], all at process time t > 0, classes y[n] (NULL: none). `fed` is what a
- * network is told of the time: rt_process_network_time(t), unless a scheduler rounds it. */
+/* One call of a model in a sampling. Networks that are maps of whole steps need to know which. */
+typedef struct rt_field_call {
+    double t;                /* process time, > 0 */
+    double network_time;     /* what a network is told of t: rt_process_network_time(t), unless a scheduler rounds it */
+    int step;                /* of the sampling, from 0 */
+    double target;           /* the time at which that step ends */
+    const rt_solver *solver; /* what makes the step; NULL: the call belongs to no sampling */
+} rt_field_call;
+
+/* A model as the driver sees it: the raw output at n rows x[n][features], all at one time, classes y[n] (NULL: none). */
 typedef struct rt_field {
     void *self;
-    rt_status (*eval)(void *self, double t, double fed, int64_t n, const double *x, const int64_t *y, double *out, rt_error *err);
+    rt_status (*eval)(void *self, const rt_field_call *at, int64_t n, const double *x, const int64_t *y, double *out, rt_error *err);
     const rt_prediction *prediction;
     int64_t features;
     int64_t null_class; /* for guidance; -1: none */
@@ -204,9 +213,9 @@ typedef struct rt_sample_spec {
     const rt_process *process;
     const rt_solver *solver;
     int steps;
-    const double *from, *to; /* step k goes from[k] -> to[k] (equal where a scheduler stands still); NULL: to[k] = from[k + 1] */
-    const double *fed;       /* [steps] what the network is fed at from[k]; NULL: as the process says */
-    const int *order;        /* [steps] the most that step k of a row with history may have; NULL: the row's own */
+    const double *from, *to;     /* step k goes from[k] -> to[k] (equal where a scheduler stands still); NULL: to[k] = from[k + 1] */
+    const double *network_times; /* [steps] what the network is told at from[k]; NULL: as the process says */
+    const int *order;            /* [steps] the most that step k of a row with history may have; NULL: the row's own */
     rt_solver_options options;
     /* Guidance: (1 + omega) conditional - omega unconditional (1.39), in one call of 2n rows; needs classes and a null class. With a `guide`, a worse
      * model on the same process, (1 + omega) model - omega guide (autoguidance, Karras et al. 2024), two calls. */
@@ -242,7 +251,7 @@ typedef struct rt_student_recipe {
     char method[32], solver[32];       /* empty: not said */
     int steps;                         /* 0: not said (a teacher) */
     int draws;                         /* unit noises of a sample's size that the network sees in each step; 0: none */
-    double timesteps[RT_RECIPE_STEPS]; /* what the network is fed, one per step, noisy to clean */
+    double timesteps[RT_RECIPE_STEPS]; /* what the network is told, one per step, noisy to clean */
     bool has_guidance;
     double guidance;    /* the lecture's omega that sampling needs */
     int64_t null_class; /* -1: none */
@@ -304,9 +313,9 @@ const rt_solver *rt_scheduler_solver(const rt_scheduler *s); /* NULL: the class 
 double rt_scheduler_clip(const rt_scheduler *s);             /* for rt_sample_spec.clip */
 bool rt_scheduler_describe(int i, rt_row_text *row);         /* the classes */
 /* What diffusers does in `steps` steps, [steps] each: the transitions, which need not join (DDIM steps by T / steps, rounded down), what the network
- * is fed (its `timesteps`), the most that a row with history may have as its order. For the fields of rt_sample_spec by these names. */
+ * is told (its `timesteps`), the most that a row with history may have as its order. For the fields of rt_sample_spec by these names. */
 typedef struct rt_scheduler_steps {
-    double *from, *to, *fed;
+    double *from, *to, *network_times;
     int *order;
 } rt_scheduler_steps;
 rt_status rt_scheduler_path(const rt_scheduler *s, int steps, const rt_scheduler_steps *path, rt_error *err);

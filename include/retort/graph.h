@@ -169,6 +169,7 @@ typedef struct rt_program_spec {
     rt_choices *choices;     /* NULL: by rule. Read and written during the call */
 } rt_program_spec;
 
+/* RT_E_USAGE where outputs and updates depend on an update that is not listed: it would be performed, too. */
 rt_status rt_compile(rt_program **program, rt_graph *g, const rt_program_spec *spec, rt_error *err);
 void rt_program_free(rt_program *p);
 

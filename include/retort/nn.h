@@ -67,7 +67,7 @@ void rt_net_free(rt_net *net);
 const rt_net_info *rt_net_describe(const rt_net *net);
 const char *rt_net_config(const rt_net *net); /* the text of config.json */
 
-/* Raw output. x (B,C,H,W) or (B,D), with draws behind it along axis 1; t (B) or (B,2), the numbers the network is fed, real; y as info->label says, else NULL. Classifiers take x alone and give
+/* Raw output. x (B,C,H,W) or (B,D), with draws behind it along axis 1; t (B) or (B,2), the numbers the network is told, real; y as info->label says, else NULL. Classifiers take x alone and give
  * logits (B,K). */
 rt_node *rt_net_apply(const rt_net *net, rt_params *set, rt_node *x, rt_node *t, rt_node *y);
 rt_node *rt_net_features(const rt_net *net, rt_params *set, rt_node *x); /* classifiers: pooled features (B,F) */

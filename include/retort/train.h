@@ -46,7 +46,7 @@ typedef struct rt_round_report {
 
 typedef struct rt_run_summary {
     int n_rounds;
-    rt_round_report rounds[RT_CONFIG_LIST];
+    rt_round_report rounds[RT_CONFIG_LIST + 1]; /* an epsilon teacher takes one round more than there are students */
     int64_t updates, images;
     double seconds, loss, accuracy; /* accuracy: classifiers, on the held-out data; else NaN */
     char result[RT_CONFIG_TEXT];    /* the folder of the (last) result */

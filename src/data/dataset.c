@@ -188,8 +188,8 @@ void rt_dataset_read(const rt_dataset *ds, int64_t index, float *x, int64_t *y)
     int64_t d = ds->info.features, at = ds->chosen ? ds->chosen[index] : index;
     if (it->bytes) {
         const uint8_t *from = it->bytes + at * d;
-        for (int64_t i = 0; i < d; i++) x[i] = ds->values[from[i]];
-    } else {
+        for (int64_t i = 0; x && i < d; i++) x[i] = ds->values[from[i]];
+    } else if (x) {
         memcpy(x, it->reals + at * d, (size_t)d * sizeof *x);
     }
     if (y) *y = it->labels ? it->labels[at] : 0;

@@ -72,8 +72,8 @@ static void fill(const rt_loader *l, int64_t u, float *x, int64_t *y)
         int64_t item;
         bool mirrored;
         rt_loader_item(l, u, j, &item, &mirrored);
-        rt_dataset_read(l->ds, item, x + j * l->features, y ? y + j : NULL);
-        if (mirrored) mirror(l->ds, x + j * l->features);
+        rt_dataset_read(l->ds, item, x ? x + j * l->features : NULL, y ? y + j : NULL);
+        if (x && mirrored) mirror(l->ds, x + j * l->features);
     }
 }
 
@@ -145,7 +145,7 @@ void rt_loader_batch(rt_loader *l, int64_t u, float *x, int64_t *y)
     while (l->busy || l->wanted >= 0) pthread_cond_wait(&l->turn, &l->lock);
     bool hit = l->ready == u;
     if (hit) { /* the thread sleeps: the buffers are ours */
-        memcpy(x, l->x, (size_t)(l->batch * l->features) * sizeof *x);
+        if (x) memcpy(x, l->x, (size_t)(l->batch * l->features) * sizeof *x);
         if (y) memcpy(y, l->y, (size_t)l->batch * sizeof *y);
     }
     if (l->started) {

@@ -21,8 +21,8 @@ typedef struct rt__process_row {
     rt_status (*prepare)(rt_process *p, rt_error *err); /* checks p->spec, fills what `at` needs */
     rt__point (*at)(const rt_process *p, double t);     /* 0 <= t <= end */
     double (*time)(const rt_process *p, double log_snr);
-    double (*fed)(const rt_process *p, double t); /* what the network is fed, and back */
-    double (*unfed)(const rt_process *p, double fed);
+    double (*network_time)(const rt_process *p, double t); /* what the network is told, and back */
+    double (*from_network_time)(const rt_process *p, double network_time);
 } rt__process_row;
 
 struct rt_process {

@@ -270,10 +270,10 @@ static rt_status respond_by_class(const rt_oracle *o, double alpha, double beta,
     return status;
 }
 
-static rt_status eval(void *self, double t, double fed, int64_t n, const double *x, const int64_t *y, double *out, rt_error *err)
+static rt_status eval(void *self, const rt_field_call *at, int64_t n, const double *x, const int64_t *y, double *out, rt_error *err)
 {
-    (void)fed;
     const rt_oracle *o = self;
+    double t = at->t;
     double alpha = rt_process_alpha(o->process, t), beta = rt_process_beta(o->process, t);
     if (!(beta > 0)) RT_RAISE(RT_E_USAGE, "oracle: asked at time %g; must be above 0 and at most %g", t, rt_process_end(o->process));
     return y && o->classes ? respond_by_class(o, alpha, beta, n, x, y, out, err) : respond(o, alpha, beta, n, x, out, err);

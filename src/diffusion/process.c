@@ -131,11 +131,11 @@ double rt_process_diffusion2(const rt_process *p, double t)
     return 2 * here.beta * (here.beta_rate - here.alpha_rate / here.alpha * here.beta);
 }
 
-double rt_process_network_time(const rt_process *p, double t) { return inside(p, t) ? p->row->fed(p, t) : NAN; }
+double rt_process_network_time(const rt_process *p, double t) { return inside(p, t) ? p->row->network_time(p, t) : NAN; }
 
-double rt_process_from_network_time(const rt_process *p, double fed)
+double rt_process_from_network_time(const rt_process *p, double network_time)
 {
-    double t = p->row->unfed(p, fed);
+    double t = p->row->from_network_time(p, network_time);
     return inside(p, t) ? t : NAN;
 }
 

@@ -5,8 +5,8 @@
 
 #include <math.h>
 
-static double fed_linear(const rt_process *p, double t) { return (double)p->spec.timesteps * t; }
-static double unfed_linear(const rt_process *p, double fed) { return fed / (double)p->spec.timesteps; }
+static double linear_network_time(const rt_process *p, double t) { return (double)p->spec.timesteps * t; }
+static double linear_from_network_time(const rt_process *p, double network_time) { return network_time / (double)p->spec.timesteps; }
 
 /* ---- vp-linear: dx = -b(t)/2 x dt + sqrt(b(t)) dW with b from rate_min to rate_max */
 
@@ -51,8 +51,8 @@ const rt__process_row rt__process_vp_linear = {
     .prepare = linear_prepare,
     .at = linear_at,
     .time = linear_time,
-    .fed = fed_linear,
-    .unfed = unfed_linear,
+    .network_time = linear_network_time,
+    .from_network_time = linear_from_network_time,
 };
 
 /* ---- sub-vp: vp-linear's drift with less noise, beta = 1 - alpha^2 */
@@ -73,8 +73,8 @@ const rt__process_row rt__process_sub_vp = {
     .prepare = linear_prepare,
     .at = sub_at,
     .time = sub_time,
-    .fed = fed_linear,
-    .unfed = unfed_linear,
+    .network_time = linear_network_time,
+    .from_network_time = linear_from_network_time,
 };
 
 /* ---- vp-cosine: the angle atan(beta/alpha) is linear in t. Its bounds come from an affine remap of t, not from a clamp: every two times differ. */
@@ -104,8 +104,8 @@ const rt__process_row rt__process_vp_cosine = {
     .prepare = cosine_prepare,
     .at = cosine_at,
     .time = cosine_time,
-    .fed = fed_linear,
-    .unfed = unfed_linear,
+    .network_time = linear_network_time,
+    .from_network_time = linear_from_network_time,
 };
 
 /* ---- trig: the same circle, all of its quarter */
@@ -130,8 +130,8 @@ const rt__process_row rt__process_trig = {
     .prepare = trig_prepare,
     .at = trig_at,
     .time = trig_time,
-    .fed = fed_linear,
-    .unfed = unfed_linear,
+    .network_time = linear_network_time,
+    .from_network_time = linear_from_network_time,
 };
 
 /* ---- flow: the straight line between data and noise, walked at a pace that `shift` sets */
@@ -152,8 +152,11 @@ static rt__point flow_at(const rt_process *p, double t)
 static double from_sigma(const rt_process *p, double sigma) { return sigma / (p->spec.shift - (p->spec.shift - 1) * sigma); }
 
 static double flow_time(const rt_process *p, double lambda) { return from_sigma(p, 1 / (1 + exp(lambda / 2))); }
-static double flow_fed(const rt_process *p, double t) { return (double)p->spec.timesteps * flow_at(p, t).beta; }
-static double flow_unfed(const rt_process *p, double fed) { return from_sigma(p, fed / (double)p->spec.timesteps); }
+static double flow_network_time(const rt_process *p, double t) { return (double)p->spec.timesteps * flow_at(p, t).beta; }
+static double flow_from_network_time(const rt_process *p, double network_time)
+{
+    return from_sigma(p, network_time / (double)p->spec.timesteps);
+}
 
 const rt__process_row rt__process_flow = {
     .name = "flow",
@@ -162,11 +165,11 @@ const rt__process_row rt__process_flow = {
     .prepare = flow_prepare,
     .at = flow_at,
     .time = flow_time,
-    .fed = flow_fed,
-    .unfed = flow_unfed,
+    .network_time = flow_network_time,
+    .from_network_time = flow_from_network_time,
 };
 
-/* ---- ve, edm: data plus noise of standard deviation sigma, alpha 1 throughout; both are fed EDM's c_noise, log(sigma)/4, times `timesteps` */
+/* ---- ve, edm: data plus noise of standard deviation sigma, alpha 1 throughout; both are told EDM's c_noise, log(sigma)/4, times `timesteps` */
 
 static rt_status sigma_prepare(rt_process *p, rt_error *err)
 {
@@ -187,8 +190,11 @@ static rt__point ve_at(const rt_process *p, double t)
 
 static double ve_of_log(const rt_process *p, double log_sigma) { return (log_sigma - log(p->spec.sigma_min)) / log_range(p); }
 static double ve_time(const rt_process *p, double lambda) { return ve_of_log(p, -lambda / 2); }
-static double ve_fed(const rt_process *p, double t) { return (double)p->spec.timesteps * log(ve_at(p, t).beta) / 4; }
-static double ve_unfed(const rt_process *p, double fed) { return ve_of_log(p, 4 * fed / (double)p->spec.timesteps); }
+static double ve_network_time(const rt_process *p, double t) { return (double)p->spec.timesteps * log(ve_at(p, t).beta) / 4; }
+static double ve_from_network_time(const rt_process *p, double network_time)
+{
+    return ve_of_log(p, 4 * network_time / (double)p->spec.timesteps);
+}
 
 const rt__process_row rt__process_ve = {
     .name = "ve",
@@ -197,8 +203,8 @@ const rt__process_row rt__process_ve = {
     .prepare = sigma_prepare,
     .at = ve_at,
     .time = ve_time,
-    .fed = ve_fed,
-    .unfed = ve_unfed,
+    .network_time = ve_network_time,
+    .from_network_time = ve_from_network_time,
 };
 
 /* Grids end at sigma_min. */
@@ -212,8 +218,11 @@ static rt_status edm_prepare(rt_process *p, rt_error *err)
 static rt__point edm_at(const rt_process *p, double t) { return (rt__point){1, p->spec.sigma_max * t, 0, p->spec.sigma_max}; }
 
 static double edm_time(const rt_process *p, double lambda) { return exp(-lambda / 2) / p->spec.sigma_max; }
-static double edm_fed(const rt_process *p, double t) { return (double)p->spec.timesteps * log(p->spec.sigma_max * t) / 4; }
-static double edm_unfed(const rt_process *p, double fed) { return exp(4 * fed / (double)p->spec.timesteps) / p->spec.sigma_max; }
+static double edm_network_time(const rt_process *p, double t) { return (double)p->spec.timesteps * log(p->spec.sigma_max * t) / 4; }
+static double edm_from_network_time(const rt_process *p, double network_time)
+{
+    return exp(4 * network_time / (double)p->spec.timesteps) / p->spec.sigma_max;
+}
 
 const rt__process_row rt__process_edm = {
     .name = "edm",
@@ -222,6 +231,6 @@ const rt__process_row rt__process_edm = {
     .prepare = edm_prepare,
     .at = edm_at,
     .time = edm_time,
-    .fed = edm_fed,
-    .unfed = edm_unfed,
+    .network_time = edm_network_time,
+    .from_network_time = edm_from_network_time,
 };

@@ -166,16 +166,16 @@ static double discrete_time(const rt_process *p, double lambda)
     return (double)low + (angle - p->angle[low]) / (p->angle[high] - p->angle[low]);
 }
 
-static double discrete_fed(const rt_process *p, double t)
+static double discrete_network_time(const rt_process *p, double t)
 {
     (void)p;
     return t - 1;
 }
 
-static double discrete_unfed(const rt_process *p, double fed)
+static double discrete_from_network_time(const rt_process *p, double network_time)
 {
     (void)p;
-    return fed + 1;
+    return network_time + 1;
 }
 
 const rt__process_row rt__process_ddpm = {
@@ -186,6 +186,6 @@ const rt__process_row rt__process_ddpm = {
     .prepare = discrete_prepare,
     .at = discrete_at,
     .time = discrete_time,
-    .fed = discrete_fed,
-    .unfed = discrete_unfed,
+    .network_time = discrete_network_time,
+    .from_network_time = discrete_from_network_time,
 };

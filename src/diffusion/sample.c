@@ -8,17 +8,23 @@
 #include <string.h>
 
 /* What the network is told of time t in step k: the scheduler's number where it has one. */
-static double fed_at(const rt__advance *a, double t)
+static double network_time_at(const rt__advance *a, double t)
 {
     const rt_sample_spec *spec = a->spec;
-    for (int k = a->k; spec->fed && k < spec->steps && k <= a->k + 1; k++)
-        if (t == spec->from[k]) return spec->fed[k];
+    for (int k = a->k; spec->network_times && k < spec->steps && k <= a->k + 1; k++)
+        if (t == spec->from[k]) return spec->network_times[k];
     return rt_process_network_time(spec->process, t);
 }
 
 static rt_status ask(rt__advance *a, const rt_field *field, double t, int64_t n, const double *x, double *out, rt_error *err)
 {
-    return field->eval(field->self, t, fed_at(a, t), n, x, a->y, out, err);
+    const rt_sample_spec *spec = a->spec;
+    rt_field_call at = {.t = t,
+                        .network_time = network_time_at(a, t),
+                        .step = a->k,
+                        .target = spec->to ? spec->to[a->k] : spec->from[a->k + 1],
+                        .solver = spec->solver};
+    return field->eval(field->self, &at, n, x, a->y, out, err);
 }
 
 static double deviation(const double *x, int64_t n)

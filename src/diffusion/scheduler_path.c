@@ -73,10 +73,10 @@ static void one_order(int steps, const rt_scheduler_steps *path, int order)
 rt_status rt__ddim_path(const rt_scheduler *s, int steps, const rt_scheduler_steps *path, rt_error *err)
 {
     const rt_scheduler_config *c = &s->config;
-    RT_TRY(whole_timesteps(s, steps, path->fed, err));
+    RT_TRY(whole_timesteps(s, steps, path->network_times, err));
     for (int k = 0; k < steps; k++) {
-        double before = path->fed[k] - (double)(c->num_train_timesteps / steps);
-        path->from[k] = path->fed[k] + 1;
+        double before = path->network_times[k] - (double)(c->num_train_timesteps / steps);
+        path->from[k] = path->network_times[k] + 1;
         path->to[k] = before >= 0 ? before + 1 : c->set_alpha_to_one ? 0 : 1;
     }
     one_order(steps, path, 1);
@@ -85,10 +85,10 @@ rt_status rt__ddim_path(const rt_scheduler *s, int steps, const rt_scheduler_ste
 
 rt_status rt__ddpm_path(const rt_scheduler *s, int steps, const rt_scheduler_steps *path, rt_error *err)
 {
-    RT_TRY(whole_timesteps(s, steps, path->fed, err));
+    RT_TRY(whole_timesteps(s, steps, path->network_times, err));
     for (int k = 0; k < steps; k++) {
-        path->from[k] = path->fed[k] + 1;
-        path->to[k] = k + 1 < steps ? path->fed[k + 1] + 1 : 0;
+        path->from[k] = path->network_times[k] + 1;
+        path->to[k] = k + 1 < steps ? path->network_times[k + 1] + 1 : 0;
     }
     one_order(steps, path, 1);
     return RT_OK;
@@ -114,7 +114,7 @@ rt_status rt__flow_path(const rt_scheduler *s, int steps, const rt_scheduler_ste
     }
     for (int k = 0; k < steps; k++) {
         path->to[k] = k + 1 < steps ? from[k + 1] : 0;
-        path->fed[k] = rt_process_network_time(s->process, from[k]);
+        path->network_times[k] = rt_process_network_time(s->process, from[k]);
     }
     one_order(steps, path, 1);
     return RT_OK;
@@ -160,7 +160,7 @@ static double respaced(const rt_scheduler_config *c, double high, double low, in
 }
 
 /* The timestep that goes with a respaced sigma, as each class rounds it. */
-static double fed_of(const rt_scheduler *s, double sigma)
+static double network_time_of(const rt_scheduler *s, double sigma)
 {
     const rt_scheduler_config *c = &s->config;
     double t = timestep_of(s, sigma);
@@ -207,7 +207,7 @@ rt_status rt__sigma_path(const rt_scheduler *s, int N, const rt_scheduler_steps 
             RT_RAISE(RT_E_INVALID,
                      "lambda_min_clipped %g leaves %lld timesteps, fewer than %d trailing steps need; take another timestep_spacing",
                      c->lambda_min_clipped, (long long)last, N);
-        path->fed[k] = t;
+        path->network_times[k] = t;
         path->from[k] = interpolated(s, t);
         if (log_linear) path->from[k] = exp(log(highest) + (double)k / N * (log(lowest) - log(highest)));
     }
@@ -218,12 +218,12 @@ rt_status rt__sigma_path(const rt_scheduler *s, int N, const rt_scheduler_steps 
         if (c->sigma_min > 0) low = c->sigma_min;
         for (int k = 0; k < N; k++) {
             path->from[k] = respaced(c, high, low, N, k);
-            path->fed[k] = fed_of(s, path->from[k]);
+            path->network_times[k] = network_time_of(s, path->from[k]);
         }
     }
     for (int k = 0; k < N; k++) {
-        bool whole = path->fed[k] == floor(path->fed[k]) && path->from[k] == table(s, path->fed[k]);
-        path->from[k] = whole ? path->fed[k] + 1 : rt_process_time(p, -2 * log(path->from[k]));
+        bool whole = path->network_times[k] == floor(path->network_times[k]) && path->from[k] == table(s, path->network_times[k]);
+        path->from[k] = whole ? path->network_times[k] + 1 : rt_process_time(p, -2 * log(path->from[k]));
     }
     for (int k = 0; k < N; k++) {
         path->to[k] = k + 1 < N ? path->from[k + 1] : fmin(end, path->from[k]);

@@ -14,11 +14,7 @@ rt_node *rt_ddim_step(rt_node *xs, rt_node *x0, rt_node *alpha_s, rt_node *beta_
     return rt_add(rt_mul(A, xs), rt_mul(C, x0));
 }
 
-rt_node *rt_ddim_target(rt_node *xs, rt_node *xt, rt_node *alpha_s, rt_node *beta_s, rt_node *alpha_t, rt_node *beta_t)
-{
-    rt_node *A = rt_div(beta_t, beta_s), *C = rt_sub(alpha_t, rt_mul(alpha_s, A));
-    return rt_div(rt_sub(xt, rt_mul(A, xs)), C);
-}
+rt_node *rt_ddim_target(rt_node *xs, rt_node *xt, rt_node *A, rt_node *C) { return rt_div(rt_sub(xt, rt_mul(A, xs)), C); }
 
 rt_node *rt_guide(rt_node *cond, rt_node *uncond, double omega) { return rt_sub(rt_scale(cond, 1 + omega), rt_scale(uncond, omega)); }
 

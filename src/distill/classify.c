@@ -1,26 +1,94 @@
 /* classify.c -- training a small classifier, whose features serve the Frechet distance. */
-#include "distill/method.h"
-#include "distill/rollout.h"
+#include "distill/sources.h"
 
 #include "base/internal.h"
+#include "model/classes.h"
 
-static rt_status classify_plan(rt_distill *d)
+#include <math.h>
+#include <stdlib.h>
+
+typedef struct classify_settings {
+    char holdout[RT_CONFIG_TEXT]; /* DATA that training never sees */
+} classify_settings;
+_Static_assert(sizeof(classify_settings) <= RT_CONFIG_OWN, "settings must fit");
+
+#define STRUCT classify_settings
+static const rt_config_key keys[] = {
+    RT__TEXT("data.holdout", holdout, "", "DATA", "data that training never sees: accuracy of the classifier"),
+};
+static const rt_key_group groups[] = {{keys, RT_COUNT(keys), 0}, {0}};
+
+static rt_status classify_build(rt_phase *p, rt_error *err)
 {
-    rt_error *err = d->err;
-    d->n_rounds = 1;
-    if (d->classes < 2) RT_RAISE(RT_E_INVALID, "%s: a classifier of %d classes; give 2 or more", d->config->net, d->classes);
+    rt_node *x = rt__input_x(p, "x0"), *y = rt__input_y(p);
+    if (!y) RT_RAISE(RT_E_INVALID, "%s: no labels; a classifier needs them", p->round->task->config->data.path);
+    rt_node *logits = rt_net_apply(p->network->denoiser.net, p->network->set, x, NULL, NULL);
+    rt__minimise(p, rt_cross_entropy(logits, y));
+    return rt__source_data(p, err);
+}
+
+static rt_status classify_plan(const rt_task *t, rt_plan *plan, rt_error *err)
+{
+    if (t->classes < 2) RT_RAISE(RT_E_INVALID, "%s: a classifier of %d classes; give 2 or more", t->config->net, t->classes);
+    plan->n_rounds = 1;
+    rt__plan_network(plan, (rt_network_plan){.name = "model",
+                                             .kind = RT_NETWORK_NET,
+                                             .start = RT_START_SEED,
+                                             .trained = true,
+                                             .averaged = t->config->train.ema > 0,
+                                             .deployed = true});
+    rt__plan_phase(plan, t, "classify", "model", classify_build);
     return RT_OK;
 }
 
-static rt_status classify_build(rt_distill *d)
+/* ---- accuracy: the share of held-out items that are put in their class */
+
+enum { ROWS = 100 };
+
+static rt_status count_hits(rt_evaluator *e, const rt_dataset *ds, double *share, rt_error *err)
 {
-    rt_error *err = d->err;
-    rt_node *x = rt__input_x(d, "x0"), *y = rt__input_y(d);
-    if (!y) RT_RAISE(RT_E_INVALID, "%s: no labels; a classifier needs them", d->config->data.path);
-    rt_node *logits = rt_net_apply(d->student.net, d->student.set, x, NULL, NULL);
-    rt__minimise(d, "classify", d->student.set, rt_cross_entropy(logits, y));
-    d->inputs[0] = x, d->inputs[1] = y;
-    return rt__source_data(d);
+    const rt_dataset_info *info = rt_dataset_describe(ds);
+    int64_t hits = 0, y[ROWS];
+    float *x = malloc((size_t)(ROWS * (info->features + e->width)) * sizeof *x), *logits = x + ROWS * info->features;
+    if (!x) RT_RAISE(RT_E_MEMORY, "out of memory for %d items", ROWS);
+    rt_status s = RT_OK;
+    for (int64_t at = 0; at < info->count && s == RT_OK; at += ROWS) {
+        int64_t n = info->count - at < ROWS ? info->count - at : ROWS;
+        for (int64_t i = 0; i < n; i++) rt_dataset_read(ds, at + i, x + i * info->features, &y[i]);
+        s = rt__evaluator_rows(e, n, x, NULL, NULL, logits, NULL, err);
+        for (int64_t i = 0; i < n && s == RT_OK; i++) hits += rt__most_likely(e->width, logits + i * e->width) == y[i];
+    }
+    *share = (double)hits / (double)info->count;
+    free(x);
+    return s;
+}
+
+static rt_status classify_measure(const rt_round *r, double *accuracy, rt_error *err)
+{
+    const rt_task *t = r->task;
+    const rt_config *c = t->config;
+    const classify_settings *own = rt__own(c);
+    rt_dataset *ds;
+    rt_evaluator e = {0};
+    rt_denoiser used;
+    *accuracy = NAN;
+    if (!*own->holdout) return RT_OK;
+    RT_TRY(rt__network_use(rt__deployed(t), &used, err));
+    RT_TRY(rt_dataset_open(&ds, own->holdout, err));
+    rt_dataset_range(ds, t->low, t->high, false);
+    const rt_dataset_info *info = rt_dataset_describe(ds);
+    rt_status s = RT_OK;
+    if (info->features != t->features || info->classes < 1)
+        s = rt_error_set(err, RT_E_INVALID, "%s: labelled items of the training data's size are needed to measure the accuracy",
+                         own->holdout);
+    rt_evaluator_spec spec = {
+        .denoiser = used,
+        .program = {.batch = ROWS, .threads = c->threads, .choices = t->choices, .rehearsal = t->dry_run, .compute = rt_config_compute(c)}};
+    if (s == RT_OK) s = rt__evaluator_open(&e, &spec, err);
+    if (s == RT_OK) s = count_hits(&e, ds, accuracy, err);
+    rt__evaluator_close(&e);
+    rt_dataset_free(ds);
+    return s;
 }
 
 static const char *const classify_defaults[] = {"train.batch",
@@ -49,7 +117,9 @@ const rt_method rt__method_classify = {
     .source = "cross-entropy",
     .equation = "",
     .needs_data = true,
+    .reads = RT_READS_DATA,
+    .settings = groups,
     .defaults = classify_defaults,
     .plan = classify_plan,
-    .build = classify_build,
+    .measure = classify_measure,
 };

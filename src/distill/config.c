@@ -1,5 +1,5 @@
-/* config.c -- the settings of a run as one table: names, types, ranges, defaults and help. */
-#include "retort/config.h"
+/* config.c -- the settings of a run: the table of those that every run has, and keys by name, the method's own among them. */
+#include "distill/method.h"
 
 #include "base/internal.h"
 
@@ -8,96 +8,53 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define FIELD(f) offsetof(rt_config, f), sizeof(((rt_config *)0)->f)
-#define TEXT(name, f, value, help)                                                                                                         \
+#define STRUCT rt_config
+#define FREE(kind_, key, f, low, high, value_, help_)                                                                                      \
     {                                                                                                                                      \
-        name, RT_KEY_TEXT, FIELD(f), 0, 0, 0, value, help, false                                                                           \
+        .name = key, .kind = kind_, RT__AT(f), .min = low, .max = high, .value = value_, .help = help_, .volatile_key = true               \
     }
-#define KEY(kind, name, f, min, max, value, help)                                                                                          \
+#define FOR(reads_, kind_, key, f, low, high, value_, help_)                                                                               \
     {                                                                                                                                      \
-        name, kind, FIELD(f), 0, min, max, value, help, false                                                                              \
+        .name = key, .kind = kind_, RT__AT(f), .min = low, .max = high, .value = value_, .help = help_, .reads = reads_                    \
     }
-#define INT(name, f, min, max, value, help)   KEY(RT_KEY_INT, name, f, min, max, value, help)
-#define INT64(name, f, min, max, value, help) KEY(RT_KEY_INT64, name, f, min, max, value, help)
-#define REAL(name, f, min, max, value, help)  KEY(RT_KEY_REAL, name, f, min, max, value, help)
-#define LIST(kind, name, f, n, min, max, value, help)                                                                                      \
-    {                                                                                                                                      \
-        name, kind, FIELD(f), offsetof(rt_config, n), min, max, value, help, false                                                         \
-    }
-#define FREE(kind, name, f, min, max, value, help)                                                                                         \
-    {                                                                                                                                      \
-        name, kind, FIELD(f), 0, min, max, value, help, true                                                                               \
-    }
+#define TEXT(key, f, value_, help_) RT__KEY(RT_KEY_TEXT, key, f, 0, 0, value_, help_)
 
-const rt_config_key rt_config_keys[] = {
+const rt_config_key rt__shared_keys[] = {
     TEXT("method", method, "", "row of `retort list methods`"),
-    {"out", RT_KEY_TEXT, FIELD(out), 0, 0, 0, "", "run directory", true},
-    TEXT("teacher", teacher, "", "model to distil"),
-    INT("null-class", null_class, -1, 1 << 30, "-1", "label that means no class to the teacher; -1: as its recipe says"),
+    FREE(RT_KEY_TEXT, "out", out, 0, 0, "", "run directory"),
+    FOR(RT_READS_TEACHER, RT_KEY_TEXT, "teacher", teacher, 0, 0, "", "model to distil"),
+    FOR(RT_READS_TEACHER, RT_KEY_INT, "null-class", null_class, -1, 1 << 30, "-1",
+        "label that means no class to the teacher; -1: as its recipe says"),
     TEXT("net", net, "", "config.json of the network to train; a student's: empty for a copy of its teacher"),
-    TEXT("init", init, "", "model folder to start from instead of random weights"),
-    KEY(RT_KEY_UINT64, "seed", seed, 0, 0x1p53, "0", "of every draw"),
+    TEXT("init", init, "", "model folder to start from instead of random weights or the teacher's"),
+    RT__KEY(RT_KEY_UINT64, "seed", seed, 0, 0x1p53, "0", "of every draw"),
     FREE(RT_KEY_INT, "threads", threads, 0, 4096, "0", "0: the cores that the process may use"),
-    KEY(RT_KEY_BOOL, "tune", tune, 0, 1, "false", "kernels by trying on this machine instead of by rule"),
+    RT__KEY(RT_KEY_BOOL, "tune", tune, 0, 1, "false", "kernels by trying on this machine instead of by rule"),
     TEXT("backend", backend, "", "empty: the fastest"),
     TEXT("dtype", dtype, "f32", "f32 or bf16: numbers to compute with; weights and files are f32"),
-    TEXT("data.path", data.path, "", "data set; empty: none"),
-    REAL("data.low", data.low, -1e6, 1e6, "-1", "value of black for the model"),
-    REAL("data.high", data.high, -1e6, 1e6, "1", "value of white for the model"),
-    KEY(RT_KEY_BOOL, "data.flip", data.flip, 0, 1, "false", "mirror half of the pictures"),
-    TEXT("data.holdout", data.holdout, "", "data that training never sees: accuracy of a classifier"),
-    INT64("data.limit", data.limit, 0, 1e15, "0", "use only so many items; 0: all"),
-    TEXT("diffusion.process", diffusion.process, "ddpm", "row of `retort list processes`"),
-    TEXT("diffusion.beta-schedule", diffusion.beta_schedule, "squaredcos_cap_v2", "of a discrete process, as diffusers names it"),
-    TEXT("diffusion.prediction", diffusion.prediction, "v", "row of `retort list predictions`"),
-    INT64("diffusion.timesteps", diffusion.timesteps, 1, 1e6, "1024", "T of a discrete process"),
-    REAL("diffusion.beta-start", diffusion.beta_start, 0, 1, "0.0001", "first beta"),
-    REAL("diffusion.beta-end", diffusion.beta_end, 0, 1, "0.02", "last beta"),
-    REAL("diffusion.class-drop", diffusion.class_drop, 0, 1, "0.1", "probability of the null class in training"),
-    LIST(RT_KEY_INT64S, "train.updates", train.updates, train.n_updates, 1, 1e12, "1000",
-         "optimiser updates per round; the last number repeats"),
-    INT64("train.images", train.images, 0, 1e15, "0", "examples in all, instead of updates; 0: use updates"),
-    INT("train.batch", train.batch, 1, 65536, "64", "examples per update"),
-    INT("train.micro-batch", train.micro_batch, 0, 65536, "0", "examples computed at a time, a divisor of the batch; 0: all"),
+    FOR(RT_READS_DATA, RT_KEY_TEXT, "data.path", data.path, 0, 0, "", "data set; empty: none"),
+    RT__REAL("data.low", data.low, -1e6, 1e6, "-1", "value of black for the model"),
+    RT__REAL("data.high", data.high, -1e6, 1e6, "1", "value of white for the model"),
+    FOR(RT_READS_DATA, RT_KEY_BOOL, "data.flip", data.flip, 0, 1, "false", "mirror half of the pictures"),
+    FOR(RT_READS_DATA, RT_KEY_INT64, "data.limit", data.limit, 0, 1e15, "0", "use only so many items; 0: all"),
+    RT__LIST(RT_KEY_INT64S, "train.updates", train.updates, train.n_updates, 1, 1e12, "1000",
+             "optimiser updates per round; the last number repeats"),
+    RT__INT64("train.images", train.images, 0, 1e15, "0", "examples in all, instead of updates; 0: use updates"),
+    RT__INT("train.batch", train.batch, 1, 65536, "64", "examples per update"),
+    RT__INT("train.micro-batch", train.micro_batch, 0, 65536, "0", "examples computed at a time, a divisor of the batch; 0: all"),
     FREE(RT_KEY_BOOL, "train.recompute", train.recompute, 0, 1, "false",
          "make cheap values again in the backward pass instead of keeping them: less memory, the same bits"),
-    REAL("train.lr", train.lr, 0, 1e3, "0.0003", "learning rate at its highest"),
+    RT__REAL("train.lr", train.lr, 0, 1e3, "0.0003", "learning rate at its highest"),
     TEXT("train.lr-schedule", train.lr_schedule, "linear", "constant, linear or cosine: how it falls over a round"),
-    INT64("train.warmup", train.warmup, 0, 1e9, "50", "updates of linear rise at the start of a round"),
+    RT__INT64("train.warmup", train.warmup, 0, 1e9, "50", "updates of linear rise at the start of a round"),
     TEXT("train.optimiser", train.optimiser, "adam", "adam, adamw or sgd"),
-    REAL("train.beta1", train.beta1, 0, 1, "0.9", "decay of the first moment"),
-    REAL("train.beta2", train.beta2, 0, 1, "0.99", "decay of the second moment"),
-    REAL("train.eps", train.eps, 0, 1, "1e-08", "added to the root of the second moment"),
-    REAL("train.weight-decay", train.weight_decay, 0, 1e3, "0", "decoupled with adamw"),
-    REAL("train.clip", train.clip, 0, 1e9, "1", "largest norm of the gradient; 0: none"),
-    REAL("train.ema", train.ema, 0, 1, "0", "decay of the average of the weights; 0: no average"),
-    TEXT("train.weight", train.weight, "truncated-snr", "row of `retort list weights`"),
-    TEXT("train.time-density", train.time_density, "uniform", "row of `retort list densities`: how often denoise draws a time"),
-    LIST(RT_KEY_INTS, "pd.steps", pd.steps, pd.n_steps, 1, 1 << 20, "8,4,2,1", "steps of the students, each dividing the one before"),
-    INT("pd.teacher-steps", pd.teacher_steps, 0, 1 << 20, "0", "steps of the first teacher; 0: twice the first student's"),
-    TEXT("pd.starts", pd.starts, "student", "student or all: which k of (1.35) are drawn"),
-    TEXT("pd.teacher-solver", pd.solver, "ddim", "row of `retort list solvers` for the first teacher's steps; students step by ddim"),
-    REAL("pd.guidance", pd.guidance, 0, 1e4, "0", "weight omega of (1.39) for the first teacher"),
-    TEXT("pd.draws", pd.draws, "hidden", "hidden or input: whether the student sees the noise of a stochastic first teacher (one round)"),
-    INT("pd.reuse", pd.reuse, 1, 1000, "1", "times that an example of a rollout is used"),
-    INT("pd.pool", pd.pool, 1, 1 << 24, "2048", "examples of rollouts that are shuffled together"),
-    TEXT("pd.prediction", pd.prediction, "", "of the students; empty: the teacher's, v for an epsilon teacher"),
-    INT("pd.holdout", pd.holdout, 1, 1 << 16, "64", "held-out noises for the table of residuals"),
-    INT64("kd.pairs", kd.pairs, 1, 1e12, "60000", "(noise, teacher sample) pairs"),
-    INT("kd.steps", kd.steps, 1, 1 << 20, "32", "steps of the teacher"),
-    TEXT("kd.teacher-solver", kd.solver, "ddim", "row of `retort list solvers` for the teacher's steps"),
-    REAL("kd.guidance", kd.guidance, 0, 1e4, "0", "weight omega of (1.39) for the teacher"),
-    TEXT("kd.draws", kd.draws, "hidden", "hidden or input: whether the student sees the noise of a stochastic teacher"),
-    TEXT("kd.loss", kd.loss, "l2", "row of `retort list distances`"),
-    INT("map.steps", map.steps, 1, 1 << 20, "4", "steps of the student, a divisor of the teacher's"),
-    INT("map.teacher-steps", map.teacher_steps, 1, 4096, "32", "steps of the teacher, whose points are the times of the pairs"),
-    TEXT("map.teacher-solver", map.solver, "dpmpp-2m", "row of `retort list solvers` for the teacher's steps"),
-    REAL("map.guidance", map.guidance, 0, 1e4, "0", "weight omega of (1.39) for the teacher"),
-    TEXT("map.pairs", map.pairs, "uniform", "row of `retort list time-pairs`: pi of (1.10)"),
-    TEXT("map.distance", map.distance, "l2", "row of `retort list distances`: d of (1.10)"),
-    INT("map.per-rollout", map.per_rollout, 1, 1 << 20, "16", "pairs of times that a rollout serves"),
-    INT("map.pool", map.pool, 1, 1 << 24, "4096", "examples that are shuffled together"),
-    TEXT("map.prediction", map.prediction, "", "of the student; empty: the teacher's"),
+    RT__REAL("train.beta1", train.beta1, 0, 1, "0.9", "decay of the first moment"),
+    RT__REAL("train.beta2", train.beta2, 0, 1, "0.99", "decay of the second moment"),
+    RT__REAL("train.eps", train.eps, 0, 1, "1e-08", "added to the root of the second moment"),
+    RT__REAL("train.weight-decay", train.weight_decay, 0, 1e3, "0", "decoupled with adamw"),
+    RT__REAL("train.clip", train.clip, 0, 1e9, "1", "largest norm of the gradient; 0: none"),
+    RT__REAL("train.ema", train.ema, 0, 1, "0", "decay of the average of the weights; 0: no average"),
+    FOR(RT_READS_WEIGHT, RT_KEY_TEXT, "train.weight", train.weight, 0, 0, "truncated-snr", "row of `retort list weights`"),
     FREE(RT_KEY_INT64, "run.log-every", run.log_every, 1, 1e12, "50", "updates between two lines of metrics"),
     FREE(RT_KEY_INT64, "run.checkpoint-every", run.checkpoint_every, 0, 1e12, "1000", "updates; 0: only at the end"),
     FREE(RT_KEY_INT64, "run.sample-every", run.sample_every, 0, 1e12, "0", "updates between pictures; 0: at the end of a round"),
@@ -105,25 +62,89 @@ const rt_config_key rt_config_keys[] = {
     FREE(RT_KEY_INT, "run.keep", run.keep, 1, 1 << 20, "2", "checkpoints kept"),
     FREE(RT_KEY_INT, "run.samples", run.samples, 1, 4096, "40", "pictures in a grid"),
 };
-const int rt_config_n_keys = RT_COUNT(rt_config_keys);
+const size_t rt__n_shared_keys = RT_COUNT(rt__shared_keys);
 
 static void *field(const rt_config *c, size_t offset) { return (char *)(uintptr_t)c + offset; }
 
-static const rt_config_key *find(const char *name)
+/* ---- finding keys */
+
+static bool reads(const rt_method *m, const rt_config_key *shared) { return !m || !shared->reads || (shared->reads & m->reads); }
+
+/* Key i of the method's own, its offsets those of a whole rt_config. */
+static bool own_key(const rt_method *m, int i, rt_config_key *key)
 {
-    for (int i = 0; i < rt_config_n_keys; i++)
-        if (!strcmp(rt_config_keys[i].name, name)) return &rt_config_keys[i];
-    return NULL;
+    for (const rt_key_group *g = m->settings; g && g->keys; i -= (int)g->n, g++)
+        if (i < (int)g->n) {
+            size_t at = offsetof(rt_config, own) + g->at;
+            *key = g->keys[i];
+            key->offset += at;
+            key->count_offset += at;
+            return true;
+        }
+    return false;
 }
 
-static rt_status unknown_key(const char *name, rt_status status, rt_error *err)
+static bool key_of(const rt_method *m, int i, rt_config_key *key)
 {
-    const char *names[RT_COUNT(rt_config_keys)];
-    for (int i = 0; i < rt_config_n_keys; i++) names[i] = rt_config_keys[i].name;
-    const char *close = rt_closest(name, names, RT_COUNT(names));
-    RT_RAISE(status, "unknown key '%s'%s%s%s; `retort list keys` prints all", name, close ? "; did you mean '" : "", close ? close : "",
+    for (size_t k = 0; k < rt__n_shared_keys; k++)
+        if (reads(m, &rt__shared_keys[k]) && i-- == 0) {
+            *key = rt__shared_keys[k];
+            return true;
+        }
+    return m && own_key(m, i, key);
+}
+
+static bool find(const rt_method *m, const char *name, rt_config_key *key)
+{
+    for (int i = 0; key_of(m, i, key); i++)
+        if (!strcmp(key->name, name)) return true;
+    return false;
+}
+
+bool rt_method_key_at(const char *method, int i, rt_config_key *key)
+{
+    const rt_method *m = rt__method_find(method);
+    return m && i >= 0 && own_key(m, i, key);
+}
+
+bool rt_config_key_at(const char *method, int i, rt_config_key *key)
+{
+    const rt_method *one = method ? rt__method_find(method) : NULL;
+    if (i < 0 || (method && !one)) return false;
+    if (one) return key_of(one, i, key);
+    if (i < (int)rt__n_shared_keys) return key_of(NULL, i, key);
+    i -= (int)rt__n_shared_keys;
+    for (int m = 0; rt__methods[m]; m++)
+        for (int k = 0; own_key(rt__methods[m], k, key); k++) {
+            rt_config_key other;
+            bool again = false; /* a family's keys are the first member's */
+            for (int before = 0; before < m && !again; before++)
+                for (int j = 0; own_key(rt__methods[before], j, &other) && !again; j++) again = !strcmp(other.name, key->name);
+            if (!again && i-- == 0) return true;
+        }
+    return false;
+}
+
+/* Why `name` is no key of the method's. */
+static rt_status refuse_key(const rt_method *m, const char *name, rt_error *err)
+{
+    enum { MOST = 512 };
+    const char *names[MOST];
+    rt_config_key key;
+    char owners[160] = "";
+    size_t n = 0;
+    for (int i = 0; rt__methods[i]; i++)
+        if (find(rt__methods[i], name, &key))
+            snprintf(owners + strlen(owners), sizeof owners - strlen(owners), "%s%s", *owners ? ", " : "", rt__methods[i]->name);
+    if (*owners && m) RT_RAISE(RT_E_USAGE, "%s: the method %s does not read it; it is a setting of %s", name, m->name, owners);
+    if (*owners) RT_RAISE(RT_E_USAGE, "%s: is a setting of %s; name the method first", name, owners);
+    while (n < MOST && rt_config_key_at(m ? m->name : NULL, (int)n, &key)) names[n++] = key.name;
+    const char *close = rt_closest(name, names, n);
+    RT_RAISE(RT_E_USAGE, "unknown key '%s'%s%s%s; `retort list keys` prints all", name, close ? "; did you mean '" : "", close ? close : "",
              close ? "'?" : "");
 }
+
+/* ---- values */
 
 /* "3", "60k", "2M", "1.5": false if anything is left over. */
 static bool number(const char *text, size_t length, double *out)
@@ -159,10 +180,9 @@ static void store(rt_config_kind kind, void *at, double v)
     }
 }
 
-rt_status rt_config_set(rt_config *c, const char *name, const char *value, rt_error *err)
+static rt_status set_value(rt_config *c, const rt_config_key *k, const char *value, rt_error *err)
 {
-    const rt_config_key *k = find(name);
-    if (!k) return unknown_key(name, RT_E_USAGE, err);
+    const char *name = k->name;
     void *at = field(c, k->offset);
     if (k->kind == RT_KEY_TEXT) {
         if (strlen(value) >= k->size) RT_RAISE(RT_E_USAGE, "%s: text of %zu bytes; at most %zu", name, strlen(value), k->size - 1);
@@ -201,7 +221,39 @@ rt_dtype rt_config_compute(const rt_config *c) { return strcmp(c->dtype, "bf16")
 void rt_config_default(rt_config *c)
 {
     memset(c, 0, sizeof *c);
-    for (int i = 0; i < rt_config_n_keys; i++) (void)rt_config_set(c, rt_config_keys[i].name, rt_config_keys[i].value, NULL);
+    for (size_t i = 0; i < rt__n_shared_keys; i++) (void)set_value(c, &rt__shared_keys[i], rt__shared_keys[i].value, NULL);
+}
+
+/* The method's own settings as its tables say, and its name. */
+static rt_status choose(rt_config *c, const char *method, rt_error *err)
+{
+    const rt_method *m = rt__method_find(method);
+    rt_config_key key;
+    if (!m) return rt__method_unknown(method, err);
+    memset(&c->own, 0, sizeof c->own);
+    snprintf(c->method, sizeof c->method, "%s", m->name);
+    for (int i = 0; own_key(m, i, &key); i++) RT_TRY(set_value(c, &key, key.value, err));
+    return RT_OK;
+}
+
+rt_status rt_config_set(rt_config *c, const char *name, const char *value, rt_error *err)
+{
+    const rt_method *m = rt__method_find(c->method);
+    rt_config_key key;
+    if (!strcmp(name, "method")) {
+        if (!m) return *value ? choose(c, value, err) : RT_OK;
+        if (strcmp(value, m->name) != 0) RT_RAISE(RT_E_USAGE, "method: %s, but the configuration is for the method %s", value, m->name);
+        return RT_OK;
+    }
+    return find(m, name, &key) ? set_value(c, &key, value, err) : refuse_key(m, name, err);
+}
+
+rt_status rt_config_method(rt_config *c, const char *method, rt_error *err)
+{
+    rt_config_default(c);
+    RT_TRY(choose(c, method, err));
+    for (const char *const *d = rt__method_find(method)->defaults; d && d[0]; d += 2) RT_TRY(rt_config_set(c, d[0], d[1], err));
+    return RT_OK;
 }
 
 /* The shortest text that reads back as the same double. */
@@ -215,8 +267,9 @@ static void print_real(char *text, size_t size, double v)
 
 rt_status rt_config_get(const rt_config *c, const char *name, char *text, size_t size, rt_error *err)
 {
-    const rt_config_key *k = find(name);
-    if (!k) return unknown_key(name, RT_E_USAGE, err);
+    const rt_method *m = rt__method_find(c->method);
+    rt_config_key key, *k = &key;
+    if (!find(m, name, k)) return refuse_key(m, name, err);
     const void *at = field(c, k->offset);
     size_t used = 0;
     text[0] = 0;

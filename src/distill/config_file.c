@@ -1,6 +1,7 @@
 /* config_file.c -- the settings of a run as a YAML file, from which the run can be repeated bit for bit. */
 #include "base/files.h"
-#include "retort/config.h"
+#include "base/internal.h"
+#include "distill/settings.h"
 
 #include <errno.h>
 #include <jansson.h>
@@ -48,22 +49,38 @@ static rt_status write_text(FILE *f, const char *key, const char *text, rt_error
     return RT_OK;
 }
 
-/* Keys of one group stand together in the table, so a group is opened where its name changes. */
+static size_t group_of(const char *name)
+{
+    const char *dot = strchr(name, '.');
+    return dot ? (size_t)(dot - name) : 0;
+}
+
+static rt_status write_key(FILE *f, const rt_config *c, const char *name, bool *opened, rt_error *err)
+{
+    char text[2 * RT_CONFIG_TEXT];
+    size_t n = group_of(name);
+    RT_TRY(rt_config_get(c, name, text, sizeof text, err));
+    if (!*text) return RT_OK; /* not set: absent says so for every reader */
+    if (n && !*opened) fprintf(f, "%.*s:\n", (int)n, name);
+    *opened = true;
+    fprintf(f, "%s%s: ", n ? "  " : "", n ? name + n + 1 : name);
+    return write_text(f, name, text, err);
+}
+
+/* A group is opened once: its keys are written where its first one stands, a method's own behind the shared ones. */
 static rt_status write_keys(FILE *f, const rt_config *c, rt_error *err)
 {
-    char group[64] = "";
-    for (int i = 0; i < rt_config_n_keys; i++) {
-        const char *name = rt_config_keys[i].name, *dot = strchr(name, '.');
-        char text[2 * RT_CONFIG_TEXT];
-        size_t n = dot ? (size_t)(dot - name) : 0;
-        RT_TRY(rt_config_get(c, name, text, sizeof text, err));
-        if (!*text) continue; /* not set: absent says so for every reader */
-        if (dot && (strncmp(group, name, n) != 0 || group[n])) {
-            snprintf(group, sizeof group, "%.*s", (int)n, name);
-            fprintf(f, "%s:\n", group);
-        }
-        fprintf(f, "%s%s: ", dot ? "  " : "", dot ? dot + 1 : name);
-        RT_TRY(write_text(f, name, text, err));
+    const char *method = *c->method ? c->method : NULL;
+    rt_config_key key, other;
+    for (int i = 0; rt_config_key_at(method, i, &key); i++) {
+        size_t n = group_of(key.name);
+        bool opened = false, written = false;
+        for (int k = 0; n && k < i && rt_config_key_at(method, k, &other); k++) written |= !strncmp(other.name, key.name, n + 1);
+        if (!method && i >= (int)rt__n_shared_keys) break;
+        if (!n) RT_TRY(write_key(f, c, key.name, &opened, err));
+        for (int k = i; n && !written && rt_config_key_at(method, k, &other); k++)
+            if (!strncmp(other.name, key.name, n + 1) && (method || k < (int)rt__n_shared_keys))
+                RT_TRY(write_key(f, c, other.name, &opened, err));
     }
     return RT_OK;
 }

@@ -1,6 +1,5 @@
 /* denoise.c -- training a diffusion model from data: the teacher of everything else. Denoising regression whose optimum is (1.2). */
-#include "distill/method.h"
-#include "distill/rollout.h"
+#include "distill/sources.h"
 
 #include "base/internal.h"
 
@@ -8,56 +7,105 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* `uniform` leaves the mean square of the network's own output as it is. */
-static bool own_output(const rt_distill *d) { return !strcmp(d->config->train.weight, "uniform"); }
+typedef struct denoise_settings {
+    struct { /* of the model; one that is distilled keeps its teacher's */
+        char process[32], beta_schedule[32], prediction[32];
+        int64_t timesteps;
+        double beta_start, beta_end;
+    } diffusion;
+    double class_drop;     /* probability that a label is replaced by the null class */
+    char time_density[32]; /* a row of `retort list densities` */
+} denoise_settings;
+_Static_assert(sizeof(denoise_settings) <= RT_CONFIG_OWN, "settings must fit");
 
-static const rt_weight *find_weight(const rt_distill *d, rt_error *err)
+#define STRUCT denoise_settings
+static const rt_config_key keys[] = {
+    RT__TEXT("diffusion.process", diffusion.process, "ddpm", "NAME", "how data becomes noise: row of `retort list processes`"),
+    RT__TEXT("diffusion.beta-schedule", diffusion.beta_schedule, "squaredcos_cap_v2", "NAME",
+             "of a discrete process, as diffusers names it"),
+    RT__TEXT("diffusion.prediction", diffusion.prediction, "v", "NAME", "what the network predicts: row of `retort list predictions`"),
+    RT__INT64("diffusion.timesteps", diffusion.timesteps, 1, 1e6, "1024", "T of a discrete process"),
+    RT__REAL("diffusion.beta-start", diffusion.beta_start, 0, 1, "0.0001", "first beta"),
+    RT__REAL("diffusion.beta-end", diffusion.beta_end, 0, 1, "0.02", "last beta"),
+    RT__REAL("diffusion.class-drop", class_drop, 0, 1, "0.1", "probability of the null class in training"),
+    RT__TEXT("train.time-density", time_density, "uniform", "NAME", "how often a time is drawn: row of `retort list densities`"),
+};
+static const rt_key_group groups[] = {{keys, RT_COUNT(keys), 0}, {0}};
+
+static rt_status denoise_process(const rt_config *c, rt_scheduler_config *scheduler, rt_error *err)
+{
+    const denoise_settings *s = rt__own(c);
+    rt_process_spec spec = rt_process_defaults(s->diffusion.process);
+    spec.timesteps = s->diffusion.timesteps;
+    spec.betas = s->diffusion.beta_schedule;
+    spec.beta_start = s->diffusion.beta_start;
+    spec.beta_end = s->diffusion.beta_end;
+    const rt_prediction *prediction = rt_prediction_find(s->diffusion.prediction, err);
+    return prediction ? rt_scheduler_config_from(scheduler, &spec, prediction, err) : RT_E_USAGE;
+}
+
+/* `uniform` leaves the mean square of the network's own output as it is. */
+static bool own_output(const rt_config *c) { return !strcmp(c->train.weight, "uniform"); }
+
+static const rt_weight *find_weight(const rt_config *c, const rt_prediction *prediction, rt_error *err)
 {
     char name[64];
-    snprintf(name, sizeof name, "uniform-%s", rt_prediction_name(d->student.prediction));
-    return rt_weight_find(own_output(d) ? name : d->config->train.weight, err);
+    snprintf(name, sizeof name, "uniform-%s", rt_prediction_name(prediction));
+    return rt_weight_find(own_output(c) ? name : c->train.weight, err);
 }
 
-static rt_status denoise_plan(rt_distill *d)
+static rt_status denoise_build(rt_phase *p, rt_error *err)
 {
-    rt_error *err = d->err;
-    d->n_rounds = 1;
-    return find_weight(d, err) && rt_density_find(d->config->train.time_density, err) ? RT_OK : RT_E_USAGE;
-}
-
-static rt_status denoise_build(rt_distill *d)
-{
-    rt_error *err = d->err;
-    rt_graph *g = d->graph;
-    const rt_process *p = d->process;
-    bool raw = own_output(d), even = raw;
-    const rt_weight *weight = find_weight(d, err);
-    const rt_density *density = rt_density_find(d->config->train.time_density, err);
-    int n = rt_density_count(density, p);
+    const rt_task *task = p->round->task;
+    const denoise_settings *s = rt__own(task->config);
+    const rt_denoiser *model = &p->network->denoiser;
+    const rt_process *process = task->process;
+    rt_graph *g = p->graph;
+    bool raw = own_output(task->config), even = raw;
+    const rt_weight *weight = find_weight(task->config, model->prediction, err);
+    const rt_density *density = rt_density_find(s->time_density, err);
+    int n = rt_density_count(density, process);
     double *times = calloc((size_t)(2 * n), sizeof *times), *w = times + n;
     if (!times) RT_RAISE(RT_E_MEMORY, "out of memory for %d times", n);
-    rt_status status = rt_density_times(density, p, weight, n, times, w, err);
+    rt_status status = rt_density_times(density, process, weight, n, times, w, err);
     for (int i = 0; i < n; i++) {
-        if (!raw) w[i] *= rt_weight_at(weight, p, times[i], 0);
+        if (!raw) w[i] *= rt_weight_at(weight, process, times[i], 0);
         even = even && w[i] == 1;
     }
 
-    rt_node *x0 = rt__input_x(d, "x0"), *y = rt__input_y(d), *fed = y;
-    rt_node *eps = rt_randn(g, "eps", d->rank, d->shape), *k = rt_randint(g, "t", 1, (int64_t[]){RT_BATCH}, n);
-    rt_at t = rt__at(d, times, n, 1, k);
+    rt_node *x0 = rt__input_x(p, "x0"), *y = rt__input_y(p), *label = y;
+    rt_node *eps = rt_randn(g, "eps", task->rank, task->shape), *k = rt_randint(g, "t", 1, (int64_t[]){RT_BATCH}, n);
+    rt_at t = rt__at(p, times, n, 1, k);
     rt_node *xt = rt_diffuse(x0, t.alpha, t.beta, eps);
-    if (y && d->null_class >= 0 && d->config->diffusion.class_drop > 0) { /* classifier-free guidance needs the unconditional model, too */
-        rt_node *drop = rt_less(rt_rand(g, "drop", 1, (int64_t[]){RT_BATCH}), rt_scalar(g, d->config->diffusion.class_drop));
-        fed = rt_where(drop, rt_const(g, RT_I64, 0, NULL, &(int64_t){d->null_class}), y);
+    if (y && task->null_class >= 0 && s->class_drop > 0) { /* classifier-free guidance needs the unconditional model, too */
+        rt_node *drop = rt_less(rt_rand(g, "drop", 1, (int64_t[]){RT_BATCH}), rt_scalar(g, s->class_drop));
+        label = rt_where(drop, rt_const(g, RT_I64, 0, NULL, &(int64_t){task->null_class}), y);
     }
-    rt_node *loss = raw ? rt__mean_square(d, rt_net_apply(d->student.net, d->student.set, xt, t.fed, fed),
-                                          rt_predict_from(d->student.prediction, x0, eps, t.alpha, t.beta))
-                        : rt__mean_square(d, rt__denoise(d, &d->student, xt, t, fed), x0);
-    if (!even) loss = rt_mul(rt_reshape(rt__pick(d, w, n, k), 1, (int64_t[]){RT_BATCH}), loss);
-    rt__minimise(d, "denoise", d->student.set, rt_expect(loss));
-    d->inputs[0] = x0, d->inputs[1] = y;
+    rt_node *loss = raw ? rt__mean_square(task, rt_net_apply(model->net, model->set, xt, t.network, label),
+                                          rt_predict_from(model->prediction, x0, eps, t.alpha, t.beta))
+                        : rt__mean_square(task, rt__denoise(model, xt, NULL, t, label), x0);
+    if (!even) loss = rt_mul(rt_reshape(rt__pick(p, w, n, k), 1, (int64_t[]){RT_BATCH}), loss);
+    rt__minimise(p, rt_expect(loss));
     free(times);
-    return status == RT_OK ? rt__source_data(d) : status;
+    return status == RT_OK ? rt__source_data(p, err) : status;
+}
+
+static rt_status denoise_plan(const rt_task *t, rt_plan *plan, rt_error *err)
+{
+    const denoise_settings *s = rt__own(t->config);
+    if (!t->process) RT_RAISE(RT_E_USAGE, "%s: a classifier is no denoiser; train it with --objective classify", t->config->net);
+    const rt_prediction *prediction = rt_prediction_find(s->diffusion.prediction, err);
+    if (!prediction || !find_weight(t->config, prediction, err) || !rt_density_find(s->time_density, err)) return RT_E_USAGE;
+    plan->n_rounds = 1;
+    rt__plan_network(plan, (rt_network_plan){.name = "model",
+                                             .kind = RT_NETWORK_NET,
+                                             .start = RT_START_SEED,
+                                             .trained = true,
+                                             .averaged = t->config->train.ema > 0,
+                                             .deployed = true,
+                                             .prediction = prediction});
+    rt__plan_phase(plan, t, "denoise", "model", denoise_build);
+    return RT_OK;
 }
 
 static const char *const denoise_defaults[] = {
@@ -70,7 +118,9 @@ const rt_method rt__method_denoise = {
     .source = "Ho et al. 2020; Salimans & Ho 2022 (v)",
     .equation = "(1.1)-(1.3)",
     .needs_data = true,
+    .reads = RT_READS_DATA | RT_READS_WEIGHT,
+    .settings = groups,
     .defaults = denoise_defaults,
+    .process = denoise_process,
     .plan = denoise_plan,
-    .build = denoise_build,
 };

@@ -6,18 +6,18 @@
 
 #include <math.h>
 
-static rt_node *l2(rt_distill *d, rt_node *a, rt_node *b) { return rt__mean_square(d, a, b); }
+static rt_node *l2(const rt_task *t, rt_node *a, rt_node *b) { return rt__mean_square(t, a, b); }
 
-static rt_node *l1(rt_distill *d, rt_node *a, rt_node *b)
+static rt_node *l1(const rt_task *t, rt_node *a, rt_node *b)
 {
     rt_node *apart = rt_abs(rt_sub(a, b));
-    return rt_scale(rt_dot(apart, rt_offset(rt_zeros_like(apart), 1)), 1.0 / (double)d->features);
+    return rt_scale(rt_dot(apart, rt_offset(rt_zeros_like(apart), 1)), 1.0 / (double)t->features);
 }
 
 #define HUBER 0.00054 /* Song & Dhariwal 2023: c = 0.00054 sqrt(features) */
-static rt_node *huber(rt_distill *d, rt_node *a, rt_node *b)
+static rt_node *huber(const rt_task *t, rt_node *a, rt_node *b)
 {
-    double c = HUBER * sqrt((double)d->features);
+    double c = HUBER * sqrt((double)t->features);
     return rt_offset(rt_sqrt(rt_offset(rt_norm2(rt_sub(a, b)), c * c)), -c);
 }
 

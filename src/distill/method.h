@@ -1,7 +1,12 @@
-/* method.h -- what a method sees: the graph of one round, the networks as sets, the phases it declares.
+/* method.h -- what a method declares, networks and phases, and what it sees of the run: the task and the round.
  *
- * A method is one file that reads like the paper. It declares losses and the network that each trains; the loop, the optimiser, checkpoints and
- * pictures are not its business. A method works in rounds: each builds a fresh graph; at the end of one the student may become the teacher. */
+ * A method is one file that reads like the paper. It says which networks there are, how each starts and whether it is trained; and which phases, each
+ * with a loss, the network that the loss trains, how often it runs and where its inputs come from. The loop, optimisers, checkpoints, resumption and
+ * pictures are not its business: the run walks both lists.
+ *
+ *     task    lives as long as the run: settings, process, original teacher, data, the plan, the networks
+ *     round   networks are trained from where they stand; at its end declared copies are made (the student becomes the teacher)
+ *     phase   a graph of its own, compiled to one program: it reads every network as it stands when it runs */
 #ifndef RT_DISTILL_METHOD_H
 #define RT_DISTILL_METHOD_H
 
@@ -11,123 +16,250 @@
 #include "retort/nn.h"
 #include "retort/ops.h"
 
-typedef struct rt_distill rt_distill;
+#include "distill/settings.h"
+#include "model/solver_map.h"
+
 typedef struct rt_method rt_method;
+typedef struct rt_task rt_task;
+typedef struct rt_round rt_round;
+typedef struct rt_phase rt_phase;
 
-/* A network in use: one architecture on one set of parameters, how to read its output, and what steps it. */
-typedef struct rt_denoiser {
-    const rt_net *net;
-    rt_params *set;
-    const rt_oracle *oracle; /* instead of a network: only an evaluator can ask it, graphs cannot */
-    const rt_prediction *prediction;
-    const rt_solver *solver;
-    double guidance; /* omega of (1.39), 0: none */
-} rt_denoiser;
+enum { RT_NETWORKS = 6, RT_PHASES = 4, RT_INPUTS = 8, RT_LOGGED = 4, RT_ROUNDS = RT_CONFIG_LIST + 1, RT_HELD_OUT = 64 };
 
-/* Where the numbers of an update come from: fills the program's input nodes with examples first .. first + n - 1 of update u (from 0) of the round,
- * n the program's batch. A pure function of (seed, round, u), so that a resumed run needs no state of it. */
+/* ---- networks */
+
+typedef enum rt_network_kind {
+    RT_NETWORK_NET,      /* that of the setting `net`, or without one the teacher's architecture */
+    RT_NETWORK_COPY,     /* the teacher's architecture */
+    RT_NETWORK_TEACHER,  /* the original teacher itself, or what follows it: a network or an oracle */
+    RT_NETWORK_DECLARED, /* what `declare` adds to its set: a head on another network's features, a few numbers */
+} rt_network_kind;
+
+typedef enum rt_network_start {
+    RT_START_SEED, /* by draws */
+    RT_START_TEACHER, /* as the teacher, if it has all that the teacher's network has in the same shapes; what it has more, and any other, by draws */
+} rt_network_start;
+
+typedef struct rt_network_plan {
+    const char *name; /* of its set, in checkpoints and messages; the deployed one's is also the folder of the result */
+    rt_network_kind kind;
+    const char *config;     /* of a copy: config.json of an architecture of its own for the same data; NULL or empty: the teacher's */
+    rt_network_start start; /* the deployed one starts from the setting `init` where that is given */
+    bool trained;           /* by a phase: it has an optimiser, and is checkpointed */
+    bool averaged;          /* with train.ema: what is used of it is the average of its weights */
+    bool deployed;          /* what the run is for: shown, measured and saved, one of the list */
+    const char *follows;    /* at the end of a round it takes the weights of this network as they are used; NULL: it stays as it is */
+    const rt_prediction *prediction; /* NULL: as the teacher */
+    const rt_solver *solver;         /* NULL: ddim */
+    double guidance;                 /* omega of (1.39), 0: none */
+    int draws;                       /* q draws of its teacher's that it sees in each step: its first layer is widened */
+    rt_status (*declare)(const rt_task *t, rt_params *set, rt_error *err);
+} rt_network_plan;
+
+typedef struct rt_network {
+    const rt_network_plan *plan;
+    rt_net *own;          /* the architecture, where it was made for this network */
+    rt_params *set;       /* NULL: the original teacher's, in every round */
+    rt_params *average;   /* the average as weights, for those that are averaged: rt__network_use fills it */
+    rt_denoiser denoiser; /* as the present round's phases see it; its set is NULL for an oracle */
+} rt_network;
+
+/* ---- phases */
+
+/* How a phase trains. */
+typedef struct rt_training {
+    double lr;               /* at its highest */
+    const char *lr_schedule; /* constant, linear or cosine: from the phase's first update to the round's last */
+    int64_t warmup;          /* updates */
+    rt_optimiser optimiser;
+} rt_training;
+
+typedef struct rt_phase_plan {
+    const char *name;
+    const char *network;        /* the one it trains; no other phase of the round does */
+    int runs, period;           /* `runs` runs in every period-th update; 0: 1 */
+    int64_t first;              /* update of the round that is the first of them */
+    int first_round, end_round; /* it belongs to rounds first_round .. end_round - 1; end 0: to all from the first on */
+    int stream; /* of draws: phases of one stream and equal clocks draw the same, 0: the first phase's, usually the place in the list */
+    rt_training training; /* rt__training(config), changed where the method has settings for it */
+    rt_status (*build)(rt_phase *p, rt_error *err);
+} rt_phase_plan;
+
+/* Where the numbers of a run of a phase come from: fills the program's inputs with examples first .. first + n - 1 of run u (from 0) of the phase in the
+ * round, n the program's batch; inputs that nothing reads are left out. A pure function of (seed, round, u), so that a resumed run needs no state. */
 typedef struct rt_source {
     void *self;
-    rt_status (*fill)(void *self, int64_t update, int64_t first, int64_t n, rt_program *program, rt_error *err);
+    rt_status (*fill)(void *self, int64_t u, int64_t first, int64_t n, rt_program *program, rt_error *err); /* NULL: there are no inputs */
     void (*free)(void *self);
 } rt_source;
 
-enum { RT_PHASES = 4, RT_WATCHED = 8 };
-
-typedef struct rt_phase {
-    const char *name;
-    rt_params *set; /* the one that is trained */
+struct rt_phase {
+    const rt_phase_plan *plan;
+    rt_round *round;
+    rt_network *network; /* the one that is trained */
+    rt_graph *graph;
     rt_node *loss;
-    int every; /* runs per iteration */
     rt_update update;
+    struct {
+        const char *name;
+        rt_node *node;
+    } inputs[RT_INPUTS], logged[RT_LOGGED]; /* what the source fills; scalars that join the metrics as PHASE_NAME */
+    int n_inputs, n_logged;
+    rt_source source;
     rt_program *program;
-} rt_phase;
+    double last_loss, last_grad_norm, last_lr, last_logged[RT_LOGGED]; /* of its last run; NaN: it has not run yet */
+};
 
-struct rt_distill {
+/* ---- the plan */
+
+/* Grids: the first teacher's has step_counts[0] steps, those of all students follow, each dividing the one before. */
+typedef struct rt_plan {
+    int n_rounds;
+    struct {
+        int teacher_steps, steps; /* of the round's teacher and student; 0: the method has no grid */
+    } rounds[RT_ROUNDS];
+    int step_counts[RT_ROUNDS + 1], n_step_counts;
+    int held_out; /* noises on which a round's maps are measured against the teacher's; 0: they are not */
+    rt_network_plan networks[RT_NETWORKS];
+    int n_networks;
+    rt_phase_plan phases[RT_PHASES];
+    int n_phases;
+} rt_plan;
+
+struct rt_task {
+    /* given */
     const rt_method *method;
     const rt_config *config;
-    rt_error *err;
-
-    const rt_process *process;
-    rt_denoiser student, teacher,
-        first;               /* first: the teacher of round 0, which has the plan's solver and guidance; later teachers are students */
-    rt_denoiser shown;       /* the student as it is used: its averaged weights where an average is kept */
+    const rt_process *process; /* NULL: a classifier's */
+    rt_denoiser teacher; /* the original one, as it is without guidance; its solver is the plan's. Neither net nor oracle: there is none */
+    const rt_net *net;   /* of the setting `net`; NULL: the teacher's */
+    rt_denoiser init;    /* what the deployed network starts from instead; no set: the plan says how it starts */
     int classes, null_class; /* 0: unconditional; -1: no null class */
-    int rank;                /* of a batch: 4 (B,C,H,W) or 2 (B,D) */
-    int64_t shape[RT_MAX_RANK], features;
-
-    const rt_dataset *data; /* NULL without */
-
-    int round, n_rounds;
-    int chain[RT_CONFIG_LIST + 1], n_chain; /* steps of the first teacher and of all students; 0: the method has no grid */
-    int teacher_steps, steps;               /* of this round */
-    double *fine, *grid;                    /* times, noisy to clean: chain[0] + 1 of all rounds; teacher_steps + 1 of this one */
-
-    rt_rehearsal *rehearsal; /* NULL: the run is real */
-    rt_graph *graph;         /* of this round */
-    rt_phase phases[RT_PHASES];
-    int n_phases;
-    rt_node *draws;              /* (B,q C,..) what a student sees of its teacher's draws beside x; NULL: nothing */
-    rt_node *inputs[RT_WATCHED]; /* what the source writes, in the method's own order */
-    rt_source source;
-
-    rt_choices *choices; /* kernel choices of all programs; NULL: by rule */
-
+    const rt_dataset *data;  /* NULL without */
+    rt_dtype real;           /* of graphs and sets: RT_F32; tests take RT_F64 */
+    double low, high;        /* of the model's values */
+    rt_rehearsal *dry_run;   /* NULL: the run is real */
+    rt_choices *choices;     /* kernel choices of all programs; NULL: by rule */
     /* Long work outside updates (pairs, pools): may be NULL. True from `stop` ends it with RT_E_INTERRUPTED. */
     void *self;
     void (*progress)(void *self, const char *what, int64_t done, int64_t total);
     bool (*stop)(void *self);
+
+    /* made by rt__task_open */
+    int rank; /* of a batch: 4 (B,C,H,W) or 2 (B,D) */
+    int64_t shape[RT_MAX_RANK], features;
+    rt_plan plan;
+    rt_network networks[RT_NETWORKS];
+    double *grid; /* times of the first teacher, noisy to clean, step_counts[0] + 1; NULL: the method has no grid */
+};
+
+struct rt_round {
+    rt_task *task;
+    int index;
+    int teacher_steps, steps;
+    double *grid; /* times of its teacher, noisy to clean, teacher_steps + 1 */
+    rt_phase phases[RT_PHASES];
+    int n_phases;
 };
 
 struct rt_method {
     const char *name, *title, *source, *equation; /* source: the paper */
     bool needs_teacher, needs_data;
-    const char *const *defaults; /* key, value, ..., NULL: replace those of the table of settings */
-    /* Sets n_rounds, with a grid chain and the steps of round d->round, with a teacher its solver and guidance; fails on settings that cannot be. */
-    rt_status (*plan)(rt_distill *d);
-    /* Declares the phases of round d->round on d->graph and opens d->source. */
-    rt_status (*build)(rt_distill *d);
+    unsigned reads;               /* shared keys beyond those of every run: RT_READS_... */
+    const rt_key_group *settings; /* its own keys, ended by a group without any; NULL: none */
+    const char *const *defaults;  /* key, value, ..., NULL: replace those of the shared keys */
+    /* The process and prediction of a model that is trained from scratch, as diffusers says them; NULL: the teacher's, or there is none. */
+    rt_status (*process)(const rt_config *c, rt_scheduler_config *scheduler, rt_error *err);
+    /* What will be done, from what the task was given and nothing else; fails on settings that cannot be. */
+    rt_status (*plan)(const rt_task *t, rt_plan *plan, rt_error *err);
+    /* A figure of the finished round beyond the residuals: a classifier's accuracy. NULL: none. */
+    rt_status (*measure)(const rt_round *r, double *figure, rt_error *err);
 };
 
 /* The table: methods.c. */
 extern const rt_method *const rt__methods[];
-extern const rt_method rt__method_denoise, rt__method_classify, rt__method_kd, rt__method_pd, rt__method_map;
+extern const rt_method rt__method_denoise, rt__method_classify, rt__method_kd, rt__method_pd, rt__method_map, rt__method_vsd;
+const rt_method *rt__method_find(const char *name);            /* NULL: there is none */
+rt_status rt__method_unknown(const char *name, rt_error *err); /* RT_E_USAGE with "did you mean" */
 
 /* Examples that a program takes at a time. */
 static inline int rt__slice(const rt_config *c) { return c->train.micro_batch > 0 ? c->train.micro_batch : c->train.batch; }
 
-/* ---- shared pieces: pieces.c */
+/* ---- for plans */
 
-/* A time per sample: (B,1,..,1) nodes of alpha and beta, (B) of what the network is fed, (B,2) for networks of two times. */
-typedef struct rt_at {
-    rt_node *alpha, *beta, *fed;
-} rt_at;
+rt_training rt__training(const rt_config *c); /* train.*; text is borrowed from c */
+/* Adds to the plan's lists; what is returned may be changed until the plan is made. */
+rt_network_plan *rt__plan_network(rt_plan *plan, rt_network_plan network);
+rt_phase_plan *rt__plan_phase(rt_plan *plan, const rt_task *t, const char *name, const char *network,
+                              rt_status (*build)(rt_phase *p, rt_error *err));
+/* The deployed student: the architecture of `net` or the teacher's, started as the teacher, trained, averaged with train.ema. */
+rt_network_plan *rt__plan_student(rt_plan *plan, const rt_task *t);
+/* The original teacher with the solver that the setting `key` names, any row, and guidance, which needs a null class. */
+rt_status rt__plan_teacher(rt_plan *plan, const rt_task *t, const char *key, const char *solver, double guidance, rt_error *err);
+/* What the setting `key` = `value` says of a student whose step is q of its teacher's: hidden, or input, and then it sees the teacher's draws. */
+rt_status rt__plan_draws(rt_plan *plan, const char *key, const char *value, int q, rt_error *err);
+
+/* ---- networks of the task: task.c */
+
+rt_network *rt__network(const rt_task *t, const char *name); /* NULL: there is none */
+rt_network *rt__deployed(const rt_task *t);
+rt_network *rt__teacher(const rt_task *t); /* the first of kind RT_NETWORK_TEACHER; NULL: there is none */
+static inline const rt_denoiser *rt__denoiser(const rt_phase *p, const char *network);
+/* The network as it is used, its average where one is kept: fills n->average. */
+rt_status rt__network_use(const rt_network *n, rt_denoiser *used, rt_error *err);
+
+/* Makes the plan, and the networks as they start. What was given must outlive the task. Close it after a failure, too. */
+rt_status rt__task_open(rt_task *t, rt_error *err);
+void rt__task_close(rt_task *t);
+/* Fresh optimisers and averages: at the start of a round. */
+rt_status rt__task_refresh(rt_task *t, rt_error *err);
+/* The copies at the end of a round. */
+rt_status rt__task_succeed(rt_task *t, rt_error *err);
+
+/* ---- rounds: round.c. The one way in, for the loop, timing, verification and tests. */
+
+/* Graphs and sources of round `index` for the networks as they stand. Close it after a failure, too. */
+rt_status rt__round_open(rt_round *r, rt_task *t, int index, rt_error *err);
+/* The phases' programs. */
+rt_status rt__round_compile(rt_round *r, rt_error *err);
+void rt__round_free_programs(rt_round *r);
+void rt__round_close(rt_round *r);
+
+/* Runs of a phase in update u of its round, and in all updates before it. */
+int rt__phase_runs(const rt_phase_plan *p, int64_t u);
+int64_t rt__phase_runs_before(const rt_phase_plan *p, int64_t u);
+/* Update u of n: all phases that have a turn, in their order; in a dry run all of them. RT_E_DIVERGED names the phase; `where` is the run, `update`
+ * counts over all rounds, for that message. */
+rt_status rt__round_update(rt_round *r, int64_t u, int64_t n, const char *where, int64_t update, rt_error *err);
+/* The phase that trains the deployed network, the last of several: its figures stand for the run. */
+rt_phase *rt__main_phase(rt_round *r);
+
+/* ---- nodes of objectives: objective.c */
 
 /* Row k[j] of a table of n numbers (double, rounded once), as (B,1,..,1). */
-rt_node *rt__pick(rt_distill *d, const double *table, int n, rt_node *k);
-/* The times grid[first + stride k]: n possible k. */
-rt_at rt__at(rt_distill *d, const double *grid, int n, int stride, rt_node *k);
-/* s as a network of two times is fed it on the way to t. */
+rt_node *rt__pick(rt_phase *p, const double *table, int n, rt_node *k);
+/* The times grid[stride k]: n possible k. */
+rt_at rt__at(rt_phase *p, const double *grid, int n, int stride, rt_node *k);
+/* s as a network of two times is told it on the way to t. */
 rt_at rt__towards(rt_at s, rt_at t);
-/* x0-prediction of a denoiser at (x, t) for classes y (NULL: none), guided by (1.39) in one call of twice the batch where it asks for it. */
-rt_node *rt__denoise(rt_distill *d, const rt_denoiser *m, rt_node *x, rt_at t, rt_node *y);
-/* The first teacher's solver, from the setting `key`: any row. */
-rt_status rt__teacher_solver(rt_distill *d, const char *key, const char *name);
-/* The setting `draws` of the method: how many of its teacher's draws a student sees per step, 0: they are hidden. */
-int rt__draws_seen(const rt_config *c);
-/* For plans, when teacher, steps and rounds stand: can that be? */
-rt_status rt__draws_plan(rt_distill *d);
-/* d->draws for a graph in which the denoiser is asked: an input if its network sees draws. */
-void rt__input_draws(rt_distill *d, const rt_denoiser *m);
-/* Trains set so that loss falls: adds a phase. */
-void rt__minimise(rt_distill *d, const char *name, rt_params *set, rt_node *loss);
-/* Batch inputs: data (B,...) and classes (B) or NULL. */
-rt_node *rt__input_x(rt_distill *d, const char *name);
-rt_node *rt__input_y(rt_distill *d);
+/* An input of the phase, which its source fills by name; the name stays where it is. */
+rt_node *rt__input(rt_phase *p, const char *name, rt_dtype dtype, int rank, const int64_t *shape);
+rt_node *rt__input_x(rt_phase *p, const char *name);         /* data (B,...) */
+rt_node *rt__input_y(rt_phase *p);                           /* "y", classes (B); NULL: there are none */
+rt_node *rt__input_draws(rt_phase *p, const rt_denoiser *m); /* "draws" (B,q C,..) for a network that sees some; NULL: it does not */
 /* Mean over features of the squared difference, per sample; the explicit 1/d of losses that are quoted per feature. */
-rt_node *rt__mean_square(rt_distill *d, rt_node *a, rt_node *b);
+rt_node *rt__mean_square(const rt_task *t, rt_node *a, rt_node *b);
+/* The loss that the phase's network is trained by: ends its building. */
+void rt__minimise(rt_phase *p, rt_node *loss);
+/* A scalar that joins the metrics as PHASE_NAME. */
+void rt__log(rt_phase *p, const char *name, rt_node *scalar);
 /* d(a, b) of (1.10) per sample, (B), by the row that the setting `key` names: distance.c. NULL and an error if there is none. */
-typedef rt_node *(*rt__distance)(rt_distill *d, rt_node *a, rt_node *b);
+typedef rt_node *(*rt__distance)(const rt_task *t, rt_node *a, rt_node *b);
 rt__distance rt__distance_find(const char *key, const char *name, rt_error *err);
+
+static inline const rt_denoiser *rt__denoiser(const rt_phase *p, const char *network)
+{
+    return &rt__network(p->round->task, network)->denoiser;
+}
 
 #endif

@@ -1,11 +1,12 @@
-/* methods.c -- the table of methods, and the settings that each begins with. */
+/* methods.c -- the table of methods. */
 #include "distill/method.h"
 
 #include "base/internal.h"
 
 #include <string.h>
 
-const rt_method *const rt__methods[] = {&rt__method_denoise, &rt__method_classify, &rt__method_kd, &rt__method_pd, &rt__method_map, NULL};
+const rt_method *const rt__methods[] = {
+    &rt__method_denoise, &rt__method_classify, &rt__method_kd, &rt__method_pd, &rt__method_map, &rt__method_vsd, NULL};
 
 bool rt_method_describe(int i, rt_row_text *row)
 {
@@ -14,19 +15,25 @@ bool rt_method_describe(int i, rt_row_text *row)
     return true;
 }
 
-rt_status rt_config_method(rt_config *c, const char *method, rt_error *err)
+const rt_method *rt__method_find(const char *name)
+{
+    for (int i = 0; rt__methods[i]; i++)
+        if (!strcmp(rt__methods[i]->name, name)) return rt__methods[i];
+    return NULL;
+}
+
+bool rt_method_needs_teacher(const char *method)
+{
+    const rt_method *m = rt__method_find(method);
+    return m && m->needs_teacher;
+}
+
+rt_status rt__method_unknown(const char *name, rt_error *err)
 {
     const char *names[RT_COUNT(rt__methods)];
     size_t n = 0;
-    for (; rt__methods[n]; n++) {
-        names[n] = rt__methods[n]->name;
-        if (strcmp(names[n], method) != 0) continue;
-        rt_config_default(c);
-        RT_TRY(rt_config_set(c, "method", method, err));
-        for (const char *const *d = rt__methods[n]->defaults; d && d[0]; d += 2) RT_TRY(rt_config_set(c, d[0], d[1], err));
-        return RT_OK;
-    }
-    const char *close = rt_closest(method, names, n);
-    RT_RAISE(RT_E_USAGE, "unknown method '%s'%s%s%s; `retort list methods` prints all", method, close ? "; did you mean '" : "",
+    for (; rt__methods[n]; n++) names[n] = rt__methods[n]->name;
+    const char *close = rt_closest(name, names, n);
+    RT_RAISE(RT_E_USAGE, "unknown method '%s'%s%s%s; `retort list methods` prints all", name, close ? "; did you mean '" : "",
              close ? close : "", close ? "'?" : "");
 }

@@ -1,8 +1,7 @@
 /* residual.c -- what a round lost, on held-out noise, as RMS per feature in data units: the local semigroup residual (1.37), the distance to its own
  * teacher's rollout, the drift from the first teacher's full rollout (1.38). */
 #include "distill/residual.h"
-#include "distill/denoiser.h"
-#include "distill/rollout.h"
+#include "distill/sources.h"
 
 #include "base/internal.h"
 
@@ -17,34 +16,39 @@ static double square_distance(const float *a, const float *b, int64_t n)
     return s;
 }
 
-typedef struct bench {
-    const rt_distill *d;
-    int64_t n, size; /* samples, numbers in all of them */
+typedef struct held_out {
+    const rt_round *round;
+    const double *grid; /* of the first teacher */
+    int64_t n, size;    /* samples, numbers in all of them */
     int64_t *y;
-} bench;
+} held_out;
 
-/* x goes along every `stride`-th of the fine times, from point `from` to point `to`, with the draws `name` where the solver needs any or
+/* x goes along every `stride`-th time of the first teacher's grid, from point `from` to point `to`, with the draws `name` where the solver needs any or
  * the network sees any: a student and its teacher then have the same. */
-static rt_status roll(bench *b, rt_evaluator *e, const char *name, float *x, int from, int to, int stride, rt_error *err)
+static rt_status roll(held_out *b, rt_solver_map *e, const char *name, float *x, int from, int to, int stride, rt_error *err)
 {
     rt_frozen draws = {name, (uint32_t)from, 0};
-    return rt__roll(e, b->d->fine + from, stride, (to - from) / stride, b->n, x, 0, b->y, &draws, err);
+    return rt__solver_map_roll(e, b->grid + from, stride, (to - from) / stride, b->n, x, 0, b->y, &draws, err);
 }
 
-static rt_status measure(bench *b, rt_evaluator *first, rt_evaluator *teacher, rt_evaluator *student, rt_residual *out, rt_error *err)
+static rt_status measure(held_out *b, rt_solver_map *first, rt_solver_map *teacher, rt_solver_map *student, rt_residual *out, rt_error *err)
 {
-    const rt_distill *d = b->d;
-    int N = d->chain[0], t_stride = N / d->teacher_steps, s_stride = N / d->steps;
+    const rt_round *r = b->round;
+    const rt_task *task = r->task;
+    int N = task->plan.step_counts[0], t_stride = N / r->teacher_steps, s_stride = N / r->steps;
     float *states = malloc((size_t)((N + 1 + 3) * b->size) * sizeof *states), *x = states + (N + 1) * b->size, *a = x + b->size,
           *c = a + b->size;
-    if (!states) RT_RAISE(RT_E_MEMORY, "out of memory for %d states of %lld held-out samples; lower pd.holdout", N + 1, (long long)b->n);
+    if (!states)
+        RT_RAISE(RT_E_MEMORY, "out of memory for %d states of %lld held-out samples; fewer can be measured", N + 1, (long long)b->n);
     size_t bytes = (size_t)b->size * sizeof *x;
     rt_status s = RT_OK;
     for (int64_t i = 0; i < b->n; i++)
-        rt__noise(d, "holdout", 0, (uint32_t)i, rt_process_noise_scale(d->process), states + i * d->features);
-    s = rt__roll(first, d->fine, 1, N, b->n, states, b->size, b->y, &(rt_frozen){"holdout 1", 0, 0}, err);
-    bool along = d->round == 0 && !d->data; /* the round's pairs lie on the first teacher's rollout: so do those here, memories and all */
-    bool draws = rt_solver_draws(teacher->solver, &(rt_solver_options){0});
+        rt__noise(task->config->seed, "holdout", 0, (uint32_t)i, rt_process_noise_scale(task->process), task->features,
+                  states + i * task->features);
+    s = rt__solver_map_roll(first, b->grid, 1, N, b->n, states, b->size, b->y, &(rt_frozen){"holdout 1", 0, 0}, err);
+    bool along =
+        r->index == 0 && !task->data; /* the round's pairs lie on the first teacher's rollout: so do those here, memories and all */
+    bool draws = rt_solver_draws(teacher->evaluator.spec.denoiser.solver, &(rt_solver_options){0});
     double residual = 0, step = 0, spread = 0;
     for (int k = 0; k < N && s == RT_OK; k += s_stride) { /* one student step against the teacher's, at the first teacher's states */
         const float *from = states + k * b->size;
@@ -65,25 +69,31 @@ static rt_status measure(bench *b, rt_evaluator *first, rt_evaluator *teacher, r
     memcpy(c, states, bytes);
     if (s == RT_OK) s = roll(b, teacher, "holdout 1", a, 0, N, t_stride, err);
     if (s == RT_OK) s = roll(b, student, "holdout 1", c, 0, N, s_stride, err);
-    out->local = sqrt(residual / (double)(b->size * d->steps));
+    out->local = sqrt(residual / (double)(b->size * r->steps));
     out->relative = sqrt(residual / step);
     out->own_teacher = sqrt(square_distance(a, c, b->size) / (double)b->size);
     out->drift = sqrt(square_distance(c, states + N * b->size, b->size) / (double)b->size);
-    out->spread = draws ? sqrt(spread / (double)(b->size * d->steps)) : NAN;
+    out->spread = draws ? sqrt(spread / (double)(b->size * r->steps)) : NAN;
     free(states);
     return s;
 }
 
-rt_status rt__residual(const rt_distill *d, int64_t n, rt_residual *out, rt_error *err)
+rt_status rt__residual(const rt_round *r, int64_t n, rt_residual *out, rt_error *err)
 {
-    bench b = {.d = d, .n = n, .size = n * d->features, .y = malloc((size_t)n * sizeof *b.y)};
-    rt_evaluator e[3] = {0};
-    const rt_denoiser *m[3] = {&d->first, &d->teacher, &d->shown};
+    const rt_task *t = r->task;
+    held_out b = {.round = r, .grid = t->grid, .n = n, .size = n * t->features, .y = malloc((size_t)n * sizeof *b.y)};
+    rt_solver_map e[3] = {0};
+    rt_denoiser first = t->teacher, used;
+    first.solver = rt__teacher(t)->plan->solver;
+    first.guidance = rt__teacher(t)->plan->guidance;
+    first.null_class = t->null_class;
+    const rt_denoiser *m[3] = {&first, &rt__teacher(t)->denoiser, &used};
     rt_status s = b.y ? RT_OK : rt_error_set(err, RT_E_MEMORY, "out of memory for %lld held-out samples", (long long)n);
-    for (int64_t i = 0; i < n && s == RT_OK; i++) b.y[i] = rt__class_of(d, i);
-    for (int i = 0; i < 3 && s == RT_OK; i++) s = rt__evaluator_open(&e[i], d, m[i], n < 64 ? n : 64, err);
+    if (s == RT_OK) s = rt__network_use(rt__deployed(t), &used, err);
+    for (int64_t i = 0; i < n && s == RT_OK; i++) b.y[i] = rt__class_of(t, i);
+    for (int i = 0; i < 3 && s == RT_OK; i++) s = rt__map_open(&e[i], t, m[i], n < 64 ? n : 64, t->config->seed, err);
     if (s == RT_OK) s = measure(&b, &e[0], &e[1], &e[2], out, err);
-    for (int i = 0; i < 3; i++) rt__evaluator_close(&e[i]);
+    for (int i = 0; i < 3; i++) rt__solver_map_close(&e[i]);
     free(b.y);
     return s;
 }

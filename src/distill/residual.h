@@ -13,6 +13,7 @@ typedef struct rt_residual {
         spread; /* of a stochastic teacher's step over its draws: what a student that does not see them must leave; NaN: there are none */
 } rt_residual;
 
-rt_status rt__residual(const rt_distill *d, int64_t n, rt_residual *out, rt_error *err);
+/* Of a round with a grid, the deployed network as it is used. */
+rt_status rt__residual(const rt_round *r, int64_t n, rt_residual *out, rt_error *err);
 
 #endif

@@ -1,6 +1,6 @@
-/* teacher_pairs.c -- (noise, teacher sample) pairs for knowledge distillation, drawn once and kept in RUN/pairs.safetensors. Noise j is a draw, so only the samples are stored. */
-#include "distill/denoiser.h"
-#include "distill/rollout.h"
+/* teacher_pairs.c -- (noise, teacher sample) pairs for knowledge distillation, drawn once and kept in RUN/pairs.safetensors. Noise j is a draw, so only
+ * the samples are stored. */
+#include "distill/sources.h"
 
 #include "base/files.h"
 #include "base/internal.h"
@@ -11,45 +11,48 @@
 #include <string.h>
 
 typedef struct pairs {
-    rt_distill *d;
+    const rt_phase *phase;
+    const rt_task *task;
+    uint64_t seed;
     rt_tensor x; /* (n, features) */
 } pairs;
 
-static void start_noise(const rt_distill *d, int64_t index, float *z)
+static void start_noise(const pairs *p, int64_t index, float *z)
 {
-    rt__noise(d, "pairs", 0, (uint32_t)index, rt_process_noise_scale(d->process), z);
+    rt__noise(p->seed, "pairs", 0, (uint32_t)index, rt_process_noise_scale(p->task->process), p->task->features, z);
 }
 
 static rt_status draw_pairs(pairs *p, rt_error *err)
 {
-    rt_distill *d = p->d;
+    const rt_task *t = p->task;
+    const rt_round *r = p->phase->round;
     enum { CHUNK = 128 };
-    int64_t n = d->rehearsal && p->x.shape[0] > CHUNK ? CHUNK : p->x.shape[0];
-    rt_evaluator teacher;
-    rt_status s = rt__evaluator_open(&teacher, d, &d->teacher, CHUNK, err);
+    int64_t n = t->dry_run && p->x.shape[0] > CHUNK ? CHUNK : p->x.shape[0];
+    rt_solver_map teacher;
+    rt_status s = rt__map_open(&teacher, t, &rt__teacher(t)->denoiser, CHUNK, p->seed, err);
     for (int64_t at = 0; at < n && s == RT_OK; at += CHUNK) {
         int64_t y[CHUNK], m = n - at < CHUNK ? n - at : CHUNK;
-        float *x = (float *)p->x.data + at * d->features;
+        float *x = (float *)p->x.data + at * t->features;
         for (int64_t i = 0; i < m; i++) {
-            start_noise(d, at + i, x + i * d->features);
-            y[i] = rt__class_of(d, at + i);
+            start_noise(p, at + i, x + i * t->features);
+            y[i] = rt__class_of(t, at + i);
         }
-        s = rt__roll(&teacher, d->grid, 1, d->teacher_steps, m, x, 0, y, &(rt_frozen){RT_TEACHER_DRAWS, 0, at}, err);
-        if (d->progress) d->progress(d->self, "teacher samples", at + m, n);
-        if (s == RT_OK && d->stop && d->stop(d->self))
+        s = rt__solver_map_roll(&teacher, r->grid, 1, r->teacher_steps, m, x, 0, y, &(rt_frozen){RT_TEACHER_DRAWS, 0, at}, err);
+        if (t->progress) t->progress(t->self, "teacher samples", at + m, n);
+        if (s == RT_OK && t->stop && t->stop(t->self))
             s = rt_error_set(err, RT_E_INTERRUPTED, "stopped after %lld of %lld teacher samples, which are lost; start again",
                              (long long)(at + m), (long long)n);
     }
-    rt__evaluator_close(&teacher);
+    rt__solver_map_close(&teacher);
     return s;
 }
 
-static rt_status open_pairs(pairs *p, rt_error *err)
+static rt_status open_pairs(pairs *p, int64_t count, rt_error *err)
 {
-    rt_distill *d = p->d;
+    const rt_task *task = p->task;
     char path[RT_CONFIG_TEXT + 32];
-    snprintf(path, sizeof path, "%s/pairs.safetensors", d->config->out);
-    int64_t shape[] = {d->config->kd.pairs, d->features};
+    snprintf(path, sizeof path, "%s/pairs.safetensors", task->config->out);
+    int64_t shape[] = {count, task->features};
     if (rt__file_exists(path)) {
         rt_tensors *t;
         RT_TRY(rt_tensors_open(&t, path, err));
@@ -64,24 +67,24 @@ static rt_status open_pairs(pairs *p, rt_error *err)
     }
     RT_TRY(rt_tensor_init(&p->x, RT_F32, 2, shape, err));
     RT_TRY(draw_pairs(p, err));
-    if (d->rehearsal) rt_rehearsal_reserve(d->rehearsal, rt_tensor_count(&p->x) * (int64_t)sizeof(float));
-    return d->rehearsal ? RT_OK : rt_tensors_write(path, &(rt_named_tensor){"x", RT_F32, 2, shape, p->x.data}, 1, NULL, err);
+    if (task->dry_run) rt_rehearsal_reserve(task->dry_run, rt_tensor_count(&p->x) * (int64_t)sizeof(float));
+    return task->dry_run ? RT_OK : rt_tensors_write(path, &(rt_named_tensor){"x", RT_F32, 2, shape, p->x.data}, 1, NULL, err);
 }
 
-static rt_status pairs_fill(void *self, int64_t update, int64_t first, int64_t count, rt_program *program, rt_error *err)
+static rt_status pairs_fill(void *self, int64_t u, int64_t first, int64_t count, rt_program *program, rt_error *err)
 {
     (void)err;
     pairs *p = self;
-    rt_distill *d = p->d;
-    float *z = rt_program_data(program, d->inputs[0]), *x = rt_program_data(program, d->inputs[1]);
-    float *draws = d->draws ? rt_program_data(program, d->draws) : NULL;
-    int64_t *y = d->inputs[2] ? rt_program_data(program, d->inputs[2]) : NULL, batch = d->config->train.batch, n = p->x.shape[0];
+    float *z = rt__input_data(p->phase, program, "noise"), *x = rt__input_data(p->phase, program, "sample"),
+          *draws = rt__input_data(p->phase, program, "draws");
+    int64_t *y = rt__input_data(p->phase, program, "y"), batch = p->task->config->train.batch, n = p->x.shape[0], d = p->task->features;
+    int q = rt_net_describe(p->phase->network->denoiser.net)->draws;
     for (int64_t i = 0; i < count; i++) {
-        int64_t at = update * batch + first + i, item = rt_permute_index(d->config->seed, (uint64_t)(at / n), n, at % n);
-        if (z) start_noise(d, item, z + i * d->features);
-        if (draws) rt__show_draws(d, 0, (uint32_t)item, draws + i * rt__draws_seen(d->config) * d->features);
-        if (x) memcpy(x + i * d->features, (const float *)p->x.data + item * d->features, (size_t)d->features * sizeof *x);
-        if (y) y[i] = rt__class_of(d, item);
+        int64_t at = u * batch + first + i, item = rt_permute_index(p->seed, (uint64_t)(at / n), n, at % n);
+        if (z) start_noise(p, item, z + i * d);
+        if (draws) rt__show_draws(p->seed, 0, (uint32_t)item, q, d, draws + i * q * d);
+        if (x) memcpy(x + i * d, (const float *)p->x.data + item * d, (size_t)d * sizeof *x);
+        if (y) y[i] = rt__class_of(p->task, item);
     }
     return RT_OK;
 }
@@ -89,17 +92,16 @@ static rt_status pairs_fill(void *self, int64_t update, int64_t first, int64_t c
 static void pairs_free(void *self)
 {
     pairs *p = self;
-    if (p && p->d->rehearsal) rt_rehearsal_reserve(p->d->rehearsal, -rt_tensor_count(&p->x) * (int64_t)sizeof(float));
+    if (p && p->task->dry_run) rt_rehearsal_reserve(p->task->dry_run, -rt_tensor_count(&p->x) * (int64_t)sizeof(float));
     if (p) rt_tensor_free(&p->x);
     free(p);
 }
 
-rt_status rt__source_pairs(rt_distill *d)
+rt_status rt__source_pairs(rt_phase *phase, int64_t count, rt_error *err)
 {
-    rt_error *err = d->err;
     pairs *p = calloc(1, sizeof *p);
     if (!p) RT_RAISE(RT_E_MEMORY, "out of memory for pairs");
-    p->d = d;
-    d->source = (rt_source){p, pairs_fill, pairs_free};
-    return open_pairs(p, err);
+    *p = (pairs){.phase = phase, .task = phase->round->task, .seed = rt__stream_seed(phase)};
+    phase->source = (rt_source){p, pairs_fill, pairs_free};
+    return open_pairs(p, count, err);
 }

@@ -149,6 +149,31 @@ static void mark_live(unsigned char *live, const rt_node *n)
     for (int i = 0; i < n->n_in; i++) mark_live(live, n->in[i]);
 }
 
+static bool lists(const rt_program_spec *spec, const rt_node *update)
+{
+    for (int i = 0; i < spec->n_updates; i++)
+        if (spec->updates[i] == update) return true;
+    return false;
+}
+
+/* A value that is read after an update of its set can only be computed by making that update: one that nobody asked for would train with a
+ * learning rate that nobody gave. */
+static rt_status refuse_unlisted(const rt_graph *g, const rt_program_spec *spec, const unsigned char *live, rt_error *err)
+{
+    for (int i = 0; i < g->n_nodes; i++) {
+        const rt_node *u = g->nodes[i];
+        if (!live[i] || !(u->op->flags & RT_ROW_UPDATE) || lists(spec, u)) continue;
+        const char *set = rt_params_name(((const rt__update_attr *)u->attr)->set), *phase = *u->path ? u->path : set;
+        const rt_node *asked = spec->n_updates > 0 ? spec->updates[0] : NULL;
+        const char *other = !asked ? "outputs" : *asked->path ? asked->path : rt_params_name(((const rt__update_attr *)asked->attr)->set);
+        RT_RAISE(RT_E_USAGE,
+                 "the program of %s reads set '%s' after its update in '%s', which the program does not list; read the set before that "
+                 "update is declared, in a graph of its own, or list the update",
+                 other, set, phase);
+    }
+    return RT_OK;
+}
+
 rt_status rt__lower(rt_program *p, const rt_program_spec *spec, rt_error *err)
 {
     const rt_graph *g = p->graph;
@@ -166,6 +191,7 @@ rt_status rt__lower(rt_program *p, const rt_program_spec *spec, rt_error *err)
         RT_RAISE(RT_E_MEMORY, "out of memory for the plan of %d nodes", g->n_nodes);
     for (int i = 0; i < spec->n_outputs; i++) mark_live(live, spec->outputs[i]);
     for (int i = 0; i < spec->n_updates; i++) mark_live(live, spec->updates[i]);
+    RT_TRY(refuse_unlisted(g, spec, live, err));
     if (l.types) mark_kept(&l, spec, live);
     for (int i = 0; i < g->n_nodes; i++) {
         if (!live[i]) continue;

@@ -14,7 +14,7 @@
 #include <string.h>
 
 static const char *const role_names[RT_ROLES] = {"value", "gradient", "moment1", "moment2", "average"};
-enum { PARTS = 2 * RT_ROLES + 1, PATH = RT_CONFIG_TEXT + 96 };
+enum { PARTS = RT_NETWORKS * RT_ROLES + 1, PATH = RT_CONFIG_TEXT + 96 };
 
 static bool all_finite(const rt_params *set, const float *v)
 {
@@ -26,18 +26,19 @@ static bool all_finite(const rt_params *set, const float *v)
 rt_status rt__checkpoint_write(rt__run *run, rt_error *err)
 {
     char temporary[PATH], folder[PATH], file[PATH + 32], hex[65], names[PARTS][96];
-    rt_params *sets[] = {run->student, run->teacher};
-    int64_t extents[2], bytes = (int64_t)sizeof run->at;
+    const rt_task *t = &run->task;
+    int64_t extents[RT_NETWORKS], bytes = (int64_t)sizeof run->at;
     rt_named_tensor parts[PARTS];
     int n = 0;
-    for (int s = 0; s < 2; s++) {
-        if (!sets[s]) continue;
-        extents[s] = rt_params_extent(sets[s]);
+    for (int s = 0; s < t->plan.n_networks; s++) {
+        rt_params *set = t->networks[s].set;
+        if (!set) continue;
+        extents[s] = rt_params_extent(set);
         for (int role = 0; role < RT_ROLES; role++) {
-            if (!rt_params_has(sets[s], (rt_role)role)) continue;
-            snprintf(names[n], sizeof names[n], "%s.%s", rt_params_name(sets[s]), role_names[role]);
-            const float *v = rt_params_data(sets[s], (rt_role)role);
-            if (!all_finite(sets[s], v))
+            if (!rt_params_has(set, (rt_role)role)) continue;
+            snprintf(names[n], sizeof names[n], "%s.%s", rt_params_name(set), role_names[role]);
+            const float *v = rt_params_data(set, (rt_role)role);
+            if (!all_finite(set, v))
                 RT_RAISE(RT_E_DIVERGED, "%s: %s holds NaN or Inf after update %lld and is not saved; the last checkpoint is good",
                          run->config->out, names[n], (long long)run->at.updates);
             parts[n] = (rt_named_tensor){names[n], RT_F32, 1, &extents[s], v};
@@ -96,27 +97,35 @@ static bool verifies(const char *folder)
     return ok;
 }
 
+/* All roles of a network's set that the file has; a trained one must be there. */
+static rt_status load_network(const rt_network *n, rt_tensors *t, const char *file, rt_error *err)
+{
+    char name[96];
+    for (int role = 0; role < RT_ROLES; role++) {
+        snprintf(name, sizeof name, "%s.%s", rt_params_name(n->set), role_names[role]);
+        int i = rt_tensors_find(t, name);
+        if (i < 0 && role == RT_VALUE && n->plan->trained)
+            RT_RAISE(RT_E_INVALID, "%s: tensor '%s' is missing; the run was begun by another version: start it again", file, name);
+        if (i < 0) continue;
+        float *v = rt_params_data(n->set, (rt_role)role);
+        if (!v) RT_RAISE(RT_E_MEMORY, "%s: out of memory for tensor '%s'", file, name);
+        if (rt_tensors_info(t, i)->count != rt_params_extent(n->set))
+            RT_RAISE(RT_E_INVALID, "%s: tensor '%s' is not of this network; the run's config.yaml was changed", file, name);
+        RT_TRY(rt_tensors_read_real(t, i, RT_F32, v, err));
+    }
+    rt_params_touch(n->set);
+    return RT_OK;
+}
+
 static rt_status load(rt__run *run, const char *folder, rt_error *err)
 {
-    char file[PATH + 32], name[96];
+    char file[PATH + 32];
     snprintf(file, sizeof file, "%s/state.safetensors", folder);
     rt_tensors *t;
     RT_TRY(rt_tensors_open(&t, file, err));
-    rt_params *sets[] = {run->student, run->teacher};
     rt_status status = RT_OK;
-    for (int s = 0; s < 2 && status == RT_OK; s++)
-        for (int role = 0; sets[s] && role < RT_ROLES && status == RT_OK; role++) {
-            snprintf(name, sizeof name, "%s.%s", rt_params_name(sets[s]), role_names[role]);
-            int i = rt_tensors_find(t, name);
-            if (i < 0) continue;
-            float *v = rt_params_data(sets[s], (rt_role)role);
-            if (rt_tensors_info(t, i)->count != rt_params_extent(sets[s]) || !v)
-                status = rt_error_set(err, RT_E_INVALID, "%s: tensor '%s' is not of this network; the run's config.yaml was changed", file,
-                                      name);
-            else
-                status = rt_tensors_read_real(t, i, RT_F32, v, err);
-            rt_params_touch(sets[s]);
-        }
+    for (int i = 0; i < run->task.plan.n_networks && status == RT_OK; i++)
+        if (run->task.networks[i].set) status = load_network(&run->task.networks[i], t, file, err);
     rt_tensor position = {0};
     int i = rt_tensors_find(t, "position");
     if (status == RT_OK) status = i >= 0 ? rt_tensors_read(t, i, &position, err) : RT_E_INVALID;

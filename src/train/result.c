@@ -1,10 +1,10 @@
 /* result.c -- what a run leaves: a folder that diffusers loads and that carries its recipe; pictures from the same noise. */
-#include "distill/denoiser.h"
-#include "distill/rollout.h"
+#include "distill/sources.h"
 #include "train/run.h"
 
 #include "base/files.h"
 #include "base/internal.h"
+#include "model/classes.h"
 #include "retort/format.h"
 
 #include <stdio.h>
@@ -13,32 +13,29 @@
 
 enum { PATH = RT_CONFIG_TEXT + 96 };
 
-rt_status rt__show_student(rt__run *run, rt_error *err)
-{
-    return rt_params_copy(run->shown, RT_VALUE, run->student, run->config->train.ema > 0 ? RT_AVERAGE : RT_VALUE, err);
-}
+static const rt_net_info *deployed_net(const rt__run *run) { return rt_net_describe(rt__deployed(&run->task)->denoiser.net); }
 
 static rt_status write_scheduler(rt__run *run, rt_scheduler_config *c, const char *folder, rt_error *err)
 {
-    rt_distill *d = &run->d;
+    const rt_task *t = &run->task;
+    const rt_net_info *net = deployed_net(run);
     rt_student_recipe *r = &c->recipe;
     /* diffusers' DDIM steps by T // N: another grid where N does not divide T; continuous processes it does not have, nor
      * networks of two times or that see draws */
-    int T = rt_process_discrete_steps(d->process);
-    bool exact =
-        T > 0 && (d->steps == 0 || T % d->steps == 0) && rt_net_describe(run->net)->times == 1 && rt_net_describe(run->net)->draws == 0;
+    int T = rt_process_discrete_steps(t->process), steps = run->round.steps;
+    bool exact = T > 0 && (steps == 0 || T % steps == 0) && net->times == 1 && net->draws == 0;
     *r = (rt_student_recipe){.version = 1,
-                             .steps = d->steps,
-                             .draws = rt_net_describe(run->net)->draws,
-                             .null_class = d->null_class,
-                             .low = run->low,
-                             .high = run->high,
+                             .steps = steps,
+                             .draws = net->draws,
+                             .null_class = t->null_class,
+                             .low = t->low,
+                             .high = t->high,
                              .exact_in_diffusers = exact};
     snprintf(r->method, sizeof r->method, "%s", run->config->method);
     snprintf(r->solver, sizeof r->solver, "ddim");
-    for (int k = 0; k < d->steps && k < RT_RECIPE_STEPS; k++)
-        r->timesteps[k] = rt_process_network_time(d->process, d->fine[k * (d->chain[0] / d->steps)]);
-    if (run->origin) snprintf(r->teacher_sha256, sizeof r->teacher_sha256, "%s", rt_model_get_info(run->origin)->sha256);
+    for (int k = 0; k < steps && k < RT_RECIPE_STEPS; k++)
+        r->timesteps[k] = rt_process_network_time(t->process, t->grid[k * (t->plan.step_counts[0] / steps)]);
+    if (run->teacher) snprintf(r->teacher_sha256, sizeof r->teacher_sha256, "%s", rt_model_get_info(run->teacher)->sha256);
     char path[PATH + 64];
     snprintf(path, sizeof path, "%s/scheduler", folder);
     RT_TRY(rt__make_folders(path, err));
@@ -49,22 +46,27 @@ static rt_status write_scheduler(rt__run *run, rt_scheduler_config *c, const cha
 /* How to draw from the folder, here and in diffusers (whose DDIMPipeline takes 50 steps and refuses classes). */
 static rt_status write_readme(const rt__run *run, const char *folder, bool exact, rt_error *err)
 {
-    const rt_distill *d = &run->d;
-    const rt_net_info *net = rt_net_describe(run->net);
+    const rt_task *t = &run->task;
+    const rt_net_info *net = deployed_net(run);
+    int steps = run->round.steps;
     char path[PATH + 16];
     rt__file f;
     snprintf(path, sizeof path, "%s/README.md", folder);
     RT_TRY(rt__file_begin(&f, path, err));
-    if (d->steps > 0)
-        fprintf(f.stream, "# A student of %d step%s, by %s\n\nDraw from it by its own recipe:\n\n", d->steps, d->steps > 1 ? "s" : "",
-                d->method->name);
+    if (steps > 0)
+        fprintf(f.stream, "# A student of %d step%s, by %s\n\nDraw from it by its own recipe:\n\n", steps, steps > 1 ? "s" : "",
+                t->method->name);
     else
         fprintf(f.stream, "# A diffusion model\n\nDraw from it:\n\n");
-    fprintf(f.stream, "    retort sample THIS-FOLDER --n 64%s --out grid.png\n", d->steps > 0 ? "" : " --steps 50");
+    fprintf(f.stream, "    retort sample THIS-FOLDER --n 64%s --out grid.png\n", steps > 0 ? "" : " --steps 50");
     if (exact && !strcmp(net->kind, "UNet2DModel")) {
-        int classes = net->classes - (d->null_class >= 0);
-        char labels[64] = "";
-        if (classes > 0) snprintf(labels, sizeof labels, ", class_labels=torch.arange(10) %% %d", classes);
+        enum { SAMPLES = 10 };
+        char labels[SAMPLES * 24 + 64] = "";
+        for (int i = 0; i < SAMPLES && net->classes > 0; i++) {
+            size_t at = strlen(labels);
+            snprintf(labels + at, sizeof labels - at, "%s%lld%s", i ? ", " : ", class_labels=torch.tensor([",
+                     (long long)rt__usual_class(net->classes, t->null_class, i), i + 1 < SAMPLES ? "" : "])");
+        }
         fprintf(f.stream,
                 "\nWith diffusers:\n\n"
                 "    import torch\n"
@@ -77,36 +79,40 @@ static rt_status write_readme(const rt__run *run, const char *folder, bool exact
                 "        with torch.no_grad(): out = unet(x, t%s).sample\n"
                 "        x = scheduler.step(out, t, x).prev_sample\n\n"
                 "x then holds pictures in %g..%g.\n",
-                d->steps > 0 ? d->steps : 50, net->in_channels, net->height, net->width, labels, run->low, run->high);
+                steps > 0 ? steps : 50, net->in_channels, net->height, net->width, labels, t->low, t->high);
     }
     return rt__file_commit(&f, err);
 }
 
 static rt_status write_folder(rt__run *run, const char *name, rt_error *err)
 {
+    const rt_network *n = rt__deployed(&run->task);
+    const rt_net *net = n->denoiser.net;
+    rt_denoiser used;
     char folder[PATH], temporary[PATH], unet[PATH + 8];
+    RT_TRY(rt__network_use(n, &used, err));
     snprintf(folder, sizeof folder, "%s/%s", run->config->out, name);
     snprintf(temporary, sizeof temporary, "%s/.writing-%s", run->config->out, name);
     RT_TRY(rt__remove_tree(temporary, err));
     RT_TRY(rt__make_folders(temporary, err));
-    bool plain = !run->d.process;
+    bool plain = !run->task.process;
     snprintf(unet, sizeof unet, "%s%s", temporary, plain ? "" : "/unet");
     RT_TRY(rt__make_folders(unet, err));
     char *recipe = NULL;
     if (!plain) {
         rt_scheduler_config c;
-        RT_TRY(rt_scheduler_config_student(&c, rt_scheduler_get_config(run->scheduler), run->d.student.prediction, err));
+        RT_TRY(rt_scheduler_config_student(&c, rt_scheduler_get_config(run->scheduler), n->denoiser.prediction, err));
         rt_status s = write_scheduler(run, &c, temporary, err);
         recipe = rt_recipe_text(&c.recipe);
         bool exact = c.recipe.exact_in_diffusers;
         rt_scheduler_config_free(&c);
         RT_TRY(s);
-        RT_TRY(rt_model_index_write(temporary, rt_net_describe(run->net)->kind, "DDIMScheduler", err));
+        RT_TRY(rt_model_index_write(temporary, rt_net_describe(net)->kind, "DDIMScheduler", err));
         RT_TRY(write_readme(run, temporary, exact, err));
     }
     const char *metadata[] = {recipe ? "retort" : NULL, recipe, NULL};
-    rt_status s = rt_net_save(run->net, run->shown, RT_VALUE, unet, NULL, metadata, err);
-    if (s == RT_OK && run->config->train.ema > 0) s = rt_net_save(run->net, run->student, RT_VALUE, unet, "raw", metadata, err);
+    rt_status s = rt_net_save(net, used.set, RT_VALUE, unet, NULL, metadata, err);
+    if (s == RT_OK && n->average) s = rt_net_save(net, n->set, RT_VALUE, unet, "raw", metadata, err);
     free(recipe);
     if (s == RT_OK) s = rt__folder_commit(temporary, folder, err);
     return s;
@@ -114,40 +120,42 @@ static rt_status write_folder(rt__run *run, const char *name, rt_error *err)
 
 rt_status rt__result_write(rt__run *run, rt_error *err)
 {
-    char name[32];
-    if (!run->origin) return write_folder(run, "model", err);
-    if (run->d.n_rounds > 1) {
-        snprintf(name, sizeof name, "student-%d", run->d.steps);
+    char name[64];
+    const char *result = rt__deployed(&run->task)->plan->name;
+    if (run->task.plan.n_rounds > 1) {
+        snprintf(name, sizeof name, "%.40s-%d", result, run->round.steps);
         RT_TRY(write_folder(run, name, err));
     }
-    return write_folder(run, "student", err);
+    return write_folder(run, result, err);
 }
 
 rt_status rt__run_pictures(rt__run *run, rt_error *err)
 {
-    rt_distill *d = &run->d;
+    rt_task *t = &run->task;
+    rt_denoiser used;
     enum { STEPS = 16 };
-    if (!d->process || d->rank != 4 || (d->shape[1] != 1 && d->shape[1] != 3)) return RT_OK;
+    if (!t->process || t->rank != 4 || (t->shape[1] != 1 && t->shape[1] != 3)) return RT_OK;
     int64_t n = run->config->run.samples;
-    int steps = d->steps > 0 ? d->steps : STEPS, stride = d->steps > 0 ? d->chain[0] / d->steps : 1;
-    double *own = d->steps > 0 ? NULL : malloc((STEPS + 1) * sizeof *own), *times = d->steps > 0 ? d->fine : own;
-    float *x = malloc((size_t)(n * d->features) * sizeof *x);
+    int own_steps = run->round.steps, steps = own_steps > 0 ? own_steps : STEPS,
+        stride = own_steps > 0 ? t->plan.step_counts[0] / own_steps : 1;
+    double *own = own_steps > 0 ? NULL : malloc((STEPS + 1) * sizeof *own), *times = own_steps > 0 ? t->grid : own;
+    float *x = malloc((size_t)(n * t->features) * sizeof *x);
     int64_t *y = malloc((size_t)n * sizeof *y);
-    rt_evaluator e = {0};
+    rt_solver_map e = {0};
     rt_status s = x && y && times ? RT_OK : rt_error_set(err, RT_E_MEMORY, "out of memory for %lld pictures", (long long)n);
-    if (s == RT_OK && own) s = rt_grid_build("uniform", d->process, STEPS, own, err);
-    if (s == RT_OK) s = rt__show_student(run, err);
-    if (s == RT_OK) s = rt__evaluator_open(&e, d, &d->shown, n < 64 ? n : 64, err);
+    if (s == RT_OK && own) s = rt_grid_build("uniform", t->process, STEPS, own, err);
+    if (s == RT_OK) s = rt__network_use(rt__deployed(t), &used, err);
+    if (s == RT_OK) s = rt__map_open(&e, t, &used, n < 64 ? n : 64, run->config->seed, err);
     for (int64_t i = 0; i < n && s == RT_OK; i++) {
-        rt__noise(d, "pictures", 0, (uint32_t)i, rt_process_noise_scale(d->process), x + i * d->features);
-        y[i] = rt__class_of(d, i);
+        rt__noise(run->config->seed, "pictures", 0, (uint32_t)i, rt_process_noise_scale(t->process), t->features, x + i * t->features);
+        y[i] = rt__class_of(t, i);
     }
-    if (s == RT_OK) s = rt__roll(&e, times, stride, steps, n, x, 0, y, &(rt_frozen){"pictures draws", 0, 0}, err);
-    rt__evaluator_close(&e);
+    if (s == RT_OK) s = rt__solver_map_roll(&e, times, stride, steps, n, x, 0, y, &(rt_frozen){"pictures draws", 0, 0}, err);
+    rt__solver_map_close(&e);
     char path[PATH];
     snprintf(path, sizeof path, "%s/samples/update-%lld.png", run->config->out, (long long)run->at.updates);
-    if (s == RT_OK && !d->rehearsal)
-        s = rt_png_grid(path, n, x, (int)d->shape[1], (int)d->shape[2], (int)d->shape[3], run->low, run->high, 10, 2, err);
+    if (s == RT_OK && !t->dry_run)
+        s = rt_png_grid(path, n, x, (int)t->shape[1], (int)t->shape[2], (int)t->shape[3], t->low, t->high, 10, 2, err);
     free(own);
     free(x);
     free(y);

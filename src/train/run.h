@@ -6,7 +6,7 @@
 #include "retort/model.h"
 #include "retort/train.h"
 
-/* Everything that a checkpoint must hold beside the parameter sets: plain numbers, stored as bytes. */
+/* Everything that a checkpoint must hold beside the networks: plain numbers, stored as bytes. */
 typedef struct rt__position {
     int64_t round;    /* the round to go on with */
     int64_t in_round; /* updates done in it */
@@ -16,21 +16,21 @@ typedef struct rt__position {
     double seconds;          /* of training, over all sittings */
     double accuracy;         /* of a classifier on held-out data; NaN: not measured */
     int64_t n_reports;
-    rt_round_report reports[RT_CONFIG_LIST];
+    rt_round_report reports[RT_ROUNDS];
 } rt__position;
 
 typedef struct rt__run {
     const rt_config *config;
     const rt_observer *observer;
     int lock;
-    rt_distill d;
-    rt_model *origin;              /* the first teacher as a model */
-    rt_net *net, *own_net;         /* what is trained: the teacher's, or that of the setting `net`, which the run owns */
+    rt_task task;
+    rt_round round;
+    rt_model *teacher;             /* the original teacher as a model; NULL: none */
+    rt_model *init;                /* the model of the setting `init`; NULL: none */
+    rt_net *net;                   /* of the setting `net`; NULL: none */
     const rt_scheduler *scheduler; /* the teacher's, or of the settings: */
     rt_scheduler *own_scheduler;
-    rt_params *student, *teacher, *first, *shown;
     rt_dataset *data;
-    double low, high; /* the model's range */
     rt__position at;
 } rt__run;
 
@@ -42,22 +42,18 @@ void rt__run_close(rt__run *run);
 rt_status rt__run_keep_machine(const rt__run *run, bool resume, rt_error *err);
 rt_status rt__run_keep_choices(const rt__run *run, rt_error *err); /* into RUN/choices.json */
 
-/* Graph, phases, programs and source of round at.round. rt__round_close releases what was made of it, also after a failure. */
-rt_status rt__round_open(rt__run *run, rt_error *err);
-void rt__round_close(rt__run *run);
-/* One update of all phases, at.in_round of n; the loss and gradient norm of the last. */
-rt_status rt__update(rt__run *run, int64_t n, double *loss, double *grad_norm, rt_error *err);
+/* Round at.round: graphs, sources, programs; with fresh optimisers where it begins. */
+rt_status rt__run_open_round(rt__run *run, rt_error *err);
+int64_t rt__round_updates(const rt_config *c, int64_t round);
+/* What a round leaves: its report, the deployed network's folder, pictures; then the copies that the method declares. */
+rt_status rt__run_finish_round(rt__run *run, rt_error *err);
 
-/* RUN/checkpoints/update-N/, complete or absent: all roles of the student, the values of the teacher, the position. */
+/* RUN/checkpoints/update-N/, complete or absent: all roles of the run's own networks, the position. */
 rt_status rt__checkpoint_write(rt__run *run, rt_error *err);
-/* The newest one that verifies, into the run's sets and position; RT_E_INVALID when there is none. */
+/* The newest one that verifies, into the run's networks and position; RT_E_INVALID when there is none. */
 rt_status rt__checkpoint_read(rt__run *run, rt_error *err);
 
-/* Share of data.holdout that a classifier puts in its class; NaN without it. */
-rt_status rt__accuracy(rt__run *run, double *share, rt_error *err);
-
-/* The student as it is used, into the set `shown`; then its folder, its pictures. */
-rt_status rt__show_student(rt__run *run, rt_error *err);
+/* The deployed network as it is used: its folder, its pictures. */
 rt_status rt__result_write(rt__run *run, rt_error *err);
 rt_status rt__run_pictures(rt__run *run, rt_error *err);
 

@@ -97,13 +97,13 @@ static double knowledge(rt__witness *w)
     static const char *const keys[] = {"kd.pairs", "24", "kd.steps", "4", NULL};
     rt__small_run_open(&r, "kd", keys, &w->err);
     double got = rt__small_run_loss(&r, NULL, 0), want = 0;
-    const float *z = rt__small_run_data(&r, r.d.inputs[0]);
-    const int64_t *y = rt__small_run_data(&r, r.d.inputs[2]);
+    const float *z = rt__small_run_input(&r, "noise");
+    const int64_t *y = rt__small_run_input(&r, "y");
     for (int i = 0; z && y && i < RT__BATCH; i++) {
         double x[RT__WIDTH], G[RT__WIDTH];
         for (int j = 0; j < RT__WIDTH; j++) x[j] = (double)z[i * RT__WIDTH + j];
-        rt__small_run_denoise(&r, &r.d.student, 1, x, y[i], G);
-        rt__small_run_roll(&r, &r.d.teacher, 1, 0, N, x, y[i]);
+        rt__small_run_denoise(&r, rt__small_run_network(&r, "student"), 1, x, y[i], G);
+        rt__small_run_roll(&r, rt__small_run_network(&r, "teacher"), 1, 0, N, x, y[i]);
         for (int j = 0; j < RT__WIDTH; j++) want += pow(G[j] - x[j], 2) / RT__WIDTH / RT__BATCH;
     }
     rt__small_run_close(&r);
@@ -120,13 +120,13 @@ static double matching(rt__witness *w)
                                        NULL};
     rt__small_run_open(&r, "map", keys, &w->err);
     double got = rt__small_run_loss(&r, NULL, 0), want = 0;
-    const float *states = rt__small_run_data(&r, r.d.inputs[0]);
-    const int64_t *k = rt__small_run_data(&r, r.d.inputs[2]), *y = rt__small_run_data(&r, r.d.inputs[3]);
+    const float *states = rt__small_run_input(&r, "xs");
+    const int64_t *k = rt__small_run_input(&r, "k"), *y = rt__small_run_input(&r, "y");
     for (int i = 0; states && k && y && i < RT__BATCH; i++) {
         double s = 1 - (double)k[i] / N, x[RT__WIDTH], G[RT__WIDTH];
         for (int j = 0; j < RT__WIDTH; j++) G[j] = x[j] = (double)states[i * RT__WIDTH + j];
-        rt__small_run_roll(&r, &r.d.student, s, 0, 1, G, y[i]);
-        rt__small_run_roll(&r, &r.d.teacher, s, 0, N - (int)k[i], x, y[i]);
+        rt__small_run_roll(&r, rt__small_run_network(&r, "student"), s, 0, 1, G, y[i]);
+        rt__small_run_roll(&r, rt__small_run_network(&r, "teacher"), s, 0, N - (int)k[i], x, y[i]);
         for (int j = 0; j < RT__WIDTH; j++) want += pow(G[j] - x[j], 2) / RT__WIDTH / RT__BATCH;
     }
     rt__small_run_close(&r);

@@ -4,7 +4,6 @@
 
 #include "base/internal.h"
 #include "distill/residual.h"
-#include "distill/rollout.h"
 
 #include <string.h>
 
@@ -39,14 +38,11 @@ static double second_step_at(rt__witness *w, const rt_process *p, double s, doub
 /* rt_ddim_target in a graph of doubles. */
 static double target(rt__witness *w, const rt_process *p, double s, double t, double xs, double xt)
 {
-    double x0;
+    double x0, A = NAN, C = NAN;
     rt_graph *g = rt__doubles(w);
     if (!g) return NAN;
-    double at[4] = {rt_process_alpha(p, s), rt_process_beta(p, s), rt_process_alpha(p, t), rt_process_beta(p, t)};
-    rt__value(w,
-              rt_ddim_target(rt__numbers(g, 1, &xs), rt__numbers(g, 1, &xt), rt_scalar(g, at[0]), rt_scalar(g, at[1]), rt_scalar(g, at[2]),
-                             rt_scalar(g, at[3])),
-              1, &x0);
+    rt_ddim_coefficients(p, s, t, &A, &C, &w->err);
+    rt__value(w, rt_ddim_target(rt__numbers(g, 1, &xs), rt__numbers(g, 1, &xt), rt_scalar(g, A), rt_scalar(g, C)), 1, &x0);
     rt_graph_free(g);
     return x0;
 }
@@ -70,9 +66,9 @@ static double inverse_at(rt__witness *w, const rt_process *p, double s, double u
 }
 
 /* A model that always answers the same x0. */
-static rt_status constant(void *self, double t, double fed, int64_t n, const double *x, const int64_t *y, double *out, rt_error *err)
+static rt_status constant(void *self, const rt_field_call *at, int64_t n, const double *x, const int64_t *y, double *out, rt_error *err)
 {
-    (void)t, (void)fed, (void)x, (void)y, (void)err;
+    (void)at, (void)x, (void)y, (void)err;
     for (int64_t i = 0; i < n; i++) out[i] = *(double *)self;
     return RT_OK;
 }
@@ -118,20 +114,20 @@ static double progressive(rt__witness *w, bool of_maps)
     rt__small_run_open(&r, "pd", keys, &w->err);
     rt_node *k = NULL, *eps = NULL;
     if (w->err.status == RT_OK) {
-        k = rt_randint(r.d.graph, "k", 1, (int64_t[]){RT_BATCH}, STUDENT);
-        eps = rt_randn(r.d.graph, "eps", 2, r.d.shape);
+        k = rt_randint(r.phase->graph, "k", 1, (int64_t[]){RT_BATCH}, STUDENT);
+        eps = rt_randn(r.phase->graph, "eps", 2, r.task.shape);
     }
     double got = rt__small_run_loss(&r, (rt_node *[]){k, eps}, 2), want = 0;
-    const int64_t *ks = rt__small_run_data(&r, k), *ys = rt__small_run_data(&r, r.d.inputs[1]);
-    const float *noise = rt__small_run_data(&r, eps), *data = rt__small_run_data(&r, r.d.inputs[0]);
+    const int64_t *ks = rt__small_run_data(&r, k), *ys = rt__small_run_input(&r, "y");
+    const float *noise = rt__small_run_data(&r, eps), *data = rt__small_run_input(&r, "x0");
     for (int i = 0; ks && ys && noise && data && i < RT__BATCH; i++) {
         double s = 1 - (double)ks[i] / STUDENT, t = s - 1.0 / STUDENT, error = 0, xs[RT__WIDTH], xt[RT__WIDTH], f[RT__WIDTH];
         double alpha_s = cos(M_PI / 2 * s), beta_s = sin(M_PI / 2 * s), alpha_t = cos(M_PI / 2 * t), beta_t = sin(M_PI / 2 * t);
         double det = alpha_t * beta_s - alpha_s * beta_t;
         for (int j = 0; j < RT__WIDTH; j++)
             xt[j] = xs[j] = alpha_s * (double)data[i * RT__WIDTH + j] + beta_s * (double)noise[i * RT__WIDTH + j];
-        rt__small_run_roll(&r, &r.d.teacher, s, t, 2, xt, ys[i]);
-        rt__small_run_denoise(&r, &r.d.student, s, xs, ys[i], f);
+        rt__small_run_roll(&r, rt__small_run_network(&r, "teacher"), s, t, 2, xt, ys[i]);
+        rt__small_run_denoise(&r, rt__small_run_network(&r, "student"), s, xs, ys[i], f);
         for (int j = 0; j < RT__WIDTH; j++) {
             double map = f[j] * det / beta_s + xs[j] * beta_t / beta_s - xt[j];
             double pseudo = f[j] - (beta_s * xt[j] - beta_t * xs[j]) / det;
@@ -153,15 +149,17 @@ static double rounds(rt__witness *w)
     enum { N = 16 };
     const double mean = 0.4, variance = 0.3;
     rt_config config;
-    rt_distill d = {.config = &config, .err = &w->err};
-    d.student.prediction = d.first.prediction = rt_prediction_find("v", &w->err);
-    if (rt_config_method(&config, "pd", &w->err) != RT_OK || rt_config_set(&config, "pd.steps", "8,4,2,1", &w->err) != RT_OK) return NAN;
+    rt_task task = {.method = &rt__method_pd, .config = &config, .null_class = -1};
+    rt_plan plan = {0};
+    task.teacher.prediction = rt_prediction_find("v", &w->err);
+    if (rt_config_method(&config, "pd", &w->err) != RT_OK || rt_config_set(&config, "pd.steps", "8,4,2,1", &w->err) != RT_OK ||
+        task.method->plan(&task, &plan, &w->err) != RT_OK)
+        return NAN;
     double worst = 0;
     for (int i = 0; i < w->n; i++) {
         const rt_process *p = w->processes[i];
         double grid[N + 1], slope[N], offset[N], A = NAN, C = NAN, P = NAN, Q = NAN, one = 1, shift = 0;
-        d.round = 0;
-        if (rt__method_pd.plan(&d) != RT_OK || rt_grid_nested(p, d.chain, d.n_chain, grid, &w->err) != RT_OK) return NAN;
+        if (rt_grid_nested(p, plan.step_counts, plan.n_step_counts, grid, &w->err) != RT_OK) return NAN;
         for (int k = 0; k < N; k++) { /* E[x0 | x] of N(mean, variance) */
             double alpha = rt_process_alpha(p, grid[k]), beta = rt_process_beta(p, grid[k]);
             slope[k] = alpha * variance / (alpha * alpha * variance + beta * beta);
@@ -171,8 +169,8 @@ static double rounds(rt__witness *w)
             one *= to_one;
             shift = to_one * shift + to_zero;
         }
-        for (d.round = 0; d.round < d.n_rounds && rt__method_pd.plan(&d) == RT_OK; d.round++) {
-            int stride = N / d.teacher_steps, q = d.teacher_steps / d.steps;
+        for (int round = 0; round < plan.n_rounds; round++) {
+            int stride = N / plan.rounds[round].teacher_steps, q = plan.rounds[round].teacher_steps / plan.rounds[round].steps;
             for (int k = 0; k < N; k += q * stride) {
                 double a = 1, b = 0; /* x_t = a x_s + b after the teacher's q steps */
                 for (int j = k; j < k + q * stride; j += stride) {
@@ -223,14 +221,14 @@ static double rollouts(rt__witness *w)
     rt_residual got = {.drift = NAN};
     double sum = 0;
     rt__small_run_open(&r, "pd", keys, &w->err);
-    if (w->err.status == RT_OK) rt__residual(&r.d, N, &got, &w->err);
+    if (w->err.status == RT_OK) rt__residual(&r.round, N, &got, &w->err);
     for (int i = 0; w->err.status == RT_OK && i < N; i++) {
         float z[RT__WIDTH];
         double student[RT__WIDTH], first[RT__WIDTH];
-        rt__noise(&r.d, "holdout", 0, (uint32_t)i, 1, z);
+        rt__noise(r.config.seed, "holdout", 0, (uint32_t)i, 1, RT__WIDTH, z);
         for (int j = 0; j < RT__WIDTH; j++) student[j] = first[j] = (double)z[j];
-        rt__small_run_roll(&r, &r.d.student, 1, 0, 2, student, rt__class_of(&r.d, i));
-        rt__small_run_roll(&r, &r.d.first, 1, 0, 4, first, rt__class_of(&r.d, i));
+        rt__small_run_roll(&r, rt__small_run_network(&r, "student"), 1, 0, 2, student, rt__class_of(&r.task, i));
+        rt__small_run_roll(&r, rt__small_run_network(&r, "teacher"), 1, 0, 4, first, rt__class_of(&r.task, i));
         for (int j = 0; j < RT__WIDTH; j++) sum += pow(student[j] - first[j], 2) / RT__WIDTH / N;
     }
     rt__small_run_close(&r);
@@ -239,11 +237,11 @@ static double rollouts(rt__witness *w)
 
 /* ---- (1.39): two normal distributions of one variance. The guided denoiser is that of a third, at the mean (1 + omega) m_c - omega m. */
 
-static rt_status two_classes(void *self, double t, double fed, int64_t n, const double *x, const int64_t *y, double *out, rt_error *err)
+static rt_status two_classes(void *self, const rt_field_call *at, int64_t n, const double *x, const int64_t *y, double *out, rt_error *err)
 {
     for (int64_t i = 0; i < n; i++) {
         rt_field one = rt_oracle_field(((rt_oracle *const *)self)[y[i]]);
-        RT_TRY(one.eval(one.self, t, fed, 1, x + i, NULL, out + i, err));
+        RT_TRY(one.eval(one.self, at, 1, x + i, NULL, out + i, err));
     }
     return RT_OK;
 }

@@ -1,8 +1,11 @@
 /* score_differences.c -- section 1.3: noising what a generator makes, conditional scores; the objectives that differences of scores give. */
+#include "verify/small_run.h"
 #include "verify/witness.h"
 
 #include "base/internal.h"
 #include "retort/ops.h"
+
+#include <stdlib.h>
 
 /* Gauss-Hermite: E f(z), z ~ N(0, 1), exact up to degree 9. */
 enum { NODES = 5 };
@@ -51,6 +54,49 @@ static double conditional_score_at(rt__witness *w, const rt_process *p, double t
 
 static double conditional_score(rt__witness *w) { return rt__everywhere(w, conditional_score_at); }
 
+/* The two objectives of `vsd` on a network with random weights, at the times, classes and noises that it drew. */
+static double scores(rt__witness *w, bool generator)
+{
+    rt__small_run r;
+    const rt_density *even = rt_density_find("uniform", &w->err);
+    double got = NAN, want = 0, low = generator ? 0.02 : 0, high = generator ? 0.98 : 1;
+    rt__small_run_open(&r, "vsd", (const char *const[]){"vsd.score-weight", "snr", "vsd.weight", "snr", "vsd.guidance", "1.5", NULL},
+                       &w->err);
+    int n = w->err.status == RT_OK ? rt_density_count(even, r.process) : 0, first = 0, used = 0;
+    double *times = calloc((size_t)(2 * n) + 1, sizeof *times);
+    if (n > 0 && times && rt_density_times(even, r.process, NULL, n, times, times + n, &w->err) == RT_OK) {
+        const int64_t shape[] = {RT_BATCH, RT__WIDTH}, one[] = {RT_BATCH};
+        while (times[first] < low) first++;
+        while (first + used < n && times[first + used] <= high) used++;
+        if (generator) rt__small_run_phase(&r, "generator");
+        rt_graph *g = r.phase->graph;
+        rt_node *drawn[] = {rt_randn(g, "z", 2, shape), rt_randn(g, "eps", 2, shape), rt_randint(g, "t", 1, one, used),
+                            rt_randint(g, "class", 1, one, RT__CLASSES - 1)};
+        got = rt__small_run_loss(&r, drawn, 4);
+        const float *z = rt__small_run_data(&r, drawn[0]), *eps = rt__small_run_data(&r, drawn[1]);
+        const int64_t *k = rt__small_run_data(&r, drawn[2]), *y = rt__small_run_data(&r, drawn[3]);
+        for (int i = 0; z && eps && k && y && i < RT__BATCH; i++) {
+            double t = times[first + k[i]], a = cos(M_PI / 2 * t), b = sin(M_PI / 2 * t), start[RT__WIDTH], x0[RT__WIDTH], x[RT__WIDTH],
+                   f[RT__WIDTH], teacher[RT__WIDTH];
+            for (int j = 0; j < RT__WIDTH; j++) start[j] = (double)z[i * RT__WIDTH + j];
+            rt__small_run_denoise(&r, rt__small_run_network(&r, "student"), 1, start, y[i], x0);
+            for (int j = 0; j < RT__WIDTH; j++) x[j] = a * x0[j] + b * (double)eps[i * RT__WIDTH + j];
+            rt__small_run_denoise(&r, rt__small_run_network(&r, "score"), t, x, y[i], f);
+            rt__small_run_denoise(&r, rt__small_run_network(&r, "teacher"), t, x, y[i], teacher);
+            for (int j = 0; j < RT__WIDTH; j++) {
+                double s = (a * f[j] - x[j]) / (b * b), s_teacher = (a * teacher[j] - x[j]) / (b * b), given = (x[j] - a * x0[j]) / (b * b);
+                want += (generator ? a * (s - s_teacher) * x0[j] : b * b * (s + given) * (s + given)) / RT__BATCH;
+            }
+        }
+    }
+    rt__small_run_close(&r);
+    free(times);
+    return fabs(got / want - 1);
+}
+
+static double auxiliary_score(rt__witness *w) { return scores(w, false); }
+static double generator_step(rt__witness *w) { return scores(w, true); }
+
 const rt__equation rt__score_differences[] = {
     {{"1.11", "x_t | x0 ~ N(alpha_t x0, beta_t^2 I), x0 = G(z)", "src/diffusion/transition.c", "rt_diffuse",
       "four moments over eps by Gauss-Hermite quadrature against those of the normal distribution", 1e-12},
@@ -66,8 +112,14 @@ const rt__equation rt__score_differences[] = {
     {{"1.16", "grad_x log p_t(x_t | x0) = -(x_t - alpha_t x0)/beta_t^2", "src/diffusion/prediction.c", "rt_predict_score",
       "central differences of log N(x; alpha_t x0, beta_t^2), exact for a square; in units of 1/beta^2", 1e-12},
      conditional_score},
-    RT__NOT_YET("1.17", "L_DSM = E |s(x_t, t) + (x_t - alpha_t x0)/beta_t^2|^2, x0 = G(z), x_t = alpha_t x0 + beta_t eps"),
-    RT__NOT_YET("1.18", "grad L_VSD = E [omega(t) alpha_t (s(x_t, t) - s_teacher(x_t, t))^T dG(z)/dtheta], nearly"),
+    {{"1.17", "L_DSM = E |s(x_t, t) + (x_t - alpha_t x0)/beta_t^2|^2, x0 = G(z), x_t = alpha_t x0 + beta_t eps", "src/distill/vsd.c",
+      "score_build", "the formula in double at the same draws, weighted by beta^2 (`snr`), networks being black boxes in float; relative",
+      2e-5},
+     auxiliary_score},
+    {{"1.18", "grad L_VSD = E [omega(t) alpha_t (s(x_t, t) - s_teacher(x_t, t))^T dG(z)/dtheta], nearly", "src/distill/vsd.c",
+      "generator_build",
+      "its surrogate E [omega alpha sg[s - s_teacher]^T x0] in double at the same draws, omega 1, a guided teacher; relative", 2e-5},
+     generator_step},
     RT__NOT_YET("1.19", "D_f(p_t^theta || p_t) = int p_t(x) f(p_t^theta(x)/p_t(x)) dx"),
     RT__NOT_YET("1.20", "D_alpha(p_t^theta || p_t) = log(int p_t^theta(x)^alpha p_t(x)^(1 - alpha) dx)/(alpha - 1)"),
     RT__NOT_YET("1.21",

@@ -28,13 +28,10 @@ static rt_status make_network(rt__small_run *r, rt_error *err)
             RT__CLASSES);
     if (fclose(f) != 0) RT_RAISE(RT_E_IO, "%s: %s", path, strerror(errno));
     RT_TRY(rt_net_open(&r->net, path, err));
-    for (int i = 0; i < 3; i++) {
-        r->sets[i] = rt_params_new((const char *const[]){"student", "teacher", "first"}[i], RT_F32);
-        if (!r->sets[i]) RT_RAISE(RT_E_MEMORY, "out of memory for a network");
-        RT_TRY(rt_net_declare(r->net, r->sets[i], err));
-        RT_TRY(rt_params_init(r->sets[i], i == 0 ? 5 : 6, err));
-    }
-    return RT_OK;
+    r->teacher = rt_params_new("teacher", RT_F32);
+    if (!r->teacher) RT_RAISE(RT_E_MEMORY, "out of memory for a network");
+    RT_TRY(rt_net_declare(r->net, r->teacher, err));
+    return rt_params_init(r->teacher, 6, err);
 }
 
 static rt_status configure(rt__small_run *r, const char *method, const char *const *keys, rt_error *err)
@@ -49,39 +46,33 @@ static rt_status configure(rt__small_run *r, const char *method, const char *con
     return rt_dataset_open(&r->data, "toy:moons", err);
 }
 
+/* By the way that runs go; the student then gets weights of its own. */
 static rt_status build(rt__small_run *r, const char *method, rt_error *err)
 {
-    rt_distill *d = &r->d;
-    *d = (rt_distill){.config = &r->config, .err = err, .process = r->process, .data = *r->config.data.path ? r->data : NULL};
-    d->classes = RT__CLASSES;
-    d->null_class = RT__CLASSES - 1;
-    d->rank = 2;
-    d->shape[0] = RT_BATCH;
-    d->shape[1] = d->features = RT__WIDTH;
-    d->student = d->first =
-        (rt_denoiser){.net = r->net, .set = r->sets[0], .prediction = rt_prediction_find("v", err), .solver = rt_solver_find("ddim", err)};
-    d->first.set = r->sets[2];
-    for (int i = 0; rt__methods[i]; i++)
-        if (!strcmp(rt__methods[i]->name, method)) d->method = rt__methods[i];
-    RT_TRY(d->method->plan(d));
-    d->shown = d->student;
-    d->teacher = d->first;
-    d->teacher.set = r->sets[1];
-    if (d->n_chain > 0) {
-        d->fine = calloc((size_t)d->chain[0] + 1, sizeof *d->fine);
-        if (!d->fine) RT_RAISE(RT_E_MEMORY, "out of memory for a grid");
-        RT_TRY(rt_grid_nested(r->process, d->chain, d->n_chain, d->fine, err));
-        d->grid = d->fine;
-    }
-    d->graph = rt_graph_new(RT_F32);
-    if (!d->graph) RT_RAISE(RT_E_MEMORY, "out of memory for a graph");
-    return d->method->build(d);
+    r->task = (rt_task){.method = rt__method_find(method),
+                        .config = &r->config,
+                        .process = r->process,
+                        .teacher = {.net = r->net, .set = r->teacher, .prediction = rt_prediction_find("v", err)},
+                        .classes = RT__CLASSES,
+                        .null_class = RT__CLASSES - 1,
+                        .data = *r->config.data.path ? r->data : NULL};
+    RT_TRY(rt__task_open(&r->task, err));
+    RT_TRY(rt_params_init(rt__deployed(&r->task)->set, 5, err));
+    RT_TRY(rt__round_open(&r->round, &r->task, 0, err));
+    r->phase = &r->round.phases[0];
+    return RT_OK;
 }
 
 void rt__small_run_open(rt__small_run *r, const char *method, const char *const *keys, rt_error *err)
 {
     *r = (rt__small_run){.err = err};
     if (make_network(r, err) == RT_OK && configure(r, method, keys, err) == RT_OK) build(r, method, err);
+}
+
+void rt__small_run_phase(rt__small_run *r, const char *name)
+{
+    for (int i = 0; i < r->round.n_phases; i++)
+        if (!strcmp(r->round.phases[i].plan->name, name)) r->phase = &r->round.phases[i];
 }
 
 static int remove_one(const char *path, const struct stat *status, int kind, struct FTW *at)
@@ -93,10 +84,9 @@ static int remove_one(const char *path, const struct stat *status, int kind, str
 void rt__small_run_close(rt__small_run *r)
 {
     rt_program_free(r->program);
-    if (r->d.source.free) r->d.source.free(r->d.source.self);
-    rt_graph_free(r->d.graph);
-    free(r->d.fine);
-    for (int i = 0; i < 3; i++) rt_params_free(r->sets[i]);
+    rt__round_close(&r->round);
+    rt__task_close(&r->task);
+    rt_params_free(r->teacher);
     rt_net_free(r->net);
     rt_process_free(r->process);
     rt_dataset_free(r->data);
@@ -105,25 +95,33 @@ void rt__small_run_close(rt__small_run *r)
 
 double rt__small_run_loss(rt__small_run *r, rt_node *const *more, int n)
 {
-    enum { MOST = 4, UPDATE = 3 };
+    enum { MOST = 6, UPDATE = 3 };
     if (r->err->status != RT_OK) return NAN;
-    rt_node *outputs[1 + MOST] = {r->d.phases[0].loss};
+    rt_node *outputs[1 + MOST] = {r->phase->loss};
     for (int i = 0; i < n; i++) outputs[1 + i] = more[i];
     rt_program_spec spec = {.outputs = outputs, .n_outputs = 1 + n, .batch = RT__BATCH, .threads = 1};
-    if (rt_compile(&r->program, r->d.graph, &spec, r->err) != RT_OK) return NAN;
-    if (r->d.source.fill(r->d.source.self, UPDATE, 0, RT__BATCH, r->program, r->err) != RT_OK) return NAN;
+    if (rt_compile(&r->program, r->phase->graph, &spec, r->err) != RT_OK) return NAN;
+    const rt_source *source = &r->phase->source;
+    if (source->fill && source->fill(source->self, UPDATE, 0, RT__BATCH, r->program, r->err) != RT_OK) return NAN;
     if (rt_run(r->program, &(rt_clock){.seed = 11, .step = UPDATE}, r->err) != RT_OK) return NAN;
-    return (double)*(const float *)rt_program_data(r->program, r->d.phases[0].loss);
+    return (double)*(const float *)rt_program_data(r->program, r->phase->loss);
 }
 
 const void *rt__small_run_data(rt__small_run *r, const rt_node *node) { return r->program ? rt_program_data(r->program, node) : NULL; }
 
+const void *rt__small_run_input(rt__small_run *r, const char *name)
+{
+    return r->program ? rt__input_data(r->phase, r->program, name) : NULL;
+}
+
+const rt_denoiser *rt__small_run_network(const rt__small_run *r, const char *name) { return &rt__network(&r->task, name)->denoiser; }
+
 /* The raw output of one row. */
-static rt_status ask(rt__small_run *r, rt_params *set, double fed, const double *x, int64_t y, double *out)
+static rt_status ask(rt__small_run *r, rt_params *set, double network_time, const double *x, int64_t y, double *out)
 {
     rt_graph *g = rt_graph_new(RT_F32);
     if (!g) return rt_error_set(r->err, RT_E_MEMORY, "out of memory for a graph");
-    rt_node *xn = rt_reals(g, 2, (int64_t[]){1, RT__WIDTH}, x), *tn = rt_reals(g, 1, (int64_t[]){1}, &fed),
+    rt_node *xn = rt_reals(g, 2, (int64_t[]){1, RT__WIDTH}, x), *tn = rt_reals(g, 1, (int64_t[]){1}, &network_time),
             *yn = rt_const(g, RT_I64, 1, (int64_t[]){1}, &y), *o = rt_net_apply(r->net, set, xn, tn, yn);
     rt_program *p = NULL;
     rt_program_spec spec = {.outputs = &o, .n_outputs = 1, .batch = 1, .threads = 1, .backend = rt_backend_find("reference")};

@@ -64,11 +64,13 @@ last_loss() { tail -n 1 "$1/metrics.jsonl" | sed 's/.*"loss": *\([0-9.e-]*\).*/\
     teacher --batch 60
     "$RETORT" train --data toy:moons --net examples/mlp.json --out "$t/slices" --updates 30 --threads 1 --batch 60 --micro-batch 12 -q
     awk -v a="$(last_loss "$t/teacher")" -v b="$(last_loss "$t/slices")" 'BEGIN { exit !(a > 0 && (a - b) ^ 2 < (1e-4 * a) ^ 2) }'
-    for run in pd kd; do
-        "$RETORT" distill $run --teacher "$t/teacher" --out "$t/$run" --teacher-steps 2 --steps 1 --updates 20 --batch 20 --threads 1 -q \
-            --set kd.pairs=64
-        "$RETORT" distill $run --teacher "$t/teacher" --out "$t/$run-slices" --teacher-steps 2 --steps 1 --updates 20 --batch 20 --threads 1 -q \
-            --set kd.pairs=64 --micro-batch 5
+    own=("pd --steps 1" "kd --pairs 64")
+    for args in "${own[@]}"; do
+        run=${args%% *}
+        # shellcheck disable=SC2086
+        "$RETORT" distill $args --teacher "$t/teacher" --out "$t/$run" --teacher-steps 2 --updates 20 --batch 20 --threads 1 -q
+        # shellcheck disable=SC2086
+        "$RETORT" distill $args --teacher "$t/teacher" --out "$t/$run-slices" --teacher-steps 2 --updates 20 --batch 20 --threads 1 -q --micro-batch 5
         awk -v a="$(last_loss "$t/$run")" -v b="$(last_loss "$t/$run-slices")" 'BEGIN { exit !(a > 0 && (a - b) ^ 2 < (1e-3 * a) ^ 2) }'
     done
     fails 2 "7 does not divide the batch, 60" train --data toy:moons --net examples/mlp.json --out "$t/none" --batch 60 --micro-batch 7
@@ -84,6 +86,9 @@ last_loss() { tail -n 1 "$1/metrics.jsonl" | sed 's/.*"loss": *\([0-9.e-]*\).*/\
     fails 2 "pd.teacher-solver: 'hein' is not in the table of solvers; did you mean 'heun'" distill pd --teacher "$t/teacher" --out "$t/none" --teacher-solver hein
     fails 2 "solver ddim adds no noise" distill kd --teacher "$t/teacher" --out "$t/none" --draws input
     fails 2 "--draws: the method map has no such setting" distill map --teacher "$t/teacher" --out "$t/none" --draws input
+    fails 2 "kd.pairs: the method pd does not read it; it is a setting of kd" distill pd --teacher "$t/teacher" --out "$t/none" --set kd.pairs=4
+    fails 2 "--weight: train.weight: the method kd does not read it" distill kd --teacher "$t/teacher" --out "$t/none" --weight snr
+    fails 2 "--data: data.path: the method kd does not read it" distill kd --teacher "$t/teacher" --out "$t/none" --data toy:moons
     fails 2 "did you mean toy:moons" train --data toy:moonz --net examples/mlp.json --out "$t/none"
     fails 5 "" train --data toy:moons --net "$t/no.json" --out "$t/none"
     [ ! -e "$t/none" ]
@@ -109,4 +114,29 @@ last_loss() { tail -n 1 "$1/metrics.jsonl" | sed 's/.*"loss": *\([0-9.e-]*\).*/\
     grep -q 'train.lr: 0.001' "$t/plan"
     grep -q 'updates of' "$t/err" || grep -q 'updates of' "$t/plan"
     [ ! -e "$t/none" ]
+}
+
+@test "a method of two networks: its options, its columns, resumption; an option of all runs stands for its own key" {
+    teacher
+    obeys distill distill vsd --teacher "$t/teacher" --out "$t/vsd" --score-updates 2 --weight uniform --updates 6 --batch 16 --threads 1 --set run.log-every=1
+    grep -A 20 '^vsd:' "$t/vsd/config.yaml" | grep -q '^  weight: uniform$'
+    grep -q '"score_loss": .*"generator_score_gap": ' "$t/vsd/metrics.jsonl"
+    "$RETORT" distill vsd --teacher "$t/teacher" --out "$t/parts" --score-updates 2 --weight uniform --updates 6 --batch 16 --threads 1 --until-update 4 -q
+    "$RETORT" distill vsd --out "$t/parts" --resume --until-update 0 -q
+    cmp "$t/vsd/student/unet/diffusion_pytorch_model.safetensors" "$t/parts/student/unet/diffusion_pytorch_model.safetensors"
+    "$RETORT" distill pd --teacher "$t/teacher" --out "$t/none" --weight map --dry-run | grep -q '^train.weight: map$'
+    "$RETORT" distill vsd --teacher "$t/teacher" --out "$t/none" --dry-run >"$t/plan" 2>&1
+    grep -q 'vsd.score-updates: 5' "$t/plan"
+    "$RETORT" distill vsd --help | grep -q -- '--weight NAME .*(snr)'
+    [ ! -e "$t/none" ]
+}
+
+@test "the help of a method lists its own options, with its defaults" {
+    "$RETORT" distill kd --help >"$t/help"
+    grep -q -- '--pairs N .*(60000)' "$t/help"
+    grep -q -- '--teacher-steps N' "$t/help"
+    never grep -q -- '--starts' "$t/help"
+    "$RETORT" distill --help >"$t/all"
+    grep -q -- '--guidance N .*kd, map, vsd: ' "$t/all"
+    fails 2 "did you mean 'pd'" distill pdd --help
 }

@@ -128,7 +128,9 @@ static rt_status settings_read(rt_error *err)
 {
     int n = 0;
     RT_TRY(rt_settings_read(at("run.yaml"), count_settings, &n, err));
-    for (int i = 0; i < rt_config_n_keys; i++) n -= *rt_config_keys[i].value != 0; /* what is not set is not written */
+    rt_config_key key;
+    for (int i = 0; rt_config_key_at("classify", i, &key); i++) /* what is not set is not written */
+        n -= *key.value != 0 || !strcmp(key.name, "method");
     return n == 0 ? RT_OK : RT_E_INTERNAL;
 }
 
@@ -195,7 +197,7 @@ static rt_status oracle_of(const char *path, rt_error *err)
     RT_TRY(rt_oracle_open_with(&o, path, &(rt_oracle_options){.read = rt_oracle_read_data, .threads = 1}, err));
     rt_field f = rt_oracle_field(o);
     double x[4] = {0.5, 1, -1, 0}, out[4];
-    rt_status s = f.eval(f.self, rt_process_end(rt_oracle_process(o)), 0, 2, x, (int64_t[]){1, 0}, out, err);
+    rt_status s = f.eval(f.self, &(rt_field_call){.t = rt_process_end(rt_oracle_process(o))}, 2, x, (int64_t[]){1, 0}, out, err);
     if (s == RT_OK) s = rt_oracle_draw(o, 1, 0, 2, x, err);
     rt_oracle_free(o);
     return s;
@@ -337,7 +339,7 @@ static int prepare(void **state)
         "\"classes\": [0, 1], \"process\": {\"name\": \"flow\"}}";
     put("boxes.json", boxes, sizeof boxes - 1);
     rt_config c;
-    rt_config_default(&c);
+    rt_config_method(&c, "classify", NULL);
     rt_config_set(&c, "train.batch", "77", NULL);
     rt__make_folders(at("out"), NULL);
     return rt_config_write(&c, at("run.yaml"), NULL) == RT_OK ? 0 : -1;

@@ -17,10 +17,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     rt_config_default(&b);
     if (rt_config_read(&b, path, &err) != RT_OK) abort();
     unlink(path);
-    for (int i = 0; i < rt_config_n_keys; i++) {
-        char x[4096], y[4096];
-        rt_config_get(&a, rt_config_keys[i].name, x, sizeof x, NULL);
-        rt_config_get(&b, rt_config_keys[i].name, y, sizeof y, NULL);
+    rt_config_key key;
+    for (int i = 0; rt_config_key_at(*a.method ? a.method : NULL, i, &key); i++) {
+        char x[4096] = "", y[4096] = "";
+        rt_config_get(&a, key.name, x, sizeof x, NULL);
+        rt_config_get(&b, key.name, y, sizeof y, NULL);
         if (strcmp(x, y) != 0) abort();
     }
     return 0;

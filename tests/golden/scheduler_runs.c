@@ -77,10 +77,11 @@ static void mixture_at(const mixture *m, double alpha, double sigma, const doubl
     }
 }
 
-static rt_status mixture_eval(void *self, double t, double fed, int64_t n, const double *x, const int64_t *y, double *out, rt_error *err)
+static rt_status mixture_eval(void *self, const rt_field_call *at, int64_t n, const double *x, const int64_t *y, double *out, rt_error *err)
 {
-    (void)fed, (void)y, (void)err;
+    (void)y, (void)err;
     const mixture *m = self;
+    double t = at->t;
     double alpha = rt_process_alpha(m->process, t), sigma = rt_process_beta(m->process, t);
     for (int64_t j = 0; j < n; j++) {
         double x0[2], eps[2];
@@ -135,14 +136,16 @@ static void run_as_diffusers(const char *name, int steps, double eta)
     for (int float32 = 0; float32 < 2; float32++) {
         rt_scheduler *s = open_scheduler(name, float32);
         const rt_process *p = rt_scheduler_process(s);
-        double from[MOST_STEPS], to[MOST_STEPS], fed[MOST_STEPS], x[ROWS * D], *want = numbers(t, float32 ? "x" : "x_f64", &points);
+        double from[MOST_STEPS], to[MOST_STEPS], network_time[MOST_STEPS], x[ROWS * D],
+            *want = numbers(t, float32 ? "x" : "x_f64", &points);
         int order[MOST_STEPS], inner = calls > steps ? 2 : 1; /* Heun lists its trials' timesteps, too */
         assert_int_equal(points, (calls + 1) * ROWS * D);
-        CHECK_OK(rt_scheduler_path(s, steps, &(rt_scheduler_steps){from, to, fed, order}, &err));
+        CHECK_OK(rt_scheduler_path(s, steps, &(rt_scheduler_steps){from, to, network_time, order}, &err));
         for (int k = 0; k < steps; k++) {
             double theirs = timesteps[k ? inner * k - (inner - 1) : 0];
-            CHECK_NEAR(fed[k], theirs, TOL_TIMESTEP * (double)rt_scheduler_get_config(s)->num_train_timesteps * (float32 ? 1 : 100),
-                       "%s, timestep %d", name, k);
+            CHECK_NEAR(network_time[k], theirs,
+                       TOL_TIMESTEP * (double)rt_scheduler_get_config(s)->num_train_timesteps * (float32 ? 1 : 100), "%s, timestep %d",
+                       name, k);
         }
 
         mixture m = {p, weights, means, covs, rt_prediction_name(rt_scheduler_prediction(s))};
@@ -153,7 +156,7 @@ static void run_as_diffusers(const char *name, int steps, double eta)
                                .steps = steps,
                                .from = from,
                                .to = to,
-                               .fed = fed,
+                               .network_times = network_time,
                                .order = order,
                                .options = {.eta = eta},
                                .clip = rt_scheduler_clip(s),
@@ -200,11 +203,11 @@ static void starts(void **state)
     for (size_t i = 0; i < sizeof runs / sizeof *runs; i++) {
         rt_tensors *t = open_run(runs[i]);
         rt_scheduler *s = open_scheduler(runs[i], false);
-        double from[MOST_STEPS], to[MOST_STEPS], fed[MOST_STEPS];
+        double from[MOST_STEPS], to[MOST_STEPS], network_time[MOST_STEPS];
         int order[MOST_STEPS], steps = i == 0 || i > 3 ? 10 : i == 1 ? 9 : i == 2 ? 8 : 7;
         const char *said = rt_tensors_metadata(t, "init_noise_sigma");
         assert_non_null(said);
-        CHECK_OK(rt_scheduler_path(s, steps, &(rt_scheduler_steps){from, to, fed, order}, &err));
+        CHECK_OK(rt_scheduler_path(s, steps, &(rt_scheduler_steps){from, to, network_time, order}, &err));
         double want = atof(said), got = rt_scheduler_noise_scale(s, from[0]) * rt_scheduler_state_scale(s, from[0]);
         CHECK_NEAR(got / want, 1, 1e-6, "%s, init_noise_sigma", runs[i]);
         rt_scheduler_free(s);
@@ -256,14 +259,14 @@ static void timesteps(void **state)
         char name[32];
         int64_t count, at = 0;
         snprintf(name, sizeof name, "%s.%d", spacings[i / 3], lengths[i % 3]);
-        double *want = numbers(t, name, &count), from[MOST_STEPS], to[MOST_STEPS], fed[MOST_STEPS];
+        double *want = numbers(t, name, &count), from[MOST_STEPS], to[MOST_STEPS], network_time[MOST_STEPS];
         rt_scheduler *base = open_scheduler("ddim_clip", false), *s;
         rt_scheduler_config c = *rt_scheduler_get_config(base);
         snprintf(c.timestep_spacing, sizeof c.timestep_spacing, "%s", spacings[i / 3]);
         c.num_train_timesteps = lengths[i % 3];
         CHECK_OK(rt_scheduler_new(&s, &c, false, &err));
         for (int N = 1; N <= MOST_STEPS; at += N++) {
-            CHECK_OK(rt_scheduler_path(s, N, &(rt_scheduler_steps){.from = from, .to = to, .fed = fed}, &err));
+            CHECK_OK(rt_scheduler_path(s, N, &(rt_scheduler_steps){.from = from, .to = to, .network_times = network_time}, &err));
             for (int k = 0; k < N; k++) {
                 CHECK_NEAR(from[k] - 1, want[at + k], 0, "%s, step %d of %d", name, k, N);
                 double before = want[at + k] - lengths[i % 3] / N; /* DDIM steps by T // N */
@@ -288,7 +291,7 @@ static void configurations(void **state)
         char path[512];
         rt_scheduler_config c, again;
         rt_scheduler *s = NULL;
-        double from[MOST_STEPS], to[MOST_STEPS], fed[MOST_STEPS];
+        double from[MOST_STEPS], to[MOST_STEPS], network_time[MOST_STEPS];
         if (!strstr(e->d_name, ".json") || !strcmp(e->d_name, "index.json")) continue;
         snprintf(path, sizeof path, FOLDER "%s", e->d_name);
         CHECK_OK(rt_scheduler_config_read(&c, path, &err));
@@ -300,7 +303,7 @@ static void configurations(void **state)
         assert_memory_equal(&c, &again, sizeof c);
         CHECK_OK(rt_scheduler_new(&s, &c, false, &err));
         assert_non_null(rt_scheduler_solver(s));
-        CHECK_OK(rt_scheduler_path(s, 10, &(rt_scheduler_steps){.from = from, .to = to, .fed = fed}, &err));
+        CHECK_OK(rt_scheduler_path(s, 10, &(rt_scheduler_steps){.from = from, .to = to, .network_times = network_time}, &err));
         read++;
         rt_scheduler_free(s);
     }

@@ -2,7 +2,7 @@
  * against the exact flow map of a mixture; a trained student's maps against the same. */
 #include "diffusion_check.h"
 
-#include "distill/method.h"
+#include "distill/sources.h"
 #include "retort/format.h"
 #include "retort/model.h"
 #include "retort/nn.h"
@@ -54,7 +54,9 @@ static void set_key(rt_config *c, const char *key, const char *value) { CHECK_OK
 
 typedef struct world {
     rt_config config;
-    rt_distill d;
+    rt_task task;
+    rt_round round;
+    rt_phase *phase;
     rt_net *net;
     rt_params *student;
     rt_oracle *oracle;
@@ -70,12 +72,20 @@ static void open_world(world *w, rt_dtype real, const char *const *keys)
     set_key(&w->config, "train.batch", "12");
     set_key(&w->config, "map.teacher-steps", "8");
     set_key(&w->config, "map.steps", "2");
+    set_key(&w->config, "map.prediction", "v");
     for (; *keys; keys += 2) set_key(&w->config, keys[0], keys[1]);
     CHECK_OK(rt_net_open(&w->net, net_file, &err));
-    w->student = rt_params_new("student", real);
-    CHECK_OK(rt_net_declare(w->net, w->student, &err));
-    CHECK_OK(rt_params_init(w->student, 1, &err));
     CHECK_OK(rt_oracle_open(&w->oracle, oracle_file, &err));
+    w->task = (rt_task){.method = &rt__method_map,
+                        .config = &w->config,
+                        .process = rt_oracle_process(w->oracle),
+                        .teacher = {.oracle = w->oracle, .prediction = rt_oracle_prediction(w->oracle), .null_class = -1},
+                        .net = w->net,
+                        .null_class = -1,
+                        .real = real};
+    if (rt__task_open(&w->task, &w->err) != RT_OK) fail_msg("%s", w->err.text);
+    w->student = rt__network(&w->task, "student")->set;
+    CHECK_OK(rt_params_init(w->student, 1, &err));
     /* the layer of the second time starts at 0: give it something to say */
     uint64_t seed = 3;
     const rt_entry *e = rt_params_entry(w->student, rt_params_find(w->student, "target_embedding.weight"));
@@ -87,35 +97,17 @@ static void open_world(world *w, rt_dtype real, const char *const *keys)
             ((float *)rt_params_data(w->student, RT_VALUE))[e->offset + i] = (float)v;
     }
     rt_params_touch(w->student);
-    rt_distill *d = &w->d;
-    d->config = &w->config;
-    d->err = &w->err;
-    d->process = rt_oracle_process(w->oracle);
-    d->null_class = -1;
-    d->rank = 2;
-    d->shape[0] = RT_BATCH;
-    d->shape[1] = d->features = D;
-    for (int i = 0; rt__methods[i]; i++)
-        if (!strcmp(rt__methods[i]->name, "map")) d->method = rt__methods[i];
-    d->first = (rt_denoiser){.oracle = w->oracle, .prediction = rt_oracle_prediction(w->oracle)};
-    d->student = (rt_denoiser){
-        .net = w->net, .set = w->student, .prediction = rt_prediction_find("v", NULL), .solver = rt_solver_find("ddim", NULL)};
-    if (d->method->plan(d) != RT_OK) fail_msg("%s", w->err.text);
-    d->teacher = d->first;
-    d->fine = calloc((size_t)d->chain[0] + 1, sizeof *d->fine);
-    CHECK_OK(rt_grid_nested(d->process, d->chain, d->n_chain, d->fine, &err));
-    d->grid = d->fine;
-    d->graph = rt_graph_new(real);
-    if (d->method->build(d) != RT_OK) fail_msg("%s", w->err.text);
+    if (rt__round_open(&w->round, &w->task, 0, &w->err) != RT_OK) fail_msg("%s", w->err.text);
+    w->phase = &w->round.phases[0];
 }
+
+static void *input(const world *w, rt_program *program, const char *name) { return rt__input_data(w->phase, program, name); }
 
 static void close_world(world *w)
 {
     rt_program_free(w->program);
-    w->d.source.free(w->d.source.self);
-    rt_graph_free(w->d.graph);
-    free(w->d.fine);
-    rt_params_free(w->student);
+    rt__round_close(&w->round);
+    rt__task_close(&w->task);
     rt_net_free(w->net);
     rt_oracle_free(w->oracle);
 }
@@ -123,7 +115,7 @@ static void close_world(world *w)
 static void compile(world *w, rt_node *const *outputs, int n)
 {
     CHECK_OK(rt_compile(
-        &w->program, w->d.graph,
+        &w->program, w->phase->graph,
         &(rt_program_spec){.outputs = outputs, .n_outputs = n, .batch = B, .threads = 1, .backend = rt_backend_find("reference")}, &err));
 }
 
@@ -191,9 +183,9 @@ static void objective(void **state)
         int from[N * N], to[N * N], n = pairs_of(cases[c][0], from, to);
         world w;
         open_world(&w, RT_F64, keys);
-        compile(&w, &w.d.phases[0].loss, 1);
-        double *xs = rt_program_data(w.program, w.d.inputs[0]), *xt = rt_program_data(w.program, w.d.inputs[1]), want = 0;
-        int64_t *k = rt_program_data(w.program, w.d.inputs[2]);
+        compile(&w, &w.phase->loss, 1);
+        double *xs = input(&w, w.program, "xs"), *xt = input(&w, w.program, "xt"), want = 0;
+        int64_t *k = input(&w, w.program, "k");
         uint64_t seed = 7;
         for (int i = 0; i < B * D; i++) xs[i] = wobble(&seed), xt[i] = wobble(&seed);
         for (int i = 0; i < B; i++) k[i] = (5 * i + 1) % n;
@@ -209,7 +201,7 @@ static void objective(void **state)
             want += (!strcmp(cases[c][2], "map") ? 1 : of_x0 / (C * C)) * distance(cases[c][1], G, xt + i * D) / B;
         }
         CHECK_OK(rt_run(w.program, &(rt_clock){0}, &err));
-        double got = *(double *)rt_program_data(w.program, w.d.phases[0].loss);
+        double got = *(double *)rt_program_data(w.program, w.phase->loss);
         print_message("%-14s %-13s %-8s %.12g\n", cases[c][0], cases[c][1], cases[c][2], got);
         CHECK_NEAR(got, want, TOL_MAP_OBJECTIVE * want, "%s, %s, %s", cases[c][0], cases[c][1], cases[c][2]);
         close_world(&w);
@@ -225,11 +217,11 @@ static void gradient(void **state)
         "map.distance", "pseudo-huber", "train.optimiser", "sgd", "train.beta1", "0", "train.clip", "0", "train.ema", "0", NULL};
     world w;
     open_world(&w, RT_F64, keys);
-    rt_phase *phase = &w.d.phases[0];
+    rt_phase *phase = w.phase;
     rt_program *step = NULL;
     compile(&w, &phase->loss, 1);
     CHECK_OK(
-        rt_compile(&step, w.d.graph,
+        rt_compile(&step, w.phase->graph,
                    &(rt_program_spec){
                        .updates = &phase->update.node, .n_updates = 1, .batch = B, .threads = 1, .backend = rt_backend_find("reference")},
                    &err));
@@ -237,11 +229,10 @@ static void gradient(void **state)
     for (int i = 0; i < 2 * B * D; i++) {
         int side = i / (B * D), at = i % (B * D);
         double v = wobble(&seed);
-        ((double *)rt_program_data(w.program, w.d.inputs[side]))[at] = v;
-        ((double *)rt_program_data(step, w.d.inputs[side]))[at] = v;
+        ((double *)input(&w, w.program, side ? "xt" : "xs"))[at] = v;
+        ((double *)input(&w, step, side ? "xt" : "xs"))[at] = v;
     }
-    for (int i = 0; i < B; i++)
-        ((int64_t *)rt_program_data(w.program, w.d.inputs[2]))[i] = ((int64_t *)rt_program_data(step, w.d.inputs[2]))[i] = 3 * i;
+    for (int i = 0; i < B; i++) ((int64_t *)input(&w, w.program, "k"))[i] = ((int64_t *)input(&w, step, "k"))[i] = 3 * i;
     const double lr = 1.0 / 1024;
     *(double *)rt_program_data(step, phase->update.lr) = lr;
     double *values = rt_params_data(w.student, RT_VALUE), *before = malloc((size_t)rt_params_extent(w.student) * sizeof *before);
@@ -286,26 +277,27 @@ static void examples(void **state)
                               "60",        NULL};
         world w;
         open_world(&w, RT_F32, keys);
-        compile(&w, &w.d.phases[0].loss, 1);
-        const float *xs = rt_program_data(w.program, w.d.inputs[0]), *xt = rt_program_data(w.program, w.d.inputs[1]);
-        const int64_t *k = rt_program_data(w.program, w.d.inputs[2]);
+        compile(&w, &w.phase->loss, 1);
+        const float *xs = input(&w, w.program, "xs"), *xt = input(&w, w.program, "xt");
+        const int64_t *k = input(&w, w.program, "k");
         int n = 0, count[64 * 65 / 2] = {0}, from[64 * 65 / 2], to[64 * 65 / 2];
         for (int i = 0; i < 64; i++)
             for (int j = i + 1; j <= 64; j++)
                 if (r == 0 || (r == 1 && j - i == 4) || (r == 2 && j - i == 4 && i % 4 == 0) || (r == 3 && j == 64) ||
                     (r == 4 && i == 0 && j == 64))
                     from[n] = i, to[n++] = j;
-        const rt_process *p = w.d.process;
+        const rt_process *p = w.task.process;
         double worst = 0;
         enum { UPDATES = 40 };
         for (int u = 0; u < UPDATES; u++) {
-            CHECK_OK(w.d.source.fill(w.d.source.self, u, 0, B, w.program, &err));
+            CHECK_OK(w.phase->source.fill(w.phase->source.self, u, 0, B, w.program, &err));
             for (int i = 0; i < B; i++) {
                 assert_in_range(k[i], 0, n - 1);
                 count[k[i]]++;
                 if (u % 8) continue;
                 bool ends = to[k[i]] == 64; /* to data the last step is the prediction */
-                double s = w.d.grid[from[k[i]]], t = w.d.grid[to[k[i]] - ends], x[D] = {(double)xs[i * D], (double)xs[i * D + 1]}, want[D];
+                double s = w.round.grid[from[k[i]]], t = w.round.grid[to[k[i]] - ends], x[D] = {(double)xs[i * D], (double)xs[i * D + 1]},
+                       want[D];
                 CHECK_OK(rt_oracle_flow_map(w.oracle, rt_process_alpha(p, s), rt_process_beta(p, s), rt_process_alpha(p, t),
                                             rt_process_beta(p, t), 1, x, want, &err));
                 if (ends) CHECK_OK(rt_oracle_posterior_mean(w.oracle, rt_process_alpha(p, t), rt_process_beta(p, t), 1, want, want, &err));
@@ -323,12 +315,12 @@ static void examples(void **state)
         CHECK_NEAR(worst, 0, TOL_MAP_EXAMPLES, "%s: the teacher's map", rows[r]);
         /* again from the middle, as after a resumption */
         float again[2 * B * D];
-        CHECK_OK(w.d.source.fill(w.d.source.self, 17, 0, B, w.program, &err));
+        CHECK_OK(w.phase->source.fill(w.phase->source.self, 17, 0, B, w.program, &err));
         memcpy(again, xs, sizeof(float) * B * D);
         memcpy(again + B * D, xt, sizeof(float) * B * D);
-        CHECK_OK(w.d.source.fill(w.d.source.self, 3, 0, B, w.program, &err));
+        CHECK_OK(w.phase->source.fill(w.phase->source.self, 3, 0, B, w.program, &err));
         for (int half = 0; half < 2; half++) { /* in two slices */
-            CHECK_OK(w.d.source.fill(w.d.source.self, 17, half * B / 2, B / 2, w.program, &err));
+            CHECK_OK(w.phase->source.fill(w.phase->source.self, 17, half * B / 2, B / 2, w.program, &err));
             assert_memory_equal(xs, again + half * B * D / 2, sizeof(float) * B * D / 2);
             assert_memory_equal(xt, again + B * D + half * B * D / 2, sizeof(float) * B * D / 2);
         }

@@ -377,14 +377,15 @@ static void conditional_sampling(void **state)
         double x[ROWS * F], out[ROWS * F], want[F], times[STEPS + 1], by_hand[ROWS * F];
         uint64_t seed = 41;
         for (int i = 0; i < ROWS * F; i++) x[i] = by_hand[i] = noise(&seed);
-        CHECK_OK(plain.eval(plain.self, 0.4, 400, ROWS, x, y, out, &err));
+        CHECK_OK(plain.eval(plain.self, &(rt_field_call){.t = 0.4, .network_time = 400}, ROWS, x, y, out, &err));
         double alpha = rt_process_alpha(p, 0.4), beta = rt_process_beta(p, 0.4);
         for (int r = 0; r < ROWS; r++) {
             CHECK_OK(rt_oracle_posterior_mean(rt_oracle_given(means, y[r]), alpha, beta, 1, x + r * F, want, &err));
             assert_memory_equal(want, out + r * F, sizeof want);
         }
-        CHECK_REFUSED(plain.eval(plain.self, 0.4, 400, ROWS, x, (int64_t[]){0, 0, 0, 4, 0, 0, 0, 0}, out, &err), RT_E_INVALID,
-                      "row 3 is of class 4; must be 0 to 3");
+        CHECK_REFUSED(plain.eval(plain.self, &(rt_field_call){.t = 0.4, .network_time = 400}, ROWS, x, (int64_t[]){0, 0, 0, 4, 0, 0, 0, 0},
+                                 out, &err),
+                      RT_E_INVALID, "row 3 is of class 4; must be 0 to 3");
         CHECK_OK(rt_grid_build("uniform", p, STEPS, times, &err));
         rt_sample_spec spec = {.process = p, .solver = rt_solver_find("ddim", NULL), .steps = STEPS, .from = times, .guidance = w};
         CHECK_OK(rt_sample(&spec, &field, ROWS, x, y, &err));

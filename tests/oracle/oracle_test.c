@@ -298,11 +298,11 @@ typedef struct counted {
     int calls;
 } counted;
 
-static rt_status count_calls(void *self, double t, double fed, int64_t n, const double *x, const int64_t *y, double *out, rt_error *err)
+static rt_status count_calls(void *self, const rt_field_call *at, int64_t n, const double *x, const int64_t *y, double *out, rt_error *err)
 {
     counted *c = self;
     c->calls++;
-    return c->field.eval(c->field.self, t, fed, n, x, y, out, err);
+    return c->field.eval(c->field.self, at, n, x, y, out, err);
 }
 
 /* dopri5 takes as many steps as the tolerance asks for: of order 5, a hundred thousandth of the error costs ten times the steps. */
@@ -346,7 +346,8 @@ static double step_error(const char *name, const rt_process *p, double h, int me
            states[4][N * D], before[N * D];
     rt_oracle *o = smooth_oracle(p, "x0");
     rt_field field = rt_oracle_field(o);
-    rt_sample_spec spec = {.process = p, .solver = row, .steps = 1};
+    double t[5] = {0}; /* of the result, of s, of the memories */
+    rt_sample_spec spec = {.process = p, .solver = row, .steps = 1, .from = t + 1};
     rt__advance a = {.spec = &spec,
                      .field = &field,
                      .n = N,
@@ -361,7 +362,6 @@ static double step_error(const char *name, const rt_process *p, double h, int me
                      .k = row->info.order - 1, /* of the rows that take their orders in turn, the last */
                      .n_past = memories};
     fill(begin, N * D);
-    double t[5]; /* of the result, of s, of the memories */
     for (int k = 0; k < 5; k++) {
         double even = l - 2 * h * (k - 1), sigma = exp(-l / 2) * (1 + h * (k - 1)); /* ipndm knows only steps even in sigma */
         t[k] = rt_process_time(p, strcmp(name, "ipndm") ? even : -2 * log(sigma));
@@ -694,8 +694,8 @@ static void refusals(void **state)
     rt_oracle *o = full_oracle(p, "x0");
     double x[D] = {0}, out[D];
     rt_field field = rt_oracle_field(o);
-    CHECK_REFUSED(field.eval(field.self, 0, 0, 1, x, NULL, out, &err), RT_E_USAGE, "asked at time 0");
-    CHECK_REFUSED(field.eval(field.self, 1.5, 0, 1, x, NULL, out, &err), RT_E_USAGE, "asked at time 1.5");
+    CHECK_REFUSED(field.eval(field.self, &(rt_field_call){0}, 1, x, NULL, out, &err), RT_E_USAGE, "asked at time 0");
+    CHECK_REFUSED(field.eval(field.self, &(rt_field_call){.t = 1.5}, 1, x, NULL, out, &err), RT_E_USAGE, "asked at time 1.5");
     CHECK_REFUSED(rt_oracle_score(o, -1, 1, 1, x, out, &err), RT_E_USAGE, "alpha -1");
     CHECK_REFUSED(rt_oracle_flow_map(o, 1, 1, 0, 0, 1, x, out, &err), RT_E_USAGE, "alpha 0, beta 0");
     rt_oracle_free(o);

@@ -433,14 +433,14 @@ static void the_map_of_the_draws(void **state)
         snprintf(path, sizeof path, "%s/run-%d", w.folder, way);
         set_key(&c, "out", path);
         set_key(&c, "threads", "1");
-        set_key(&c, "pd.steps", "8");
-        set_key(&c, "kd.steps", "16");
-        set_key(&c, "kd.pairs", "4000");
+        bool pd = !strcmp(method, "pd");
+        set_key(&c, pd ? "pd.steps" : "kd.steps", pd ? "8" : "16");
+        if (!pd) set_key(&c, "kd.pairs", "4000");
         snprintf(key, sizeof key, "%s.teacher-solver", method);
         set_key(&c, key, "ddpm");
         snprintf(key, sizeof key, "%s.draws", method);
         set_key(&c, key, input ? "input" : "hidden");
-        set_key(&c, "train.weight", "uniform");
+        if (pd) set_key(&c, "train.weight", "uniform");
         set_key(&c, "train.optimiser", "sgd");
         set_key(&c, "train.ema", "0");
         set_key(&c, "train.lr", ways[way / 2].lr);
@@ -516,27 +516,25 @@ static void residual_of_the_flow(void **state)
             put(sets[i], k, &a);
         }
     rt_config c;
-    rt_config_default(&c);
-    const rt_solver *ddim = rt_solver_find("ddim", NULL);
-    rt_denoiser m = {.net = net, .set = sets[0], .prediction = rt_prediction_find("x0", NULL), .solver = ddim};
-    rt_distill d = {.config = &c,
-                    .process = w.process,
-                    .first = m,
-                    .teacher = m,
-                    .shown = m,
-                    .null_class = -1,
-                    .rank = 2,
-                    .shape = {RT_BATCH, D},
-                    .features = D,
-                    .chain = {16, 8},
-                    .n_chain = 2,
-                    .teacher_steps = 16,
-                    .steps = 8,
-                    .fine = w.times};
-    d.shown.set = sets[1];
+    CHECK_OK(rt_config_method(&c, "pd", &err));
+    set_key(&c, "pd.steps", "8,4");
+    rt_task t = {.method = &rt__method_pd,
+                 .config = &c,
+                 .process = w.process,
+                 .teacher = {.net = net, .set = sets[0], .prediction = rt_prediction_find("x0", NULL), .null_class = -1},
+                 .null_class = -1};
+    CHECK_OK(rt__task_open(&t, &err));
+    for (int k = 0; k <= N; k++) assert_true(t.grid[k] == w.times[k]);
+    CHECK_OK(rt_params_copy(rt__network(&t, "student")->set, RT_VALUE, sets[1], RT_VALUE, &err));
+    CHECK_OK(rt_params_copy(rt__network(&t, "teacher")->set, RT_VALUE, sets[0], RT_VALUE, &err));
+    rt_round rounds[2];
+    for (int i = 0; i < 2; i++) { /* of the second round the teacher's place alone counts: its steps are again 16 to 8 */
+        t.plan.rounds[1] = t.plan.rounds[0];
+        CHECK_OK(rt__round_open(&rounds[i], &t, i, &err));
+    }
     rt_residual r;
-    for (d.round = 0; d.round < 2; d.round++) {
-        CHECK_OK(rt__residual(&d, 64, &r, &err));
+    for (int i = 0; i < 2; i++) {
+        CHECK_OK(rt__residual(&rounds[i], 64, &r, &err));
         print_message("exact flow maps: local %.3g, relative %.3g, own teacher %.3g, drift %.3g\n", r.local, r.relative, r.own_teacher,
                       r.drift);
         CHECK_NEAR(r.local, 0, TOL_RESIDUAL, "(1.37)");
@@ -555,7 +553,7 @@ static void residual_of_the_flow(void **state)
         first += pow(C * shift[i], 2) / (D * 8);
         last += end * end / D;
     }
-    put(sets[1], 0, &moved);
+    put(rt__network(&t, "student")->set, 0, &moved);
     double step = 0; /* mean square per feature of the teacher's steps, from unit noise at the start of the flow */
     for (int k = 0; k < N; k += 2) {
         affine from = affine_of(flow, &(query){&w, w.times[0], w.times[k]}), to = affine_of(flow, &(query){&w, w.times[0], w.times[k + 2]});
@@ -564,13 +562,15 @@ static void residual_of_the_flow(void **state)
             for (int j = 0; j < D; j++) step += pow(to.M[i][j] - from.M[i][j], 2) / (D * 8);
         }
     }
-    for (d.round = 0; d.round < 2; d.round++) {
-        CHECK_OK(rt__residual(&d, 64, &r, &err));
+    for (int i = 0; i < 2; i++) {
+        CHECK_OK(rt__residual(&rounds[i], 64, &r, &err));
         CHECK_NEAR(r.local, sqrt(first), 10 * TOL_RESIDUAL * sqrt(first), "(1.37), shifted");
         CHECK_NEAR(r.relative, sqrt(first / step), 0.2 * r.relative, "(1.37) of the step, 64 noises against all");
         CHECK_NEAR(r.own_teacher, sqrt(last), 10 * TOL_RESIDUAL * sqrt(last), "rollouts of student and teacher, shifted");
         CHECK_NEAR(r.drift, sqrt(last), 10 * TOL_RESIDUAL * sqrt(last), "(1.38), shifted");
     }
+    for (int i = 0; i < 2; i++) rt__round_close(&rounds[i]);
+    rt__task_close(&t);
     for (int i = 0; i < 2; i++) rt_params_free(sets[i]);
     rt_net_free(net);
     close_world(&w);

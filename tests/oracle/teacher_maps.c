@@ -3,7 +3,7 @@
  * itself, in the half log-SNR l of vp-cosine, whose angle is linear in t. */
 #include "diffusion_check.h"
 
-#include "distill/method.h"
+#include "distill/sources.h"
 #include "distill/residual.h"
 #include "retort/data.h"
 #include "retort/format.h"
@@ -113,9 +113,10 @@ static void path(const char *solver, const rt_oracle *oracle, const double *time
 
 typedef struct world {
     rt_config config;
-    rt_distill d;
+    rt_task task;
+    rt_round round;
+    rt_phase *phase;
     rt_net *net;
-    rt_params *student;
     rt_process *process;
     rt_oracle *oracle;
     rt_dataset *data;
@@ -136,21 +137,15 @@ static void open_world(world *w, const char *method, const char *const *keys, bo
     set_key(w, "out", w->folder);
     set_key(w, "threads", "1");
     set_key(w, "train.batch", "32");
-    for (; *keys; keys += 2) set_key(w, keys[0], keys[1]);
+    for (; *keys; keys += 2) /* those of the method; a table serves two of them */
+        if (strncmp(keys[0], "pd.", 3) == 0 ? !strcmp(method, "pd") : strncmp(keys[0], "kd.", 3) == 0 ? !strcmp(method, "kd") : true)
+            set_key(w, keys[0], keys[1]);
     snprintf(path_, sizeof path_, "%s/net.json", w->folder);
     FILE *f = fopen(path_, "w");
     assert_non_null(f);
     fputs("{\"_class_name\": \"RetortMLP\", \"data_dim\": 1, \"hidden\": 8, \"layers\": 1}", f);
     fclose(f);
     CHECK_OK(rt_net_open(&w->net, path_, &err));
-    if (rt__draws_seen(&w->config)) {
-        rt_net *plain = w->net;
-        CHECK_OK(rt_net_with_draws(&w->net, plain, rt__draws_seen(&w->config), &err));
-        rt_net_free(plain);
-    }
-    w->student = rt_params_new("student", RT_F32);
-    CHECK_OK(rt_net_declare(w->net, w->student, &err));
-    CHECK_OK(rt_params_init(w->student, 1, &err));
     w->process = named_process("vp-cosine");
     CHECK_OK(rt_oracle_gaussian(&w->oracle, 1, &mu, &variance, w->process, rt_prediction_find("x0", NULL), &err));
     if (with_data) {
@@ -160,39 +155,28 @@ static void open_world(world *w, const char *method, const char *const *keys, bo
         CHECK_OK(rt_tensors_write(path_, &(rt_named_tensor){"x", RT_F32, 2, (int64_t[]){100, 1}, x}, 1, NULL, &err));
         CHECK_OK(rt_dataset_open(&w->data, path_, &err));
     }
-    rt_distill *d = &w->d;
-    d->config = &w->config;
-    d->err = &w->err;
-    d->process = w->process;
-    d->data = w->data;
-    d->null_class = -1;
-    d->rank = 2;
-    d->shape[0] = RT_BATCH;
-    d->shape[1] = d->features = 1;
-    for (int i = 0; rt__methods[i]; i++)
-        if (!strcmp(rt__methods[i]->name, method)) d->method = rt__methods[i];
-    d->first = (rt_denoiser){.oracle = w->oracle, .prediction = rt_prediction_find("x0", NULL)};
-    d->student = (rt_denoiser){
-        .net = w->net, .set = w->student, .prediction = rt_prediction_find("x0", NULL), .solver = rt_solver_find("ddim", NULL)};
-    if (d->method->plan(d) != RT_OK) fail_msg("%s", w->err.text);
-    d->teacher = d->first;
-    d->fine = calloc((size_t)d->chain[0] + 1, sizeof *d->fine);
-    CHECK_OK(rt_grid_nested(w->process, d->chain, d->n_chain, d->fine, &err));
-    d->grid = d->fine;
-    d->graph = rt_graph_new(RT_F32);
-    if (d->method->build(d) != RT_OK) fail_msg("%s", w->err.text);
-    rt_node *loss = d->phases[0].loss;
-    CHECK_OK(rt_compile(&w->program, d->graph, &(rt_program_spec){.outputs = &loss, .n_outputs = 1, .batch = B, .threads = 1}, &err));
+    w->task = (rt_task){.method = rt__method_find(method),
+                        .config = &w->config,
+                        .process = w->process,
+                        .teacher = {.oracle = w->oracle, .prediction = rt_prediction_find("x0", NULL), .null_class = -1},
+                        .net = w->net,
+                        .null_class = -1,
+                        .data = w->data};
+    if (rt__task_open(&w->task, &w->err) != RT_OK) fail_msg("%s", w->err.text);
+    CHECK_OK(rt_params_init(rt__network(&w->task, "student")->set, 1, &err));
+    if (rt__round_open(&w->round, &w->task, 0, &w->err) != RT_OK) fail_msg("%s", w->err.text);
+    w->phase = &w->round.phases[0];
+    rt_node *loss = w->phase->loss;
+    CHECK_OK(
+        rt_compile(&w->program, w->phase->graph, &(rt_program_spec){.outputs = &loss, .n_outputs = 1, .batch = B, .threads = 1}, &err));
 }
 
 static void close_world(world *w)
 {
     char command[96];
     rt_program_free(w->program);
-    w->d.source.free(w->d.source.self);
-    rt_graph_free(w->d.graph);
-    free(w->d.fine);
-    rt_params_free(w->student);
+    rt__round_close(&w->round);
+    rt__task_close(&w->task);
     rt_net_free(w->net);
     rt_dataset_free(w->data);
     rt_oracle_free(w->oracle);
@@ -200,6 +184,12 @@ static void close_world(world *w)
     snprintf(command, sizeof command, "rm -rf %s", w->folder);
     assert_int_equal(system(command), 0);
 }
+
+static rt_status fill(world *w, int64_t u, int64_t first, int64_t n)
+{
+    return w->phase->source.fill(w->phase->source.self, u, first, n, w->program, &w->err);
+}
+static void *input(world *w, const char *name) { return rt__input_data(w->phase, w->program, name); }
 
 static void compare(double got, double want, const char *solver, const char *what, double *worst)
 {
@@ -230,22 +220,21 @@ static void pairs_of_pd(void **state)
                                   all ? "all" : "student", "pd.pool", "40",       NULL};
             world w;
             open_world(&w, "pd", keys, with_data);
-            rt_distill *d = &w.d;
             double a[STEPS + 1] = {0}, b[STEPS + 1] = {0}, worst = 0;
             a[0] = 1; /* x_k = b_k + (a_k - b_k) x_1 */
-            path(solver, w.oracle, d->grid, STEPS, a, &own);
-            path(solver, w.oracle, d->grid, STEPS, b, &own);
-            const float *xs = rt_program_data(w.program, d->inputs[0]), *xt = rt_program_data(w.program, d->inputs[1]);
-            const int64_t *ks = rt_program_data(w.program, d->inputs[2]);
+            path(solver, w.oracle, w.round.grid, STEPS, a, &own);
+            path(solver, w.oracle, w.round.grid, STEPS, b, &own);
+            const float *xs = input(&w, "xs"), *xt = input(&w, "xt");
+            const int64_t *ks = input(&w, "k");
             unsigned drawn = 0;
             for (int update = 0; update < 4; update++) {
-                CHECK_OK(d->source.fill(d->source.self, update, 0, B, w.program, &err));
+                CHECK_OK(fill(&w, update, 0, B));
                 for (int j = 0; j < B; j++) {
                     int start = (int)ks[j] * (all ? 1 : 2);
                     drawn |= 1u << start;
                     double x[3] = {(double)xs[j]}, want;
                     if (with_data) {
-                        path(solver, w.oracle, d->grid + start, 2, x, &own);
+                        path(solver, w.oracle, w.round.grid + start, 2, x, &own);
                         want = x[2];
                     } else {
                         double x1 = (x[0] - b[start]) / (a[start] - b[start]);
@@ -268,12 +257,11 @@ static void noised_starts(void **state)
     const char *keys[] = {"pd.steps", "4", "pd.pool", "400", NULL};
     world w;
     open_world(&w, "pd", keys, true);
-    rt_distill *d = &w.d;
     double n[4] = {0}, square[4] = {0};
-    const float *xs = rt_program_data(w.program, d->inputs[0]);
-    const int64_t *ks = rt_program_data(w.program, d->inputs[2]);
+    const float *xs = input(&w, "xs");
+    const int64_t *ks = input(&w, "k");
     for (int update = 0; update < 200; update++) {
-        CHECK_OK(d->source.fill(d->source.self, update, 0, B, w.program, &err));
+        CHECK_OK(fill(&w, update, 0, B));
         for (int j = 0; j < B; j++) n[ks[j]]++, square[ks[j]] += (double)xs[j] * (double)xs[j];
     }
     for (int k = 0; k < 4; k++) {
@@ -296,10 +284,9 @@ static void frozen_noise(void **state)
         float xs[2][B], xt[2][B];
         for (int i = 0; i < 2; i++) {
             open_world(&w[i], "pd", keys, with_data);
-            rt_distill *d = &w[i].d;
-            for (int u = i ? 7 : 0; u < 8; u++) CHECK_OK(d->source.fill(d->source.self, u, 0, B, w[i].program, &err));
-            memcpy(xs[i], rt_program_data(w[i].program, d->inputs[0]), sizeof xs[i]);
-            memcpy(xt[i], rt_program_data(w[i].program, d->inputs[1]), sizeof xt[i]);
+            for (int u = i ? 7 : 0; u < 8; u++) CHECK_OK(fill(&w[i], u, 0, B));
+            memcpy(xs[i], input(&w[i], "xs"), sizeof xs[i]);
+            memcpy(xt[i], input(&w[i], "xt"), sizeof xt[i]);
         }
         assert_memory_equal(xs[0], xs[1], sizeof xs[0]);
         assert_memory_equal(xt[0], xt[1], sizeof xt[0]);
@@ -307,13 +294,12 @@ static void frozen_noise(void **state)
     }
     world w;
     open_world(&w, "pd", keys, false);
-    rt_distill *d = &w.d;
-    d->shown = d->student;
     double mean_variance = 0, spread_of_square = 0;
     for (int k = 0; k < STEPS; k += 2) {
         double gain[2], sigma[2];
         for (int h = 0; h < 2; h++) {
-            double s = d->grid[k + h], t = d->grid[k + h + 1], as = alpha_of(s), bs = beta_of(s), at = alpha_of(t), bt = beta_of(t);
+            double s = w.round.grid[k + h], t = w.round.grid[k + h + 1], as = alpha_of(s), bs = beta_of(s), at = alpha_of(t),
+                   bt = beta_of(t);
             double of_x0 = as * variance / (as * as * variance + bs * bs);                    /* d x0/d x_s */
             double forward = at > 0 ? as / at : 0, q = bs * bs - forward * forward * bt * bt; /* x_s | x_t has variance q */
             gain[h] = t == 0 ? of_x0 : (forward * bt * bt + at * q * of_x0) / (bs * bs);
@@ -324,15 +310,14 @@ static void frozen_noise(void **state)
         spread_of_square += 2 * v * v / (STEPS / 2);
     }
     rt_residual r;
-    CHECK_OK(rt__residual(d, HELD_OUT, &r, &err));
+    CHECK_OK(rt__residual(&w.round, HELD_OUT, &r, &err));
     double bound = 5 * sqrt(spread_of_square / (HELD_OUT * STEPS / 2));
     print_message("spread^2 %.6g, %.6g; five standard errors %.2g\n", r.spread * r.spread, mean_variance, bound);
     CHECK_NEAR(r.spread * r.spread, mean_variance, bound, "variance of two steps of ddpm");
     close_world(&w);
     const char *plain[] = {"pd.steps", "4", NULL};
     open_world(&w, "pd", plain, false);
-    w.d.shown = w.d.student;
-    CHECK_OK(rt__residual(&w.d, 10, &r, &err));
+    CHECK_OK(rt__residual(&w.round, 10, &r, &err));
     assert_true(isnan(r.spread));
     close_world(&w);
 }
@@ -357,23 +342,22 @@ static void draws_of_examples(void **state)
             "pd.starts",         ways[way].starts, "pd.pool",           "40",   "train.micro-batch", "16",    NULL};
         world w;
         open_world(&w, ways[way].method, keys, ways[way].with_data);
-        rt_distill *d = &w.d;
         bool pd = !strcmp(ways[way].method, "pd");
-        int q = rt__draws_seen(&w.config), stride = strcmp(ways[way].starts, "all") ? q : 1;
+        int q = rt_net_describe(w.phase->network->denoiser.net)->draws, stride = strcmp(ways[way].starts, "all") ? q : 1;
         assert_int_equal(q, pd && way == 2 ? 4 : pd ? 2 : 8);
         double worst = 0;
         for (int update = 0; update < 4; update++)
             for (int first = 0; first < 32; first += 16) {
-                CHECK_OK(d->source.fill(d->source.self, update, first, 16, w.program, &err));
-                const float *xs = rt_program_data(w.program, d->inputs[0]), *xt = rt_program_data(w.program, d->inputs[1]),
-                            *z = rt_program_data(w.program, d->draws);
-                const int64_t *ks = pd ? rt_program_data(w.program, d->inputs[2]) : NULL;
+                CHECK_OK(fill(&w, update, first, 16));
+                const float *xs = input(&w, pd ? "xs" : "noise"), *xt = input(&w, pd ? "xt" : "sample"), *z = input(&w, "draws");
+                const int64_t *ks = pd ? input(&w, "k") : NULL;
                 for (int j = 0; j < 16; j++) {
                     int start = ks ? (int)ks[j] * stride : 0;
                     double x = (double)xs[j];
                     for (int h = 0; h < q; h++) {
-                        double s = d->grid[start + h], t = d->grid[start + h + 1], as = alpha_of(s), bs = beta_of(s), at = alpha_of(t),
-                               bt = beta_of(t), x0 = x0_at(x, s), forward = as / at, v = bs * bs - forward * forward * bt * bt;
+                        double s = w.round.grid[start + h], t = w.round.grid[start + h + 1], as = alpha_of(s), bs = beta_of(s),
+                               at = alpha_of(t), bt = beta_of(t), x0 = x0_at(x, s), forward = as / at,
+                               v = bs * bs - forward * forward * bt * bt;
                         x = t == 0 ? x0 : (forward * bt * bt * x + at * v * x0) / (bs * bs) + bt * sqrt(v) / bs * (double)z[j * q + h];
                     }
                     compare((double)xt[j], x, "ddpm", ways[way].method, &worst);
@@ -395,13 +379,12 @@ static void pairs_of_kd(void **state)
         world w;
         bool own;
         open_world(&w, "kd", keys, false);
-        rt_distill *d = &w.d;
         double worst = 0;
-        CHECK_OK(d->source.fill(d->source.self, 1, 0, B, w.program, &err));
-        const float *z = rt_program_data(w.program, d->inputs[0]), *sample = rt_program_data(w.program, d->inputs[1]);
+        CHECK_OK(fill(&w, 1, 0, B));
+        const float *z = input(&w, "noise"), *sample = input(&w, "sample");
         for (int j = 0; j < B; j++) {
             double x[STEPS + 1] = {(double)z[j]};
-            path(solver, w.oracle, d->grid, STEPS, x, &own);
+            path(solver, w.oracle, w.round.grid, STEPS, x, &own);
             compare((double)sample[j], x[STEPS], solver, "a whole rollout", &worst);
         }
         close_world(&w);

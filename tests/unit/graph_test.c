@@ -163,6 +163,39 @@ static void updates_make_versions(void **state)
     rt_params_free(set);
 }
 
+/* A second phase that reads what the first one trains, after its update: its program would contain that update. Listed, or read before, it will do. */
+static void unlisted_updates_are_refused(void **state)
+{
+    (void)state;
+    static const int64_t one[] = {1};
+    const rt_optimiser sgd = {.kind = RT_SGD};
+    rt_params *fake = rt_params_new("fake", RT_F64), *student = rt_params_new("student", RT_F64);
+    rt_graph *g = rt_graph_new(RT_F64);
+    rt_node *f = rt_param(g, fake, "w", 1, one, RT_INIT_CONST(1)), *s = rt_param(g, student, "w", 1, one, RT_INIT_CONST(2));
+    rt_push(g, "score");
+    rt_update score = rt_minimise(rt_sum(rt_square(f), 1, false), fake, &sgd);
+    rt_pop(g);
+    rt_node *later = rt_param(g, fake, "w", 1, one, RT_INIT_CONST(1)),
+            *losses[2] = {rt_sum(rt_mul(s, later), 1, false), rt_sum(rt_mul(s, f), 1, false)};
+    rt_push(g, "generator");
+    rt_update generator = rt_minimise(losses[0], student, &sgd);
+    rt_pop(g);
+    rt_program *p = NULL;
+    rt_error err = {0};
+    rt_program_spec spec = {.updates = &generator.node, .n_updates = 1, .batch = 1, .threads = 1};
+    assert_int_equal(rt_compile(&p, g, &spec, &err), RT_E_USAGE);
+    assert_null(p);
+    if (!strstr(err.text, "'fake'") || !strstr(err.text, "'score'") || !strstr(err.text, "generator")) fail_msg("%s", err.text);
+    err = (rt_error){0};
+    spec = (rt_program_spec){.outputs = &losses[0], .n_outputs = 1, .batch = 1, .threads = 1};
+    assert_int_equal(rt_compile(&p, g, &spec, &err), RT_E_USAGE);
+    rt_program_free(compile(g, &losses[1], 1, NULL, 0, 1));
+    rt_program_free(compile(g, &losses[0], 1, &score.node, 1, 1));
+    rt_graph_free(g);
+    rt_params_free(fake);
+    rt_params_free(student);
+}
+
 /* What is derived from a set that the program does not update is computed once per version: a copy between sets shows at the next run. */
 static void prologue_follows_versions(void **state)
 {
@@ -291,9 +324,11 @@ static void plan_reuses_memory(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(equal_nodes_are_one),       cmocka_unit_test(long_constants),       cmocka_unit_test(first_failure_sticks),
-        cmocka_unit_test(second_derivatives),        cmocka_unit_test(gradients_of_several), cmocka_unit_test(updates_make_versions),
-        cmocka_unit_test(prologue_follows_versions), cmocka_unit_test(slices_are_the_batch), cmocka_unit_test(passes_keep_values),
+        cmocka_unit_test(equal_nodes_are_one),          cmocka_unit_test(long_constants),
+        cmocka_unit_test(first_failure_sticks),         cmocka_unit_test(second_derivatives),
+        cmocka_unit_test(gradients_of_several),         cmocka_unit_test(updates_make_versions),
+        cmocka_unit_test(unlisted_updates_are_refused), cmocka_unit_test(prologue_follows_versions),
+        cmocka_unit_test(slices_are_the_batch),         cmocka_unit_test(passes_keep_values),
         cmocka_unit_test(plan_reuses_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

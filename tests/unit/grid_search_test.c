@@ -1,7 +1,7 @@
 /* grid_search_test.c -- times made for a model: shortest paths against enumeration, runs against the other rows, what is kept and what is refused. */
 #include "diffusion_check.h"
 
-#include "train/grid_search.h"
+#include "model/grid_search.h"
 
 #include <unistd.h>
 

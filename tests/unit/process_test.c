@@ -93,7 +93,8 @@ static void forward_process(void **state)
                 rt_oracle *o = NULL;
                 CHECK_OK(rt_oracle_gaussian(&o, 1, &mu, &variance, p, rt_prediction_find(predictions[r], NULL), &err));
                 rt_field field = rt_oracle_field(o);
-                CHECK_OK(field.eval(field.self, t, rt_process_network_time(p, t), 1, &x, NULL, &out, &err));
+                CHECK_OK(field.eval(field.self, &(rt_field_call){.t = t, .network_time = rt_process_network_time(p, t)}, 1, &x, NULL, &out,
+                                    &err));
                 double scale = r == 3 ? 1 / beta : 1 + beta;
                 CHECK_NEAR(out, want[r], TOL_TWEEDIE * scale, "%s: %s at %g", rt_process_name(p), predictions[r], t);
                 CHECK_OK(rt_prediction_split(field.prediction, 1, &out, &x, alpha, beta, &out, NULL, &err));
@@ -232,7 +233,7 @@ static void network_times(void **state)
     assert_true(rt_process_network_time(discrete, 1024) == 1023 && rt_process_network_time(discrete, 1) == 0);
     assert_true(rt_process_from_network_time(discrete, 0) == 1 && isnan(rt_process_from_network_time(discrete, 1024)));
     assert_true(rt_process_discrete_steps(cosine) == 0 && rt_process_network_time(cosine, 0.25) == 250);
-    CHECK_NEAR(rt_process_network_time(flow, 0.5), 1000 * 3 * 0.5 / 2, 1e-10, "flow is fed 1000 sigma");
+    CHECK_NEAR(rt_process_network_time(flow, 0.5), 1000 * 3 * 0.5 / 2, 1e-10, "flow is told 1000 sigma");
     CHECK_NEAR(rt_process_from_network_time(flow, 750), 0.5, 1e-15, "and back");
     assert_true(isnan(rt_process_network_time(cosine, 1.5)));
     rt_process_free(discrete), rt_process_free(cosine), rt_process_free(flow);
@@ -243,7 +244,7 @@ static void network_times(void **state)
         rt_process *p = make_process(&spec), *q = named_process(rows[i]);
         for (int k = 1; k <= 20; k++) {
             double t = k / 20.0, c = log(rt_process_beta(p, t)) / 4;
-            CHECK_NEAR(rt_process_network_time(p, t), c, 1e-14, "%s is fed c_noise", rows[i]);
+            CHECK_NEAR(rt_process_network_time(p, t), c, 1e-14, "%s is told c_noise", rows[i]);
             CHECK_NEAR(rt_process_network_time(q, t), 1000 * c, 1e-11, "%s, times 1000", rows[i]);
             CHECK_NEAR(rt_process_from_network_time(q, 1000 * c), t, 1e-13, "%s and back", rows[i]);
         }

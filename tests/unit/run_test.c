@@ -398,11 +398,9 @@ static void draws_as_input(void **state)
             snprintf(name[i], sizeof name[i], "%s-draws-%d", methods[k], i);
             rt_config c = config_of(methods[k], name[i]);
             set(&c, "teacher", teacher);
-            set(&c, "kd.pairs", "100");
-            set(&c, "kd.steps", "4");
-            set(&c, "pd.steps", "2");
-            set(&c, "pd.teacher-steps", "8");
-            set(&c, "pd.pool", "100");
+            set(&c, k ? "pd.pool" : "kd.pairs", "100");
+            set(&c, k ? "pd.teacher-steps" : "kd.steps", k ? "8" : "4");
+            if (k) set(&c, "pd.steps", "2");
             if (k) set(&c, "data.path", "toy:moons");
             snprintf(key, sizeof key, "%s.teacher-solver", methods[k]);
             set(&c, key, "ddpm");
@@ -523,8 +521,8 @@ static void students_carry_their_recipe(void **state)
     OK(rt_model_open(&m, &(rt_model_spec){.path = path, .threads = 1}, &err));
     const rt_model_info *info = rt_model_get_info(m);
     assert_int_equal(info->recipe.steps, 4);
-    static const double fed[] = {63, 47, 31, 15}; /* T = 64 */
-    for (int i = 0; i < 4; i++) assert_true(info->recipe.timesteps[i] == fed[i]);
+    static const double network_time[] = {63, 47, 31, 15}; /* T = 64 */
+    for (int i = 0; i < 4; i++) assert_true(info->recipe.timesteps[i] == network_time[i]);
     assert_string_equal(info->recipe.method, "pd");
     rt_model_free(m);
 }

@@ -14,10 +14,10 @@ typedef struct toy {
 
 static double toy_x0(const toy *m, double x, int64_t y) { return m->c * (double)(y + 1) * tanh(x); }
 
-static rt_status toy_eval(void *self, double t, double fed, int64_t n, const double *x, const int64_t *y, double *out, rt_error *err)
+static rt_status toy_eval(void *self, const rt_field_call *at, int64_t n, const double *x, const int64_t *y, double *out, rt_error *err)
 {
     toy *m = self;
-    (void)fed;
+    double t = at->t;
     m->calls++;
     m->rows += n;
     double alpha = rt_process_alpha(m->process, t), beta = rt_process_beta(m->process, t);
@@ -253,16 +253,59 @@ static void each_on_its_own_scale(void **state)
     rt_process_free(p);
 }
 
-static rt_status broken_eval(void *self, double t, double fed, int64_t n, const double *x, const int64_t *y, double *out, rt_error *err)
+static rt_status broken_eval(void *self, const rt_field_call *at, int64_t n, const double *x, const int64_t *y, double *out, rt_error *err)
 {
-    (void)self, (void)fed, (void)x, (void)y, (void)err;
-    for (int64_t i = 0; i < n * D; i++) out[i] = t < 500 && i == 3 ? NAN : 0;
+    (void)self, (void)x, (void)y, (void)err;
+    for (int64_t i = 0; i < n * D; i++) out[i] = at->t < 500 && i == 3 ? NAN : 0;
     return RT_OK;
 }
 
-static rt_status failing_eval(void *self, double t, double fed, int64_t n, const double *x, const int64_t *y, double *out, rt_error *err)
+typedef struct told {
+    rt_field_call calls[16];
+    int n;
+} told;
+
+static rt_status telling_eval(void *self, const rt_field_call *at, int64_t n, const double *x, const int64_t *y, double *out, rt_error *err)
 {
-    (void)self, (void)t, (void)fed, (void)n, (void)x, (void)y, (void)out;
+    told *t = self;
+    (void)x, (void)y, (void)err;
+    for (int64_t i = 0; i < n * D; i++) out[i] = 0;
+    if (t->n < 16) t->calls[t->n++] = *at;
+    return RT_OK;
+}
+
+/* A model is told which step its call belongs to and where that ends: also where a scheduler stands still, so that two steps start at one time, and
+ * of the calls within a step. */
+static void calls_are_told_their_step(void **state)
+{
+    (void)state;
+    rt_process *p = some_process(0);
+    double end = rt_process_end(p), from[] = {end, end, end / 2, end / 4}, to[] = {end, end / 2, end / 4, 0}, x[D] = {1};
+    for (int heun = 0; heun < 2; heun++) {
+        told t = {.n = 0};
+        rt_field field = {.self = &t, .eval = telling_eval, .prediction = rt_prediction_find("x0", NULL), .features = D, .null_class = -1};
+        rt_sample_spec spec = {.process = p,
+                               .solver = rt_solver_find(heun ? "heun" : "ddim", NULL),
+                               .steps = 4,
+                               .from = from,
+                               .to = to,
+                               .network_times = from};
+        if (heun) spec.from = from + 1, spec.to = to + 1, spec.network_times = NULL, spec.steps = 3;
+        CHECK_OK(rt_sample(&spec, &field, 1, x, NULL, &err));
+        assert_int_equal(t.n, heun ? 5 : 4);
+        for (int i = 0; i < t.n; i++) {
+            int k = heun ? i / 2 : i;
+            assert_int_equal(t.calls[i].step, k);
+            assert_true(t.calls[i].target == spec.to[k] && t.calls[i].solver == spec.solver);
+            assert_true(t.calls[i].t == (heun && i % 2 ? spec.to[k] : spec.from[k]));
+        }
+    }
+    rt_process_free(p);
+}
+
+static rt_status failing_eval(void *self, const rt_field_call *at, int64_t n, const double *x, const int64_t *y, double *out, rt_error *err)
+{
+    (void)self, (void)at, (void)n, (void)x, (void)y, (void)out;
     return rt_error_set(err, RT_E_DEVICE, "no device");
 }
 
@@ -312,9 +355,15 @@ static void refusals(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(guided_and_clipped),    cmocka_unit_test(ways_to_guide),         cmocka_unit_test(paths_and_traces),
-        cmocka_unit_test(last_step_lands_on_x0), cmocka_unit_test(euler_is_ddim_on_flow), cmocka_unit_test(refusals),
-        cmocka_unit_test(from_pure_noise),       cmocka_unit_test(each_on_its_own_scale),
+        cmocka_unit_test(guided_and_clipped),
+        cmocka_unit_test(ways_to_guide),
+        cmocka_unit_test(paths_and_traces),
+        cmocka_unit_test(last_step_lands_on_x0),
+        cmocka_unit_test(euler_is_ddim_on_flow),
+        cmocka_unit_test(calls_are_told_their_step),
+        cmocka_unit_test(refusals),
+        cmocka_unit_test(from_pure_noise),
+        cmocka_unit_test(each_on_its_own_scale),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -71,8 +71,8 @@ static void a_step_that_stands_still(void **state)
 {
     (void)state;
     rt_scheduler *s = opened("{\"_class_name\": \"DDIMScheduler\", \"set_alpha_to_one\": false, \"clip_sample\": false}");
-    double from[4], to[4], fed[4];
-    CHECK_OK(rt_scheduler_path(s, 4, &(rt_scheduler_steps){.from = from, .to = to, .fed = fed}, &err));
+    double from[4], to[4], network_time[4];
+    CHECK_OK(rt_scheduler_path(s, 4, &(rt_scheduler_steps){.from = from, .to = to, .network_times = network_time}, &err));
     assert_true(from[3] == 1 && to[3] == 1 && from[2] == 251 && to[2] == 1);
     const double variance = 0.5, mu = 0.2;
     rt_oracle *o = NULL;
@@ -139,8 +139,8 @@ static void refusals(void **state)
     CHECK_REFUSED(rt_scheduler_open(&s, holds(""), false, &err), RT_E_INVALID, "must be JSON");
     CHECK_REFUSED(rt_scheduler_open(&s, "no/such/file", false, &err), RT_E_IO, "no/such/file");
 
-    double from[2000], to[2000], fed[2000];
-    const rt_scheduler_steps room = {.from = from, .to = to, .fed = fed};
+    double from[2000], to[2000], network_time[2000];
+    const rt_scheduler_steps room = {.from = from, .to = to, .network_times = network_time};
     s = opened("{\"_class_name\": \"DDIMScheduler\", \"steps_offset\": 1}");
     CHECK_REFUSED(rt_scheduler_path(s, 0, &room, &err), RT_E_USAGE, "0 steps");
     CHECK_REFUSED(rt_scheduler_path(s, 1001, &room, &err), RT_E_USAGE, "take at most 1000");
@@ -188,11 +188,11 @@ static void students(void **state)
 
     rt_scheduler *s = NULL;
     CHECK_OK(rt_scheduler_open(&s, path, false, &err));
-    double times[1025], from[1024], to[1024], fed[1024];
+    double times[1025], from[1024], to[1024], network_time[1024];
     CHECK_OK(rt_scheduler_recipe_times(s, times, &err));
     assert_true(times[0] == 1024 && times[1] == 768 && times[3] == 256 && times[4] == 0 && rt_scheduler_clip(s) == 0);
     for (int N = 1024; N >= 1; N /= 2) {
-        CHECK_OK(rt_scheduler_path(s, N, &(rt_scheduler_steps){.from = from, .to = to, .fed = fed}, &err));
+        CHECK_OK(rt_scheduler_path(s, N, &(rt_scheduler_steps){.from = from, .to = to, .network_times = network_time}, &err));
         CHECK_OK(rt_grid_build("uniform", rt_scheduler_process(s), N, times, &err));
         for (int k = 0; k < N; k++) assert_true(from[k] == times[k] && to[k] == times[k + 1]);
     }

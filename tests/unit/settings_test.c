@@ -149,9 +149,9 @@ static void a_configuration_survives_its_file(void **state)
         {"data.flip", "true"},
         {"backend", ""},
         {"data.path", "-dash"},
-        {"kd.loss", "true"},
+        {"pd.starts", "true"},
         {"init", " spaces "},
-        {"kd.pairs", "1000000000000"},
+        {"data.limit", "1000000000000"},
     };
     rt_config a, b;
     rt_error err = {0};
@@ -171,25 +171,36 @@ static void a_configuration_survives_its_file(void **state)
     assert_true(group && !strstr(group + 1, "\ntrain:\n")); /* a group is opened once */
     rt_config_default(&b);
     if (rt_config_read(&b, path, &err) != RT_OK) fail_msg("%s", err.text);
-    for (int i = 0; i < rt_config_n_keys; i++) {
-        char x[4096], y[4096];
-        rt_config_get(&a, rt_config_keys[i].name, x, sizeof x, NULL);
-        rt_config_get(&b, rt_config_keys[i].name, y, sizeof y, NULL);
+    rt_config_key key;
+    int own = 0;
+    for (int i = 0; rt_config_key_at("pd", i, &key); i++) {
+        char x[4096] = "?", y[4096] = "!";
+        assert_int_equal(rt_config_get(&a, key.name, x, sizeof x, NULL), RT_OK);
+        assert_int_equal(rt_config_get(&b, key.name, y, sizeof y, NULL), RT_OK);
         assert_string_equal(x, y);
+        own += !strncmp(key.name, "pd.", 3);
     }
+    assert_int_equal(own, 10);
     assert_true(a.train.eps == b.train.eps && b.train.eps != 1e-8); /* to the last bit */
     assert_string_equal(b.teacher, a.teacher);
     assert_int_equal(b.train.n_updates, 3);
-    assert_int_equal(b.pd.steps[1], 512);
+    char steps[64];
+    assert_int_equal(rt_config_get(&b, "pd.steps", steps, sizeof steps, &err), RT_OK);
+    assert_string_equal(steps, "1024,512,1");
 }
 
 static void wrong_settings_name_file_and_key(void **state)
 {
     (void)state;
     static const char *const cases[][2] = {
-        {"train: {lr: fast}", "train.lr"}, {"train: {lrr: 1}", "train.lr"},     {"train.batch: 1.5", "train.batch"},
-        {"train.batch: 0", "train.batch"}, {"pd: {steps: [8, x]}", "pd.steps"}, {"data.flip: perhaps", "data.flip"},
-        {"train.lr: .nan", "train.lr"},    {"train.lr: 1e999", "train.lr"},
+        {"train: {lr: fast}", "train.lr"},
+        {"train: {lrr: 1}", "train.lr"},
+        {"train.batch: 1.5", "train.batch"},
+        {"train.batch: 0", "train.batch"},
+        {"method: pd\npd: {steps: [8, x]}", "pd.steps"},
+        {"data.flip: perhaps", "data.flip"},
+        {"train.lr: .nan", "train.lr"},
+        {"train.lr: 1e999", "train.lr"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         rt_config c;
@@ -206,6 +217,61 @@ static void wrong_settings_name_file_and_key(void **state)
     assert_int_equal(rt_config_set(&c, "teacher", "\xff", &err), RT_OK); /* a path may be anything, a YAML file not */
     assert_int_equal(rt_config_write(&c, path, &err), RT_E_USAGE);
     assert_int_equal(access(path, F_OK), 0);
+}
+
+/* A key that the method does not read is refused, with the methods that do; every key of a method has one owner or is its family's; defaults are those of
+ * the method, and a method once chosen stays. */
+static void methods_own_their_keys(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *method, *key, *value, *says;
+    } refused[] = {
+        {"kd", "pd.steps", "4", "pd.steps: the method kd does not read it; it is a setting of pd"},
+        {"kd", "train.weight", "snr", "of denoise, pd, map"},
+        {"kd", "data.path", "toy:moons", "data.path: the method kd does not read it"},
+        {"denoise", "teacher", "x", "teacher: the method denoise does not read it; it is a setting of kd, pd, map"},
+        {"pd", "train.time-density", "uniform", "of denoise"},
+        {"pd", "diffusion.process", "flow", "of denoise"},
+        {"pd", "data.holdout", "x", "of classify"},
+        {"pd", "pd.stpes", "4", "did you mean 'pd.steps'"},
+        {"pd", "method", "kd", "the configuration is for the method pd"},
+        {NULL, "pd.steps", "4", "is a setting of pd; name the method first"},
+    };
+    for (size_t i = 0; i < sizeof refused / sizeof *refused; i++) {
+        rt_config c;
+        rt_error err = {0};
+        rt_config_default(&c);
+        if (refused[i].method) assert_int_equal(rt_config_method(&c, refused[i].method, &err), RT_OK);
+        assert_int_equal(rt_config_set(&c, refused[i].key, refused[i].value, &err), RT_E_USAGE);
+        if (!strstr(err.text, refused[i].says)) fail_msg("'%s' does not say '%s'", err.text, refused[i].says);
+    }
+    rt_config_key key, other;
+    rt_config c;
+    rt_error err = {0};
+    rt_row_text row;
+    for (int m = 0; rt_method_describe(m, &row); m++) {
+        assert_int_equal(rt_config_method(&c, row.name, &err), RT_OK);
+        for (int i = 0; rt_config_key_at(row.name, i, &key); i++) {
+            char text[4096];
+            assert_int_equal(rt_config_get(&c, key.name, text, sizeof text, &err), RT_OK);
+            if (rt_config_set(&c, key.name, text, &err) != RT_OK) fail_msg("%s: %s", key.name, err.text);
+            for (int k = 0; k < i && rt_config_key_at(row.name, k, &other); k++) assert_string_not_equal(other.name, key.name);
+        }
+        for (int i = 0; rt_method_key_at(row.name, i, &key); i++) {
+            char text[4096];
+            rt_config_get(&c, key.name, text, sizeof text, &err);
+            if (strncmp(key.name, "train.", 6)) assert_string_equal(text, key.value);
+        }
+        rt_config_set(&c, "train.lr", "0.25", &err); /* groups that shared keys and the method's own have in common are read back, too */
+        if (rt_config_write(&c, path, &err) != RT_OK) fail_msg("%s", err.text);
+        rt_config read;
+        rt_config_default(&read);
+        if (rt_config_read(&read, path, &err) != RT_OK) fail_msg("%s", err.text);
+        assert_memory_equal(&read, &c, sizeof c);
+    }
+    assert_int_equal(rt_config_method(&c, "denoise", &err), RT_OK);
+    assert_true(c.train.lr == 0.001 && c.train.ema == 0.999);
 }
 
 static int leave(void **state)
@@ -225,6 +291,7 @@ int main(void)
         cmocka_unit_test(the_reader_obeys_who_takes),
         cmocka_unit_test(a_configuration_survives_its_file),
         cmocka_unit_test(wrong_settings_name_file_and_key),
+        cmocka_unit_test(methods_own_their_keys),
     };
     return cmocka_run_group_tests(tests, NULL, leave);
 }

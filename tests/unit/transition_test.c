@@ -94,8 +94,10 @@ static void graphs(void **state)
     const int64_t rows[] = {B, D}, one[] = {B, 1};
     rt_node *X = rt_input(g, "x", RT_F64, 2, rows), *X0 = rt_reals(g, 2, rows, x0);
     rt_node *AS = rt_reals(g, 2, one, as), *BS = rt_reals(g, 2, one, bs), *AT = rt_reals(g, 2, one, at), *BT = rt_reals(g, 2, one, bt);
+    double a[B], c[B]; /* (1.30) */
+    for (int i = 0; i < B; i++) a[i] = bt[i] / bs[i], c[i] = at[i] - as[i] * a[i];
     rt_node *noisy = rt_diffuse(X0, AS, BS, X), *moved = rt_ddim_step(X, X0, AS, BS, AT, BT),
-            *back = rt_ddim_target(X, moved, AS, BS, AT, BT);
+            *back = rt_ddim_target(X, moved, rt_reals(g, 2, one, a), rt_reals(g, 2, one, c));
     rt_node *guide = rt_guide(X0, X, 1.5), *outputs[] = {noisy, moved, back, guide};
     rt_program *program = NULL;
     CHECK_OK(rt_compile(

@@ -1,5 +1,5 @@
 /* model.c -- finds the parts of a model behind a path and puts them together. */
-#include "train/model_parts.h"
+#include "model/model_parts.h"
 
 #include "base/files.h"
 
@@ -215,7 +215,8 @@ void rt_model_free(rt_model *m)
 {
     if (!m) return;
     free(m->searched);
-    rt__evaluator_free(m->evaluator);
+    if (m->evaluator) rt__evaluator_close(m->evaluator);
+    free(m->evaluator);
     rt_params_free(m->params);
     rt_net_free(m->net);
     if (!m->oracle) rt_scheduler_free(m->scheduler);

@@ -12,7 +12,7 @@
  * single step, so its path is a guess; its runs count.
  *
  * The result is kept in the model, and in a file beside it under a hash of everything that it depends on. */
-#include "train/grid_search.h"
+#include "model/grid_search.h"
 
 #include "base/files.h"
 #include "base/json.h"
@@ -86,17 +86,17 @@ static void report(const search *s, const char *what, int64_t done, int64_t tota
 }
 
 /* All steps from one state begin with the same call. */
-static rt_status eval(void *self, double t, double fed, int64_t n, const double *x, const int64_t *y, double *out, rt_error *err)
+static rt_status eval(void *self, const rt_field_call *at, int64_t n, const double *x, const int64_t *y, double *out, rt_error *err)
 {
     search *s = self;
     size_t bytes = (size_t)(n * s->features) * sizeof *x;
-    if (s->kept && s->at == t && memcmp(s->in, x, bytes) == 0) {
+    if (s->kept && s->at == at->t && memcmp(s->in, x, bytes) == 0) {
         memcpy(out, s->out, bytes);
         return RT_OK;
     }
-    RT_TRY(s->real.eval(s->real.self, t, fed, n, x, y, out, err));
+    RT_TRY(s->real.eval(s->real.self, at, n, x, y, out, err));
     if (!s->keep) return RT_OK;
-    s->at = t;
+    s->at = at->t;
     memcpy(s->in, x, bytes);
     memcpy(s->out, out, bytes);
     s->keep = false;
@@ -144,7 +144,7 @@ static void begin(search *s)
         double *x = s->states + j * s->features;
         rt__draw_normals(&d, (uint32_t)j, s->features, x);
         for (int64_t i = 0; i < s->features; i++) x[i] *= scale;
-        s->y[j] = rt__usual_class(info, j);
+        s->y[j] = rt__usual_class(info->classes, info->null_class, j);
     }
 }
 

@@ -1,5 +1,5 @@
 /* model_predict.c -- a model's network on given inputs: raw outputs, conversions, features. */
-#include "train/model_parts.h"
+#include "model/model_parts.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -15,37 +15,46 @@ static rt_status check_classes(const rt_model *m, int64_t n, const int64_t *y, r
     return RT_OK;
 }
 
-static rt_status run_network(rt_model *m, int64_t n, const float *x, const double *t, const int64_t *y, float *out, rt_error *err)
+rt_status rt__model_evaluator(rt_model *m, int64_t rows, rt_evaluator **evaluator, rt_error *err)
 {
-    rt__evaluator *e;
-    RT_TRY(rt__model_evaluator(m, n, &e, err));
-    memcpy(rt_program_data(e->program, e->x), x, (size_t)(n * e->features) * sizeof *x);
-    float *ts = e->t ? rt_program_data(e->program, e->t) : NULL;
-    int64_t *ys = e->y ? rt_program_data(e->program, e->y) : NULL;
-    for (int64_t i = 0; ts && i < n; i++) ts[i] = (float)t[i];
-    if (ys) memcpy(ys, y, (size_t)n * sizeof *ys);
-    RT_TRY(rt__evaluator_run(e, err));
-    memcpy(out, rt_program_data(e->program, e->out), (size_t)(n * e->width) * sizeof *out);
-    return RT_OK;
+    rt_evaluator *e = m->evaluator;
+    /* somewhat too large will do: the last of several slices is short */
+    bool fits = e && (m->oracle || (e->rows >= rows && e->rows / 8 <= rows));
+    if (!e) e = m->evaluator = calloc(1, sizeof *e);
+    if (!e) RT_RAISE(RT_E_MEMORY, "out of memory for an evaluator");
+    *evaluator = e;
+    if (fits) return RT_OK;
+    rt__evaluator_close(e);
+    rt_evaluator_spec spec = {
+        .name = m->info.chosen,
+        .denoiser = {.net = m->net, .set = m->params, .oracle = m->oracle, .prediction = m->prediction, .null_class = m->info.null_class},
+        .process = m->process,
+        .program = {.batch = rows,
+                    .backend = m->backend,
+                    .threads = m->threads,
+                    .choices = m->choices,
+                    .compute = m->compute,
+                    .rehearsal = m->rehearsal}};
+    rt_status status = rt__evaluator_open(e, &spec, err);
+    if (status == RT_OK) return RT_OK;
+    rt__evaluator_close(e);
+    free(e);
+    m->evaluator = NULL;
+    rt_error_prefix(err, "%s", m->info.chosen);
+    return status;
 }
 
-/* An oracle is asked for the samples of one time together: its work is shared by them. */
-static rt_status run_oracle(rt_model *m, int64_t n, const float *x, const double *t, const int64_t *y, float *out, rt_error *err)
+rt_status rt__model_field(rt_model *m, int64_t rows, rt_field *field, rt_error *err)
 {
-    rt_field f = rt_oracle_field(m->oracle);
-    int64_t d = f.features;
-    double *in = malloc((size_t)(2 * n * d) * sizeof *in), *results = in + n * d;
-    if (!in) RT_RAISE(RT_E_MEMORY, "out of memory for %lld samples", (long long)n);
-    for (int64_t i = 0; i < n * d; i++) in[i] = (double)x[i];
-    rt_status status = RT_OK;
-    for (int64_t j = 0, end; j < n && status == RT_OK; j = end) {
-        for (end = j + 1; end < n && t[end] == t[j];) end++;
-        status = f.eval(f.self, rt_process_from_network_time(m->process, t[j]), t[j], end - j, in + j * d,
-                        y && m->info.classes ? y + j : NULL, results + j * d, err);
-    }
-    for (int64_t i = 0; i < n * d && status == RT_OK; i++) out[i] = (float)results[i];
-    free(in);
-    return status;
+    rt_evaluator *e;
+    if (m->info.feature_dims) RT_RAISE(RT_E_USAGE, "%s: a classifier draws no samples", m->info.chosen);
+    RT_TRY(rt__model_evaluator(m, rows, &e, err));
+    if (e->width != e->features)
+        RT_RAISE(RT_E_INVALID,
+                 "%s: the network takes %lld numbers per sample and gives %lld; models that also predict a variance are not understood",
+                 m->info.chosen, (long long)e->features, (long long)e->width);
+    *field = e->field;
+    return RT_OK;
 }
 
 /* From the model's prediction to another, by way of x0 and epsilon at each sample's own time. */
@@ -91,29 +100,22 @@ rt_status rt_model_predict(rt_model *m, const char *as, int64_t n, const float *
     if (m->net && rt_net_describe(m->net)->draws)
         RT_RAISE(RT_E_USAGE, "%s: the network sees the draws of a step beside x; draw with `retort sample`", i->chosen);
     RT_TRY(check_classes(m, n, y, err));
-    if (m->oracle)
-        RT_TRY(run_oracle(m, n, x, t, y, out, err));
-    else
-        RT_TRY(run_network(m, n, x, t, y, out, err));
+    rt_evaluator *e;
+    RT_TRY(rt__model_evaluator(m, n, &e, err));
+    RT_TRY(rt__evaluator_rows(e, n, x, t, y, out, NULL, err));
     return to && to != m->prediction ? convert(m, to, n, x, t, out, err) : RT_OK;
 }
 
 rt_status rt_model_features(rt_model *m, int64_t n, const float *x, float *features, int64_t *labels, rt_error *err)
 {
     const rt_model_info *info = &m->info;
-    int64_t d = info->feature_dims;
-    rt__evaluator *e;
-    if (!d) RT_RAISE(RT_E_USAGE, "%s: is a %s; features need a classifier", info->chosen, info->network);
+    rt_evaluator *e;
+    if (!info->feature_dims) RT_RAISE(RT_E_USAGE, "%s: is a %s; features need a classifier", info->chosen, info->network);
     RT_TRY(rt__model_evaluator(m, n, &e, err));
-    memcpy(rt_program_data(e->program, e->x), x, (size_t)(n * e->features) * sizeof *x);
-    RT_TRY(rt__evaluator_run(e, err));
-    memcpy(features, rt_program_data(e->program, e->pooled), (size_t)(n * d) * sizeof *features);
-    const float *logits = rt_program_data(e->program, e->out);
-    for (int64_t j = 0; labels && j < n; j++) {
-        const float *row = logits + j * e->width;
-        labels[j] = 0;
-        for (int64_t k = 1; k < e->width; k++)
-            if (row[k] > row[labels[j]]) labels[j] = k;
-    }
-    return RT_OK;
+    float *logits = malloc((size_t)(n * e->width) * sizeof *logits);
+    if (!logits) RT_RAISE(RT_E_MEMORY, "out of memory for the logits of %lld samples", (long long)n);
+    rt_status status = rt__evaluator_rows(e, n, x, NULL, NULL, logits, features, err);
+    for (int64_t j = 0; labels && status == RT_OK && j < n; j++) labels[j] = rt__most_likely(e->width, logits + j * e->width);
+    free(logits);
+    return status;
 }

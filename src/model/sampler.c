@@ -1,5 +1,5 @@
 /* sampler.c -- a model's samples: which steps, from which noise, in which batches. The mathematics is the driver's (rt_sample). */
-#include "train/grid_search.h"
+#include "model/grid_search.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -14,10 +14,10 @@ typedef struct path {
     const rt_solver *solver;
     double clip, guidance;
     double from[RT_MODEL_STEPS + 1], to[RT_MODEL_STEPS];
-    bool scheduled;             /* the times are the scheduler's, */
-    double fed[RT_MODEL_STEPS]; /* and so is what the network is fed; */
-    bool followed;              /* its solver as well, */
-    int order[RT_MODEL_STEPS];  /* and how high the order may be */
+    bool scheduled;                       /* the times are the scheduler's, */
+    double network_times[RT_MODEL_STEPS]; /* and so is what the network is told; */
+    bool followed;                        /* its solver as well, */
+    int order[RT_MODEL_STEPS];            /* and how high the order may be */
 } path;
 
 /* Times that the caller listed; the 0 at the end may be left out. */
@@ -53,7 +53,7 @@ static rt_status choose_path(rt_model *m, const rt_sampling *s, path *p, rt_samp
         memcpy(p->from, m->info.recipe_times, (size_t)(recipe->steps + 1) * sizeof *p->from);
         grid = "recipe";
     } else if (m->scheduler && rt_scheduler_solver(m->scheduler)) {
-        rt_scheduler_steps steps = {p->from, p->to, p->fed, p->order};
+        rt_scheduler_steps steps = {p->from, p->to, p->network_times, p->order};
         RT_TRY(rt_scheduler_path(m->scheduler, p->steps, &steps, err));
         grid = "scheduler";
         p->scheduled = true;
@@ -226,12 +226,6 @@ static rt_status draw_step(void *self, int k, int64_t n, double *z, rt_error *er
     return RT_OK;
 }
 
-int64_t rt__usual_class(const rt_model_info *info, int64_t index)
-{
-    int64_t usual = info->null_class >= 0 ? info->classes - 1 : info->classes, label = index % (usual > 0 ? usual : 1);
-    return info->null_class >= 0 && label >= info->null_class && usual > 0 ? label + 1 : label;
-}
-
 static void start(batch *b, const rt_sampling *s, int64_t at)
 {
     const rt_model_info *info = &b->model->info;
@@ -248,7 +242,7 @@ static void start(batch *b, const rt_sampling *s, int64_t at)
         b->y[j] = s->y                         ? s->y[at + j]
                   : s->choice == RT_CLASS_ONE  ? s->label
                   : s->choice == RT_CLASS_NULL ? info->null_class
-                                               : rt__usual_class(info, index);
+                                               : rt__usual_class(info->classes, info->null_class, index);
     }
 }
 
@@ -271,7 +265,7 @@ static bool open_batch(batch *b, const rt_model *m, const rt_sampling *s, const 
                                .steps = p->steps,
                                .from = p->from,
                                .to = p->to,
-                               .fed = p->scheduled ? p->fed : NULL,
+                               .network_times = p->scheduled ? p->network_times : NULL,
                                .order = p->followed ? p->order : NULL,
                                .options = s->options,
                                .noise = draw_step,
@@ -305,10 +299,10 @@ static rt_status run_batches(batch *b, rt_model *m, const rt_sampling *s, rt_tak
         RT_TRY(rt__model_field(s->guide, b->room, &b->guide, err));
         b->spec.guide = &b->guide;
     }
-    m->sampling = &b->spec;
-    if (s->guide) s->guide->sampling = &b->spec;
+    m->evaluator->noise = draw_step;
+    m->evaluator->noise_self = b;
     for (int64_t at = 0; at < s->n; at += b->room) {
-        b->count = m->sampled = s->n - at < b->room ? s->n - at : b->room;
+        b->count = m->evaluator->samples = s->n - at < b->room ? s->n - at : b->room;
         b->first = at;
         start(b, s, at);
         RT_TRY(rt_sample(&b->spec, &field, b->count, b->state, b->y, err));
@@ -341,8 +335,7 @@ rt_status rt_model_sample(rt_model *m, const rt_sampling *s, rt_take_samples tak
     if (status == RT_OK && !open_batch(&b, m, s, p, report))
         status = rt_error_set(err, RT_E_MEMORY, "out of memory for %lld samples at a time; lower --batch", (long long)b.room);
     if (status == RT_OK) status = run_batches(&b, m, s, take, user, err);
-    m->sampling = NULL;
-    if (s->guide) s->guide->sampling = NULL;
+    if (m->evaluator) m->evaluator->noise = NULL;
     close_batch(&b);
     free(p);
     return status;

@@ -1,8 +1,8 @@
 /* grid_search.h -- the row `search` of the grids: times that are made for a model. */
-#ifndef RT_TRAIN_GRID_SEARCH_H
-#define RT_TRAIN_GRID_SEARCH_H
+#ifndef RT_MODEL_GRID_SEARCH_H
+#define RT_MODEL_GRID_SEARCH_H
 
-#include "train/model_parts.h"
+#include "model/model_parts.h"
 
 /* Fills times[spec->steps + 1] with the grid on which a run of `spec` errs least; its process, times, noise and trace do not count. Refuses solvers
  * that draw. What is measured is kept in the model and beside it, in CHOSEN.grids.json; what a user should know of that file goes to `remark`, a

@@ -1,0 +1,114 @@
+/* method_options.c -- see method_options.h. An option is named like the key behind the dot, --guidance of `distill kd` is kd.guidance, unless the key says otherwise. */
+#include "method_options.h"
+#include "runs.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { MOST = 96 };
+
+static const char *behind_dot(const rt_config_key *key)
+{
+    const char *dot = strchr(key->name, '.');
+    return dot ? dot + 1 : key->name;
+}
+
+static const char *option_name(const rt_config_key *key) { return key->option ? key->option : behind_dot(key); }
+
+bool cli_method_key(const char *method, const char *option, rt_config_key *key)
+{
+    for (int i = 0; rt_method_key_at(method, i, key); i++)
+        if (strcmp(option_name(key), option) == 0) return true;
+    for (int i = 0; rt_method_key_at(method, i, key); i++)
+        if (strcmp(behind_dot(key), option) == 0) return true;
+    return false;
+}
+
+/* What the option says in each method, those of one text together: "pd, map: ...; kd: ...". The caller owns the text. */
+static char *help_of(const char *option, bool distils)
+{
+    char *text = NULL;
+    size_t size = 0;
+    rt_row_text row, other;
+    rt_config_key key, same;
+    FILE *f = open_memstream(&text, &size);
+    for (int i = 0; f && rt_method_describe(i, &row); i++) {
+        bool said = false;
+        if (rt_method_needs_teacher(row.name) != distils || !cli_method_key(row.name, option, &key)) continue;
+        for (int k = 0; k < i && rt_method_describe(k, &other); k++)
+            said |= rt_method_needs_teacher(other.name) == distils && cli_method_key(other.name, option, &same) &&
+                    strcmp(same.help, key.help) == 0;
+        if (said) continue;
+        fprintf(f, "%s%s", ftell(f) > 0 ? "; " : "", row.name);
+        for (int k = i + 1; rt_method_describe(k, &other); k++)
+            if (rt_method_needs_teacher(other.name) == distils && cli_method_key(other.name, option, &same) &&
+                strcmp(same.help, key.help) == 0)
+                fprintf(f, ", %s", other.name);
+        fprintf(f, ": %s", key.help);
+    }
+    if (f) fclose(f);
+    return text;
+}
+
+/* Does every run have an option of this name? Then that stands for the method's key, where the method has one. */
+static bool is_shared(const char *name)
+{
+    const cli_option *const tables[] = {cli_run_options, cli_common};
+    for (int t = 0; t < 2; t++)
+        for (const cli_option *o = tables[t]; o->name; o++)
+            if (strcmp(o->name, name) == 0) return true;
+    return false;
+}
+
+static const cli_option *collect(cli_option *table, bool distils)
+{
+    rt_row_text row;
+    rt_config_key key;
+    int n = 0;
+    if (table[0].name) return table;
+    for (int i = 0; rt_method_describe(i, &row); i++) {
+        if (rt_method_needs_teacher(row.name) != distils) continue;
+        for (int k = 0; rt_method_key_at(row.name, k, &key) && n + 1 < MOST; k++) {
+            bool known = is_shared(option_name(&key));
+            for (int j = 0; j < n; j++) known |= strcmp(table[j].name, option_name(&key)) == 0;
+            if (known) continue;
+            char *help = help_of(option_name(&key), distils);
+            table[n++] = (cli_option){option_name(&key), 0, key.argument ? key.argument : "N", NULL, NULL, help ? help : key.help, NULL};
+        }
+    }
+    return table;
+}
+
+const cli_option *cli_distill_options(void)
+{
+    static cli_option table[MOST];
+    return collect(table, true);
+}
+
+const cli_option *cli_train_options(void)
+{
+    static cli_option table[MOST];
+    return collect(table, false);
+}
+
+rt_status cli_method_help(const char *method, FILE *f, rt_error *err)
+{
+    rt_row_text row;
+    rt_config *c = calloc(1, sizeof *c);
+    if (!c) return rt_error_set(err, RT_E_MEMORY, "out of memory");
+    rt_status status = rt_config_method(c, method, err);
+    for (int i = 0; status == RT_OK && rt_method_describe(i, &row); i++)
+        if (strcmp(row.name, method) == 0) fprintf(f, "%s: %s (%s)\n\n", row.name, row.text, row.source);
+    rt_config_key key;
+    for (int i = 0; status == RT_OK && rt_method_key_at(method, i, &key); i++) {
+        char left[64], value[RT_CONFIG_TEXT];
+        status = rt_config_get(c, key.name, value, sizeof value, err);
+        snprintf(left, sizeof left, "--%s %s", option_name(&key), key.argument ? key.argument : "N");
+        fprintf(f, "  %-26s%s%s%s%s%s\n", left, strlen(left) > 25 ? "\n                            " : "", key.help, *value ? " (" : "",
+                value, *value ? ")" : "");
+    }
+    if (status == RT_OK)
+        fputs("\nSettings that every method has, with those that this one changes: retort help distill, retort list keys.\n", f);
+    free(c);
+    return status;
+}

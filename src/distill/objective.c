@@ -1,0 +1,96 @@
+/* objective.c -- what objectives are made of: times per sample, inputs, losses. */
+#include "distill/method.h"
+
+#include "base/internal.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static const int64_t one_per_sample[] = {RT_BATCH};
+
+rt_node *rt__input(rt_phase *p, const char *name, rt_dtype dtype, int rank, const int64_t *shape)
+{
+    if (p->n_inputs == RT_INPUTS) return rt_fail(p->graph, "more than %d inputs", RT_INPUTS);
+    rt_node *node = rt_input(p->graph, name, dtype, rank, shape);
+    p->inputs[p->n_inputs].name = name;
+    p->inputs[p->n_inputs++].node = node;
+    return node;
+}
+
+rt_node *rt__input_x(rt_phase *p, const char *name)
+{
+    return rt__input(p, name, rt_graph_real(p->graph), p->round->task->rank, p->round->task->shape);
+}
+
+rt_node *rt__input_y(rt_phase *p) { return p->round->task->classes > 0 ? rt__input(p, "y", RT_I64, 1, one_per_sample) : NULL; }
+
+rt_node *rt__input_draws(rt_phase *p, const rt_denoiser *m)
+{
+    const rt_task *t = p->round->task;
+    int n = rt_net_describe(m->net)->draws;
+    int64_t shape[RT_MAX_RANK];
+    memcpy(shape, t->shape, sizeof shape);
+    shape[1] *= n;
+    return n ? rt__input(p, "draws", rt_graph_real(p->graph), t->rank, shape) : NULL;
+}
+
+static rt_node *pick(rt_graph *g, const double *table, int n, rt_node *k)
+{
+    return rt_index_select(rt_reals(g, 1, (int64_t[]){n}, table), 0, k);
+}
+
+rt_node *rt__pick(rt_phase *p, const double *table, int n, rt_node *k)
+{
+    return rt_reshape(pick(p->graph, table, n, k), p->round->task->rank, (int64_t[RT_MAX_RANK]){RT_BATCH, 1, 1, 1, 1, 1, 1, 1});
+}
+
+rt_at rt__at(rt_phase *p, const double *grid, int n, int stride, rt_node *k)
+{
+    const rt_process *process = p->round->task->process;
+    rt_at at = {0};
+    double *alpha = malloc((size_t)(3 * n) * sizeof *alpha), *beta = alpha + n, *network = beta + n;
+    if (!alpha) {
+        rt_node *inert = rt_fail(p->graph, "out of memory for %d times", n);
+        return (rt_at){inert, inert, inert};
+    }
+    for (int i = 0; i < n; i++) {
+        double t = grid[i * stride];
+        alpha[i] = rt_process_alpha(process, t);
+        beta[i] = rt_process_beta(process, t);
+        network[i] = rt_process_network_time(process, t);
+    }
+    at.alpha = rt__pick(p, alpha, n, k);
+    at.beta = rt__pick(p, beta, n, k);
+    at.network = pick(p->graph, network, n, k);
+    free(alpha);
+    return at;
+}
+
+rt_at rt__towards(rt_at s, rt_at t)
+{
+    const int64_t column[] = {RT_BATCH, 1};
+    s.network = rt_concat((rt_node *[]){rt_reshape(s.network, 2, column), rt_reshape(t.network, 2, column)}, 2, 1);
+    return s;
+}
+
+rt_node *rt__mean_square(const rt_task *t, rt_node *a, rt_node *b) { return rt_scale(rt_norm2(rt_sub(a, b)), 1.0 / (double)t->features); }
+
+void rt__minimise(rt_phase *p, rt_node *loss)
+{
+    rt_optimiser optimiser = p->plan->training.optimiser;
+    optimiser.average = p->network->plan->averaged;
+    p->loss = loss;
+    rt_push(p->graph, "%s", p->plan->name);
+    p->update = rt_minimise(loss, p->network->set, &optimiser);
+    rt_pop(p->graph);
+}
+
+void rt__log(rt_phase *p, const char *name, rt_node *scalar)
+{
+    if (p->n_logged == RT_LOGGED) {
+        rt_fail(p->graph, "more than %d figures to log", RT_LOGGED);
+        return;
+    }
+    p->logged[p->n_logged].name = name;
+    p->logged[p->n_logged++].node = scalar;
+}

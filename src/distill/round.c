@@ -1,0 +1,215 @@
+/* round.c -- a round: the networks as its phases see them, their graphs and programs, and one update of all phases.
+ *
+ *     update u   for each phase that has a turn: its runs; each run slice by slice: inputs filled, program run
+ *
+ * Which runs a phase makes, the clocks of its draws, its learning rate and the powers of Adam's decays are functions of u, so that nothing but the
+ * networks' arrays and the position has to be kept. */
+#include "distill/method.h"
+
+#include "base/internal.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- turns and schedules */
+
+int rt__phase_runs(const rt_phase_plan *p, int64_t u)
+{
+    int64_t period = p->period > 0 ? p->period : 1;
+    return u >= p->first && (u - p->first) % period == 0 ? (p->runs > 0 ? p->runs : 1) : 0;
+}
+
+int64_t rt__phase_runs_before(const rt_phase_plan *p, int64_t u)
+{
+    int64_t period = p->period > 0 ? p->period : 1, turns = u > p->first ? (u - p->first + period - 1) / period : 0;
+    return turns * (p->runs > 0 ? p->runs : 1);
+}
+
+/* Of update u of n, for a phase whose first update is 0. */
+static double learning_rate(const rt_training *t, int64_t u, int64_t n)
+{
+    if (u < t->warmup) return t->lr * (double)(u + 1) / (double)t->warmup;
+    double x = n > t->warmup ? (double)(u - t->warmup) / (double)(n - t->warmup) : 0;
+    if (!strcmp(t->lr_schedule, "linear")) return t->lr * (1 - x);
+    if (!strcmp(t->lr_schedule, "cosine")) return t->lr * 0.5 * (1 + cos(3.141592653589793 * x));
+    return t->lr;
+}
+
+/* The average forgets its random start quickly: (1 + t)/(10 + t) until that exceeds the decay. */
+static double average_decay(const rt_config *c, int64_t t)
+{
+    double early = (1.0 + (double)t) / (10.0 + (double)t);
+    return early < c->train.ema ? early : c->train.ema;
+}
+
+/* ---- opening */
+
+/* The teacher of round 0 is the original one, by its own solver, guided; a follower is the network it took its weights from, and steps as that does. */
+static void place_networks(rt_task *t, int round)
+{
+    for (int i = 0; i < t->plan.n_networks; i++) {
+        rt_network *n = &t->networks[i];
+        if (n->plan->kind != RT_NETWORK_TEACHER) continue;
+        n->denoiser = t->teacher;
+        n->denoiser.solver = n->plan->solver;
+        n->denoiser.guidance = n->plan->guidance;
+        n->denoiser.null_class = t->null_class;
+        if (round == 0 || !n->plan->follows) continue;
+        n->denoiser = rt__network(t, n->plan->follows)->denoiser;
+        n->denoiser.set = n->set;
+    }
+}
+
+static rt_status build_phase(rt_round *r, const rt_phase_plan *plan, rt_error *err)
+{
+    rt_phase *p = &r->phases[r->n_phases++];
+    *p = (rt_phase){.plan = plan,
+                    .round = r,
+                    .network = rt__network(r->task, plan->network),
+                    .last_loss = NAN,
+                    .last_grad_norm = NAN,
+                    .last_lr = NAN,
+                    .last_logged = {NAN, NAN, NAN, NAN}};
+    for (int i = 0; i + 1 < r->n_phases; i++)
+        if (r->phases[i].network == p->network)
+            RT_RAISE(RT_E_INTERNAL, "phases '%s' and '%s' of a round both train '%s'", r->phases[i].plan->name, plan->name, plan->network);
+    p->graph = rt_graph_new(r->task->real);
+    if (!p->graph) RT_RAISE(RT_E_MEMORY, "out of memory for a graph");
+    RT_TRY(plan->build(p, err));
+    RT_TRY(rt_graph_status(p->graph, err));
+    if (!p->loss) RT_RAISE(RT_E_INTERNAL, "phase '%s' has no loss", plan->name);
+    return RT_OK;
+}
+
+rt_status rt__round_open(rt_round *r, rt_task *t, int index, rt_error *err)
+{
+    rt_error local = {0};
+    if (!err) err = &local;
+    const rt_plan *plan = &t->plan;
+    *r = (rt_round){.task = t, .index = index, .teacher_steps = plan->rounds[index].teacher_steps, .steps = plan->rounds[index].steps};
+    place_networks(t, index);
+    if (t->grid) {
+        int stride = plan->step_counts[0] / r->teacher_steps;
+        r->grid = malloc((size_t)(r->teacher_steps + 1) * sizeof *r->grid);
+        if (!r->grid) RT_RAISE(RT_E_MEMORY, "out of memory for a grid of %d steps", r->teacher_steps);
+        for (int k = 0; k <= r->teacher_steps; k++) r->grid[k] = t->grid[k * stride];
+    }
+    for (int i = 0; i < plan->n_phases; i++) {
+        const rt_phase_plan *p = &plan->phases[i];
+        if (index >= p->first_round && (p->end_round == 0 || index < p->end_round)) RT_TRY(build_phase(r, p, err));
+    }
+    return RT_OK;
+}
+
+rt_status rt__round_compile(rt_round *r, rt_error *err)
+{
+    const rt_task *t = r->task;
+    const rt_config *c = t->config;
+    for (int i = 0; i < r->n_phases; i++) {
+        rt_phase *p = &r->phases[i];
+        rt_node *outputs[2 + RT_LOGGED] = {p->loss, p->update.grad_norm};
+        for (int k = 0; k < p->n_logged; k++) outputs[2 + k] = p->logged[k].node;
+        rt_program_spec spec = {.outputs = outputs,
+                                .n_outputs = 2 + p->n_logged,
+                                .updates = &p->update.node,
+                                .n_updates = 1,
+                                .batch = rt__slice(c),
+                                .threads = c->threads,
+                                .choices = t->choices,
+                                .backend = *c->backend ? rt_backend_find(c->backend) : NULL,
+                                .recompute = c->train.recompute ? p->loss : NULL,
+                                .rehearsal = t->dry_run,
+                                .compute = rt_config_compute(c)};
+        RT_TRY(rt_compile(&p->program, p->graph, &spec, err));
+    }
+    return RT_OK;
+}
+
+void rt__round_free_programs(rt_round *r)
+{
+    for (int i = 0; i < r->n_phases; i++) {
+        rt_program_free(r->phases[i].program);
+        r->phases[i].program = NULL;
+    }
+}
+
+void rt__round_close(rt_round *r)
+{
+    rt__round_free_programs(r);
+    for (int i = 0; i < r->n_phases; i++) {
+        if (r->phases[i].source.free) r->phases[i].source.free(r->phases[i].source.self);
+        rt_graph_free(r->phases[i].graph);
+    }
+    free(r->grid);
+    *r = (rt_round){0};
+}
+
+/* ---- updates */
+
+rt_phase *rt__main_phase(rt_round *r)
+{
+    rt_phase *found = &r->phases[r->n_phases - 1];
+    for (int i = 0; i < r->n_phases; i++)
+        if (r->phases[i].network->plan->deployed) found = &r->phases[i];
+    return found;
+}
+
+static double scalar(rt_program *p, const rt_node *n)
+{
+    const void *at = rt_program_data(p, n);
+    return rt_graph_real(rt_node_graph(n)) == RT_F64 ? *(const double *)at : (double)*(const float *)at;
+}
+
+static void set_scalar(rt_program *p, const rt_node *n, double v)
+{
+    void *at = rt_program_data(p, n);
+    if (at && rt_graph_real(rt_node_graph(n)) == RT_F64)
+        *(double *)at = v;
+    else if (at)
+        *(float *)at = (float)v;
+}
+
+/* Run t of the phase in the round. Every stream has draws of its own. */
+static rt_status run_phase(rt_phase *p, int64_t t, rt_error *err)
+{
+    const rt_config *c = p->round->task->config;
+    set_scalar(p->program, p->update.lr, p->last_lr);
+    set_scalar(p->program, p->update.t, (double)(t + 1));
+    set_scalar(p->program, p->update.decay, average_decay(c, t));
+    rt_clock clock = {.seed =
+                          c->seed + 0x9e3779b97f4a7c15u * (uint64_t)(p->round->index + 1) + 0xbf58476d1ce4e5b9u * (uint64_t)p->plan->stream,
+                      .step = (uint32_t)t,
+                      .total = c->train.batch};
+    for (int first = 0, slice = rt__slice(c); first < c->train.batch; first += slice) {
+        clock.first = (uint32_t)first;
+        clock.resumed = first > 0;
+        clock.more = first + slice < c->train.batch;
+        if (p->source.fill) RT_TRY(p->source.fill(p->source.self, t, first, slice, p->program, err));
+        RT_TRY(rt_run(p->program, &clock, err));
+    }
+    p->last_loss = scalar(p->program, p->loss);
+    p->last_grad_norm = scalar(p->program, p->update.grad_norm);
+    for (int i = 0; i < p->n_logged; i++) p->last_logged[i] = scalar(p->program, p->logged[i].node);
+    return RT_OK;
+}
+
+rt_status rt__round_update(rt_round *r, int64_t u, int64_t n, const char *where, int64_t update, rt_error *err)
+{
+    for (int i = 0; i < r->n_phases; i++) {
+        rt_phase *p = &r->phases[i];
+        int64_t first = p->plan->first, before = rt__phase_runs_before(p->plan, u);
+        int runs = rt__phase_runs(p->plan, u);
+        if (r->task->dry_run && runs == 0) runs = 1;
+        for (int k = 0; k < runs; k++) {
+            p->last_lr = learning_rate(&p->plan->training, u > first ? u - first : 0, n - first);
+            RT_TRY(run_phase(p, before + k, err));
+            if (!isfinite(p->last_loss) || !isfinite(p->last_grad_norm))
+                RT_RAISE(RT_E_DIVERGED,
+                         "%s: phase '%s' gave loss %g and gradient norm %g at update %lld; the last checkpoint is good: lower train.lr or "
+                         "set train.clip",
+                         where, p->plan->name, p->last_loss, p->last_grad_norm, (long long)update);
+        }
+    }
+    return RT_OK;
+}

@@ -1,0 +1,62 @@
+/* source_data.c -- a data set as the source of a phase, and what all sources share. */
+#include "distill/sources.h"
+
+#include "base/internal.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+void *rt__input_data(const rt_phase *p, rt_program *program, const char *name)
+{
+    for (int i = 0; i < p->n_inputs; i++)
+        if (!strcmp(p->inputs[i].name, name)) return rt_program_data(program, p->inputs[i].node);
+    return NULL;
+}
+
+rt_status rt__map_open(rt_solver_map *map, const rt_task *t, const rt_denoiser *m, int64_t rows, uint64_t seed, rt_error *err)
+{
+    const rt_config *c = t->config;
+    rt_evaluator_spec spec = {.denoiser = *m,
+                              .process = t->process,
+                              .x0 = true,
+                              .program = {.batch = rows,
+                                          .threads = c->threads,
+                                          .choices = t->choices,
+                                          .rehearsal = t->dry_run,
+                                          .backend = *c->backend ? rt_backend_find(c->backend) : NULL,
+                                          .compute = rt_config_compute(c)}};
+    return rt__solver_map_open(map, &spec, seed, err);
+}
+
+typedef struct from_data {
+    const rt_phase *phase;
+    rt_loader *loader;
+} from_data;
+
+/* The loader deals in slices: number s of run u is its batch u batch/n + s. */
+static rt_status data_fill(void *self, int64_t u, int64_t first, int64_t n, rt_program *program, rt_error *err)
+{
+    (void)err;
+    from_data *f = self;
+    float *x0 = rt__input_data(f->phase, program, "x0");
+    int64_t *y = rt__input_data(f->phase, program, "y");
+    rt_loader_batch(f->loader, (u * f->phase->round->task->config->train.batch + first) / n, x0, y);
+    return RT_OK;
+}
+
+static void data_free(void *self)
+{
+    from_data *f = self;
+    if (f) rt_loader_free(f->loader);
+    free(f);
+}
+
+rt_status rt__source_data(rt_phase *p, rt_error *err)
+{
+    const rt_task *t = p->round->task;
+    from_data *f = calloc(1, sizeof *f);
+    if (!f) RT_RAISE(RT_E_MEMORY, "out of memory for a loader");
+    f->phase = p;
+    p->source = (rt_source){f, data_fill, data_free};
+    return rt_loader_new(&f->loader, t->data, rt__slice(t->config), rt__stream_seed(p) + (uint64_t)p->round->index, err);
+}

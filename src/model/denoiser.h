@@ -1,0 +1,29 @@
+/* denoiser.h -- a network in use: how its output is read, at which times, with which guidance; as nodes of any graph. */
+#ifndef RT_MODEL_DENOISER_H
+#define RT_MODEL_DENOISER_H
+
+#include "retort/diffusion.h"
+#include "retort/nn.h"
+#include "retort/ops.h"
+
+/* One architecture on one set of parameters, how to read its output, and what steps it. */
+typedef struct rt_denoiser {
+    const rt_net *net;
+    rt_params *set;
+    const rt_oracle *oracle; /* instead of a network: only an evaluator can ask it, graphs cannot */
+    const rt_prediction *prediction;
+    const rt_solver *solver;
+    double guidance;    /* omega of (1.39), 0: none */
+    int64_t null_class; /* the label that means no class; -1: none */
+} rt_denoiser;
+
+/* A time per sample: (B,1,..,1) nodes of alpha and beta; what the network is told, (B), or (B,2) for networks of two times. */
+typedef struct rt_at {
+    rt_node *alpha, *beta, *network;
+} rt_at;
+
+/* x0-prediction (B,...) at (x, t) for classes y (B) (NULL: none), guided by (1.39) where the denoiser is. draws (B,q C,..): those that the network
+ * sees beside x; NULL: it sees none. */
+rt_node *rt__denoise(const rt_denoiser *m, rt_node *x, rt_node *draws, rt_at t, rt_node *y);
+
+#endif

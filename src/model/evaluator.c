@@ -1,0 +1,184 @@
+/* evaluator.c -- see evaluator.h. */
+#include "model/evaluator.h"
+
+#include "base/internal.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static int64_t whole_features(const rt_net_info *i) { return (int64_t)i->in_channels * (i->height ? i->height * i->width : 1); }
+
+static rt_status compile(rt_evaluator *e, rt_error *err)
+{
+    const rt_denoiser *m = &e->spec.denoiser;
+    const rt_net_info *i = rt_net_describe(m->net);
+    int rank = i->height ? 4 : 2;
+    int64_t shape[RT_MAX_RANK] = {RT_BATCH, i->in_channels, i->height, i->width}, one[RT_MAX_RANK] = {RT_BATCH, 1, 1, 1, 1, 1, 1, 1};
+    rt_node *outputs[2] = {NULL, NULL};
+    rt_graph *g = e->graph = rt_graph_new(RT_F32);
+    if (!g) RT_RAISE(RT_E_MEMORY, "out of memory for a graph");
+    e->rows = e->spec.program.batch;
+    e->features = whole_features(i);
+    e->draws_per_step = i->draws;
+    e->x = rt_input(g, "x", RT_F32, rank, shape);
+    if (i->classifier) {
+        outputs[1] = e->pooled = rt_net_features(m->net, m->set, e->x);
+        e->out = rt_net_apply(m->net, m->set, e->x, NULL, NULL);
+    } else {
+        e->y = i->classes ? rt_input(g, "y", RT_I64, 1, one) : NULL;
+        shape[1] *= i->draws;
+        e->draws = i->draws ? rt_input(g, "draws", RT_F32, rank, shape) : NULL;
+        e->alpha = e->spec.x0 ? rt_input(g, "alpha", RT_F32, rank, one) : NULL;
+        e->beta = e->spec.x0 ? rt_input(g, "beta", RT_F32, rank, one) : NULL;
+        e->time = rt_input(g, "time", RT_F32, i->times, (int64_t[]){RT_BATCH, 2});
+        rt_node *seen = e->draws && !e->spec.x0 ? rt_concat((rt_node *[]){e->x, e->draws}, 2, 1) : e->x;
+        e->out = e->spec.x0 ? rt__denoise(m, e->x, e->draws, (rt_at){e->alpha, e->beta, e->time}, e->y)
+                            : rt_net_apply(m->net, m->set, seen, e->time, e->y);
+    }
+    outputs[0] = e->out;
+    rt_program_spec spec = e->spec.program;
+    spec.outputs = outputs;
+    spec.n_outputs = 1 + (e->pooled != NULL);
+    RT_TRY(rt_compile(&e->program, g, &spec, err));
+    e->width = rt_program_count(e->program, e->out) / e->rows;
+    return RT_OK;
+}
+
+static void fill(rt_evaluator *e, const rt_node *node, double value)
+{
+    float *at = node ? rt_program_data(e->program, node) : NULL;
+    for (int64_t i = 0; at && i < e->rows; i++) at[i] = (float)value;
+}
+
+/* ---- the sampling driver's view */
+
+/* The draws of step k, drawn[q][samples][features]. */
+static rt_status read_draws(rt_evaluator *e, int k, rt_error *err)
+{
+    int64_t q = e->draws_per_step, size = e->samples * e->features;
+    if (!e->noise) RT_RAISE(RT_E_INTERNAL, "a network that sees draws is asked without any");
+    if (e->room < q * size) {
+        free(e->drawn);
+        e->room = 0;
+        e->drawn = malloc((size_t)(q * size) * sizeof *e->drawn);
+        if (!e->drawn)
+            RT_RAISE(RT_E_MEMORY, "out of memory for %lld draws of %lld samples; lower --batch", (long long)q, (long long)e->samples);
+        e->room = q * size;
+    }
+    for (int64_t j = 0; j < q; j++) RT_TRY(e->noise(e->noise_self, (int)(k * q + j), e->samples, e->drawn + j * size, err));
+    return RT_OK;
+}
+
+static void show_draws(rt_evaluator *e, int64_t first, int64_t rows)
+{
+    int64_t q = e->draws_per_step, d = e->features;
+    float *z = q ? rt_program_data(e->program, e->draws) : NULL;
+    for (int64_t row = 0; row < rows && z; row++)
+        for (int64_t j = 0; j < q; j++) {
+            const double *from = e->drawn + (j * e->samples + (first + row) % e->samples) * d;
+            for (int64_t i = 0; i < d; i++) z[(row * q + j) * d + i] = (float)from[i];
+        }
+}
+
+/* Networks that make whole steps, to a second time or with the draws of a teacher's, answer only where the solver's step is affine in one x0. */
+static rt_status check_whole(const rt_evaluator *e, const rt_field_call *at, rt_error *err)
+{
+    const char *name = e->spec.name ? e->spec.name : "the student";
+    if (!at->solver) RT_RAISE(RT_E_USAGE, "%s: the network is a map of whole steps, whose grid is the caller's", name);
+    if (!rt_solver_get_info(at->solver)->affine)
+        RT_RAISE(RT_E_USAGE, "%s: the network is a map of whole steps, which %s does not make; sample with ddim", name,
+                 rt_solver_get_info(at->solver)->name);
+    return RT_OK;
+}
+
+static rt_status eval(void *self, const rt_field_call *at, int64_t n, const double *x, const int64_t *y, double *out, rt_error *err)
+{
+    rt_evaluator *e = self;
+    const rt_process *p = e->spec.process;
+    int times = rt_node_rank(e->time);
+    if (times == 2 || e->draws_per_step) RT_TRY(check_whole(e, at, err));
+    if (e->draws_per_step) RT_TRY(read_draws(e, at->step, err));
+    fill(e, e->alpha, e->alpha ? rt_process_alpha(p, at->t) : 0);
+    fill(e, e->beta, e->beta ? rt_process_beta(p, at->t) : 0);
+    float *xs = rt_program_data(e->program, e->x), *time = rt_program_data(e->program, e->time);
+    int64_t *ys = e->y ? rt_program_data(e->program, e->y) : NULL;
+    float there = times == 2 ? (float)rt_process_network_time(p, at->target) : 0;
+    for (int64_t i = 0; time && i < e->rows * times; i++) time[i] = i % times ? there : (float)at->network_time;
+    const float *results = rt_program_data(e->program, e->out);
+    for (int64_t first = 0; first < n; first += e->rows) {
+        int64_t rows = n - first < e->rows ? n - first : e->rows, count = rows * e->features;
+        for (int64_t i = 0; i < count; i++) xs[i] = (float)x[first * e->features + i];
+        show_draws(e, first, rows);
+        if (ys) memcpy(ys, y + first, (size_t)rows * sizeof *ys);
+        RT_TRY(rt_run(e->program, &(rt_clock){0}, err));
+        for (int64_t i = 0; i < count; i++) out[first * e->features + i] = (double)results[i];
+    }
+    return RT_OK;
+}
+
+/* ---- rows at times of their own */
+
+/* An oracle is asked for the rows of one time together: its work is shared by them. */
+static rt_status oracle_rows(rt_evaluator *e, int64_t n, const float *x, const double *t, const int64_t *y, float *out, rt_error *err)
+{
+    int64_t d = e->features;
+    double *in = malloc((size_t)(2 * n * d) * sizeof *in), *results = in + n * d;
+    if (!in) RT_RAISE(RT_E_MEMORY, "out of memory for %lld samples", (long long)n);
+    for (int64_t i = 0; i < n * d; i++) in[i] = (double)x[i];
+    rt_status status = RT_OK;
+    for (int64_t j = 0, end; j < n && status == RT_OK; j = end) {
+        for (end = j + 1; end < n && t[end] == t[j];) end++;
+        rt_field_call at = {.t = rt_process_from_network_time(e->spec.process, t[j]), .network_time = t[j]};
+        bool classes = y && rt_oracle_classes(e->spec.denoiser.oracle) > 0;
+        status = e->field.eval(e->field.self, &at, end - j, in + j * d, classes ? y + j : NULL, results + j * d, err);
+    }
+    for (int64_t i = 0; i < n * d && status == RT_OK; i++) out[i] = (float)results[i];
+    free(in);
+    return status;
+}
+
+rt_status rt__evaluator_rows(rt_evaluator *e, int64_t n, const float *x, const double *t, const int64_t *y, float *out, float *pooled,
+                             rt_error *err)
+{
+    if (!e->program) return oracle_rows(e, n, x, t, y, out, err);
+    float *ts = e->time && t ? rt_program_data(e->program, e->time) : NULL;
+    int64_t *ys = e->y && y ? rt_program_data(e->program, e->y) : NULL;
+    int64_t wide = pooled ? rt_program_count(e->program, e->pooled) / e->rows : 0;
+    for (int64_t at = 0; at < n; at += e->rows) {
+        int64_t rows = n - at < e->rows ? n - at : e->rows;
+        memcpy(rt_program_data(e->program, e->x), x + at * e->features, (size_t)(rows * e->features) * sizeof *x);
+        for (int64_t i = 0; ts && i < rows; i++) ts[i] = (float)t[at + i];
+        if (ys) memcpy(ys, y + at, (size_t)rows * sizeof *ys);
+        RT_TRY(rt_run(e->program, &(rt_clock){0}, err));
+        memcpy(out + at * e->width, rt_program_data(e->program, e->out), (size_t)(rows * e->width) * sizeof *out);
+        if (pooled) memcpy(pooled + at * wide, rt_program_data(e->program, e->pooled), (size_t)(rows * wide) * sizeof *pooled);
+    }
+    return RT_OK;
+}
+
+/* ---- opening */
+
+rt_status rt__evaluator_open(rt_evaluator *e, const rt_evaluator_spec *spec, rt_error *err)
+{
+    const rt_denoiser *m = &spec->denoiser;
+    *e = (rt_evaluator){.spec = *spec};
+    if (m->oracle) {
+        e->field = rt_oracle_field(m->oracle);
+        e->field.null_class = m->null_class;
+        e->features = e->width = e->field.features;
+        e->guidance = m->guidance;
+        return RT_OK;
+    }
+    RT_TRY(compile(e, err));
+    e->guidance = spec->x0 ? 0 : m->guidance;
+    e->field = (rt_field){e, eval, spec->x0 ? rt_prediction_find("x0", NULL) : m->prediction, e->features, spec->x0 ? -1 : m->null_class};
+    return RT_OK;
+}
+
+void rt__evaluator_close(rt_evaluator *e)
+{
+    rt_program_free(e->program);
+    rt_graph_free(e->graph);
+    free(e->drawn);
+    *e = (rt_evaluator){0};
+}

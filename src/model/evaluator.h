@@ -1,0 +1,45 @@
+/* evaluator.h -- the one way to ask a network, or an oracle, outside a training graph: a function on host arrays.
+ *
+ * A network is compiled for a number of rows; longer inputs go through in slices, short ones padded by what the buffers hold. It reads its set's
+ * values at each call and so follows training. */
+#ifndef RT_MODEL_EVALUATOR_H
+#define RT_MODEL_EVALUATOR_H
+
+#include "model/denoiser.h"
+
+typedef struct rt_evaluator_spec {
+    const char *name;          /* of the model, for messages; NULL: none */
+    rt_denoiser denoiser;      /* its prediction may be NULL where raw outputs are wanted */
+    const rt_process *process; /* NULL: only raw outputs can be asked for */
+    bool x0; /* the field answers x0, converted and guided in the network's own graph; else the raw output, which the driver guides */
+    rt_program_spec program; /* batch: rows; backend, threads, choices, rehearsal and compute count, too */
+} rt_evaluator_spec;
+
+typedef struct rt_evaluator {
+    rt_evaluator_spec spec;
+    rt_field field;  /* for rt_sample; borrows the evaluator */
+    double guidance; /* what the driver has to do of spec.denoiser.guidance */
+    rt_graph *graph;
+    rt_program *program;                                         /* NULL: an oracle */
+    rt_node *x, *time, *alpha, *beta, *y, *draws, *out, *pooled; /* NULL where there is none; pooled: a classifier's features */
+    int64_t rows, features, width;                               /* width: numbers of out per row */
+    int draws_per_step;                                          /* q of networks that see draws */
+    /* The unit noise of steps of the sampling in progress, z[n][features] of its n samples, for networks that see draws: numbers k q .. k q + q - 1 in
+     * step k. More rows than samples (guidance) repeat them. */
+    rt_status (*noise)(void *self, int k, int64_t n, double *z, rt_error *err);
+    void *noise_self;
+    int64_t samples;
+    double *drawn;
+    int64_t room; /* numbers that `drawn` holds */
+} rt_evaluator;
+
+/* It must not move while it is open. Close it after a failure, too. */
+rt_status rt__evaluator_open(rt_evaluator *e, const rt_evaluator_spec *spec, rt_error *err);
+void rt__evaluator_close(rt_evaluator *e);
+
+/* The raw output out[n][width] of rows x[n][features], each at its own t (network time; NULL: classifiers) and y (NULL: none); `pooled` (NULL: not
+ * wanted) are a classifier's features. Networks of one time that see no draws. */
+rt_status rt__evaluator_rows(rt_evaluator *e, int64_t n, const float *x, const double *t, const int64_t *y, float *out, float *pooled,
+                             rt_error *err);
+
+#endif

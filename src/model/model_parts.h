@@ -1,0 +1,42 @@
+/* model_parts.h -- what a model is made of, for the files that implement model.h. */
+#ifndef RT_MODEL_PARTS_H
+#define RT_MODEL_PARTS_H
+
+#include "base/internal.h"
+#include "model/classes.h"
+#include "model/evaluator.h"
+#include "retort/diffusion.h"
+#include "retort/model.h"
+#include "retort/nn.h"
+#include "retort/ops.h"
+
+typedef struct rt__searched rt__searched; /* grid_search.c */
+
+struct rt_model {
+    rt_model_info info;
+    rt_scheduler *scheduler;   /* NULL: none; an oracle's belongs to it */
+    const rt_process *process; /* the scheduler's or the oracle's; NULL: none */
+    const rt_prediction *prediction;
+    rt_oracle *oracle; /* instead of a network */
+    rt_net *net;
+    rt_params *params;
+    const char *variant; /* of the weights: "raw", NULL: the usual ones */
+    const rt_backend *backend;
+    int threads;
+    rt_dtype compute;
+    rt_rehearsal *rehearsal;
+    rt_choices *choices;     /* NULL: by rule */
+    rt_evaluator *evaluator; /* of the last calls, for about as many rows; NULL: none yet */
+    rt__searched *searched;  /* grids of the last search; NULL: none */
+};
+
+/* The model's evaluator for raw outputs of about `rows` rows. Valid until the next call or rt_model_free. */
+rt_status rt__model_evaluator(rt_model *m, int64_t rows, rt_evaluator **evaluator, rt_error *err);
+
+/* The model as the sampling driver sees it, for calls of about `rows` rows. Valid until the next call or rt_model_free. */
+rt_status rt__model_field(rt_model *m, int64_t rows, rt_field *field, rt_error *err);
+
+/* Fills info.sha256, if the model has a network and that is not done yet. */
+rt_status rt__model_hash(rt_model *m, rt_error *err);
+
+#endif
