@@ -3,7 +3,7 @@ RETORT=${RETORT:-build/release/retort}
 JSON_CHECK=${JSON_CHECK:-build/release/tests/json_check}
 SHARED=${RETORT_SHARED:-../shared}
 [ -x "$RETORT" ] || { echo "$RETORT: there is no such program; build it first" >&2; exit 1; }
-unset $(compgen -e | grep '^RETORT_' | grep -v '^RETORT_SHARED$') || true
+unset $(compgen -e | grep '^RETORT_' | grep -v '^RETORT_SHARED$\|^RETORT_ISA$') || true
 
 # fails EXIT TEXT ARGUMENTS...: the program must leave with EXIT, say TEXT on standard error, and print nothing on standard output
 fails() {
