@@ -165,6 +165,9 @@ static void the_course_is_known(void **state)
     rt__run_close(&run);
     const rt_phase_plan late = {.runs = 2, .period = 5, .first = 3};
     static const int runs[] = {0, 0, 0, 2, 0, 0, 0, 0, 2, 0}, before[] = {0, 0, 0, 0, 2, 2, 2, 2, 2, 4};
+    const rt_phase_plan later = {.period = 2, .first = 9};
+    for (int u = 0; u <= 9; u++) assert_int_equal(rt__phase_runs_before(&later, u), 0);
+    assert_int_equal(rt__phase_runs_before(&later, 12), 2); /* 9 and 11 */
     for (int u = 0; u < 10; u++) {
         assert_int_equal(rt__phase_runs(&late, u), runs[u]);
         assert_int_equal(rt__phase_runs_before(&late, u), before[u]);
