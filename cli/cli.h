@@ -67,6 +67,7 @@ typedef struct cli_value {
 
 typedef struct cli_pair { /* a key and its value */
     char *key, *text;
+    cli_origin origin;
 } cli_pair;
 
 typedef struct cli_occurrence {

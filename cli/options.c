@@ -119,13 +119,14 @@ static bool is_open_key(const cli_command *command, const char *key)
     return false;
 }
 
-static rt_status set_open(cli_call *c, const char *key, const char *text, rt_error *err)
+static rt_status set_open(cli_call *c, const char *key, const char *text, cli_origin origin, rt_error *err)
 {
     char *copy = strdup(text);
     for (int i = 0; copy && i < c->n_open; i++)
         if (strcmp(c->open[i].key, key) == 0) {
             free(c->open[i].text);
             c->open[i].text = copy;
+            c->open[i].origin = origin;
             return RT_OK;
         }
     cli_pair *more = copy ? realloc(c->open, sizeof *more * (size_t)(c->n_open + 1)) : NULL;
@@ -135,7 +136,7 @@ static rt_status set_open(cli_call *c, const char *key, const char *text, rt_err
         free(copy);
         return rt_error_set(err, RT_E_MEMORY, "out of memory while reading options");
     }
-    c->open[c->n_open++] = (cli_pair){name, copy};
+    c->open[c->n_open++] = (cli_pair){name, copy, origin};
     return RT_OK;
 }
 
@@ -164,7 +165,7 @@ static rt_status read_config(cli_call *c, const char *path, rt_error *err)
             v->text = cli_own(c, strdup(pairs[i].text));
             v->origin = CLI_FILE;
         } else if (!v && is_open_key(c->command, pairs[i].key)) {
-            status = set_open(c, pairs[i].key, pairs[i].text, err);
+            status = set_open(c, pairs[i].key, pairs[i].text, CLI_FILE, err);
         } else if (!v && unknown_key(c, pairs[i].key, err)) {
             rt_error_prefix(err, "%s", path);
             status = RT_E_INVALID;
@@ -188,7 +189,7 @@ static rt_status read_environment(cli_call *c, rt_error *err)
         char *name = value_of_key(c, *k) ? NULL : variable_name(*k);
         const char *text = name ? getenv(name) : NULL;
         free(name);
-        if (text && *text) TRY(set_open(c, *k, text, err));
+        if (text && *text) TRY(set_open(c, *k, text, CLI_ENVIRONMENT, err));
     }
     return RT_OK;
 }
@@ -200,7 +201,8 @@ static rt_status set_key(cli_call *c, char *assignment, rt_error *err)
     if (!equals || equals == assignment) return rt_error_set(err, RT_E_USAGE, "--set: '%s' is not KEY=VALUE", assignment);
     *equals = 0;
     cli_value *v = value_of_key(c, assignment);
-    if (!v) return is_open_key(c->command, assignment) ? set_open(c, assignment, equals + 1, err) : unknown_key(c, assignment, err);
+    if (!v)
+        return is_open_key(c->command, assignment) ? set_open(c, assignment, equals + 1, CLI_OPTION, err) : unknown_key(c, assignment, err);
     v->text = equals + 1;
     v->origin = CLI_OPTION;
     return RT_OK;

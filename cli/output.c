@@ -84,7 +84,7 @@ void cli_print_config(const cli_call *c, FILE *f)
     int n = 0;
     for (int i = 0; lines && i < c->n_values; i++)
         if (c->values[i].option->key && c->values[i].text)
-            lines[n++] = (cli_pair){(char *)c->values[i].option->key, (char *)c->values[i].text};
+            lines[n++] = (cli_pair){(char *)c->values[i].option->key, (char *)c->values[i].text, c->values[i].origin};
     for (int i = 0; lines && i < c->n_open; i++) lines[n++] = c->open[i];
     if (lines) qsort(lines, (size_t)n, sizeof *lines, by_key);
     /* keys in order, so lines of one section stand together: print a section's name when it changes */

@@ -114,13 +114,20 @@ static bool is_key(const char *name)
     return false;
 }
 
+/* The environment speaks to all commands: what it says of keys that this method does not have is for others. */
+static bool is_for_others(const target *t, const char *key, cli_origin origin)
+{
+    return origin == CLI_ENVIRONMENT && key && !reads(t->config->method, key);
+}
+
 static rt_status set_all(const target *t)
 {
     cli_call *c = t->c;
-    for (int i = 0; i < c->n_open; i++) TRY(set(t, c->open[i].key, c->open[i].key, c->open[i].text));
+    for (int i = 0; i < c->n_open; i++)
+        if (!is_for_others(t, c->open[i].key, c->open[i].origin)) TRY(set(t, c->open[i].key, c->open[i].key, c->open[i].text));
     for (int i = 0; i < c->n_values; i++) {
         const cli_value *v = &c->values[i];
-        if (v->origin <= CLI_DEFAULT) continue;
+        if (v->origin <= CLI_DEFAULT || is_for_others(t, v->option->key, v->origin)) continue;
         char source[80];
         snprintf(source, sizeof source, v->origin == CLI_OPTION ? "--%s" : "%s",
                  v->origin == CLI_OPTION ? v->option->name : v->option->key);

@@ -23,7 +23,7 @@ static rt_status add_pair(void *user, const char *key, const char *text, rt_erro
     list *l = user;
     cli_pair *more = realloc(l->pairs, sizeof *more * (size_t)(l->n + 1));
     if (more) l->pairs = more;
-    cli_pair pair = {strdup(key), strdup(text)};
+    cli_pair pair = {strdup(key), strdup(text), CLI_FILE};
     if (!more || !pair.key || !pair.text) {
         free(pair.key);
         free(pair.text);

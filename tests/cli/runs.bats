@@ -116,6 +116,13 @@ last_loss() { tail -n 1 "$1/metrics.jsonl" | sed 's/.*"loss": *\([0-9.e-]*\).*/\
     [ ! -e "$t/none" ]
 }
 
+@test "what the environment says of other methods' settings is for them" {
+    teacher
+    RETORT_PD_STEPS=4 RETORT_TRAIN_WEIGHT=snr RETORT_KD_PAIRS=16 "$RETORT" distill kd --teacher "$t/teacher" --out "$t/kd" --teacher-steps 2 --updates 1 --batch 8 \
+        --threads 1 -q
+    grep -q 'pairs: 16' "$t/kd/config.yaml"
+}
+
 @test "a method of two networks: its options, its columns, resumption; an option of all runs stands for its own key" {
     teacher
     obeys distill distill vsd --teacher "$t/teacher" --out "$t/vsd" --score-updates 2 --weight uniform --updates 6 --batch 16 --threads 1 --set run.log-every=1

@@ -165,10 +165,28 @@ static void the_course_is_known(void **state)
     rt__run_close(&run);
     const rt_phase_plan late = {.runs = 2, .period = 5, .first = 3};
     static const int runs[] = {0, 0, 0, 2, 0, 0, 0, 0, 2, 0}, before[] = {0, 0, 0, 0, 2, 2, 2, 2, 2, 4};
+    const rt_phase_plan later = {.period = 2, .first = 9};
+    for (int u = 0; u <= 9; u++) assert_int_equal(rt__phase_runs_before(&later, u), 0);
+    assert_int_equal(rt__phase_runs_before(&later, 12), 2); /* 9 and 11 */
     for (int u = 0; u < 10; u++) {
         assert_int_equal(rt__phase_runs(&late, u), runs[u]);
         assert_int_equal(rt__phase_runs_before(&late, u), before[u]);
     }
+}
+
+/* Adam's powers count the runs of the phase: gradients -2 and -1.8 in the two runs of update 0, moments -0.2, -0.36 and 0.04, 0.072. */
+static void decays_count_runs(void **state)
+{
+    (void)state;
+    chosen.kind = RT_ADAM, player_stream = 1, steep = 1;
+    rt_config c;
+    rt__run run;
+    configure(&c, "adam");
+    open_game(&run, &c, NULL);
+    play(&run, 1);
+    double second = (0.36 / (1 - 0.81)) / sqrt(0.072 / (1 - 0.9801));
+    assert_true(fabs(value(&run, "rival") - (0.1 + 0.1 * second)) < 1e-6);
+    rt__run_close(&run);
 }
 
 static void same_sets(const rt__run *a, const rt__run *b)
@@ -299,8 +317,8 @@ static int remove_base(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(the_course_is_known), cmocka_unit_test(stopped_anywhere_it_goes_on),
-                                       cmocka_unit_test(streams_differ), cmocka_unit_test(data_beside_none),
-                                       cmocka_unit_test(divergence_names_the_phase)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(the_course_is_known), cmocka_unit_test(decays_count_runs), cmocka_unit_test(stopped_anywhere_it_goes_on),
+        cmocka_unit_test(streams_differ),      cmocka_unit_test(data_beside_none),  cmocka_unit_test(divergence_names_the_phase)};
     return cmocka_run_group_tests(tests, make_base, remove_base);
 }
