@@ -346,8 +346,9 @@ static double step_error(const char *name, const rt_process *p, double h, int me
            states[4][N * D], before[N * D];
     rt_oracle *o = smooth_oracle(p, "x0");
     rt_field field = rt_oracle_field(o);
-    double t[5] = {0}; /* of the result, of s, of the memories */
-    rt_sample_spec spec = {.process = p, .solver = row, .steps = 1, .from = t + 1};
+    double t[5] = {0};             /* of the result, of s, of the memories */
+    const double targets[8] = {0}; /* of step k, which the field is told; an oracle does not mind */
+    rt_sample_spec spec = {.process = p, .solver = row, .steps = 1, .from = t + 1, .to = targets};
     rt__advance a = {.spec = &spec,
                      .field = &field,
                      .n = N,

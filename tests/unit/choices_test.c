@@ -265,12 +265,15 @@ static void test_programs(void **state)
     assert_int_equal(rt__file_read(path, 1 << 20, &text, &size, NULL), RT_OK);
     FILE *f = open_memstream(&other, &other_size);
     for (at = text; *at;) {
-        bool winograd = !strncmp(at, "\"winograd\"", 10), direct = !strncmp(at, "\"direct\"", 8);
-        if (winograd || direct)
-            fputs(winograd ? "\"direct\"" : "\"winograd\"", f);
+        static const char *const ways[][2] = {
+            {"\"winograd\"", "\"direct\""}, {"\"winograd of the library\"", "\"direct\""}, {"\"direct\"", "\"winograd\""}};
+        int k = 0;
+        while (k < 3 && strncmp(at, ways[k][0], strlen(ways[k][0])) != 0) k++;
+        if (k < 3)
+            fputs(ways[k][1], f);
         else
             fputc(*at, f);
-        at += winograd ? 10 : direct ? 8 : 1;
+        at += k < 3 ? strlen(ways[k][0]) : 1;
     }
     fclose(f);
     write_text(other);
