@@ -1,4 +1,5 @@
 /* score_differences.c -- section 1.3: noising what a generator makes, conditional scores; the objectives that differences of scores give. */
+#include "verify/density_ratios.h"
 #include "verify/small_run.h"
 #include "verify/witness.h"
 
@@ -120,12 +121,31 @@ const rt__equation rt__score_differences[] = {
       "generator_build",
       "its surrogate E [omega alpha sg[s - s_teacher]^T x0] in double at the same draws, omega 1, a guided teacher; relative", 2e-5},
      generator_step},
-    RT__NOT_YET("1.19", "D_f(p_t^theta || p_t) = int p_t(x) f(p_t^theta(x)/p_t(x)) dx"),
-    RT__NOT_YET("1.20", "D_alpha(p_t^theta || p_t) = log(int p_t^theta(x)^alpha p_t(x)^(1 - alpha) dx)/(alpha - 1)"),
-    RT__NOT_YET("1.21",
-                "grad D_alpha = alpha/(alpha - 1) E_{x ~ q} [grad log p_t^theta(x)], q in proportion to p_t^theta^alpha p_t^(1 - alpha)"),
-    RT__NOT_YET("1.22", "q(x) = r(x)^(alpha - 1) p_t^theta(x) / int r(u)^(alpha - 1) p_t^theta(u) du, r = p_t^theta/p_t"),
-    RT__NOT_YET("1.23", "grad D_alpha = alpha/(alpha - 1) E [r^(alpha - 1) grad log p_t^theta] / E [r^(alpha - 1)], x ~ p_t^theta"),
+    {{"1.19", "D_f(p_t^theta || p_t) = int p_t(x) f(p_t^theta(x)/p_t(x)) dx", "src/diffusion/divergence.c", "rt_divergence_weight_of",
+      "every row between normal distributions: its integral against closed forms, E [u f''(u) (s - s_teacher)^T dx/dtheta] against "
+      "differences of them; relative",
+      1e-8},
+     rt__f_divergences},
+    {{"1.20", "D_alpha(p_t^theta || p_t) = log(int p_t^theta(x)^alpha p_t(x)^(1 - alpha) dx)/(alpha - 1)", "src/distill/ratio.c",
+      "rt__renyi_weight",
+      "normal distributions, alpha 1/2 and 2: the weights' gradient integrated along students from the teacher on, against the logarithm "
+      "of the integral; relative",
+      1e-8},
+     rt__renyi_value},
+    {{"1.21", "grad D_alpha = alpha/(alpha - 1) E_{x ~ q} [grad log p_t^theta(x)], q in proportion to p_t^theta^alpha p_t^(1 - alpha)",
+      "src/distill/ratio.c", "rt__renyi_weight",
+      "the student's density times its weights as q, against differences of (1.20) by integrals; relative", 1e-8},
+     rt__renyi_tilted},
+    {{"1.22", "q(x) = r(x)^(alpha - 1) p_t^theta(x) / int r(u)^(alpha - 1) p_t^theta(u) du, r = p_t^theta/p_t", "src/distill/ratio.c",
+      "rt__renyi_weight",
+      "the student's density times its weights, against p_t^theta^alpha p_t^(1 - alpha) over its integral; relative to the largest", 1e-11},
+     rt__renyi_density},
+    {{"1.23", "grad D_alpha = alpha/(alpha - 1) E [r^(alpha - 1) grad log p_t^theta] / E [r^(alpha - 1)], x ~ p_t^theta",
+      "src/distill/ratio.c", "rt__renyi_weight",
+      "as it is trained, alpha E [r^(alpha - 1) (s - s_teacher)^T dx/dtheta]/E [r^(alpha - 1)], against differences of (1.20) by "
+      "integrals; relative",
+      1e-8},
+     rt__renyi_self_normalised},
     RT__NOT_YET("1.24", "x_t = alpha_t R(theta) + beta_t eps, R a renderer"),
     RT__NOT_YET("1.25", "L_3D = E [omega(t) |s(x_t, t) - s_teacher(x_t, t | c)|^2]/2"),
     RT__NOT_YET("1.26", "L~_3D = E [omega(t) sg[s(x_t, t) - s_teacher(x_t, t | c)]^T x_t]"),
