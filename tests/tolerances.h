@@ -33,6 +33,10 @@
 #define PLAN_SLACK 1.02 /* planned bytes over what lives at once at most */
 
 /* numbers of PyTorch: tests/golden */
+#define TOL_DISTRIBUTION_DOUBLE    1e-6 /* distribution: objectives in double; frequencies of the time features are float32 in both */
+#define TOL_DISTRIBUTION_FORWARD   1e-4 /* in float: losses and weights */
+#define TOL_DISTRIBUTION_GRADIENT  1e-3
+#define TOL_WEIGHTS                1e-12 /* weights of samples, in double: no network */
 #define TOL_GOLDEN_FORWARD         1e-5
 #define TOL_GOLDEN_GRADIENT        1e-4
 #define TOL_GOLDEN_OFFSET_FORWARD  1e-4 /* groupnorm_offset: the mean is far above the deviation */
