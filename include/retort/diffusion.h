@@ -120,7 +120,7 @@ rt_status rt_ddim_coefficients(const rt_process *p, double s, double t, double *
 /* Lemma 2: x~ = P x_t + Q x_s, P = 1/C and Q = -A/C. */
 rt_status rt_ddim_target_coefficients(const rt_process *p, double s, double t, double *P, double *Q, rt_error *err);
 
-/* ---- weights: uniform, uniform-x0 and so on for each prediction, snr, truncated-snr, min-snr, edm, sigmoid, map -------------------------
+/* ---- weights: uniform, uniform-x0 and so on for each prediction, snr, truncated-snr, min-snr, edm, sigmoid, alpha, alpha2, alpha-beta, map -------------------------
  * Factors of a squared x0-error at s, of a step s -> t where the row needs one (map: C^2 of (1.30), the rest ignore t). */
 
 typedef struct rt_weight rt_weight;
@@ -270,6 +270,7 @@ typedef struct rt_student_recipe {
     int steps;                         /* 0: not said (a teacher) */
     int draws;                         /* unit noises of a sample's size that the network sees in each step; 0: none */
     double timesteps[RT_RECIPE_STEPS]; /* what the network is told, one per step, noisy to clean */
+    double input_scale; /* what unit noise is multiplied by at timesteps[0], which is not the noisiest; 0: as the process says */
     bool has_guidance;
     double guidance;    /* the lecture's omega that sampling needs */
     int64_t null_class; /* -1: none */
