@@ -33,10 +33,6 @@
 #define PLAN_SLACK 1.02 /* planned bytes over what lives at once at most */
 
 /* numbers of PyTorch: tests/golden */
-#define TOL_DISTRIBUTION_DOUBLE    1e-6 /* distribution: objectives in double; frequencies of the time features are float32 in both */
-#define TOL_DISTRIBUTION_FORWARD   1e-4 /* in float: losses and weights */
-#define TOL_DISTRIBUTION_GRADIENT  1e-3
-#define TOL_WEIGHTS                1e-12 /* weights of samples, in double: no network */
 #define TOL_GOLDEN_FORWARD         1e-5
 #define TOL_GOLDEN_GRADIENT        1e-4
 #define TOL_GOLDEN_OFFSET_FORWARD  1e-4 /* groupnorm_offset: the mean is far above the deviation */
@@ -100,6 +96,10 @@
 #define TOL_VSD_GRADIENT  1e-6 /* the step of (1.18) against central differences of G, of the largest */
 #define TOL_VSD_OPTIMUM   0.04 /* mean and deviation of an affine generator after a run, of the teacher's deviation */
 #define TOL_SCORE_OPTIMUM 0.05 /* the same against optima that quadrature found */
+
+/* f-divergences: tests/oracle. The table against differences of f and integrals; graphs of log u against the table */
+#define TOL_DIVERGENCE_DIFFERENCES 1e-9
+#define TOL_DIVERGENCE_GRAPH       1e-12
 
 /* progressive distillation of a Gaussian: tests/oracle */
 #define TOL_TEACHER_MAP                                                                                                                    \

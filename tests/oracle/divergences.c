@@ -67,9 +67,10 @@ static void table(void **state)
                 slope += difference[j] * rt_divergence_f(d, u + (j - 2) * h) / h;
                 curve += difference[j] * rt_divergence_slope(d, u + (j - 2) * h) / h;
             }
-            near(rt_divergence_slope(d, u), slope, 1e-9, "f'", names[i], u);
-            near(rt_divergence_weight(d, u), u * curve, 1e-9, "u f''", names[i], u);
-            near(rt_divergence_conjugate(d, u), u * rt_divergence_slope(d, u) - rt_divergence_f(d, u), 1e-12, "u f' - f", names[i], u);
+            near(rt_divergence_slope(d, u), slope, TOL_DIVERGENCE_DIFFERENCES, "f'", names[i], u);
+            near(rt_divergence_weight(d, u), u * curve, TOL_DIVERGENCE_DIFFERENCES, "u f''", names[i], u);
+            near(rt_divergence_conjugate(d, u), u * rt_divergence_slope(d, u) - rt_divergence_f(d, u), TOL_DIVERGENCE_GRAPH, "u f' - f",
+                 names[i], u);
             for (double v = 0.01; v < 100; v *= 1.7)
                 assert_true(v * rt_divergence_slope(d, u) - rt_divergence_f(d, v) <= rt_divergence_conjugate(d, u) + 1e-9);
         }
@@ -102,11 +103,11 @@ static void graphs(void **state)
         for (int k = 0; k < 5; k++) memcpy(out + k * N, rt_program_data(p, nodes[k]), N * sizeof *out);
         for (int j = 0; j < N; j++) {
             double u = exp(l[j]);
-            near(out[j], rt_divergence_slope(d, u), 1e-12, "graph of f'", names[i], u);
-            near(out[N + j], rt_divergence_weight(d, u), 1e-12, "graph of u f''", names[i], u);
-            near(out[2 * N + j], rt_divergence_conjugate(d, u), 1e-12, "graph of u f' - f", names[i], u);
-            near(out[3 * N + j], rt_divergence_weight(d, u), 1e-12, "derivative of f'", names[i], u);
-            near(out[4 * N + j], u * rt_divergence_weight(d, u), 1e-12, "derivative of the conjugate", names[i], u);
+            near(out[j], rt_divergence_slope(d, u), TOL_DIVERGENCE_GRAPH, "graph of f'", names[i], u);
+            near(out[N + j], rt_divergence_weight(d, u), TOL_DIVERGENCE_GRAPH, "graph of u f''", names[i], u);
+            near(out[2 * N + j], rt_divergence_conjugate(d, u), TOL_DIVERGENCE_GRAPH, "graph of u f' - f", names[i], u);
+            near(out[3 * N + j], rt_divergence_weight(d, u), TOL_DIVERGENCE_GRAPH, "derivative of f'", names[i], u);
+            near(out[4 * N + j], u * rt_divergence_weight(d, u), TOL_DIVERGENCE_GRAPH, "derivative of the conjugate", names[i], u);
         }
         rt_program_free(p);
         rt_graph_free(g);
@@ -132,7 +133,7 @@ static void normal_distributions(void **state)
             sum += p * rt_divergence_f(rt_divergence_find(names[i], &err), q / p) / 300;
             shannon += (q * log(2 * q / (p + q)) + p * log(2 * p / (p + q))) / 300;
         }
-        near(sum, i == 3 ? shannon : want[i], 1e-9, "int p f(q/p)", names[i], 0);
+        near(sum, i == 3 ? shannon : want[i], TOL_DIVERGENCE_DIFFERENCES, "int p f(q/p)", names[i], 0);
     }
 }
 
