@@ -8,15 +8,13 @@
 
 enum { WIDTH = 64, GROUPS = 32 }; /* of the convolutional head */
 
-rt_status rt__head_kind_find(const char *key, const char *name, const rt_net *net, rt__head_kind *kind, rt_error *err)
+rt_status rt__head_kind_find(const char *key, const char *name, bool pictures, rt__head_kind *kind, rt_error *err)
 {
-    bool pictures = rt_net_describe(net)->height > 0;
     *kind = pictures ? RT_HEAD_CONV : RT_HEAD_LINEAR;
     if (!*name) return RT_OK;
     if (strcmp(name, "conv") != 0 && strcmp(name, "linear") != 0)
         RT_RAISE(RT_E_USAGE, "%s: '%s'; give conv (convolutions on the hidden picture) or linear (on its mean over the pixels)", key, name);
-    if (!strcmp(name, "conv") && !pictures)
-        RT_RAISE(RT_E_USAGE, "%s: conv, but %s has no pixels; give linear", key, rt_net_describe(net)->kind);
+    if (!strcmp(name, "conv") && !pictures) RT_RAISE(RT_E_USAGE, "%s: conv, but vectors have no pixels; give linear", key);
     if (!strcmp(name, "linear")) *kind = RT_HEAD_LINEAR;
     return RT_OK;
 }

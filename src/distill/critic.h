@@ -18,7 +18,7 @@ typedef enum rt__head_kind {
 } rt__head_kind;
 
 /* From "conv" or "linear"; "": conv for pictures, linear for vectors. RT_E_USAGE names `key`. */
-rt_status rt__head_kind_find(const char *key, const char *name, const rt_net *net, rt__head_kind *kind, rt_error *err);
+rt_status rt__head_kind_find(const char *key, const char *name, bool pictures, rt__head_kind *kind, rt_error *err);
 
 typedef struct rt__critic {
     const rt_net *net;

@@ -53,7 +53,8 @@ typedef struct rt_network_plan {
     const rt_solver *solver;         /* NULL: ddim */
     double guidance;                 /* omega of (1.39), 0: none */
     int draws;                       /* q draws of its teacher's that it sees in each step: its first layer is widened */
-    rt_status (*declare)(const rt_task *t, rt_params *set, rt_error *err);
+    rt_status (*declare)(const rt_task *t, rt_params *set,
+                         rt_error *err); /* of a declared one; of others: what the set holds beside the network */
 } rt_network_plan;
 
 typedef struct rt_network {
@@ -180,7 +181,7 @@ struct rt_method {
 /* The table: methods.c. */
 extern const rt_method *const rt__methods[];
 extern const rt_method rt__method_denoise, rt__method_classify, rt__method_kd, rt__method_pd, rt__method_map, rt__method_vsd,
-    rt__method_sid;
+    rt__method_sid, rt__method_f, rt__method_renyi;
 const rt_method *rt__method_find(const char *name);            /* NULL: there is none */
 rt_status rt__method_unknown(const char *name, rt_error *err); /* RT_E_USAGE with "did you mean" */
 

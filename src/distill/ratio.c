@@ -14,21 +14,17 @@ rt_node *rt__clip_ratio(rt_node *log_u, double low, double high)
     return log_u;
 }
 
-int rt__bin_of(double t, double low, double high, int n)
+rt_node *rt__bins(rt_node *t, double low, double high, int n)
 {
-    double at = floor((t - low) / (high - low) * n);
-    return at < 0 ? 0 : at > n - 1 ? n - 1 : (int)at;
-}
-
-rt_node *rt__bins(rt_node *bin, int n)
-{
-    rt_graph *g = rt_node_graph(bin);
-    double *number = malloc((size_t)n * sizeof *number);
-    if (!number) return rt_fail(g, "out of memory for %d bins", n);
-    for (int k = 0; k < n; k++) number[k] = k;
-    rt_node *members = rt_cast(rt_equal(column(bin), rt_reals(g, 2, (int64_t[]){1, n}, number)), rt_graph_real(g));
-    free(number);
-    return members;
+    rt_graph *g = rt_node_graph(t);
+    double *edge = malloc((size_t)(n + 1) * sizeof *edge);
+    if (!edge) return rt_fail(g, "out of memory for %d bins", n);
+    for (int k = 1; k < n; k++) edge[k] = low + (high - low) * k / n;
+    edge[0] = -INFINITY, edge[n] = INFINITY;
+    const int64_t row[] = {1, n};
+    rt_node *from = rt_less(column(t), rt_reals(g, 2, row, edge)), *to = rt_less(column(t), rt_reals(g, 2, row, edge + 1));
+    free(edge);
+    return rt_sub(rt_cast(to, rt_graph_real(g)), rt_cast(from, rt_graph_real(g)));
 }
 
 rt_node *rt__mean_in_bin(rt_node *v, rt_node *bins)

@@ -11,10 +11,8 @@
 /* log u (B) with p/q = 1/u held in [low, high]; 0 and INFINITY: free. */
 rt_node *rt__clip_ratio(rt_node *log_u, double low, double high);
 
-/* Which of n even bins of [low, high] holds t; the ends take what lies beyond. */
-int rt__bin_of(double t, double low, double high, int n);
-/* Numbers of bins (B), real, to members (B,n): 1 in the sample's own bin, else 0. */
-rt_node *rt__bins(rt_node *bin, int n);
+/* Times t (B) in n even bins of [low, high], the ends taking what lies beyond: members (B,n), 1 in the sample's own bin, else 0. */
+rt_node *rt__bins(rt_node *t, double low, double high, int n);
 /* Per sample, the mean of v (B) over the samples of its bin; bins NULL: over the batch. */
 rt_node *rt__mean_in_bin(rt_node *v, rt_node *bins);
 

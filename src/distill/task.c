@@ -36,7 +36,8 @@ static rt_status new_set(const rt_task *t, const rt_network *n, const char *suff
     snprintf(name, sizeof name, "%s%s", n->plan->name, suffix);
     *set = rt_params_new(name, t->real);
     if (!*set) RT_RAISE(RT_E_MEMORY, "out of memory for the network '%s'", n->plan->name);
-    return n->plan->kind == RT_NETWORK_DECLARED ? n->plan->declare(t, *set, err) : rt_net_declare(n->denoiser.net, *set, err);
+    if (n->plan->kind != RT_NETWORK_DECLARED) RT_TRY(rt_net_declare(n->denoiser.net, *set, err));
+    return n->plan->declare ? n->plan->declare(t, *set, err) : RT_OK;
 }
 
 /* A network that has all that the teacher's has, and more, starts as the teacher; any other by draws. */

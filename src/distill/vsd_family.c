@@ -210,6 +210,7 @@ static void noise_sample(rt_phase *p, const drawn_times *d, rt__vsd_sample *s)
     s->eps = rt_randn(p->graph, "eps", task->rank, task->shape);
     s->t = rt__at(p, d->t, d->n, 1, k);
     s->w = rt_reshape(rt__pick(p, d->w, d->n, k), 1, (int64_t[]){RT_BATCH});
+    s->when = rt_scale(rt_reshape(rt__pick(p, d->t, d->n, k), 1, (int64_t[]){RT_BATCH}), 1 / rt_process_end(task->process));
     s->xt = rt_diffuse(s->x0, s->t.alpha, s->t.beta, s->eps);
 }
 

@@ -40,6 +40,7 @@ double rt__vsd_start(const rt_task *t);
 /* One draw of a phase. x0 (B,..) from noise z at the start, y (B) its class or NULL, x_t (1.12) at a time t of its own per sample, w (B) the weight there. */
 typedef struct rt__vsd_sample {
     rt_node *x0, *y, *eps, *xt, *w;
+    rt_node *when; /* (B) t as a fraction of the process */
     rt_at t;
 } rt__vsd_sample;
 /* G(z): the x0-prediction at the start, for classes y. The draw is named "z". */
