@@ -1,6 +1,7 @@
 # A thin front for CMake: `make help` lists what there is.
 JOBS   ?= $(shell nproc)
 PREFIX ?= /usr/local
+GOLDEN ?= ../shared/golden/distribution
 export JOBS
 
 all: ## build the program: build/release/retort
@@ -26,6 +27,11 @@ test-debian: ## make test on Debian 12 and 13, in folders filled by debootstrap 
 
 test-emulated: ## the operator walk on an old x86-64 and on 64-bit ARM, emulated by qemu
 	@scripts/test-emulated
+
+test-distribution: packages ## objectives of vsd, dmd, sid, f, renyi and critics against PyTorch's numbers in GOLDEN (../shared/golden/distribution)
+	@scripts/build release
+	@build/release/tests/test_golden_distribution "$(GOLDEN)"
+	@build/release/tests/test_golden_distribution_critic "$(GOLDEN)"
 
 bench: packages ## speed of this machine on this work
 	@scripts/build release
@@ -56,4 +62,4 @@ clean: ## remove everything that was built
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
 
-.PHONY: all dev demo test test-sanitized test-debian test-emulated bench mutants fuzz docs solvers install packages clean help
+.PHONY: all dev demo test test-sanitized test-debian test-emulated test-distribution bench mutants fuzz docs solvers install packages clean help

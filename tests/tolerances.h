@@ -91,9 +91,16 @@
 #define TOL_JPEG           1     /* levels of 255: decoders may round differently */
 
 /* objectives of methods: tests/oracle. The graph in float against the equations in double, relative */
-#define TOL_OBJECTIVE    1e-5
-#define TOL_VSD          1e-9 /* (1.17), (1.18) in double against networks asked in double, constants of alpha and beta by their definition */
-#define TOL_VSD_GRADIENT 1e-6 /* the step of (1.18) against central differences of G, of the largest */
+#define TOL_OBJECTIVE     1e-5
+#define TOL_VSD           1e-9 /* (1.17), (1.18) in double against networks asked in double, constants of alpha and beta by their definition */
+#define TOL_VSD_GRADIENT  1e-6 /* the step of (1.18) against central differences of G, of the largest */
+#define TOL_VSD_OPTIMUM   0.04 /* mean and deviation of an affine generator after a run, of the teacher's deviation */
+#define TOL_SCORE_OPTIMUM 0.05 /* the same against optima that quadrature found */
+#define TOL_RATIO_OPTIMUM 0.03 /* the same of `f` and `renyi`, short runs, where divergences are 0.07 apart or more */
+
+/* f-divergences: tests/oracle. The table against differences of f and integrals; graphs of log u against the table */
+#define TOL_DIVERGENCE_DIFFERENCES 1e-9
+#define TOL_DIVERGENCE_GRAPH       1e-12
 
 /* progressive distillation of a Gaussian: tests/oracle */
 #define TOL_TEACHER_MAP                                                                                                                    \

@@ -120,7 +120,7 @@ rt_status rt_ddim_coefficients(const rt_process *p, double s, double t, double *
 /* Lemma 2: x~ = P x_t + Q x_s, P = 1/C and Q = -A/C. */
 rt_status rt_ddim_target_coefficients(const rt_process *p, double s, double t, double *P, double *Q, rt_error *err);
 
-/* ---- weights: uniform, uniform-x0 and so on for each prediction, snr, truncated-snr, min-snr, edm, sigmoid, map -------------------------
+/* ---- weights: uniform, uniform-x0 and so on for each prediction, snr, truncated-snr, min-snr, edm, sigmoid, alpha, alpha2, alpha-beta, map -------------------------
  * Factors of a squared x0-error at s, of a step s -> t where the row needs one (map: C^2 of (1.30), the rest ignore t). */
 
 typedef struct rt_weight rt_weight;
@@ -128,6 +128,24 @@ const rt_weight *rt_weight_find(const char *name, rt_error *err);
 bool rt_weight_describe(int i, rt_row_text *row);
 const char *rt_weight_name(const rt_weight *w);
 double rt_weight_at(const rt_weight *w, const rt_process *p, double s, double t);
+
+/* ---- divergences: kl, reverse-kl, jeffreys, jensen-shannon, squared-hellinger, pearson, neyman -------------------------------------------
+ * D_f(q || p) = int p f(q/p) dx (1.19), q the student's density, p the teacher's, u = q/p; papers that write the ratio the other way name them the
+ * other way, too. grad D_f = E_q [u f''(u) (score_q - score_p) dx]: the row's weight. As a game: E_q T - E_p f*(T) is largest at T = f'(u), where
+ * f*(T) = u f'(u) - f(u). */
+
+typedef struct rt_divergence rt_divergence;
+const rt_divergence *rt_divergence_find(const char *name, rt_error *err);
+bool rt_divergence_describe(int i, rt_row_text *row);
+const char *rt_divergence_name(const rt_divergence *d);
+double rt_divergence_f(const rt_divergence *d, double u);
+double rt_divergence_slope(const rt_divergence *d, double u);     /* f' */
+double rt_divergence_weight(const rt_divergence *d, double u);    /* u f'' */
+double rt_divergence_conjugate(const rt_divergence *d, double u); /* f*(f'(u)) = u f' - f */
+/* The same as graphs, of log u: a critic's logit is -log u where it tells the teacher's samples (1) from the student's (0). */
+rt_node *rt_divergence_slope_of(const rt_divergence *d, rt_node *log_u);
+rt_node *rt_divergence_weight_of(const rt_divergence *d, rt_node *log_u);
+rt_node *rt_divergence_conjugate_of(const rt_divergence *d, rt_node *log_u);
 
 /* ---- densities: uniform, log-normal, logit-normal, log-snr, importance ----------------------------------------------------------------
  * How often training draws a time. A discrete process has the times 1..T, time i with the probability of the interval (i - 1, i]; log-normal and
@@ -252,6 +270,7 @@ typedef struct rt_student_recipe {
     int steps;                         /* 0: not said (a teacher) */
     int draws;                         /* unit noises of a sample's size that the network sees in each step; 0: none */
     double timesteps[RT_RECIPE_STEPS]; /* what the network is told, one per step, noisy to clean */
+    double input_scale; /* what unit noise is multiplied by at timesteps[0], which is not the noisiest; 0: as the process says */
     bool has_guidance;
     double guidance;    /* the lecture's omega that sampling needs */
     int64_t null_class; /* -1: none */

@@ -53,6 +53,7 @@ typedef struct rt_net_info {
     int times;                     /* what t is: 1: (B); 2: (B,2), where x stands and where it is to go */
     int classes;                   /* rows of the class table, the null class included; 0: none. Classifiers: classes told apart */
     int features;                  /* classifiers: width of the pooled features */
+    int hidden;                    /* all others: channels of rt_net_hidden */
     bool classifier;
 } rt_net_info;
 
@@ -71,6 +72,9 @@ const char *rt_net_config(const rt_net *net); /* the text of config.json */
  * logits (B,K). */
 rt_node *rt_net_apply(const rt_net *net, rt_params *set, rt_node *x, rt_node *t, rt_node *y);
 rt_node *rt_net_features(const rt_net *net, rt_params *set, rt_node *x); /* classifiers: pooled features (B,F) */
+/* What a critic's head reads: the output of a UNet2DModel's mid block (B,F,h,w), what enters a RetortMLP's proj_out (B,F), the raw output of a
+ * RetortAffine (B,D). What lies behind it is not evaluated. Classifiers have none. */
+rt_node *rt_net_hidden(const rt_net *net, rt_params *set, rt_node *x, rt_node *t, rt_node *y);
 
 /* Adds every parameter of the network to the set, with PyTorch's default initialisation for rt_params_init. At most 2^32 numbers. */
 rt_status rt_net_declare(const rt_net *net, rt_params *set, rt_error *err);

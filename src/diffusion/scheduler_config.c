@@ -237,6 +237,7 @@ static rt_status read_recipe(const reader *r, rt_student_recipe *recipe, const j
         PART(TEXT, method, 0, 0),         PART(TEXT, solver, 0, 0),
         PART(WHOLE, null_class, 0, 1e9),  PART(TRUTH, exact_in_diffusers, 0, 0),
         PART(TEXT, teacher_sha256, 0, 0), PART(REAL, guidance, -1e3, 1e3),
+        PART(REAL, input_scale, 0, 1e9),
     };
 #undef PART
     if (!json_is_object(object)) return wrong(r, "", "_retort", object, "must be an object", err);
@@ -489,6 +490,9 @@ static json_t *recipe_object(const rt_student_recipe *r)
     }
     json_object_set_new(object, "steps", json_integer(r->steps));
     json_object_set_new(object, "timesteps", times);
+    if (!(r->input_scale > 0)) return object;
+    json_object_set_new(object, "input_scale", json_real(r->input_scale));
+    json_object_set(object, "input_timestep", json_array_get(times, 0));
     return object;
 }
 

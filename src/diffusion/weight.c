@@ -23,6 +23,9 @@ static double epsilon(place s) { return s.snr; }
 static double v(place s) { return square((square(s.alpha) + square(s.beta)) / s.beta); }
 static double score(place s) { return s.snr / square(s.beta); }
 static double velocity(place s) { return square(1 + s.alpha / s.beta); }
+static double of_alpha(place s) { return s.alpha; }
+static double of_alpha2(place s) { return square(s.alpha); }
+static double of_alpha_beta(place s) { return s.alpha * s.beta; }
 static double truncated(place s) { return fmax(s.snr, 1); }
 static double min_snr(place s) { return fmin(s.snr, MIN_SNR_GAMMA); }
 static double edm(place s) { return s.snr + 1 / square(EDM_SIGMA_DATA); }
@@ -46,6 +49,9 @@ static const rt_weight rows[] = {
     {"min-snr", "Hang et al. 2023", "min(SNR, 5)", min_snr},
     {"edm", "Karras et al. 2022, sigma_data 1/2", "SNR + 1/sigma_data^2", edm},
     {"sigmoid", "Kingma & Gao 2023, bias 2", "SNR sigmoid(2 - log SNR)", sigmoid},
+    {"alpha", "omega = beta^2/alpha in (1.18), where omega is weight/SNR", "alpha", of_alpha},
+    {"alpha2", "omega = beta^2 in (1.18)", "alpha^2", of_alpha2},
+    {"alpha-beta", "omega = beta^3/alpha in (1.18), Wang et al. 2023", "alpha beta", of_alpha_beta},
     {"map", "(1.37)", "(alpha_t - alpha_s beta_t/beta_s)^2: the error of x_t", map},
 };
 

@@ -53,7 +53,8 @@ typedef struct rt_network_plan {
     const rt_solver *solver;         /* NULL: ddim */
     double guidance;                 /* omega of (1.39), 0: none */
     int draws;                       /* q draws of its teacher's that it sees in each step: its first layer is widened */
-    rt_status (*declare)(const rt_task *t, rt_params *set, rt_error *err);
+    rt_status (*declare)(const rt_task *t, rt_params *set,
+                         rt_error *err); /* of a declared one; of others: what the set holds beside the network */
 } rt_network_plan;
 
 typedef struct rt_network {
@@ -119,6 +120,7 @@ typedef struct rt_plan {
         int teacher_steps, steps; /* of the round's teacher and student; 0: the method has no grid */
     } rounds[RT_ROUNDS];
     int step_counts[RT_ROUNDS + 1], n_step_counts;
+    double start; /* of grids of one step: the time at which the student is asked, of beta z instead of noise; 0: the end of the process */
     int held_out; /* noises on which a round's maps are measured against the teacher's; 0: they are not */
     rt_network_plan networks[RT_NETWORKS];
     int n_networks;
@@ -178,7 +180,8 @@ struct rt_method {
 
 /* The table: methods.c. */
 extern const rt_method *const rt__methods[];
-extern const rt_method rt__method_denoise, rt__method_classify, rt__method_kd, rt__method_pd, rt__method_map, rt__method_vsd;
+extern const rt_method rt__method_denoise, rt__method_classify, rt__method_kd, rt__method_pd, rt__method_map, rt__method_vsd,
+    rt__method_sid, rt__method_f, rt__method_renyi;
 const rt_method *rt__method_find(const char *name);            /* NULL: there is none */
 rt_status rt__method_unknown(const char *name, rt_error *err); /* RT_E_USAGE with "did you mean" */
 
@@ -208,6 +211,8 @@ static inline const rt_denoiser *rt__denoiser(const rt_phase *p, const char *net
 /* The network as it is used, its average where one is kept: fills n->average. */
 rt_status rt__network_use(const rt_network *n, rt_denoiser *used, rt_error *err);
 
+/* What a student's standard normal z is multiplied by: the scale of noise, or beta at the plan's start. */
+double rt__start_scale(const rt_task *t);
 /* Makes the plan, and the networks as they start. What was given must outlive the task. Close it after a failure, too. */
 rt_status rt__task_open(rt_task *t, rt_error *err);
 void rt__task_close(rt_task *t);

@@ -36,7 +36,8 @@ static rt_status new_set(const rt_task *t, const rt_network *n, const char *suff
     snprintf(name, sizeof name, "%s%s", n->plan->name, suffix);
     *set = rt_params_new(name, t->real);
     if (!*set) RT_RAISE(RT_E_MEMORY, "out of memory for the network '%s'", n->plan->name);
-    return n->plan->kind == RT_NETWORK_DECLARED ? n->plan->declare(t, *set, err) : rt_net_declare(n->denoiser.net, *set, err);
+    if (n->plan->kind != RT_NETWORK_DECLARED) RT_TRY(rt_net_declare(n->denoiser.net, *set, err));
+    return n->plan->declare ? n->plan->declare(t, *set, err) : RT_OK;
 }
 
 /* A network that has all that the teacher's has, and more, starts as the teacher; any other by draws. */
@@ -161,7 +162,14 @@ static rt_status open_grid(rt_task *t, rt_error *err)
     if (p->n_step_counts == 0) return RT_OK;
     t->grid = malloc((size_t)(p->step_counts[0] + 1) * sizeof *t->grid);
     if (!t->grid) RT_RAISE(RT_E_MEMORY, "out of memory for a grid of %d steps", p->step_counts[0]);
-    return rt_grid_nested(t->process, p->step_counts, p->n_step_counts, t->grid, err);
+    RT_TRY(rt_grid_nested(t->process, p->step_counts, p->n_step_counts, t->grid, err));
+    if (p->start > 0) t->grid[0] = p->start;
+    return rt_grid_check(t->process, p->step_counts[0], t->grid, err);
+}
+
+double rt__start_scale(const rt_task *t)
+{
+    return t->plan.start > 0 ? rt_process_beta(t->process, t->plan.start) : rt_process_noise_scale(t->process);
 }
 
 rt_status rt__task_open(rt_task *t, rt_error *err)

@@ -6,11 +6,11 @@
 #include "retort/nn.h"
 #include "retort/ops.h"
 
-/* One architecture on one set of parameters, how to read its output, and what steps it. */
+/* One architecture on one set of parameters, or an oracle; how to read its output, and what steps it. */
 typedef struct rt_denoiser {
     const rt_net *net;
     rt_params *set;
-    const rt_oracle *oracle; /* instead of a network: only an evaluator can ask it, graphs cannot */
+    const rt_oracle *oracle; /* instead of a network; in graphs where rt_oracle_check_graph allows it */
     const rt_prediction *prediction;
     const rt_solver *solver;
     double guidance;    /* omega of (1.39), 0: none */

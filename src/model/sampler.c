@@ -13,6 +13,7 @@ typedef struct path {
     int steps;
     const rt_solver *solver;
     double clip, guidance;
+    double input_scale; /* what unit noise is multiplied by; 0: as process or scheduler say */
     double from[RT_MODEL_STEPS + 1], to[RT_MODEL_STEPS];
     bool scheduled;                       /* the times are the scheduler's, */
     double network_times[RT_MODEL_STEPS]; /* and so is what the network is told; */
@@ -51,6 +52,7 @@ static rt_status choose_path(rt_model *m, const rt_sampling *s, path *p, rt_samp
         grid = s->grid;
     } else if (recipe && p->steps == recipe->steps) {
         memcpy(p->from, m->info.recipe_times, (size_t)(recipe->steps + 1) * sizeof *p->from);
+        p->input_scale = recipe->input_scale;
         grid = "recipe";
     } else if (m->scheduler && rt_scheduler_solver(m->scheduler)) {
         rt_scheduler_steps steps = {p->from, p->to, p->network_times, p->order};
@@ -188,6 +190,7 @@ typedef struct batch {
     rt_field guide;
     int64_t room, features, count, first; /* samples that fit; of this batch; its first, within the sampling */
     int states;                           /* of the trace */
+    double input_scale;                   /* see path */
     double *state;
     float *x, *trace;
     int64_t *y;
@@ -229,7 +232,9 @@ static rt_status draw_step(void *self, int k, int64_t n, double *z, rt_error *er
 static void start(batch *b, const rt_sampling *s, int64_t at)
 {
     const rt_model_info *info = &b->model->info;
-    double scale = b->scheduler ? rt_scheduler_noise_scale(b->scheduler, b->spec.from[0]) : rt_process_noise_scale(b->model->process);
+    double scale = b->input_scale > 0 ? b->input_scale
+                   : b->scheduler     ? rt_scheduler_noise_scale(b->scheduler, b->spec.from[0])
+                                      : rt_process_noise_scale(b->model->process);
     for (int64_t j = 0; j < b->count; j++) {
         double *x = b->state + j * b->features;
         int64_t index = s->first + at + j;
@@ -253,6 +258,7 @@ static bool open_batch(batch *b, const rt_model *m, const rt_sampling *s, const 
     b->sampling = s;
     b->scheduler = p->scheduled ? m->scheduler : NULL;
     b->states = r->n_times;
+    b->input_scale = p->input_scale;
     b->features = m->info.features;
     b->room = wanted < s->n ? wanted : s->n;
     size_t size = (size_t)(b->room * b->features);

@@ -21,7 +21,7 @@ static rt_status read(void *to, rt_net_info *info, const rt__fields *f)
     for (int k = 1; k < s->n; k++)
         if (s->times[k] <= s->times[k - 1]) return rt__field_wrong(f, "times", "must rise");
     RT_TRY(rt__field_draws(f, &s->draws));
-    *info = (rt_net_info){.in_channels = s->dim, .out_channels = s->dim, .draws = s->draws, .times = 1};
+    *info = (rt_net_info){.in_channels = s->dim, .out_channels = s->dim, .hidden = s->dim, .draws = s->draws, .times = 1};
     return RT_OK;
 }
 
@@ -55,4 +55,5 @@ const rt__net_kind rt__net_affine = {.name = "RetortAffine",
                                      .text = "an affine map of vectors per time: exact for Gaussian data",
                                      .size = sizeof(settings),
                                      .read = read,
-                                     .apply = apply};
+                                     .apply = apply,
+                                     .hidden = apply};

@@ -27,11 +27,13 @@ static rt_status read(void *to, rt_net_info *info, const rt__fields *f)
                           .label = s->classes ? RT_LABEL_CLASS : RT_LABEL_NONE,
                           .classes = s->classes,
                           .draws = s->draws,
-                          .times = s->target_time ? 2 : 1};
+                          .times = s->target_time ? 2 : 1,
+                          .hidden = s->hidden};
     return RT_OK;
 }
 
-static rt_node *apply(const void *settings_, rt_params *set, rt_node *x, rt_node *t, rt_node *y)
+/* a(h), what enters proj_out. */
+static rt_node *hidden(const void *settings_, rt_params *set, rt_node *x, rt_node *t, rt_node *y)
 {
     const settings *s = settings_;
     rt__layers l = {rt_node_graph(x), set};
@@ -52,7 +54,14 @@ static rt_node *apply(const void *settings_, rt_params *set, rt_node *x, rt_node
         h = rt_add(h, rt__linear(l, "linear_2", s->act(inner), s->hidden, s->hidden));
         rt_pop(l.g);
     }
-    return rt__linear(l, "proj_out", s->act(h), s->hidden, s->dim);
+    return s->act(h);
+}
+
+static rt_node *apply(const void *settings_, rt_params *set, rt_node *x, rt_node *t, rt_node *y)
+{
+    const settings *s = settings_;
+    rt__layers l = {rt_node_graph(x), set};
+    return rt__linear(l, "proj_out", hidden(s, set, x, t, y), s->hidden, s->dim);
 }
 
 const rt__net_kind rt__net_mlp = {.name = "RetortMLP",
@@ -60,4 +69,5 @@ const rt__net_kind rt__net_mlp = {.name = "RetortMLP",
                                   .text = "residual network for vectors, conditioned on time and class",
                                   .size = sizeof(settings),
                                   .read = read,
-                                  .apply = apply};
+                                  .apply = apply,
+                                  .hidden = hidden};

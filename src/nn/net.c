@@ -140,6 +140,14 @@ rt_node *rt_net_features(const rt_net *net, rt_params *set, rt_node *x)
     return bad ? bad : net->kind->features(net->settings, set, x);
 }
 
+rt_node *rt_net_hidden(const rt_net *net, rt_params *set, rt_node *x, rt_node *t, rt_node *y)
+{
+    if (!net->kind->hidden)
+        return rt_fail(rt_node_graph(x), "%s has no hidden representation of its own; take its features", net->kind->name);
+    rt_node *bad = misfit(net, x, t, y);
+    return bad ? bad : net->kind->hidden(net->settings, set, x, t, y);
+}
+
 /* The network on a graph of its own, for its parameters and operations. */
 static void build_alone(const rt_net *net, rt_graph *g, rt_params *set)
 {

@@ -189,30 +189,48 @@ static rt_node *label_embedding(const builder *b, rt_node *y)
     return embed(b->l, "class_embedding", features, width, u->time_dim);
 }
 
-rt_node *rt__unet_apply(const rt__unet *u, rt_params *set, rt_node *x, rt_node *t, rt_node *y)
+enum { MOST_SKIPS = RT_UNET_LEVELS * (RT_UNET_LAYERS + 1) + 1 };
+
+/* From x to the output of the mid block, and what the way up reads of the way down. */
+static rt_node *encode(builder *b, rt_node *x, rt_node *t, rt_node *y, skip *skips, int *n)
 {
-    rt_graph *g = rt_node_graph(x);
-    builder b = {.l = {g, set}, .u = u};
+    const rt__unet *u = b->u;
+    rt_graph *g = b->l.g;
     int64_t width, first = u->channels[0], step = (int64_t)1 << (u->levels - 1), height = rt_dim(x, 2), across = rt_dim(x, 3);
     if (height % step || across % step)
         return rt_fail(g, "the U-Net halves pictures %d times: height and width must be multiples of %lld, not %lldx%lld", u->levels - 1,
                        (long long)step, (long long)height, (long long)across);
-    rt_node *features = time_proj(&b, rt__time(t, 0), &width);
-    b.emb = embed(b.l, "time_embedding", features, width, u->time_dim);
+    rt_node *features = time_proj(b, rt__time(t, 0), &width);
+    b->emb = embed(b->l, "time_embedding", features, width, u->time_dim);
     if (u->target_time)
-        b.emb = rt_add(b.emb, rt__linear_zero(b.l, "target_embedding", time_proj(&b, rt__time(t, 1), &width), width, u->time_dim));
-    if (y) b.emb = rt_add(b.emb, label_embedding(&b, y));
+        b->emb = rt_add(b->emb, rt__linear_zero(b->l, "target_embedding", time_proj(b, rt__time(t, 1), &width), width, u->time_dim));
+    if (y) b->emb = rt_add(b->emb, label_embedding(b, y));
 
     rt_node *draws;
     x = rt__split_draws(x, u->in_channels, u->draws, &draws);
     if (u->center_input) x = rt_offset(rt_scale(x, 2), -1);
-    x = rt__conv(b.l, "conv_in", x, u->in_channels, first, 3, &conv3);
-    if (draws) x = rt_add(x, rt__conv_zero(b.l, "draws_in", draws, (int64_t)u->draws * u->in_channels, first, 3, &conv3));
-    skip skips[RT_UNET_LEVELS * (RT_UNET_LAYERS + 1) + 1];
+    x = rt__conv(b->l, "conv_in", x, u->in_channels, first, 3, &conv3);
+    if (draws) x = rt_add(x, rt__conv_zero(b->l, "draws_in", draws, (int64_t)u->draws * u->in_channels, first, 3, &conv3));
+    skips[(*n)++] = (skip){x, first};
+    for (int i = 0; i < u->levels; i++) x = down_block(b, i, x, i ? u->channels[i - 1] : first, skips, n);
+    return u->mid ? mid_block(b, x) : x;
+}
+
+rt_node *rt__unet_hidden(const rt__unet *u, rt_params *set, rt_node *x, rt_node *t, rt_node *y)
+{
+    skip skips[MOST_SKIPS];
     int n = 0;
-    skips[n++] = (skip){x, first};
-    for (int i = 0; i < u->levels; i++) x = down_block(&b, i, x, i ? u->channels[i - 1] : first, skips, &n);
-    if (u->mid) x = mid_block(&b, x);
+    return encode(&(builder){.l = {rt_node_graph(x), set}, .u = u}, x, t, y, skips, &n);
+}
+
+rt_node *rt__unet_apply(const rt__unet *u, rt_params *set, rt_node *x, rt_node *t, rt_node *y)
+{
+    builder b = {.l = {rt_node_graph(x), set}, .u = u};
+    skip skips[MOST_SKIPS];
+    int n = 0;
+    int64_t first = u->channels[0];
+    x = encode(&b, x, t, y, skips, &n);
+    if (n == 0) return x; /* refused */
     for (int i = 0; i < u->levels; i++) x = up_block(&b, i, x, u->channels[i ? u->levels - i : u->levels - 1], skips, &n);
     x = rt_silu(rt__group_norm(b.l, "conv_norm_out", x, first, u->groups, u->eps)); /* SiLU, whatever act_fn says */
     x = rt__conv(b.l, "conv_out", x, first, u->out_channels, 3, &conv3);

@@ -37,5 +37,7 @@ typedef struct rt__unet {
 } rt__unet;
 
 rt_node *rt__unet_apply(const rt__unet *u, rt_params *set, rt_node *x, rt_node *t, rt_node *y);
+/* The output of the mid block; without one, of the last block down. */
+rt_node *rt__unet_hidden(const rt__unet *u, rt_params *set, rt_node *x, rt_node *t, rt_node *y);
 
 #endif

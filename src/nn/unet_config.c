@@ -181,6 +181,7 @@ static rt_status read(void *settings, rt_net_info *info, const rt__fields *f)
                           .label = u->label,
                           .draws = u->draws,
                           .times = u->target_time ? 2 : 1,
+                          .hidden = u->channels[u->levels - 1],
                           .classes = u->label == RT_LABEL_CLASS ? u->classes : 0,
                           .label_width = u->label == RT_LABEL_VECTOR ? u->time_dim : 0};
     return RT_OK;
@@ -191,9 +192,15 @@ static rt_node *apply(const void *settings, rt_params *set, rt_node *x, rt_node 
     return rt__unet_apply(settings, set, x, t, y);
 }
 
+static rt_node *hidden(const void *settings, rt_params *set, rt_node *x, rt_node *t, rt_node *y)
+{
+    return rt__unet_hidden(settings, set, x, t, y);
+}
+
 const rt__net_kind rt__net_unet = {.name = "UNet2DModel",
                                    .source = "diffusers",
                                    .text = "U-Net for pictures with diffusers' blocks with and without attention, conv and resnet sampling",
                                    .size = sizeof(rt__unet),
                                    .read = read,
-                                   .apply = apply};
+                                   .apply = apply,
+                                   .hidden = hidden};

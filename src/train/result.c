@@ -23,10 +23,11 @@ static rt_status write_scheduler(rt__run *run, rt_scheduler_config *c, const cha
     /* diffusers' DDIM steps by T // N: another grid where N does not divide T; continuous processes it does not have, nor
      * networks of two times or that see draws */
     int T = rt_process_discrete_steps(t->process), steps = run->round.steps;
-    bool exact = T > 0 && (steps == 0 || T % steps == 0) && net->times == 1 && net->draws == 0;
+    bool exact = T > 0 && (steps == 0 || T % steps == 0) && net->times == 1 && net->draws == 0 && t->plan.start == 0;
     *r = (rt_student_recipe){.version = 1,
                              .steps = steps,
                              .draws = net->draws,
+                             .input_scale = t->plan.start > 0 ? rt__start_scale(t) : 0,
                              .null_class = t->null_class,
                              .low = t->low,
                              .high = t->high,
@@ -147,7 +148,8 @@ rt_status rt__run_pictures(rt__run *run, rt_error *err)
     if (s == RT_OK) s = rt__network_use(rt__deployed(t), &used, err);
     if (s == RT_OK) s = rt__map_open(&e, t, &used, n < 64 ? n : 64, run->config->seed, err);
     for (int64_t i = 0; i < n && s == RT_OK; i++) {
-        rt__noise(run->config->seed, "pictures", 0, (uint32_t)i, rt_process_noise_scale(t->process), t->features, x + i * t->features);
+        rt__noise(run->config->seed, "pictures", 0, (uint32_t)i, own_steps > 0 ? rt__start_scale(t) : rt_process_noise_scale(t->process),
+                  t->features, x + i * t->features);
         y[i] = rt__class_of(t, i);
     }
     if (s == RT_OK) s = rt__solver_map_roll(&e, times, stride, steps, n, x, 0, y, &(rt_frozen){"pictures draws", 0, 0}, err);

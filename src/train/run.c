@@ -104,6 +104,16 @@ static rt_status check_data(const rt__run *run, rt_error *err)
     return RT_OK;
 }
 
+/* What will be saved must be something that its folder can say. */
+static rt_status check_result(const rt__run *run, rt_error *err)
+{
+    rt_scheduler_config c;
+    if (!run->task.process || !run->scheduler) return RT_OK;
+    RT_TRY(rt_scheduler_config_student(&c, rt_scheduler_get_config(run->scheduler), rt__deployed(&run->task)->denoiser.prediction, err));
+    rt_scheduler_config_free(&c);
+    return RT_OK;
+}
+
 static rt_status one_of(const char *key, const char *value, const char *const *names, size_t n, rt_error *err)
 {
     char all[160] = "";
@@ -156,7 +166,8 @@ rt_status rt__run_open(rt__run *run, rt_error *err)
     t->net = run->net;
     t->data = run->data;
     RT_TRY(check_data(run, err));
-    return rt__task_open(t, err);
+    RT_TRY(rt__task_open(t, err));
+    return check_result(run, err);
 }
 
 rt_status rt__run_claim(rt__run *run, bool resume, rt_error *err)

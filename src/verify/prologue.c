@@ -1,4 +1,5 @@
 /* prologue.c -- section 1.1: noising, Tweedie's formula, the two aims. */
+#include "verify/density_ratios.h"
 #include "verify/witness.h"
 
 #include "base/internal.h"
@@ -82,6 +83,10 @@ const rt__equation rt__prologue[] = {
       "a mixture's E[x0 | x] and E[eps | x] by integration; in units of 1/alpha", 1e-13},
      from_epsilon},
     RT__NOT_YET("1.4", "p_0^theta = p_data, nearly"),
-    RT__NOT_YET("1.5", "min over theta of D(p_0^theta || p_0^teacher)"),
+    {{"1.5", "min over theta of D(p_0^theta || p_0^teacher)", "src/diffusion/divergence.c", "rt_divergence_weight",
+      "a normal student that descends along E [u f''(u) (s - s_teacher)^T dx/dtheta] by integrals, every row: the teacher's mean and "
+      "deviation",
+      1e-6},
+     rt__least_divergence},
     RT__LAST,
 };

@@ -134,7 +134,7 @@ last_loss() { tail -n 1 "$1/metrics.jsonl" | sed 's/.*"loss": *\([0-9.e-]*\).*/\
     "$RETORT" distill pd --teacher "$t/teacher" --out "$t/none" --weight map --dry-run | grep -q '^train.weight: map$'
     "$RETORT" distill vsd --teacher "$t/teacher" --out "$t/none" --dry-run >"$t/plan" 2>&1
     grep -q 'vsd.score-updates: 5' "$t/plan"
-    "$RETORT" distill vsd --help | grep -q -- '--weight NAME .*(snr)'
+    "$RETORT" distill vsd --help | grep -q -- '--weight NAME .*(uniform)'
     [ ! -e "$t/none" ]
 }
 

@@ -129,8 +129,9 @@ static double by_conversion(const char *name, double alpha, double beta)
 static void weights(void **state)
 {
     (void)state;
-    static const char *const names[] = {"uniform", "uniform-x0",    "uniform-epsilon", "uniform-v", "uniform-score", "uniform-velocity",
-                                        "snr",     "truncated-snr", "min-snr",         "edm",       "sigmoid",       "map"};
+    static const char *const names[] = {"uniform",          "uniform-x0", "uniform-epsilon", "uniform-v",  "uniform-score",
+                                        "uniform-velocity", "snr",        "truncated-snr",   "min-snr",    "edm",
+                                        "sigmoid",          "alpha",      "alpha2",          "alpha-beta", "map"};
     const int n = RT_COUNT(names);
     rt_process *p;
     for (int q = 4; (p = some_process(q)); q++) {
@@ -151,6 +152,9 @@ static void weights(void **state)
                                    snr < 5 ? snr : 5,
                                    (sigma2 + 0.25) / (sigma2 * 0.25),
                                    snr / (1 + exp(lambda - 2)),
+                                   beta * beta / alpha * snr, /* omega SNR: the rows are omega's of (1.18) */
+                                   beta * beta * snr,
+                                   beta * beta * beta / alpha * snr,
                                    C * C};
             for (int i = 0; i < n; i++) {
                 const rt_weight *w = rt_weight_find(names[i], NULL);

@@ -1,0 +1,163 @@
+/* adversary.c -- see adversary.h. */
+#include "distill/adversary.h"
+#include "distill/sources.h"
+
+#include "base/internal.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define STRUCT rt__gan_settings
+const rt_config_key rt__gan_keys[RT__GAN_KEYS] = {
+    {.name = "gan.weight",
+     .kind = RT_KEY_REAL,
+     RT__AT(weight),
+     .min = 0,
+     .max = 1e6,
+     .value = "0",
+     .option = "gan-weight",
+     .help = "of softplus(-logit) in the generator's loss; above 0 the rest of it is a mean over features"},
+    RT__REAL("gan.critic-weight", critic_weight, 0, 1e6, "1",
+             "of the critic's loss in that of the score, which is a mean over features then"),
+    RT__REAL("gan.r1", r1, 0, 1e6, "0", "weight of the square of what noise of deviation 0.1 moves a logit of real samples; 0: none"),
+    RT__TEXT("gan.head", head, "", "NAME",
+             "conv or linear, on the score's hidden representation; empty: conv for pictures, linear for vectors"),
+};
+
+static const double penalty_deviation = 0.1;
+
+static const rt__adversarial_settings *settings(const rt_task *t) { return rt__own(t->config); }
+
+/* ---- the plan */
+
+static rt_status declare_head(const rt_task *t, rt_params *set, rt_error *err)
+{
+    rt__head_kind kind;
+    RT_TRY(rt__head_kind_find("gan.head", settings(t)->gan.head, t->rank == 4, &kind, err));
+    return rt__critic_declare(rt__network(t, "score")->denoiser.net, kind, set, err);
+}
+
+rt_status rt__gan_plan(const rt_task *t, rt_plan *plan, rt_error *err)
+{
+    rt__head_kind kind;
+    RT_TRY(rt__head_kind_find("gan.head", settings(t)->gan.head, t->rank == 4, &kind, err));
+    if (!t->data && !t->teacher.oracle)
+        RT_RAISE(RT_E_USAGE, "%s: a critic compares with real samples, and there are none; give --data, or an oracle as teacher",
+                 t->config->teacher);
+    for (int i = 0; i < plan->n_networks; i++)
+        if (!strcmp(plan->networks[i].name, "score")) plan->networks[i].declare = declare_head;
+    return RT_OK;
+}
+
+/* ---- real samples */
+
+typedef struct from_oracle {
+    const rt_phase *phase;
+    uint64_t seed;
+    double *row;
+} from_oracle;
+
+/* Sample number u batch + first + i; the classes take turns. */
+static rt_status oracle_fill(void *self, int64_t u, int64_t first, int64_t n, rt_program *program, rt_error *err)
+{
+    from_oracle *f = self;
+    const rt_task *t = f->phase->round->task;
+    float *x = rt__input_data(f->phase, program, "x0");
+    int64_t *y = rt__input_data(f->phase, program, "y");
+    for (int64_t i = 0; i < n; i++) {
+        int64_t index = u * t->config->train.batch + first + i, label = rt__class_of(t, index);
+        const rt_oracle *o = t->classes > 0 ? rt_oracle_given(t->teacher.oracle, label) : t->teacher.oracle;
+        if (y) y[i] = label;
+        if (!x) continue;
+        RT_TRY(rt_oracle_draw(o, f->seed, index, 1, f->row, err));
+        for (int64_t j = 0; j < t->features; j++) x[i * t->features + j] = (float)f->row[j];
+    }
+    return RT_OK;
+}
+
+static void oracle_free(void *self)
+{
+    from_oracle *f = self;
+    if (f) free(f->row);
+    free(f);
+}
+
+static rt_status open_oracle(rt_phase *p, rt_error *err)
+{
+    from_oracle *f = calloc(1, sizeof *f);
+    if (!f) RT_RAISE(RT_E_MEMORY, "out of memory for draws of the oracle");
+    *f = (from_oracle){.phase = p, .seed = rt__stream_seed(p), .row = malloc((size_t)p->round->task->features * sizeof *f->row)};
+    p->source = (rt_source){f, oracle_fill, oracle_free};
+    if (!f->row) RT_RAISE(RT_E_MEMORY, "out of memory for draws of the oracle");
+    return RT_OK;
+}
+
+rt_status rt__gan_real(rt_phase *p, rt_node **x, rt_node **y, rt_error *err)
+{
+    *x = rt__input_x(p, "x0");
+    *y = rt__input_y(p);
+    return p->round->task->data ? rt__source_data(p, err) : open_oracle(p, err);
+}
+
+/* ---- logits */
+
+rt_node *rt__gan_logit(rt_phase *p, rt_node *xt, rt_node *t, rt_node *y)
+{
+    const rt_task *task = p->round->task;
+    const rt_denoiser *score = rt__denoiser(p, "score");
+    rt_error unused;
+    rt__critic critic = {.net = score->net, .trunk = score->set, .head = score->set};
+    rt__head_kind_find("gan.head", settings(task)->gan.head, task->rank == 4, &critic.kind,
+                       &unused); /* the plan has refused what cannot be */
+    return rt__critic_logit(&critic, xt, t, y);
+}
+
+rt_status rt__gan_noised(rt_phase *p, const char *name, rt_node *x, rt__gan_sample *s, rt_error *err)
+{
+    const rt_task *task = p->round->task;
+    const rt_density *row = rt_density_find(settings(task)->vsd.score_times, err);
+    if (!row) return RT_E_USAGE;
+    char draw[64];
+    int n = rt_density_count(row, task->process);
+    double *times = malloc((size_t)(2 * n) * sizeof *times);
+    if (!times) RT_RAISE(RT_E_MEMORY, "out of memory for %d times", n);
+    rt_status status = rt_density_times(row, task->process, NULL, n, times, times + n, err);
+    snprintf(draw, sizeof draw, "t.%s", name);
+    rt_node *k = rt_randint(p->graph, draw, 1, (int64_t[]){RT_BATCH}, n);
+    snprintf(draw, sizeof draw, "eps.%s", name);
+    rt_at t = rt__at(p, times, n, 1, k);
+    *s = (rt__gan_sample){.xt = rt_diffuse(x, t.alpha, t.beta, rt_randn(p->graph, draw, task->rank, task->shape)), .t = t.network};
+    free(times);
+    return status;
+}
+
+rt_status rt__gan_critic_loss(rt_phase *p, const rt_divergence *d, rt_node *x0, rt_node *y, rt_node **loss, rt_error *err)
+{
+    const rt__gan_settings *own = &settings(p->round->task)->gan;
+    rt_node *real, *label;
+    rt__gan_sample fakes, reals;
+    RT_TRY(rt__gan_real(p, &real, &label, err));
+    RT_TRY(rt__gan_noised(p, "fake", rt_stop_grad(x0), &fakes, err));
+    RT_TRY(rt__gan_noised(p, "real", real, &reals, err));
+    rt_node *of_fake = rt__gan_logit(p, fakes.xt, fakes.t, y), *of_real = rt__gan_logit(p, reals.xt, reals.t, label);
+    *loss = rt_expect(d ? rt__f_critic_loss(d, of_fake, of_real) : rt__critic_loss(of_fake, of_real));
+    if (own->r1 > 0) {
+        rt_node *noise = rt_scale(rt_randn(p->graph, "r1", p->round->task->rank, p->round->task->shape), penalty_deviation);
+        rt_node *moved = rt__gan_logit(p, rt_add(reals.xt, noise), reals.t, label);
+        *loss = rt_add(*loss, rt_scale(rt_expect(rt__critic_penalty(of_real, moved)), own->r1));
+    }
+    *loss = rt_scale(*loss, own->critic_weight);
+    return RT_OK;
+}
+
+rt_status rt__gan_generator_loss(rt_phase *p, rt_node *x0, rt_node *y, rt_node **loss, rt_error *err)
+{
+    double weight = settings(p->round->task)->gan.weight;
+    rt__gan_sample s;
+    *loss = NULL;
+    if (weight == 0) return RT_OK;
+    RT_TRY(rt__gan_noised(p, "gan", x0, &s, err));
+    *loss = rt_scale(rt_expect(rt__generator_loss(rt__gan_logit(p, s.xt, s.t, y))), weight);
+    return RT_OK;
+}

@@ -1,0 +1,46 @@
+/* adversary.h -- what methods with a critic share: the settings `gan.*`, a head on the auxiliary score, which is the critic's trunk, real samples, logits of noised
+ * samples. Head and trunk are one set: the score's phase trains both.
+ *
+ *     typedef struct own { rt__adversarial_settings family; ... } own;     // stands first, as vsd's settings do
+ *     RT__ADVERSARIAL_GROUPS, {keys, RT_COUNT(keys), 0}                    // two groups of keys */
+#ifndef RT_DISTILL_ADVERSARY_H
+#define RT_DISTILL_ADVERSARY_H
+
+#include "distill/critic.h"
+#include "distill/vsd_family.h"
+
+typedef struct rt__gan_settings {
+    double weight, critic_weight, r1;
+    char head[16];
+} rt__gan_settings;
+
+typedef struct rt__adversarial_settings {
+    rt__vsd_settings vsd;
+    rt__gan_settings gan;
+} rt__adversarial_settings;
+
+enum { RT__GAN_KEYS = 4 };
+extern const rt_config_key rt__gan_keys[RT__GAN_KEYS];
+#define RT__ADVERSARIAL_GROUPS                                                                                                             \
+    {rt__vsd_keys, RT__VSD_KEYS, 0}, { rt__gan_keys, RT__GAN_KEYS, offsetof(rt__adversarial_settings, gan) }
+
+/* After rt__vsd_plan: gives the network "score" a head. Real samples come from the data set, else from the oracle's own draws; refuses a task without. */
+rt_status rt__gan_plan(const rt_task *t, rt_plan *plan, rt_error *err);
+
+/* Real samples x (B,..) of classes y (B) or NULL: inputs of the phase, and their source, opened. */
+rt_status rt__gan_real(rt_phase *p, rt_node **x, rt_node **y, rt_error *err);
+
+/* The critic's logits (B) at x_t. */
+rt_node *rt__gan_logit(rt_phase *p, rt_node *xt, rt_node *t, rt_node *y);
+/* x (B,..) at times of its own, of vsd.score-times: which of them a critic sees more often does not move its optimum. Draws t.NAME, eps.NAME. */
+typedef struct rt__gan_sample {
+    rt_node *xt, *t;
+} rt__gan_sample;
+rt_status rt__gan_noised(rt_phase *p, const char *name, rt_node *x, rt__gan_sample *s, rt_error *err);
+
+/* The critic's loss on the student's samples x0 of classes y and on real ones, at their own times, with gan.r1; d NULL: the GAN's, else the f-GAN's. */
+rt_status rt__gan_critic_loss(rt_phase *p, const rt_divergence *d, rt_node *x0, rt_node *y, rt_node **loss, rt_error *err);
+/* gan.weight E softplus(-l(x_t)); NULL: gan.weight is 0. */
+rt_status rt__gan_generator_loss(rt_phase *p, rt_node *x0, rt_node *y, rt_node **loss, rt_error *err);
+
+#endif

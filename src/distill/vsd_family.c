@@ -1,0 +1,262 @@
+/* vsd_family.c -- see vsd_family.h. */
+#include "distill/vsd_family.h"
+
+#include "base/internal.h"
+#include "distill/score_objectives.h"
+#include "model/classes.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+_Static_assert(sizeof(rt__vsd_settings) <= RT_CONFIG_OWN, "settings must fit");
+
+#define STRUCT rt__vsd_settings
+const rt_config_key rt__vsd_keys[RT__VSD_KEYS] = {
+    RT__REAL("vsd.t-min", t_min, 0, 1, "0.02", "least time of the generator's, as a fraction of the process"),
+    RT__REAL("vsd.t-max", t_max, 0, 1, "0.98", "largest time of the generator's, as a fraction of the process"),
+    RT__TEXT("vsd.times", times, "uniform", "NAME", "how often the generator's phase draws a time: row of `retort list densities`"),
+    RT__TEXT("vsd.score-times", score_times, "uniform", "NAME",
+             "how often the score's phase draws a time, of all: row of `retort list densities`"),
+    RT__TEXT("vsd.weight", weight, "uniform", "NAME", "omega SNR, row of `retort list weights`: snr is omega = 1"),
+    RT__TEXT("vsd.score-weight", score_weight, "own", "NAME",
+             "of the score's loss: own (even in its own output) or a row of `retort list weights`"),
+    RT__TEXT("vsd.normalise", normalise, "none", "NAME",
+             "none, or dmd: divide each sample's difference by the mean of |x0 - teacher's x0|; of vectors always none"),
+    RT__INT("vsd.score-updates", score_updates, 1, 1000, "5", "updates of the score for one of the generator"),
+    RT__REAL("vsd.score-lr", score_lr, 0, 1e3, "0", "learning rate of the score; 0: train.lr"),
+    RT__INT64("vsd.score-warmup", score_warmup, 0, 1e9, "0", "updates of the score before the first of the generator"),
+    RT__TEXT("vsd.fake-net", fake_net, "", "FILE",
+             "config.json of the auxiliary score, started by draws; empty: a copy of the teacher, which an oracle has not"),
+    RT__TEXT("vsd.fake-prediction", fake_prediction, "", "NAME",
+             "of the auxiliary score; empty: a copy has the teacher's, a fresh network v, on straight paths velocity"),
+    RT__TEXT("vsd.prediction", prediction, "", "NAME",
+             "of the student; empty: the teacher's, v for an epsilon teacher, velocity on straight paths"),
+    RT__REAL("vsd.guidance", guidance, 0, 1e4, "0", "weight omega of (1.39) for the teacher: (1+W) conditional - W unconditional"),
+    RT__REAL("vsd.start", start, 0, 1, "1", "time at which the generator is asked, as a fraction of the process"),
+};
+
+static const rt__vsd_settings *settings(const rt_task *t) { return rt__own(t->config); }
+
+/* ---- times */
+
+/* Times that a density draws between two fractions of the process, each as likely; its factor times the weight. */
+typedef struct drawn_times {
+    int n;
+    double *t, *w;
+} drawn_times;
+
+static rt_status tabulate(const rt_task *task, const char *density, const rt_weight *weight, double low, double high, drawn_times *d,
+                          rt_error *err)
+{
+    const rt_process *p = task->process;
+    const rt_density *row = rt_density_find(density, err);
+    *d = (drawn_times){0};
+    if (!row || !weight) return RT_E_USAGE;
+    int all = rt_density_count(row, p);
+    double end = rt_process_end(p);
+    d->t = malloc((size_t)(2 * all) * sizeof *d->t);
+    if (!d->t) RT_RAISE(RT_E_MEMORY, "out of memory for %d times", all);
+    d->w = d->t + all;
+    rt_status status = rt_density_times(row, p, weight, all, d->t, d->w, err);
+    for (int i = 0; i < all && status == RT_OK; i++) {
+        if (d->t[i] < low * end || d->t[i] > high * end) continue;
+        d->t[d->n] = d->t[i];
+        d->w[d->n++] = d->w[i] * rt_weight_at(weight, p, d->t[i], 0);
+    }
+    if (status == RT_OK && d->n == 0)
+        status =
+            rt_error_set(err, RT_E_USAGE, "vsd.t-min, vsd.t-max: there is no time between %g and %g of the process; widen them", low, high);
+    if (status != RT_OK) free(d->t);
+    return status;
+}
+
+static rt_status generator_times(const rt_task *t, drawn_times *d, rt_error *err)
+{
+    const rt__vsd_settings *own = settings(t);
+    return tabulate(t, own->times, rt_weight_find(own->weight, err), own->t_min, own->t_max, d, err);
+}
+
+static rt_status score_times(const rt_task *t, const rt_prediction *prediction, drawn_times *d, rt_error *err)
+{
+    const rt__vsd_settings *own = settings(t);
+    char name[64];
+    snprintf(name, sizeof name, "uniform-%s", rt_prediction_name(prediction));
+    const rt_weight *w = rt_weight_find(!strcmp(own->score_weight, "own") ? name : own->score_weight, err);
+    return tabulate(t, own->score_times, w, 0, 1, d, err);
+}
+
+double rt__vsd_start(const rt_task *t)
+{
+    double end = rt_process_end(t->process), at = settings(t)->start * end;
+    return rt_process_discrete_steps(t->process) ? fmax(1, rint(at)) : at;
+}
+
+/* ---- the plan */
+
+/* alpha + beta = 1: a fresh network predicts the velocity. */
+static bool has_straight_paths(const rt_process *p)
+{
+    double t = rt_process_end(p) / 2;
+    return fabs(rt_process_alpha(p, t) + rt_process_beta(p, t) - 1) < 1e-6;
+}
+
+static const rt_prediction *find_or(const char *name, const rt_prediction *other, rt_error *err)
+{
+    return *name ? rt_prediction_find(name, err) : other;
+}
+
+/* An oracle is asked inside the graphs: at the cleanest time of the generator's. */
+static rt_status check_oracle(const rt_task *t, const drawn_times *d, rt_error *err)
+{
+    const rt_oracle *o = t->teacher.oracle;
+    if (!o) return RT_OK;
+    double cleanest = -INFINITY;
+    for (int i = 0; i < d->n; i++) cleanest = fmax(cleanest, rt_process_log_snr(t->process, d->t[i]));
+    rt_status s = rt_oracle_check_graph(o, t->real, cleanest, err);
+    if (s != RT_OK) rt_error_prefix(err, "%s", t->config->teacher);
+    return s;
+}
+
+static rt_status check(const rt_task *t, const rt_prediction *fake, rt_error *err)
+{
+    const rt__vsd_settings *own = settings(t);
+    drawn_times d;
+    if (strcmp(own->normalise, "none") && strcmp(own->normalise, "dmd"))
+        RT_RAISE(RT_E_USAGE, "vsd.normalise: '%s'; give dmd or none", own->normalise);
+    if (!(own->t_min < own->t_max)) RT_RAISE(RT_E_USAGE, "vsd.t-min: %g; must be less than vsd.t-max, %g", own->t_min, own->t_max);
+    if (!t->teacher.net && !*own->fake_net)
+        RT_RAISE(RT_E_USAGE, "%s: an oracle has no network that the auxiliary score could copy; give vsd.fake-net, a config.json",
+                 t->config->teacher);
+    RT_TRY(score_times(t, fake, &d, err));
+    free(d.t);
+    RT_TRY(generator_times(t, &d, err));
+    rt_status s = check_oracle(t, &d, err);
+    free(d.t);
+    return s;
+}
+
+rt_status rt__vsd_plan(const rt_task *t, rt_plan *plan, double start, rt_error *err)
+{
+    const rt__vsd_settings *own = settings(t);
+    bool straight = has_straight_paths(t->process);
+    const rt_prediction *fresh = rt_prediction_find(straight ? "velocity" : "v", err), *teacher = t->teacher.prediction;
+    /* diffusers' classes of flow matching know the velocity alone; an epsilon-prediction at the noisiest time would be divided by alpha */
+    bool other = straight || !strcmp(rt_prediction_name(teacher), "epsilon");
+    const rt_prediction *student = find_or(own->prediction, other ? fresh : teacher, err);
+    const rt_prediction *fake = student ? find_or(own->fake_prediction, *own->fake_net ? fresh : teacher, err) : NULL;
+    if (!fake) return RT_E_USAGE;
+    RT_TRY(check(t, fake, err));
+    plan->n_rounds = 1;
+    plan->step_counts[0] = plan->n_step_counts = plan->rounds[0].teacher_steps = plan->rounds[0].steps = 1;
+    plan->start = start < rt_process_end(t->process) ? start : 0;
+    rt__plan_student(plan, t)->prediction = student;
+    RT_TRY(rt__plan_teacher(plan, t, "vsd.guidance", "ddim", own->guidance, err));
+    rt__plan_network(plan, (rt_network_plan){.name = "score",
+                                             .kind = RT_NETWORK_COPY,
+                                             .config = own->fake_net,
+                                             .start = *own->fake_net ? RT_START_SEED : RT_START_TEACHER,
+                                             .trained = true,
+                                             .prediction = fake});
+    return RT_OK;
+}
+
+rt_phase_plan *rt__vsd_plan_score(rt_plan *plan, const rt_task *t, rt_status (*build)(rt_phase *p, rt_error *err))
+{
+    const rt__vsd_settings *own = settings(t);
+    rt_phase_plan *score = rt__plan_phase(plan, t, "score", "score", build ? build : rt__vsd_score_build);
+    score->runs = own->score_updates;
+    if (own->score_lr > 0) score->training.lr = own->score_lr;
+    return score;
+}
+
+rt_phase_plan *rt__vsd_plan_generator(rt_plan *plan, const rt_task *t, rt_status (*build)(rt_phase *p, rt_error *err))
+{
+    const rt__vsd_settings *own = settings(t);
+    rt_phase_plan *generator = rt__plan_phase(plan, t, "generator", "student", build);
+    generator->first = (own->score_warmup + own->score_updates - 1) / own->score_updates;
+    return generator;
+}
+
+/* ---- draws */
+
+/* A class per sample, of those that mean one, each as likely; NULL: there are none. */
+static rt_node *draw_classes(rt_phase *p)
+{
+    const rt_task *t = p->round->task;
+    int64_t n = rt__usual_classes(t->classes, t->null_class), *labels = n > 0 ? malloc((size_t)n * sizeof *labels) : NULL;
+    if (n == 0) return NULL;
+    if (!labels) return rt_fail(p->graph, "out of memory for %lld labels", (long long)n);
+    for (int64_t i = 0; i < n; i++) labels[i] = rt__usual_class(t->classes, t->null_class, i);
+    rt_node *table = rt_const(p->graph, RT_I64, 1, &n, labels), *k = rt_randint(p->graph, "class", 1, (int64_t[]){RT_BATCH}, n);
+    free(labels);
+    return rt_index_select(table, 0, k);
+}
+
+rt_node *rt__vsd_generate(rt_phase *p, rt_node *y)
+{
+    const rt_task *t = p->round->task;
+    rt_node *z = rt_scale(rt_randn(p->graph, "z", t->rank, t->shape), rt__start_scale(t));
+    rt_node *k = rt_broadcast(rt_const(p->graph, RT_I64, 0, NULL, &(int64_t){0}), 1, (int64_t[]){RT_BATCH});
+    return rt__denoise(rt__denoiser(p, "student"), z, NULL, rt__at(p, p->round->grid, 1, 1, k), y);
+}
+
+/* The rest of a sample, for a table of times. */
+static void noise_sample(rt_phase *p, const drawn_times *d, rt__vsd_sample *s)
+{
+    const rt_task *task = p->round->task;
+    rt_node *k = rt_randint(p->graph, "t", 1, (int64_t[]){RT_BATCH}, d->n);
+    s->eps = rt_randn(p->graph, "eps", task->rank, task->shape);
+    s->t = rt__at(p, d->t, d->n, 1, k);
+    s->w = rt_reshape(rt__pick(p, d->w, d->n, k), 1, (int64_t[]){RT_BATCH});
+    s->when = rt_scale(rt_reshape(rt__pick(p, d->t, d->n, k), 1, (int64_t[]){RT_BATCH}), 1 / rt_process_end(task->process));
+    s->xt = rt_diffuse(s->x0, s->t.alpha, s->t.beta, s->eps);
+}
+
+rt_status rt__vsd_sample_generator(rt_phase *p, rt__vsd_sample *s, rt_error *err)
+{
+    drawn_times d;
+    RT_TRY(generator_times(p->round->task, &d, err));
+    s->y = draw_classes(p);
+    s->x0 = rt__vsd_generate(p, s->y);
+    noise_sample(p, &d, s);
+    free(d.t);
+    return RT_OK;
+}
+
+rt_status rt__vsd_sample_score(rt_phase *p, rt__vsd_sample *s, rt_error *err)
+{
+    drawn_times d;
+    RT_TRY(score_times(p->round->task, rt__denoiser(p, "score")->prediction, &d, err));
+    s->y = draw_classes(p);
+    s->x0 = rt_stop_grad(rt__vsd_generate(p, s->y));
+    noise_sample(p, &d, s);
+    free(d.t);
+    return RT_OK;
+}
+
+/* ---- objectives at a sample */
+
+void rt__vsd_predict(rt_phase *p, const rt__vsd_sample *s, rt_node **f_p, rt_node **f_z)
+{
+    *f_z = rt__denoise(rt__denoiser(p, "score"), s->xt, NULL, s->t, s->y); /* never guided: it learns what the generator makes */
+    *f_p = rt__denoise(rt__denoiser(p, "teacher"), s->xt, NULL, s->t, s->y);
+    rt__log(p, "score_gap", rt__score_gap(*f_p, *f_z, s->x0));
+    rt__log(p, "fake_lag", rt__fake_lag(*f_p, *f_z, s->x0));
+}
+
+bool rt__vsd_normalised(const rt_task *t) { return t->rank == 4 && !strcmp(settings(t)->normalise, "dmd"); }
+
+rt_node *rt__vsd_score_loss(rt_phase *p, const rt__vsd_sample *s)
+{
+    return rt_expect(rt__denoising_score_matching(s->w, rt__denoise(rt__denoiser(p, "score"), s->xt, NULL, s->t, s->y), s->x0));
+}
+
+rt_status rt__vsd_score_build(rt_phase *p, rt_error *err)
+{
+    rt__vsd_sample s;
+    RT_TRY(rt__vsd_sample_score(p, &s, err));
+    rt__minimise(p, rt__vsd_score_loss(p, &s));
+    return RT_OK;
+}

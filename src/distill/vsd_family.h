@@ -1,0 +1,60 @@
+/* vsd_family.h -- what methods of a generator, a teacher and an auxiliary score share: the settings `vsd.*`, the plan of the three networks, the phase of the
+ * auxiliary score, and a draw of what every objective is a function of. A method reads like its paper: it plans these, and builds the generator's phase.
+ *
+ *     typedef struct own { rt__vsd_settings vsd; double alpha; } own;      // the family's settings stand first: rt__own(config) is both
+ *     {rt__vsd_keys, RT__VSD_KEYS, 0}                                     // and are a group of its keys
+ *
+ * Defaults of a member's own stand in the method's row. */
+#ifndef RT_DISTILL_VSD_FAMILY_H
+#define RT_DISTILL_VSD_FAMILY_H
+
+#include "distill/method.h"
+
+typedef struct rt__vsd_settings {
+    double t_min, t_max;               /* of the generator's times, fractions of the process */
+    char times[32], score_times[32];   /* rows of `retort list densities` */
+    char weight[32], score_weight[32]; /* rows of `retort list weights`; score_weight also own */
+    char normalise[16];                /* dmd or none */
+    int score_updates;
+    double score_lr; /* 0: train.lr */
+    int64_t score_warmup;
+    char fake_net[RT_CONFIG_TEXT], fake_prediction[32], prediction[32];
+    double guidance;
+    double start; /* time of the generator's input, a fraction of the process */
+} rt__vsd_settings;
+
+enum { RT__VSD_KEYS = 15 };
+extern const rt_config_key rt__vsd_keys[RT__VSD_KEYS];
+
+/* Refuses settings that cannot be; plans one round of one step, and the networks: student, teacher, and score, the auxiliary one. `start`: the time at
+ * which the generator is asked. */
+rt_status rt__vsd_plan(const rt_task *t, rt_plan *plan, double start, rt_error *err);
+/* The score's phase, vsd.score-updates runs in each update; the one that is planned first moves first. build NULL: rt__vsd_score_build, (1.17) alone. */
+rt_phase_plan *rt__vsd_plan_score(rt_plan *plan, const rt_task *t, rt_status (*build)(rt_phase *p, rt_error *err));
+rt_status rt__vsd_score_build(rt_phase *p, rt_error *err);
+/* The generator's phase, after vsd.score-warmup. */
+rt_phase_plan *rt__vsd_plan_generator(rt_plan *plan, const rt_task *t, rt_status (*build)(rt_phase *p, rt_error *err));
+/* The time that vsd.start says; whole on a discrete process. */
+double rt__vsd_start(const rt_task *t);
+
+/* One draw of a phase. x0 (B,..) from noise z at the start, y (B) its class or NULL, x_t (1.12) at a time t of its own per sample, w (B) the weight there. */
+typedef struct rt__vsd_sample {
+    rt_node *x0, *y, *eps, *xt, *w;
+    rt_node *when; /* (B) t as a fraction of the process */
+    rt_at t;
+} rt__vsd_sample;
+/* G(z): the x0-prediction at the start, for classes y. The draw is named "z". */
+rt_node *rt__vsd_generate(rt_phase *p, rt_node *y);
+/* For the generator's phase: times of vsd.times in vsd.t-min..vsd.t-max, the weight vsd.weight. */
+rt_status rt__vsd_sample_generator(rt_phase *p, rt__vsd_sample *s, rt_error *err);
+/* For whatever learns from the generator's samples as they are: x0 is constant, times of vsd.score-times, all of them, the weight vsd.score-weight. */
+rt_status rt__vsd_sample_score(rt_phase *p, rt__vsd_sample *s, rt_error *err);
+
+/* x0-predictions of the teacher and of the auxiliary score at s; logs the meters score_gap and fake_lag. */
+void rt__vsd_predict(rt_phase *p, const rt__vsd_sample *s, rt_node **f_p, rt_node **f_z);
+/* Whether differences are divided by DMD's normaliser: vsd.normalise, never of vectors. */
+bool rt__vsd_normalised(const rt_task *t);
+/* (1.17) at s. */
+rt_node *rt__vsd_score_loss(rt_phase *p, const rt__vsd_sample *s);
+
+#endif

@@ -1,0 +1,158 @@
+/* distribution.c -- objectives of vsd, dmd and sid as the methods call them, on given networks and draws, against PyTorch's: make test-distribution. */
+#include "golden/distribution_case.h"
+
+#include "distill/score_objectives.h"
+
+/* ---- what networks answer */
+
+static void forwards(dist_case *c)
+{
+    dist_graph g;
+    dist_build(&g, c);
+    const rt_prediction *x0 = NULL;
+    DIST_OK((x0 = rt_prediction_find("x0", err)) ? RT_OK : RT_E_USAGE);
+    static const char *const keys[] = {"raw.student",
+                                       "raw.teacher",
+                                       "raw.fake",
+                                       "net.x0",
+                                       "net.xt",
+                                       "net.teacher_x0",
+                                       "net.teacher_x0_guided",
+                                       "net.fake_x0",
+                                       "net.teacher_score_guided",
+                                       "net.fake_score"};
+    rt_node *nodes[] = {rt_net_apply(c->student.net, c->student.set, g.z, g.top.network, g.y),
+                        rt_net_apply(c->teacher.net, c->teacher.set, g.xt, g.at.network, g.y),
+                        rt_net_apply(c->fake.net, c->fake.set, g.xt, g.at.network, g.y),
+                        g.x0,
+                        g.xt,
+                        g.f_p_unguided,
+                        g.f_p,
+                        g.f_z,
+                        rt_predict_score(x0, g.f_p, g.xt, g.at.alpha, g.at.beta),
+                        rt_predict_score(x0, g.f_z, g.xt, g.at.alpha, g.at.beta)};
+    dist_check_nodes(&g, keys, nodes, 10);
+    rt_tensor t = dist_read(c, "in.t"); /* alpha and beta are those of the process that the folders name */
+    double *alpha = malloc((size_t)c->B * sizeof *alpha), *beta = malloc((size_t)c->B * sizeof *beta);
+    for (int64_t i = 0; i < c->B; i++) {
+        double at = rt_process_from_network_time(c->process, ((double *)t.data)[i]);
+        alpha[i] = rt_process_alpha(c->process, at);
+        beta[i] = rt_process_beta(c->process, at);
+    }
+    dist_compare(c, "in.alpha", alpha, c->B, 1e-6);
+    dist_compare(c, "in.beta", beta, c->B, 1e-6);
+    free(alpha);
+    free(beta);
+    rt_tensor_free(&t);
+    dist_free(&g);
+}
+
+static void normaliser(dist_case *c)
+{
+    dist_graph g;
+    dist_build(&g, c);
+    rt_node *n = rt__dmd_normaliser(g.x0, g.f_p), *difference = rt__score_difference(g.f_z, g.f_p);
+    dist_check_nodes(&g, (const char *const[]){"dmd.normaliser", "dmd.direction"},
+                     (rt_node *[]){n, rt_div(difference, rt_per_sample(n, difference))}, 2);
+    dist_free(&g);
+}
+
+/* ---- objectives, by the name behind their family's */
+
+/* Times in.t: the row, to a power, whose weight is omega SNR. */
+static const struct {
+    const char *name, *row;
+    double power;
+} omegas[] = {{"one", "snr", 1}, {"beta2", "alpha2", 1}, {"inverse-snr", "uniform", 1}, {"snr", "snr", 2}, {"one.unguided", "snr", 1}};
+
+static const struct {
+    const char *name, *row;
+} weights[] = {{"score", "uniform-score"}, {"epsilon", "uniform-epsilon"}, {"x0", "uniform-x0"}, {"v", "uniform-v"}, {"edm", "edm"}};
+
+/* The published DMD loss. (B) */
+static rt_node *dmd(const dist_graph *g)
+{
+    rt_node *difference = rt__score_difference(g->f_z, g->f_p), *n = rt__dmd_normaliser(g->x0, g->f_p);
+    return rt_scale(rt__pull(g->x0, rt_div(difference, rt_per_sample(n, difference))), 1.0 / (double)g->c->features);
+}
+
+static rt_node *vsd(dist_graph *g, const char *name)
+{
+    if (!strcmp(name, "dmd")) return dmd(g);
+    for (size_t i = 0; i < sizeof omegas / sizeof *omegas; i++)
+        if (!strcmp(name, omegas[i].name)) {
+            rt_node *f_p = strstr(name, "unguided") ? g->f_p_unguided : g->f_p;
+            return rt__follow(dist_weight(g, omegas[i].row, omegas[i].power, "in.t"), rt__score_difference(g->f_z, f_p), g->x0);
+        }
+    return NULL;
+}
+
+/* No auxiliary network: s_z = 0 is that of f_z = x_t/alpha, s_z = -eps/beta that of x0 itself. */
+static rt_node *sds(dist_graph *g, const char *name)
+{
+    rt_node *f_z = !strcmp(name, "zero") ? rt_div(g->xt, g->at.alpha) : !strcmp(name, "eps") ? g->x0 : NULL;
+    return f_z ? rt__follow(dist_weight(g, "snr", 1, "in.t"), rt__score_difference(f_z, g->f_p), g->x0) : NULL;
+}
+
+static rt_node *dsm(dist_graph *g, const char *name)
+{
+    for (size_t i = 0; i < sizeof weights / sizeof *weights; i++)
+        if (!strcmp(name, weights[i].name)) return rt__denoising_score_matching(dist_weight(g, weights[i].row, 1, "in.t"), g->f_z, g->x0);
+    return NULL;
+}
+
+/* Named NORMALISATION.A. */
+static rt_node *sid(dist_graph *g, const char *name)
+{
+    const char *a = strchr(name, '.');
+    bool none = !strncmp(name, "none.", 5), published = !strncmp(name, "published.", 10);
+    if (!a || (!none && !published)) return NULL;
+    rt_node *one = dist_weight(g, "uniform", 1, "in.t"), *w = none ? one : rt_div(one, rt__dmd_normaliser(g->x0, g->f_p));
+    return rt__score_identity(w, atof(a + 1), g->f_p, g->f_z, g->x0);
+}
+
+static rt_node *regression(dist_graph *g, const char *name)
+{
+    return !strcmp(name, "regression") ? rt_norm2(rt_sub(g->x0, dist_input(g, "in.reference", g->c->real))) : NULL;
+}
+
+static const struct {
+    const char *prefix;
+    rt_node *(*per_sample)(dist_graph *g, const char *name);
+    bool fake; /* it trains the auxiliary network */
+} families[] = {{"vsd.", vsd, false}, {"sds.", sds, false}, {"dsm.", dsm, true}, {"sid.", sid, false}, {"dmd.", regression, false}};
+
+static void objective(dist_case *c, const char *key)
+{
+    for (size_t i = 0; i < sizeof families / sizeof *families; i++) {
+        size_t n = strlen(families[i].prefix);
+        if (strncmp(key, families[i].prefix, n) != 0) continue;
+        dist_graph g;
+        dist_build(&g, c);
+        bool total = !strcmp(key, "dmd.total");
+        rt_node *each = total ? NULL : families[i].per_sample(&g, key + n);
+        rt_node *loss = each ? rt_expect(each) : NULL;
+        if (total) loss = rt_expect(rt_add(dmd(&g), rt_scale(regression(&g, "regression"), 0.25 / (double)c->features)));
+        if (loss)
+            dist_check(&g, key, each, loss, families[i].fake ? &c->fake : &c->student);
+        else
+            dist_verdict(c->report, false, c->name, key, c->real, INFINITY, 0);
+        dist_free(&g);
+    }
+}
+
+static void check(dist_case *c)
+{
+    forwards(c);
+    if (dist_has(c, "dmd.normaliser")) normaliser(c);
+    for (int i = 0; i < rt_tensors_count(c->numbers); i++) {
+        char key[128];
+        snprintf(key, sizeof key, "%s", rt_tensors_info(c->numbers, i)->name);
+        char *end = strrchr(key, '.');
+        if (!end || strcmp(end, ".loss")) continue;
+        *end = 0;
+        objective(c, key);
+    }
+}
+
+int main(int argc, char **argv) { return dist_walk(argc, argv, check); }
