@@ -119,7 +119,7 @@ static void x0_of(const world *w, rt_params *set, double omega, const double *x,
 
 /* What a phase drew in its run 3. */
 typedef struct drawn {
-    double z[B * D], eps[B * D], loss;
+    double z[B * D], eps[B * D], loss, logged[RT_LOGGED];
     int64_t k[B], label[B];
 } drawn;
 
@@ -128,13 +128,15 @@ static drawn run_phase(world *w, rt_phase *p, int times)
     drawn d;
     const int64_t shape[] = {RT_BATCH, D}, one[] = {RT_BATCH};
     rt_graph *g = p->graph;
-    rt_node *nodes[] = {p->loss, rt_randn(g, "z", 2, shape), rt_randn(g, "eps", 2, shape), rt_randint(g, "t", 1, one, times),
-                        rt_randint(g, "class", 1, one, ROWS - 1)};
+    rt_node *nodes[5 + RT_LOGGED] = {p->loss, rt_randn(g, "z", 2, shape), rt_randn(g, "eps", 2, shape), rt_randint(g, "t", 1, one, times),
+                                     rt_randint(g, "class", 1, one, ROWS - 1)};
+    for (int i = 0; i < p->n_logged; i++) nodes[5 + i] = p->logged[i].node;
     rt_program_free(w->program);
-    OK(rt_compile(&w->program, g, &(rt_program_spec){.outputs = nodes, .n_outputs = 5, .batch = B, .threads = 1}, &err));
+    OK(rt_compile(&w->program, g, &(rt_program_spec){.outputs = nodes, .n_outputs = 5 + p->n_logged, .batch = B, .threads = 1}, &err));
     assert_null(p->source.fill);
     OK(rt_run(w->program, &(rt_clock){.seed = 11, .step = 3}, &err));
     d.loss = *(double *)rt_program_data(w->program, p->loss);
+    for (int i = 0; i < p->n_logged; i++) d.logged[i] = *(double *)rt_program_data(w->program, nodes[5 + i]);
     memcpy(d.z, rt_program_data(w->program, nodes[1]), sizeof d.z);
     memcpy(d.eps, rt_program_data(w->program, nodes[2]), sizeof d.eps);
     memcpy(d.k, rt_program_data(w->program, nodes[3]), sizeof d.k);
@@ -200,7 +202,7 @@ static void generator_objective(void **state)
         rt_params *student = rt__network(&w.task, "student")->set, *score = rt__network(&w.task, "score")->set;
         int first = 7, last = 62, n = last - first + 1; /* times in 0.1 T = 6.4 .. 0.98 T = 62.7 */
         drawn d = run_phase(&w, p, n);
-        double want = 0, c[B][D];
+        double want = 0, c[B][D], apart = 0, left = 0, lag = 0;
         for (int i = 0; i < B; i++) {
             double t = (double)d.k[i] + first, a = alpha_of(t), b = beta_of(t), x0[D], x[D], fz[D], fp[D];
             x0_of(&w, student, 0, d.z + i * D, T, d.label[i], x0);
@@ -211,9 +213,17 @@ static void generator_objective(void **state)
                 double weight = way ? 1 : a * a / (b * b); /* omega(t) alpha alpha/beta^2, omega = weight/SNR */
                 c[i][j] = weight * (fz[j] - fp[j]) / B;
                 want += c[i][j] * x0[j];
+                apart += (fz[j] - fp[j]) * (fz[j] - fp[j]);
+                left += (x0[j] - fp[j]) * (x0[j] - fp[j]);
+                lag += (fp[j] - fz[j]) * (fz[j] - x0[j]);
             }
         }
         agree(d.loss, want, way ? "generator, even weights" : "generator, omega 1, guided");
+        assert_int_equal(p->n_logged, 2);
+        assert_string_equal(p->logged[0].name, "score_gap");
+        assert_string_equal(p->logged[1].name, "fake_lag");
+        agree(d.logged[0], apart / left, "score gap");
+        agree(d.logged[1], lag / apart, "fake lag");
         rt_program *step = NULL;
         OK(rt_compile(&step, p->graph, &(rt_program_spec){.updates = &p->update.node, .n_updates = 1, .batch = B, .threads = 1}, &err));
         *(double *)rt_program_data(step, p->update.lr) = lr;
