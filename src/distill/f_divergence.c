@@ -77,9 +77,9 @@ static rt_status f_plan(const rt_task *t, rt_plan *plan, rt_error *err)
     return RT_OK;
 }
 
-static const char *const f_defaults[] = {"train.batch",  "128",  "train.lr",   "0.0001", "train.lr-schedule", "constant",
-                                         "train.warmup", "100",  "train.clip", "0",      "train.beta1",       "0",
-                                         "train.beta2",  "0.99", "train.ema",  "0.999",  "train.updates",     "5000",
+static const char *const f_defaults[] = {"train.batch",  "128",  "train.lr",   "0.001", "train.lr-schedule", "linear",
+                                         "train.warmup", "100",  "train.clip", "0",     "train.beta1",       "0",
+                                         "train.beta2",  "0.99", "train.ema",  "0.999", "train.updates",     "5000",
                                          "vsd.weight",   "snr",  NULL};
 
 const rt_method rt__method_f = {

@@ -58,8 +58,8 @@ static rt_status sid_plan(const rt_task *t, rt_plan *plan, rt_error *err)
 }
 
 static const char *const sid_defaults[] = {
-    "train.batch",   "128", "train.lr",    "0.0001", "train.lr-schedule", "constant", "train.warmup",  "100",  "train.clip",        "0",
-    "train.beta1",   "0",   "train.beta2", "0.99",   "train.ema",         "0.999",    "train.updates", "5000", "vsd.score-updates", "1",
+    "train.batch",   "128", "train.lr",    "0.001", "train.lr-schedule", "linear", "train.warmup",  "100",  "train.clip",        "0",
+    "train.beta1",   "0",   "train.beta2", "0.99",  "train.ema",         "0.999",  "train.updates", "5000", "vsd.score-updates", "1",
     "vsd.normalise", "dmd", NULL};
 
 const rt_method rt__method_sid = {

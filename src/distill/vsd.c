@@ -42,8 +42,8 @@ static rt_status vsd_plan(const rt_task *t, rt_plan *plan, rt_error *err)
 }
 
 static const char *const vsd_defaults[] = {
-    "train.batch", "128", "train.lr",    "0.0001", "train.lr-schedule", "constant", "train.warmup",  "100",  "train.clip", "0",
-    "train.beta1", "0",   "train.beta2", "0.99",   "train.ema",         "0.999",    "train.updates", "5000", NULL};
+    "train.batch", "128", "train.lr",    "0.001", "train.lr-schedule", "linear", "train.warmup",  "100",  "train.clip", "0",
+    "train.beta1", "0",   "train.beta2", "0.99",  "train.ema",         "0.999",  "train.updates", "5000", NULL};
 
 const rt_method rt__method_vsd = {
     .name = "vsd",

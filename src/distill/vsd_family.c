@@ -25,7 +25,7 @@ const rt_config_key rt__vsd_keys[RT__VSD_KEYS] = {
     RT__TEXT("vsd.normalise", normalise, "none", "NAME",
              "none, or dmd: divide each sample's difference by the mean of |x0 - teacher's x0|; of vectors always none"),
     RT__INT("vsd.score-updates", score_updates, 1, 1000, "5", "updates of the score for one of the generator"),
-    RT__REAL("vsd.score-lr", score_lr, 0, 1e3, "0", "learning rate of the score; 0: train.lr"),
+    RT__REAL("vsd.score-lr", score_lr, 0, 1e3, "0", "learning rate of the score; 0: train.lr, of a fresh network twice that"),
     RT__INT64("vsd.score-warmup", score_warmup, 0, 1e9, "0", "updates of the score before the first of the generator"),
     RT__TEXT("vsd.fake-net", fake_net, "", "FILE",
              "config.json of the auxiliary score, started by draws; empty: a copy of the teacher, which an oracle has not"),
@@ -167,7 +167,7 @@ rt_phase_plan *rt__vsd_plan_score(rt_plan *plan, const rt_task *t, rt_status (*b
     const rt__vsd_settings *own = settings(t);
     rt_phase_plan *score = rt__plan_phase(plan, t, "score", "score", build ? build : rt__vsd_score_build);
     score->runs = own->score_updates;
-    if (own->score_lr > 0) score->training.lr = own->score_lr;
+    score->training.lr = own->score_lr > 0 ? own->score_lr : *own->fake_net ? 2 * score->training.lr : score->training.lr;
     return score;
 }
 

@@ -16,7 +16,7 @@ typedef struct rt__vsd_settings {
     char weight[32], score_weight[32]; /* rows of `retort list weights`; score_weight also own */
     char normalise[16];                /* dmd or none */
     int score_updates;
-    double score_lr; /* 0: train.lr */
+    double score_lr; /* 0: train.lr, of a fresh network twice that */
     int64_t score_warmup;
     char fake_net[RT_CONFIG_TEXT], fake_prediction[32], prediction[32];
     double guidance;

@@ -72,6 +72,24 @@ static double epsilon_at(rt__witness *w, const rt_process *p, double t, double x
 static double tweedie(rt__witness *w) { return rt__everywhere(w, tweedie_at); }
 static double from_epsilon(rt__witness *w) { return rt__everywhere(w, epsilon_at); }
 
+/* A student whose one step is the whole flow has the data's distribution: the share of it below G(x) is that of the start's below x, at the quantiles of
+ * each component. */
+static double same_distribution(rt__witness *w)
+{
+    enum { N = 256 };
+    double worst = 0, grid[N + 1], x[RT__STATES], to[RT__STATES];
+    for (int i = 0; i < w->n; i++) {
+        const rt_process *p = w->processes[i];
+        if (rt_grid_build("log-snr", p, N, grid, &w->err) != RT_OK) return NAN;
+        double alpha = rt_process_alpha(p, grid[0]), beta = rt_process_beta(p, grid[0]);
+        rt__exact_states(alpha, beta, x);
+        memcpy(to, x, sizeof to);
+        rt__move(w, "dpmpp-3m", p, N, grid, RT__STATES, to);
+        for (int j = 0; j < RT__STATES; j++) worst = rt__worse(worst, fabs(to[j] - rt__exact_flow(alpha, beta, 1, 0, x[j])));
+    }
+    return worst;
+}
+
 const rt__equation rt__prologue[] = {
     {{"1.1", "x_t | x0 ~ N(alpha_t x0, beta_t^2 I), the kernel of dx = f_t x dt + g_t dW", "src/diffusion/process.c", "rt_process_alpha",
       "alpha and beta/alpha as integrals of f and g^2/alpha^2; ddpm: the product of 1 - beta in long double; relative", 1e-12},
@@ -82,7 +100,11 @@ const rt__equation rt__prologue[] = {
     {{"1.3", "x0 = (x - beta_t eps)/alpha_t", "src/diffusion/prediction.c", "rt_prediction_split",
       "a mixture's E[x0 | x] and E[eps | x] by integration; in units of 1/alpha", 1e-13},
      from_epsilon},
-    RT__NOT_YET("1.4", "p_0^theta = p_data, nearly"),
+    {{"1.4", "p_0^theta = p_data, nearly", "src/diffusion/sample.c", "rt_sample",
+      "the whole flow of a mixture in 256 steps, on every process: its quantiles at the noisy end become those of the data, by bisection "
+      "of error functions",
+      1e-3},
+     same_distribution},
     {{"1.5", "min over theta of D(p_0^theta || p_0^teacher)", "src/diffusion/divergence.c", "rt_divergence_weight",
       "a normal student that descends along E [u f''(u) (s - s_teacher)^T dx/dtheta] by integrals, every row: the teacher's mean and "
       "deviation",

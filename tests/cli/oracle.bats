@@ -97,3 +97,21 @@ extent() { "$RETORT" inspect "$1" --json | awk '/"name": "x"/ {x = 1} x && /"lea
     "$RETORT" sample "oracle:$t/fashion.json" --n 20 --steps 8 --out "$t/x.png" -q
     "$RETORT" sample "oracle:$t/fashion.json" --n 20 --steps 8 --class 3 --guidance 1 --out "$t/x.safetensors" -q
 }
+
+@test "an oracle as the teacher of vsd and sid: an auxiliary network of its own, a generator that starts before the end" {
+    echo '{"kind": "gaussian", "means": [[0.7]], "covariances": [[[0.1225]]], "prediction": "x0", "scheduler": {"_class_name": "DDIMScheduler",
+           "num_train_timesteps": 1000, "beta_schedule": "squaredcos_cap_v2", "prediction_type": "sample", "clip_sample": false}}' >"$t/g.json"
+    echo '{"_class_name": "RetortAffine", "data_dim": 1, "times": [0]}' >"$t/net.json"
+    echo '{"_class_name": "RetortMLP", "data_dim": 1, "hidden": 16, "layers": 1}' >"$t/fake.json"
+    fails 2 "give vsd.fake-net" distill vsd --teacher "oracle:$t/g.json" --net "$t/net.json" --out "$t/run"
+    obeys distill distill vsd --teacher "oracle:$t/g.json" --net "$t/net.json" --fake-net "$t/fake.json" --out "$t/run" --updates 4 --batch 16 --threads 1 --set run.log-every=1
+    grep -q '"generator_fake_lag": ' "$t/run/metrics.jsonl"
+    "$RETORT" sample "$t/run/student" --n 4 --out "$t/x.safetensors" -q
+    "$RETORT" distill sid --teacher "oracle:$t/g.json" --net "$t/net.json" --fake-net "$t/fake.json" --out "$t/sid" --updates 4 --batch 16 --threads 1 -q
+    grep -q '"input_scale": 0.92' "$t/sid/student/scheduler/scheduler_config.json"
+    "$RETORT" sample "$t/sid/student" --n 4 --out "$t/y.safetensors" -q
+    "$RETORT" distill sid --teacher "oracle:$t/g.json" --net "$t/net.json" --fake-net "$t/fake.json" --out "$t/end" --start-sigma 0 --updates 4 --batch 16 --threads 1 -q
+    ! grep -q input_scale "$t/end/student/scheduler/scheduler_config.json"
+    fails 3 "velocity" distill vsd --teacher "oracle:$t/g.json" --net "$t/net.json" --fake-net "$t/fake.json" --prediction velocity --out "$t/none"
+    [ ! -e "$t/none" ]
+}

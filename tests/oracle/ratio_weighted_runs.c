@@ -1,4 +1,4 @@
-/* ratio_weighted_runs.c -- `f` and `renyi`: the generator's objective with an exact ratio against its formula in double, at the times and noises it drew; whole runs on an
+/* ratio_weighted_runs.c -- `f`, `renyi` and `dmd2`: the generator's objective with an exact ratio against its formula in double, at the times and noises it drew; whole runs on an
  * oracle that end where quadrature says (golden/distribution/optima.json); what is refused; the same bits after a stop. */
 #include "distill/adversary.h"
 #include "retort/format.h"
@@ -33,6 +33,7 @@ static const struct {
 } files[] = {
     {"skew.json",
      "{\"kind\": \"mixture\", \"weights\": [0.7, 0.3], \"means\": [[-0.3], [0.4]], \"covariances\": [[[0.0225]], [[0.49]]], " DDPM},
+    {"gaussian1.json", "{\"kind\": \"gaussian\", \"means\": [[0.7]], \"covariances\": [[[0.1225]]], " DDPM},
     {"affine1.json", "{\"_class_name\": \"RetortAffine\", \"data_dim\": 1, \"times\": [0]}"},
     {"affine2.json", "{\"_class_name\": \"RetortAffine\", \"data_dim\": 2, \"times\": [0]}"},
     {"mlp1.json", "{\"_class_name\": \"RetortMLP\", \"data_dim\": 1, \"hidden\": 64, \"layers\": 2}"},
@@ -214,7 +215,7 @@ static rt_config run_of(const char *method, const char *name, const char *const 
 {
     rt_config c;
     OK(rt_config_method(&c, method, &err));
-    set_file(&c, "teacher", "oracle:", "skew.json");
+    set_file(&c, "teacher", "oracle:", strcmp(method, "dmd2") ? "skew.json" : "gaussian1.json");
     set_file(&c, "net", "", "affine1.json");
     set_file(&c, "vsd.fake-net", "", "mlp1.json");
     set_file(&c, "out", "", name);
@@ -263,7 +264,16 @@ static void optima(void **state)
     ends_at("renyi", "renyi", (const char *[]){SHORT, "f.ratio", "exact", "f.ratio-clip", "none", "renyi.alpha", "0.5", NULL}, 0.4314,
             -0.1248);
     ends_at("f", "critic", (const char *[]){SHORT, "f.divergence", "jensen-shannon", NULL}, 0.4032, -0.1409);
-    ends_at("f", "game", (const char *[]){SHORT, "f.form", "gan", "f.divergence", "jensen-shannon", NULL}, 0.4032, -0.1409);
+    ends_at("f", "game", (const char *[]){SHORT, "f.form", "gan", "f.divergence", "jensen-shannon", "vsd.weight", "uniform", NULL}, 0.4826,
+            -0.0943); /* omega = beta^2/alpha^2 */
+}
+
+/* Where the student can be the teacher, differences of scores and the GAN agree on the optimum; and the GAN alone finds it. */
+static void with_a_gan(void **state)
+{
+    (void)state;
+    ends_at("dmd2", "dmd2", (const char *[]){SHORT, "train.clip", "0", NULL}, 0.35, 0.7);
+    ends_at("dmd2", "gan", (const char *[]){SHORT, "dmd.weight", "0", "gan.weight", "1", "gan.critic-weight", "1", NULL}, 0.35, 0.7);
 }
 
 /* Head and trunk are in the checkpoint: a run that was stopped ends in the same bits. */
@@ -308,7 +318,10 @@ static void refusals(void **state)
         if (!strstr(err.text, refused[i].says)) fail_msg("'%s' does not say '%s'", err.text, refused[i].says);
         assert_int_equal(access(c.out, F_OK), -1);
     }
-    rt_config c = run_of("f", "refused", (const char *[]){"f.ratio", "exact", NULL});
+    rt_config c = run_of("dmd2", "refused", (const char *[]){"dmd.weight", "0", "gan.weight", "0", NULL});
+    assert_int_equal(rt_run_train(&c, false, NULL, NULL, &err), RT_E_USAGE);
+    assert_non_null(strstr(err.text, "the generator has no loss; give one of them"));
+    c = run_of("f", "refused", (const char *[]){"f.ratio", "exact", NULL});
     set_file(&c, "net", "", "mlp1.json");
     assert_int_equal(rt_run_train(&c, false, NULL, NULL, &err), RT_E_USAGE);
     assert_non_null(strstr(err.text, "a RetortAffine of at most 8 numbers"));
@@ -339,6 +352,6 @@ static int remove_folder(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(objectives), cmocka_unit_test(refusals), cmocka_unit_test(resumed),
-                                       cmocka_unit_test(optima)};
+                                       cmocka_unit_test(optima), cmocka_unit_test(with_a_gan)};
     return cmocka_run_group_tests(tests, make_folder, remove_folder);
 }

@@ -19,7 +19,7 @@
 enum { B = 16, D = 2, T = 64, ROWS = 4, NULL_CLASS = 1 };
 
 static rt_error err;
-static char folder[64], net_file[96];
+static char folder[64], net_file[96], picture_file[96];
 #define OK(call)                                                                                                                           \
     do {                                                                                                                                   \
         err = (rt_error){0};                                                                                                               \
@@ -36,15 +36,15 @@ typedef struct world {
     rt_program *program;
 } world;
 
-static void open_world(world *w, const char *const *keys)
+static void open_task(world *w, const char *method, const char *net, int classes, const char *const *keys)
 {
     *w = (world){0};
-    OK(rt_config_method(&w->config, "vsd", &err));
+    OK(rt_config_method(&w->config, method, &err));
     OK(rt_config_set(&w->config, "out", folder, &err));
     OK(rt_config_set(&w->config, "threads", "1", &err));
     OK(rt_config_set(&w->config, "train.batch", "16", &err));
     for (; *keys; keys += 2) OK(rt_config_set(&w->config, keys[0], keys[1], &err));
-    OK(rt_net_open(&w->net, net_file, &err));
+    OK(rt_net_open(&w->net, net, &err));
     w->teacher = rt_params_new("teacher", RT_F64);
     OK(rt_net_declare(w->net, w->teacher, &err));
     OK(rt_params_init(w->teacher, 6, &err));
@@ -52,18 +52,23 @@ static void open_world(world *w, const char *const *keys)
     spec.timesteps = T;
     spec.betas = "squaredcos_cap_v2";
     OK(rt_process_new(&w->process, &spec, &err));
-    w->task = (rt_task){.method = &rt__method_vsd,
+    w->task = (rt_task){.method = rt__method_find(method),
                         .config = &w->config,
                         .process = w->process,
                         .teacher = {.net = w->net, .set = w->teacher, .prediction = rt_prediction_find("v", &err)},
-                        .classes = ROWS,
-                        .null_class = NULL_CLASS,
+                        .classes = classes,
+                        .null_class = classes > 0 ? NULL_CLASS : -1,
                         .real = RT_F64};
     OK(rt__task_open(&w->task, &err));
     OK(rt_params_init(rt__network(&w->task, "student")->set, 5, &err));
     OK(rt_params_init(rt__network(&w->task, "score")->set, 7, &err));
     OK(rt__round_open(&w->round, &w->task, 0, &err));
     assert_int_equal(w->round.n_phases, 2);
+}
+
+static void open_world(world *w, const char *const *keys)
+{
+    open_task(w, "vsd", net_file, ROWS, keys);
     assert_int_equal(rt__phase_runs(w->round.phases[0].plan, 0), 5); /* before each move of the generator, with draws of their own */
     assert_int_equal(rt__phase_runs(w->round.phases[1].plan, 0), 1);
     assert_int_not_equal(w->round.phases[0].plan->stream, w->round.phases[1].plan->stream);
@@ -119,7 +124,7 @@ static void x0_of(const world *w, rt_params *set, double omega, const double *x,
 
 /* What a phase drew in its run 3. */
 typedef struct drawn {
-    double z[B * D], eps[B * D], loss;
+    double z[B * D], eps[B * D], loss, logged[RT_LOGGED];
     int64_t k[B], label[B];
 } drawn;
 
@@ -128,13 +133,15 @@ static drawn run_phase(world *w, rt_phase *p, int times)
     drawn d;
     const int64_t shape[] = {RT_BATCH, D}, one[] = {RT_BATCH};
     rt_graph *g = p->graph;
-    rt_node *nodes[] = {p->loss, rt_randn(g, "z", 2, shape), rt_randn(g, "eps", 2, shape), rt_randint(g, "t", 1, one, times),
-                        rt_randint(g, "class", 1, one, ROWS - 1)};
+    rt_node *nodes[5 + RT_LOGGED] = {p->loss, rt_randn(g, "z", 2, shape), rt_randn(g, "eps", 2, shape), rt_randint(g, "t", 1, one, times),
+                                     rt_randint(g, "class", 1, one, ROWS - 1)};
+    for (int i = 0; i < p->n_logged; i++) nodes[5 + i] = p->logged[i].node;
     rt_program_free(w->program);
-    OK(rt_compile(&w->program, g, &(rt_program_spec){.outputs = nodes, .n_outputs = 5, .batch = B, .threads = 1}, &err));
+    OK(rt_compile(&w->program, g, &(rt_program_spec){.outputs = nodes, .n_outputs = 5 + p->n_logged, .batch = B, .threads = 1}, &err));
     assert_null(p->source.fill);
     OK(rt_run(w->program, &(rt_clock){.seed = 11, .step = 3}, &err));
     d.loss = *(double *)rt_program_data(w->program, p->loss);
+    for (int i = 0; i < p->n_logged; i++) d.logged[i] = *(double *)rt_program_data(w->program, nodes[5 + i]);
     memcpy(d.z, rt_program_data(w->program, nodes[1]), sizeof d.z);
     memcpy(d.eps, rt_program_data(w->program, nodes[2]), sizeof d.eps);
     memcpy(d.k, rt_program_data(w->program, nodes[3]), sizeof d.k);
@@ -200,7 +207,7 @@ static void generator_objective(void **state)
         rt_params *student = rt__network(&w.task, "student")->set, *score = rt__network(&w.task, "score")->set;
         int first = 7, last = 62, n = last - first + 1; /* times in 0.1 T = 6.4 .. 0.98 T = 62.7 */
         drawn d = run_phase(&w, p, n);
-        double want = 0, c[B][D];
+        double want = 0, c[B][D], apart = 0, left = 0, lag = 0;
         for (int i = 0; i < B; i++) {
             double t = (double)d.k[i] + first, a = alpha_of(t), b = beta_of(t), x0[D], x[D], fz[D], fp[D];
             x0_of(&w, student, 0, d.z + i * D, T, d.label[i], x0);
@@ -211,9 +218,17 @@ static void generator_objective(void **state)
                 double weight = way ? 1 : a * a / (b * b); /* omega(t) alpha alpha/beta^2, omega = weight/SNR */
                 c[i][j] = weight * (fz[j] - fp[j]) / B;
                 want += c[i][j] * x0[j];
+                apart += (fz[j] - fp[j]) * (fz[j] - fp[j]);
+                left += (x0[j] - fp[j]) * (x0[j] - fp[j]);
+                lag += (fp[j] - fz[j]) * (fz[j] - x0[j]);
             }
         }
         agree(d.loss, want, way ? "generator, even weights" : "generator, omega 1, guided");
+        assert_int_equal(p->n_logged, 2);
+        assert_string_equal(p->logged[0].name, "score_gap");
+        assert_string_equal(p->logged[1].name, "fake_lag");
+        agree(d.logged[0], apart / left, "score gap");
+        agree(d.logged[1], lag / apart, "fake lag");
         rt_program *step = NULL;
         OK(rt_compile(&step, p->graph, &(rt_program_spec){.updates = &p->update.node, .n_updates = 1, .batch = B, .threads = 1}, &err));
         *(double *)rt_program_data(step, p->update.lr) = lr;
@@ -251,6 +266,72 @@ static void generator_objective(void **state)
         free(before);
         free(after);
         free(other);
+        close_world(&w);
+    }
+}
+
+/* ---- pictures: DMD's normaliser */
+
+enum { SIDE = 8, PIXELS = SIDE * SIDE };
+
+/* The answers at the draws of a phase: x0, f_z and f_p as the networks give them, in a graph of their own. */
+static void answers(const world *w, const double *z, const double *eps, const int64_t *k, int first, double *x0, double *fz, double *fp)
+{
+    const int64_t shape[] = {B, 1, SIDE, SIDE}, one[] = {B, 1, 1, 1}, row[] = {B};
+    double alpha[B], beta[B], time[B], last[B], alpha_last[B], beta_last[B];
+    for (int i = 0; i < B; i++) {
+        double t = (double)k[i] + first;
+        alpha[i] = alpha_of(t), beta[i] = beta_of(t), time[i] = t - 1;
+        alpha_last[i] = alpha_of(T), beta_last[i] = beta_of(T), last[i] = T - 1;
+    }
+    rt_graph *g = rt_graph_new(RT_F64);
+    rt_at at = {rt_reals(g, 4, one, alpha), rt_reals(g, 4, one, beta), rt_reals(g, 1, row, time)};
+    rt_at top = {rt_reals(g, 4, one, alpha_last), rt_reals(g, 4, one, beta_last), rt_reals(g, 1, row, last)};
+    rt_node *nodes[3];
+    nodes[0] = rt__denoise(&rt__network(&w->task, "student")->denoiser, rt_reals(g, 4, shape, z), NULL, top, NULL);
+    rt_node *xt = rt_add(rt_mul(at.alpha, nodes[0]), rt_mul(at.beta, rt_reals(g, 4, shape, eps)));
+    nodes[1] = rt__denoise(&rt__network(&w->task, "score")->denoiser, xt, NULL, at, NULL);
+    nodes[2] = rt__denoise(&rt__network(&w->task, "teacher")->denoiser, xt, NULL, at, NULL);
+    rt_program *p;
+    OK(rt_compile(&p, g, &(rt_program_spec){.outputs = nodes, .n_outputs = 3, .batch = 1, .threads = 1}, &err));
+    OK(rt_run(p, &(rt_clock){0}, &err));
+    memcpy(x0, rt_program_data(p, nodes[0]), B * PIXELS * sizeof *x0);
+    memcpy(fz, rt_program_data(p, nodes[1]), B * PIXELS * sizeof *fz);
+    memcpy(fp, rt_program_data(p, nodes[2]), B * PIXELS * sizeof *fp);
+    rt_program_free(p);
+    rt_graph_free(g);
+}
+
+static void normalised_pictures(void **state)
+{
+    (void)state;
+    static double x0[B * PIXELS], fz[B * PIXELS], fp[B * PIXELS];
+    for (int sid = 0; sid < 2; sid++) {
+        world w;
+        const char *keys[] = {"vsd.weight", "snr",       "vsd.normalise", "dmd", "vsd.t-min", "0.1", sid ? "sid.start-sigma" : NULL,
+                              "0",          "sid.alpha", "0.75",          NULL};
+        open_task(&w, sid ? "sid" : "vsd", picture_file, 0, keys);
+        rt_phase *p = &w.round.phases[1];
+        const int64_t shape[] = {RT_BATCH, 1, SIDE, SIDE}, one[] = {RT_BATCH};
+        int first = 7, n = 56;
+        rt_node *nodes[] = {p->loss, rt_randn(p->graph, "z", 4, shape), rt_randn(p->graph, "eps", 4, shape),
+                            rt_randint(p->graph, "t", 1, one, n)};
+        OK(rt_compile(&w.program, p->graph, &(rt_program_spec){.outputs = nodes, .n_outputs = 4, .batch = B, .threads = 1}, &err));
+        OK(rt_run(w.program, &(rt_clock){.seed = 11, .step = 3}, &err));
+        const int64_t *k = rt_program_data(w.program, nodes[3]);
+        answers(&w, rt_program_data(w.program, nodes[1]), rt_program_data(w.program, nodes[2]), k, first, x0, fz, fp);
+        double want = 0;
+        for (int i = 0; i < B; i++) {
+            double t = (double)k[i] + first, weight = alpha_of(t) * alpha_of(t) / (beta_of(t) * beta_of(t)), mean = 0, sum = 0;
+            for (int j = i * PIXELS; j < (i + 1) * PIXELS; j++) mean += fabs(x0[j] - fp[j]) / PIXELS;
+            for (int j = i * PIXELS; j < (i + 1) * PIXELS; j++) {
+                double apart = fp[j] - fz[j];
+                sum += sid ? weight / mean * apart * (fp[j] - x0[j] - 0.75 * apart)
+                           : pow(weight * apart / mean, 2) / (2 * PIXELS); /* 1/2 of the mean square that x0 is told to move by */
+            }
+            want += sum / B;
+        }
+        agree(*(double *)rt_program_data(w.program, p->loss), want, sid ? "sid, normalised" : "vsd, normalised");
         close_world(&w);
     }
 }
@@ -384,6 +465,15 @@ static int make_folder(void **state)
     FILE *f = fopen(net_file, "w");
     if (!f) return -1;
     fprintf(f, "{\"_class_name\": \"RetortMLP\", \"data_dim\": 2, \"hidden\": 24, \"layers\": 2, \"num_class_embeds\": %d}", ROWS);
+    if (fclose(f) != 0) return -1;
+    snprintf(picture_file, sizeof picture_file, "%s/pictures.json", folder);
+    f = fopen(picture_file, "w");
+    if (!f) return -1;
+    fprintf(f,
+            "{\"_class_name\": \"UNet2DModel\", \"sample_size\": %d, \"in_channels\": 1, \"out_channels\": 1, \"block_out_channels\": [4], "
+            "\"down_block_types\": [\"DownBlock2D\"], \"up_block_types\": [\"UpBlock2D\"], \"layers_per_block\": 1, "
+            "\"norm_num_groups\": 2, \"attention_head_dim\": 2}",
+            SIDE);
     return fclose(f);
 }
 
@@ -398,6 +488,6 @@ static int remove_folder(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(score_objective), cmocka_unit_test(generator_objective),
-                                       cmocka_unit_test(resumed_is_the_same)};
+                                       cmocka_unit_test(normalised_pictures), cmocka_unit_test(resumed_is_the_same)};
     return cmocka_run_group_tests(tests, make_folder, remove_folder);
 }
