@@ -22,13 +22,16 @@ const cli_command cli_distill_command = {
         "Makes a student of --teacher that needs a few network calls per sample. METHOD is a row of `retort list methods`:\n"
         "pd halves the number of steps round by round, kd learns one step from pairs of noise and teacher sample, map learns the maps\n"
         "between any two times, by a network that is told both (--net with \"_target_time\": true), vsd makes one step whose samples are\n"
-        "distributed as the teacher's, by the difference of two scores.\n"
+        "distributed as the teacher's, by the difference of two scores, sid likewise, by a loss through both networks,\n"
+        "dmd with a regression on its samples, dmd2 with a GAN, f and renyi under other divergences (`retort list divergences`).\n"
         "Without --data the teacher's own samples are learnt from. Each student is a folder that carries its sampling recipe.\n"
         "The teacher's maps are made by --teacher-solver; solvers with a memory keep it along rollouts and start cold on pairs from "
         "--data;\n"
         "the noise of those that add any is frozen per example, and a student that does not see it learns the mean; --draws input\n"
         "shows it, and the student is a map of x and the draws of its steps (pd: one round).\n"
-        "oracle:FILE.json is a teacher, too, if the file names a scheduler; its student is the network of --net.\n"
+        "oracle:FILE.json is a teacher, too, if the file names a scheduler; its student is the network of --net, and what vsd and its kin "
+        "train\n"
+        "beside it that of --fake-net.\n"
         "`retort distill METHOD --help` lists the options of one method, with its defaults.",
     .examples = "retort distill pd --teacher models/fashion-mnist-small --out run --teacher-steps 4 --steps 2,1 --updates 50",
     .options = options,

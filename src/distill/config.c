@@ -70,7 +70,7 @@ static void *field(const rt_config *c, size_t offset) { return (char *)(uintptr_
 
 static bool reads(const rt_method *m, const rt_config_key *shared) { return !m || !shared->reads || (shared->reads & m->reads); }
 
-/* Key i of the method's own, its offsets those of a whole rt_config. */
+/* Key i of the method's own, its offsets those of a whole rt_config; a family's table may have another default for it. */
 static bool own_key(const rt_method *m, int i, rt_config_key *key)
 {
     for (const rt_key_group *g = m->settings; g && g->keys; i -= (int)g->n, g++)
@@ -79,6 +79,8 @@ static bool own_key(const rt_method *m, int i, rt_config_key *key)
             *key = g->keys[i];
             key->offset += at;
             key->count_offset += at;
+            for (const char *const *d = m->defaults; d && d[0]; d += 2)
+                if (!strcmp(d[0], key->name)) key->value = d[1];
             return true;
         }
     return false;
