@@ -28,7 +28,7 @@ static const rt_config_key keys[] = {
      .max = 1e6,
      .value = "1",
      .option = "dmd-weight",
-     .help = "of the difference of scores in the generator's loss; 0: the GAN alone"},
+     .help = "of the difference of scores in the generator's loss; 0: none"},
 };
 static const rt_key_group groups[] = {RT__ADVERSARIAL_GROUPS, {keys, RT_COUNT(keys), 0}, {0}};
 

@@ -1,4 +1,4 @@
-/* ratio_weighted_runs.c -- `f`, `renyi` and `dmd2`: the generator's objective with an exact ratio against its formula in double, at the times and noises it drew; whole runs on an
+/* ratio_weighted_runs.c -- `f`, `renyi`, `dmd` and `dmd2`: the generator's objective with an exact ratio against its formula in double, at the times and noises it drew; whole runs on an
  * oracle that end where quadrature says (golden/distribution/optima.json); what is refused; the same bits after a stop. */
 #include "distill/adversary.h"
 #include "retort/format.h"
@@ -215,7 +215,7 @@ static rt_config run_of(const char *method, const char *name, const char *const 
 {
     rt_config c;
     OK(rt_config_method(&c, method, &err));
-    set_file(&c, "teacher", "oracle:", strcmp(method, "dmd2") ? "skew.json" : "gaussian1.json");
+    set_file(&c, "teacher", "oracle:", strncmp(method, "dmd", 3) ? "skew.json" : "gaussian1.json");
     set_file(&c, "net", "", "affine1.json");
     set_file(&c, "vsd.fake-net", "", "mlp1.json");
     set_file(&c, "out", "", name);
@@ -252,7 +252,9 @@ static void ends_at(const char *method, const char *name, const char *const *key
         fail_msg("%s %s: (%g, %g), not (%g, %g)", method, name, got[0], got[1], a, b);
 }
 
-#define SHORT "train.updates", "1000", "train.lr", "0.003", "vsd.score-lr", "0.003", "train.batch", "192", "train.ema", "0.99"
+#define SHORT                                                                                                                              \
+    "train.updates", "1000", "train.lr-schedule", "constant", "train.lr", "0.003", "vsd.score-lr", "0.003", "train.batch", "192",          \
+        "train.ema", "0.99"
 #define EXACT "f.ratio", "exact", "f.ratio-clip", "none", "f.bins", "0"
 
 /* One teacher, an optimum for each divergence: kl's and neyman's deviations are twice apart. */
@@ -274,6 +276,22 @@ static void with_a_gan(void **state)
     (void)state;
     ends_at("dmd2", "dmd2", (const char *[]){SHORT, "train.clip", "0", NULL}, 0.35, 0.7);
     ends_at("dmd2", "gan", (const char *[]){SHORT, "dmd.weight", "0", "gan.weight", "1", "gan.critic-weight", "1", NULL}, 0.35, 0.7);
+}
+
+/* The regression says which noise becomes which sample: the map's slope is the teacher's, sign and all. */
+static void with_pairs(void **state)
+{
+    (void)state;
+    ends_at("dmd", "dmd", (const char *[]){SHORT, "train.clip", "0", "dmd.pairs", "2000", NULL}, 0.35, 0.7);
+    char path[160];
+    rt_tensors *t;
+    rt_tensor weight;
+    snprintf(path, sizeof path, "%s/dmd/student/unet/diffusion_pytorch_model.safetensors", folder);
+    OK(rt_tensors_open(&t, path, &err));
+    OK(rt_tensors_read(t, rt_tensors_find(t, "weight"), &weight, &err));
+    assert_true(*(float *)weight.data > 0);
+    rt_tensor_free(&weight);
+    rt_tensors_close(t);
 }
 
 /* Head and trunk are in the checkpoint: a run that was stopped ends in the same bits. */
@@ -306,6 +324,8 @@ static void refusals(void **state)
         {"f", "f.ratio-clip", "20,0.1", "0 < LOW < HIGH"},
         {"f", "gan.head", "conv", "vectors have no pixels; give linear"},
         {"f", "train.micro-batch", "16", "computed at once; give 0"},
+        {"dmd", "dmd.teacher-solver", "ddpm", "give one that does not, such as ddim"},
+        {"dmd", "vsd.start", "0.5", "give 1, or dmd.regression 0"},
         {"renyi", "renyi.alpha", "1", "must be above 0 and not 1"},
         {"renyi", "f.bins", "-1", "f.bins"},
     };
@@ -351,7 +371,7 @@ static int remove_folder(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(objectives), cmocka_unit_test(refusals), cmocka_unit_test(resumed),
-                                       cmocka_unit_test(optima), cmocka_unit_test(with_a_gan)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(objectives), cmocka_unit_test(refusals),   cmocka_unit_test(resumed),
+                                       cmocka_unit_test(optima),     cmocka_unit_test(with_a_gan), cmocka_unit_test(with_pairs)};
     return cmocka_run_group_tests(tests, make_folder, remove_folder);
 }
