@@ -23,6 +23,24 @@ const rt_config_key rt__gan_keys[RT__GAN_KEYS] = {
     RT__REAL("gan.r1", r1, 0, 1e6, "0", "weight of the square of what noise of deviation 0.1 moves a logit of real samples; 0: none"),
     RT__TEXT("gan.head", head, "", "NAME",
              "conv or linear, on the score's hidden representation; empty: conv for pictures, linear for vectors"),
+    RT__TEXT("gan.levels", levels, "deepest", "NAME",
+             "deepest: one head, on the output of the score's mid block; all: one on each resolution, too, their logits added"),
+    {.name = "gan.t-max",
+     .kind = RT_KEY_REAL,
+     RT__AT(t_max),
+     .min = 0,
+     .max = 1,
+     .value = "1",
+     .option = "gan-t-max",
+     .help = "largest time of the critic's noised samples, as a fraction of the process"},
+    {.name = "gan.start",
+     .kind = RT_KEY_INT64,
+     RT__AT(start),
+     .min = 0,
+     .max = 1e12,
+     .value = "0",
+     .option = "gan-start",
+     .help = "updates of the generator before gan.weight counts; the critic learns from the first on"},
 };
 
 static const double penalty_deviation = 0.1;
@@ -31,17 +49,23 @@ static const rt__adversarial_settings *settings(const rt_task *t) { return rt__o
 
 /* ---- the plan */
 
+static rt_status find_heads(const rt_task *t, rt__heads *heads, rt_error *err)
+{
+    const rt__gan_settings *own = &settings(t)->gan;
+    return rt__heads_find(own->head, own->levels, t->rank == 4, heads, err);
+}
+
 static rt_status declare_head(const rt_task *t, rt_params *set, rt_error *err)
 {
-    rt__head_kind kind;
-    RT_TRY(rt__head_kind_find("gan.head", settings(t)->gan.head, t->rank == 4, &kind, err));
-    return rt__critic_declare(rt__network(t, "score")->denoiser.net, kind, set, err);
+    rt__heads heads;
+    RT_TRY(find_heads(t, &heads, err));
+    return rt__critic_declare(rt__network(t, "score")->denoiser.net, &heads, set, err);
 }
 
 rt_status rt__gan_plan(const rt_task *t, rt_plan *plan, rt_error *err)
 {
-    rt__head_kind kind;
-    RT_TRY(rt__head_kind_find("gan.head", settings(t)->gan.head, t->rank == 4, &kind, err));
+    rt__heads heads;
+    RT_TRY(find_heads(t, &heads, err));
     if (!t->data && !t->teacher.oracle)
         RT_RAISE(RT_E_USAGE, "%s: a critic compares with real samples, and there are none; give --data, or an oracle as teacher",
                  t->config->teacher);
@@ -108,8 +132,7 @@ rt_node *rt__gan_logit(rt_phase *p, rt_node *xt, rt_node *t, rt_node *y)
     const rt_denoiser *score = rt__denoiser(p, "score");
     rt_error unused;
     rt__critic critic = {.net = score->net, .trunk = score->set, .head = score->set};
-    rt__head_kind_find("gan.head", settings(task)->gan.head, task->rank == 4, &critic.kind,
-                       &unused); /* the plan has refused what cannot be */
+    find_heads(task, &critic.heads, &unused); /* the plan has refused what cannot be */
     return rt__critic_logit(&critic, xt, t, y);
 }
 
@@ -119,17 +142,26 @@ rt_status rt__gan_noised(rt_phase *p, const char *name, rt_node *x, rt__gan_samp
     const rt_density *row = rt_density_find(settings(task)->vsd.score_times, err);
     if (!row) return RT_E_USAGE;
     char draw[64];
-    int n = rt_density_count(row, task->process);
-    double *times = malloc((size_t)(2 * n) * sizeof *times);
-    if (!times) RT_RAISE(RT_E_MEMORY, "out of memory for %d times", n);
-    rt_status status = rt_density_times(row, task->process, NULL, n, times, times + n, err);
+    int all = rt_density_count(row, task->process), n = 0;
+    double latest = settings(task)->gan.t_max * rt_process_end(task->process);
+    double *times = malloc((size_t)(2 * all) * sizeof *times);
+    if (!times) RT_RAISE(RT_E_MEMORY, "out of memory for %d times", all);
+    rt_status status = rt_density_times(row, task->process, NULL, all, times, times + all, err);
+    for (int i = 0; i < all && status == RT_OK; i++)
+        if (times[i] <= latest) times[n++] = times[i];
+    if (status == RT_OK && n == 0)
+        status = rt_error_set(err, RT_E_USAGE, "gan.t-max: there is no time up to %g of the process; give more", settings(task)->gan.t_max);
+    if (status != RT_OK) {
+        free(times);
+        return status;
+    }
     snprintf(draw, sizeof draw, "t.%s", name);
     rt_node *k = rt_randint(p->graph, draw, 1, (int64_t[]){RT_BATCH}, n);
     snprintf(draw, sizeof draw, "eps.%s", name);
     rt_at t = rt__at(p, times, n, 1, k);
     *s = (rt__gan_sample){.xt = rt_diffuse(x, t.alpha, t.beta, rt_randn(p->graph, draw, task->rank, task->shape)), .t = t.network};
     free(times);
-    return status;
+    return RT_OK;
 }
 
 rt_status rt__gan_critic_loss(rt_phase *p, const rt_divergence *d, rt_node *x0, rt_node *y, rt_node **loss, rt_error *err)
@@ -153,11 +185,16 @@ rt_status rt__gan_critic_loss(rt_phase *p, const rt_divergence *d, rt_node *x0, 
 
 rt_status rt__gan_generator_loss(rt_phase *p, rt_node *x0, rt_node *y, rt_node **loss, rt_error *err)
 {
-    double weight = settings(p->round->task)->gan.weight;
+    const rt__gan_settings *own = &settings(p->round->task)->gan;
     rt__gan_sample s;
     *loss = NULL;
-    if (weight == 0) return RT_OK;
+    if (own->weight == 0) return RT_OK;
     RT_TRY(rt__gan_noised(p, "gan", x0, &s, err));
-    *loss = rt_scale(rt_expect(rt__generator_loss(rt__gan_logit(p, s.xt, s.t, y))), weight);
+    *loss = rt_scale(rt_expect(rt__generator_loss(rt__gan_logit(p, s.xt, s.t, y))), own->weight);
+    rt__log(p, "gan_loss", *loss);
+    if (own->start > 0) {
+        rt_node *begun = rt_less(rt_scalar(p->graph, (double)own->start - 0.5), rt__run_number(p));
+        *loss = rt_mul(*loss, rt_cast(begun, rt_graph_real(p->graph)));
+    }
     return RT_OK;
 }

@@ -10,8 +10,9 @@
 #include "distill/vsd_family.h"
 
 typedef struct rt__gan_settings {
-    double weight, critic_weight, r1;
-    char head[16];
+    double weight, critic_weight, r1, t_max;
+    int64_t start;
+    char head[16], levels[16];
 } rt__gan_settings;
 
 typedef struct rt__adversarial_settings {
@@ -19,7 +20,7 @@ typedef struct rt__adversarial_settings {
     rt__gan_settings gan;
 } rt__adversarial_settings;
 
-enum { RT__GAN_KEYS = 4 };
+enum { RT__GAN_KEYS = 7 };
 extern const rt_config_key rt__gan_keys[RT__GAN_KEYS];
 #define RT__ADVERSARIAL_GROUPS                                                                                                             \
     {rt__vsd_keys, RT__VSD_KEYS, 0}, { rt__gan_keys, RT__GAN_KEYS, offsetof(rt__adversarial_settings, gan) }
@@ -32,7 +33,8 @@ rt_status rt__gan_real(rt_phase *p, rt_node **x, rt_node **y, rt_error *err);
 
 /* The critic's logits (B) at x_t. */
 rt_node *rt__gan_logit(rt_phase *p, rt_node *xt, rt_node *t, rt_node *y);
-/* x (B,..) at times of its own, of vsd.score-times: which of them a critic sees more often does not move its optimum. Draws t.NAME, eps.NAME. */
+/* x (B,..) at times of its own, of vsd.score-times up to gan.t-max: which of them a critic sees more often does not move its optimum. Draws t.NAME,
+ * eps.NAME. */
 typedef struct rt__gan_sample {
     rt_node *xt, *t;
 } rt__gan_sample;
@@ -40,7 +42,7 @@ rt_status rt__gan_noised(rt_phase *p, const char *name, rt_node *x, rt__gan_samp
 
 /* The critic's loss on the student's samples x0 of classes y and on real ones, at their own times, with gan.r1; d NULL: the GAN's, else the f-GAN's. */
 rt_status rt__gan_critic_loss(rt_phase *p, const rt_divergence *d, rt_node *x0, rt_node *y, rt_node **loss, rt_error *err);
-/* gan.weight E softplus(-l(x_t)); NULL: gan.weight is 0. */
+/* gan.weight E softplus(-l(x_t)), 0 before update gan.start of the generator; NULL: gan.weight is 0. */
 rt_status rt__gan_generator_loss(rt_phase *p, rt_node *x0, rt_node *y, rt_node **loss, rt_error *err);
 
 #endif

@@ -1,5 +1,6 @@
-/* critic.h -- a critic: a network, the trunk, up to its hidden representation, and a head that makes a logit of it: is a noised sample the teacher's
- * (or of the data), or the student's? At its best the logit is log(p/q), p the teacher's density at x_t and q the student's: log u = -logit.
+/* critic.h -- a critic: a network, the trunk, up to its hidden representation, and a head that makes a logit of it, or a head on each of its levels, whose
+ * logits are added: is a noised sample the teacher's (or of the data), or the student's? At its best the logit is log(p/q), p the teacher's density at x_t
+ * and q the student's: log u = -logit.
  *
  *     critic      softplus(l(fake)) + softplus(-l(real))     into head and trunk      (Goodfellow et al. 2014)
  *     generator   softplus(-l(fake))                         through both, frozen
@@ -17,17 +18,22 @@ typedef enum rt__head_kind {
     RT_HEAD_CONV,   /* 3x3 to 64, group norm, SiLU, 1x1 to a logit per pixel, their mean; pictures only */
 } rt__head_kind;
 
-/* From "conv" or "linear"; "": conv for pictures, linear for vectors. RT_E_USAGE names `key`. */
-rt_status rt__head_kind_find(const char *key, const char *name, bool pictures, rt__head_kind *kind, rt_error *err);
+typedef struct rt__heads {
+    rt__head_kind kind;
+    bool every_level; /* of rt_net_levels; else on the deepest alone */
+} rt__heads;
+
+/* kind from "conv" or "linear"; "": conv for pictures, linear for vectors. every_level from "deepest" or "all". RT_E_USAGE names gan.head, gan.levels. */
+rt_status rt__heads_find(const char *kind, const char *levels, bool pictures, rt__heads *heads, rt_error *err);
 
 typedef struct rt__critic {
     const rt_net *net;
     rt_params *trunk, *head; /* two sets, or one that holds both: entries of the head begin with "head." */
-    rt__head_kind kind;
+    rt__heads heads;
 } rt__critic;
 
-/* Adds the head's entries to a set. */
-rt_status rt__critic_declare(const rt_net *net, rt__head_kind kind, rt_params *set, rt_error *err);
+/* Adds the heads' entries to a set: head.* of the deepest level, head.levels.I.* of the others. */
+rt_status rt__critic_declare(const rt_net *net, const rt__heads *heads, rt_params *set, rt_error *err);
 
 /* Logits (B) at x_t (B,..), t (B) as the network is told it, classes y or NULL. */
 rt_node *rt__critic_logit(const rt__critic *c, rt_node *xt, rt_node *t, rt_node *y);

@@ -6,7 +6,7 @@
  *     generator   b/(2D) |x0 - sg[x0 - w (f_z - f_p)/n]|^2 + g softplus(-l(fake))                trains theta               (1.18)
  *
  * n = mean over features of |x0 - f_p|, b dmd.weight, c gan.critic-weight, g gan.weight; a critic sees its samples at times of its own. With b = 0 the
- * method is purely adversarial. */
+ * method is the GAN alone (Zheng et al. 2025, D2O): nobody asks for the difference of scores, and zeta is the critic's trunk and nothing else. */
 #include "distill/adversary.h"
 #include "distill/score_objectives.h"
 
@@ -36,11 +36,12 @@ static rt_status score_build(rt_phase *p, rt_error *err)
 {
     rt__vsd_sample s;
     rt_node *critic;
+    const rt_task *t = p->round->task;
     RT_TRY(rt__vsd_sample_score(p, &s, err));
-    rt_node *loss = rt_scale(rt__vsd_score_loss(p, &s), 1.0 / (double)p->round->task->features);
     RT_TRY(rt__gan_critic_loss(p, NULL, s.x0, s.y, &critic, err));
     rt__log(p, "critic_loss", critic);
-    rt__minimise(p, rt_add(loss, critic));
+    bool matching = ((const dmd2_settings *)rt__own(t->config))->weight > 0;
+    rt__minimise(p, matching ? rt_add(rt_scale(rt__vsd_score_loss(p, &s), 1.0 / (double)t->features), critic) : critic);
     return RT_OK;
 }
 
@@ -67,6 +68,11 @@ static rt_status dmd2_plan(const rt_task *t, rt_plan *plan, rt_error *err)
     const dmd2_settings *own = rt__own(t->config);
     if (own->weight == 0 && own->family.gan.weight == 0)
         RT_RAISE(RT_E_USAGE, "dmd.weight: 0, and gan.weight is 0, too: the generator has no loss; give one of them");
+    if (own->weight == 0 && own->family.gan.start > 0)
+        RT_RAISE(RT_E_USAGE,
+                 "gan.start: %lld, but dmd.weight is 0: the generator has no loss before; give 0, and vsd.score-warmup for a critic that "
+                 "begins earlier",
+                 (long long)own->family.gan.start);
     RT_TRY(rt__vsd_plan(t, plan, rt__vsd_start(t), err));
     RT_TRY(rt__gan_plan(t, plan, err));
     rt__vsd_plan_score(plan, t, score_build);

@@ -24,7 +24,7 @@ typedef struct rt_task rt_task;
 typedef struct rt_round rt_round;
 typedef struct rt_phase rt_phase;
 
-enum { RT_NETWORKS = 6, RT_PHASES = 4, RT_INPUTS = 8, RT_LOGGED = 4, RT_ROUNDS = RT_CONFIG_LIST + 1, RT_HELD_OUT = 64 };
+enum { RT_NETWORKS = 6, RT_PHASES = 4, RT_INPUTS = 8, RT_LOGGED = 6, RT_ROUNDS = RT_CONFIG_LIST + 1, RT_HELD_OUT = 64 };
 
 /* ---- networks */
 
@@ -101,6 +101,7 @@ struct rt_phase {
     rt_graph *graph;
     rt_node *loss;
     rt_update update;
+    rt_node *run_number; /* of rt__run_number; NULL: nothing asked for it */
     struct {
         const char *name;
         rt_node *node;
@@ -256,6 +257,8 @@ rt_node *rt__input_draws(rt_phase *p, const rt_denoiser *m); /* "draws" (B,q C,.
 rt_node *rt__mean_square(const rt_task *t, rt_node *a, rt_node *b);
 /* The loss that the phase's network is trained by: ends its building. */
 void rt__minimise(rt_phase *p, rt_node *loss);
+/* Which run of the phase in its round this is, from 0, a scalar: for what begins or ends within a round. */
+rt_node *rt__run_number(rt_phase *p);
 /* A scalar that joins the metrics as PHASE_NAME. */
 void rt__log(rt_phase *p, const char *name, rt_node *scalar);
 /* d(a, b) of (1.10) per sample, (B), by the row that the setting `key` names: distance.c. NULL and an error if there is none. */

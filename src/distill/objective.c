@@ -85,6 +85,12 @@ void rt__minimise(rt_phase *p, rt_node *loss)
     rt_pop(p->graph);
 }
 
+rt_node *rt__run_number(rt_phase *p)
+{
+    if (!p->run_number) p->run_number = rt_input(p->graph, "run_number", rt_graph_real(p->graph), 0, NULL);
+    return p->run_number;
+}
+
 void rt__log(rt_phase *p, const char *name, rt_node *scalar)
 {
     if (p->n_logged == RT_LOGGED) {

@@ -66,6 +66,9 @@ rt_status rt__ratio_plan(const rt_task *t, rt_plan *plan, rt_error *err)
                  t->config->train.micro_batch, t->config->train.batch);
     RT_TRY(rt__vsd_plan(t, plan, rt__vsd_start(t), err));
     if (exact(t)) RT_TRY(check_exact(t, err));
+    if (!exact(t) && own->family.gan.t_max < own->family.vsd.t_max)
+        RT_RAISE(RT_E_USAGE, "gan.t-max: %g, but the critic is asked for the ratio at times up to vsd.t-max, %g; give no less",
+                 own->family.gan.t_max, own->family.vsd.t_max);
     return adversarial(t) ? rt__gan_plan(t, plan, err) : RT_OK;
 }
 

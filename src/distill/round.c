@@ -64,13 +64,9 @@ static void place_networks(rt_task *t, int round)
 static rt_status build_phase(rt_round *r, const rt_phase_plan *plan, rt_error *err)
 {
     rt_phase *p = &r->phases[r->n_phases++];
-    *p = (rt_phase){.plan = plan,
-                    .round = r,
-                    .network = rt__network(r->task, plan->network),
-                    .last_loss = NAN,
-                    .last_grad_norm = NAN,
-                    .last_lr = NAN,
-                    .last_logged = {NAN, NAN, NAN, NAN}};
+    *p = (rt_phase){
+        .plan = plan, .round = r, .network = rt__network(r->task, plan->network), .last_loss = NAN, .last_grad_norm = NAN, .last_lr = NAN};
+    for (int i = 0; i < RT_LOGGED; i++) p->last_logged[i] = NAN;
     for (int i = 0; i + 1 < r->n_phases; i++)
         if (r->phases[i].network == p->network)
             RT_RAISE(RT_E_INTERNAL, "phases '%s' and '%s' of a round both train '%s'", r->phases[i].plan->name, plan->name, plan->network);
@@ -177,6 +173,7 @@ static rt_status run_phase(rt_phase *p, int64_t t, rt_error *err)
     set_scalar(p->program, p->update.lr, p->last_lr);
     set_scalar(p->program, p->update.t, (double)(t + 1));
     set_scalar(p->program, p->update.decay, average_decay(c, t));
+    if (p->run_number) set_scalar(p->program, p->run_number, (double)t);
     rt_clock clock = {.seed =
                           c->seed + 0x9e3779b97f4a7c15u * (uint64_t)(p->round->index + 1) + 0xbf58476d1ce4e5b9u * (uint64_t)p->plan->stream,
                       .step = (uint32_t)t,

@@ -21,7 +21,8 @@ static rt_status read(void *to, rt_net_info *info, const rt__fields *f)
     for (int k = 1; k < s->n; k++)
         if (s->times[k] <= s->times[k - 1]) return rt__field_wrong(f, "times", "must rise");
     RT_TRY(rt__field_draws(f, &s->draws));
-    *info = (rt_net_info){.in_channels = s->dim, .out_channels = s->dim, .hidden = s->dim, .draws = s->draws, .times = 1};
+    *info = (rt_net_info){
+        .in_channels = s->dim, .out_channels = s->dim, .n_levels = 1, .level_channels = {s->dim}, .draws = s->draws, .times = 1};
     return RT_OK;
 }
 
@@ -50,10 +51,15 @@ static rt_node *apply(const void *settings_, rt_params *set, rt_node *x, rt_node
     return rt_add(out, rt_reshape(vz, 2, (int64_t[]){B, d}));
 }
 
+static void levels(const void *settings_, rt_params *set, rt_node *x, rt_node *t, rt_node *y, rt_node **out)
+{
+    out[0] = apply(settings_, set, x, t, y);
+}
+
 const rt__net_kind rt__net_affine = {.name = "RetortAffine",
                                      .source = "Retort",
                                      .text = "an affine map of vectors per time: exact for Gaussian data",
                                      .size = sizeof(settings),
                                      .read = read,
                                      .apply = apply,
-                                     .hidden = apply};
+                                     .levels = levels};

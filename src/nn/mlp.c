@@ -28,7 +28,8 @@ static rt_status read(void *to, rt_net_info *info, const rt__fields *f)
                           .classes = s->classes,
                           .draws = s->draws,
                           .times = s->target_time ? 2 : 1,
-                          .hidden = s->hidden};
+                          .n_levels = 1,
+                          .level_channels = {s->hidden}};
     return RT_OK;
 }
 
@@ -64,10 +65,15 @@ static rt_node *apply(const void *settings_, rt_params *set, rt_node *x, rt_node
     return rt__linear(l, "proj_out", hidden(s, set, x, t, y), s->hidden, s->dim);
 }
 
+static void levels(const void *settings_, rt_params *set, rt_node *x, rt_node *t, rt_node *y, rt_node **out)
+{
+    out[0] = hidden(settings_, set, x, t, y);
+}
+
 const rt__net_kind rt__net_mlp = {.name = "RetortMLP",
                                   .source = "Retort",
                                   .text = "residual network for vectors, conditioned on time and class",
                                   .size = sizeof(settings),
                                   .read = read,
                                   .apply = apply,
-                                  .hidden = hidden};
+                                  .levels = levels};

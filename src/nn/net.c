@@ -140,12 +140,20 @@ rt_node *rt_net_features(const rt_net *net, rt_params *set, rt_node *x)
     return bad ? bad : net->kind->features(net->settings, set, x);
 }
 
+void rt_net_levels(const rt_net *net, rt_params *set, rt_node *x, rt_node *t, rt_node *y, rt_node *levels[RT_NET_LEVELS])
+{
+    rt_node *bad = net->kind->levels
+                       ? misfit(net, x, t, y)
+                       : rt_fail(rt_node_graph(x), "%s has no hidden representation of its own; take its features", net->kind->name);
+    for (int i = 0; i < RT_NET_LEVELS; i++) levels[i] = bad;
+    if (!bad) net->kind->levels(net->settings, set, x, t, y, levels);
+}
+
 rt_node *rt_net_hidden(const rt_net *net, rt_params *set, rt_node *x, rt_node *t, rt_node *y)
 {
-    if (!net->kind->hidden)
-        return rt_fail(rt_node_graph(x), "%s has no hidden representation of its own; take its features", net->kind->name);
-    rt_node *bad = misfit(net, x, t, y);
-    return bad ? bad : net->kind->hidden(net->settings, set, x, t, y);
+    rt_node *levels[RT_NET_LEVELS];
+    rt_net_levels(net, set, x, t, y, levels);
+    return levels[net->info.n_levels > 0 ? net->info.n_levels - 1 : 0];
 }
 
 /* The network on a graph of its own, for its parameters and operations. */

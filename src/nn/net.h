@@ -22,8 +22,9 @@ typedef struct rt__net_kind {
     /* Reads the settings and fills info. */
     rt_status (*read)(void *settings, rt_net_info *info, const rt__fields *f);
     rt_node *(*apply)(const void *settings, rt_params *set, rt_node *x, rt_node *t, rt_node *y);
-    rt_node *(*hidden)(const void *settings, rt_params *set, rt_node *x, rt_node *t, rt_node *y); /* NULL: a classifier */
-    rt_node *(*features)(const void *settings, rt_params *set, rt_node *x);                       /* NULL: not a classifier */
+    /* rt_net_levels; NULL: a classifier */
+    void (*levels)(const void *settings, rt_params *set, rt_node *x, rt_node *t, rt_node *y, rt_node **levels);
+    rt_node *(*features)(const void *settings, rt_params *set, rt_node *x); /* NULL: not a classifier */
 } rt__net_kind;
 
 extern const rt__net_kind rt__net_unet, rt__net_mlp, rt__net_affine, rt__net_classifier;

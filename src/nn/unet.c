@@ -98,7 +98,8 @@ typedef struct skip {
     int64_t channels;
 } skip;
 
-static rt_node *down_block(const builder *b, int level, rt_node *x, int64_t in, skip *skips, int *n)
+/* *full: the output before it is halved. */
+static rt_node *down_block(const builder *b, int level, rt_node *x, int64_t in, skip *skips, int *n, rt_node **full)
 {
     const rt__unet *u = b->u;
     int64_t out = u->channels[level];
@@ -108,6 +109,7 @@ static rt_node *down_block(const builder *b, int level, rt_node *x, int64_t in, 
         if (u->down[level].attention) x = attend(b, i, x, out, u->groups, 1);
         skips[(*n)++] = (skip){x, out};
     }
+    *full = x;
     if (level + 1 < u->levels) {
         x = u->down[level].sampling == RT_SAMPLING_CONV ? downsample(b, x, out)
                                                         : in_layer(b, "downsamplers", 0, resnet, x, out, out, 1, -1);
@@ -191,8 +193,8 @@ static rt_node *label_embedding(const builder *b, rt_node *y)
 
 enum { MOST_SKIPS = RT_UNET_LEVELS * (RT_UNET_LAYERS + 1) + 1 };
 
-/* From x to the output of the mid block, and what the way up reads of the way down. */
-static rt_node *encode(builder *b, rt_node *x, rt_node *t, rt_node *y, skip *skips, int *n)
+/* From x to the output of the mid block, what the way up reads of the way down, and the levels' outputs. */
+static rt_node *encode(builder *b, rt_node *x, rt_node *t, rt_node *y, skip *skips, int *n, rt_node **full)
 {
     const rt__unet *u = b->u;
     rt_graph *g = b->l.g;
@@ -212,24 +214,28 @@ static rt_node *encode(builder *b, rt_node *x, rt_node *t, rt_node *y, skip *ski
     x = rt__conv(b->l, "conv_in", x, u->in_channels, first, 3, &conv3);
     if (draws) x = rt_add(x, rt__conv_zero(b->l, "draws_in", draws, (int64_t)u->draws * u->in_channels, first, 3, &conv3));
     skips[(*n)++] = (skip){x, first};
-    for (int i = 0; i < u->levels; i++) x = down_block(b, i, x, i ? u->channels[i - 1] : first, skips, n);
+    for (int i = 0; i < u->levels; i++) x = down_block(b, i, x, i ? u->channels[i - 1] : first, skips, n, &full[i]);
     return u->mid ? mid_block(b, x) : x;
 }
 
-rt_node *rt__unet_hidden(const rt__unet *u, rt_params *set, rt_node *x, rt_node *t, rt_node *y)
+void rt__unet_levels(const rt__unet *u, rt_params *set, rt_node *x, rt_node *t, rt_node *y, rt_node **out)
 {
     skip skips[MOST_SKIPS];
     int n = 0;
-    return encode(&(builder){.l = {rt_node_graph(x), set}, .u = u}, x, t, y, skips, &n);
+    rt_node *deepest = encode(&(builder){.l = {rt_node_graph(x), set}, .u = u}, x, t, y, skips, &n, out);
+    if (n == 0) /* refused */
+        for (int i = 0; i < u->levels; i++) out[i] = deepest;
+    if (u->mid) out[u->levels] = deepest;
 }
 
 rt_node *rt__unet_apply(const rt__unet *u, rt_params *set, rt_node *x, rt_node *t, rt_node *y)
 {
     builder b = {.l = {rt_node_graph(x), set}, .u = u};
     skip skips[MOST_SKIPS];
+    rt_node *full[RT_UNET_LEVELS];
     int n = 0;
     int64_t first = u->channels[0];
-    x = encode(&b, x, t, y, skips, &n);
+    x = encode(&b, x, t, y, skips, &n, full);
     if (n == 0) return x; /* refused */
     for (int i = 0; i < u->levels; i++) x = up_block(&b, i, x, u->channels[i ? u->levels - i : u->levels - 1], skips, &n);
     x = rt_silu(rt__group_norm(b.l, "conv_norm_out", x, first, u->groups, u->eps)); /* SiLU, whatever act_fn says */

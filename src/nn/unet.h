@@ -37,7 +37,7 @@ typedef struct rt__unet {
 } rt__unet;
 
 rt_node *rt__unet_apply(const rt__unet *u, rt_params *set, rt_node *x, rt_node *t, rt_node *y);
-/* The output of the mid block; without one, of the last block down. */
-rt_node *rt__unet_hidden(const rt__unet *u, rt_params *set, rt_node *x, rt_node *t, rt_node *y);
+/* The outputs of the blocks down before they halve, `levels` of them, and of the mid block, where there is one. */
+void rt__unet_levels(const rt__unet *u, rt_params *set, rt_node *x, rt_node *t, rt_node *y, rt_node **out);
 
 #endif

@@ -181,9 +181,10 @@ static rt_status read(void *settings, rt_net_info *info, const rt__fields *f)
                           .label = u->label,
                           .draws = u->draws,
                           .times = u->target_time ? 2 : 1,
-                          .hidden = u->channels[u->levels - 1],
+                          .n_levels = u->levels + u->mid,
                           .classes = u->label == RT_LABEL_CLASS ? u->classes : 0,
                           .label_width = u->label == RT_LABEL_VECTOR ? u->time_dim : 0};
+    for (int i = 0; i < info->n_levels; i++) info->level_channels[i] = u->channels[i < u->levels ? i : u->levels - 1];
     return RT_OK;
 }
 
@@ -192,9 +193,9 @@ static rt_node *apply(const void *settings, rt_params *set, rt_node *x, rt_node 
     return rt__unet_apply(settings, set, x, t, y);
 }
 
-static rt_node *hidden(const void *settings, rt_params *set, rt_node *x, rt_node *t, rt_node *y)
+static void levels(const void *settings, rt_params *set, rt_node *x, rt_node *t, rt_node *y, rt_node **out)
 {
-    return rt__unet_hidden(settings, set, x, t, y);
+    rt__unet_levels(settings, set, x, t, y, out);
 }
 
 const rt__net_kind rt__net_unet = {.name = "UNet2DModel",
@@ -203,4 +204,4 @@ const rt__net_kind rt__net_unet = {.name = "UNet2DModel",
                                    .size = sizeof(rt__unet),
                                    .read = read,
                                    .apply = apply,
-                                   .hidden = hidden};
+                                   .levels = levels};

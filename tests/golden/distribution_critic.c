@@ -19,7 +19,7 @@ typedef struct critic_graph {
 static rt_params *open_head(const dist_case *c)
 {
     rt_params *head = rt_params_new("head", c->real);
-    DIST_OK(rt__critic_declare(c->fake.net, RT_HEAD_LINEAR, head, err));
+    DIST_OK(rt__critic_declare(c->fake.net, &(rt__heads){.kind = RT_HEAD_LINEAR}, head, err));
     for (int i = 0; i < rt_params_entries(head); i++) {
         const rt_entry *e = rt_params_entry(head, i);
         rt_tensor t = dist_read(c, e->name);
@@ -50,7 +50,7 @@ static rt_node *given(dist_graph *g, const char *key)
 static rt_node *logit(critic_graph *q, rt_node *x, const char *eps)
 {
     dist_graph *g = q->g;
-    rt__critic critic = {g->c->fake.net, g->c->fake.set, q->head, RT_HEAD_LINEAR};
+    rt__critic critic = {g->c->fake.net, g->c->fake.set, q->head, {.kind = RT_HEAD_LINEAR}};
     rt_node *xt = rt_diffuse(x, rt_per_sample(given(g, "in.alpha_gan"), x), rt_per_sample(given(g, "in.beta_gan"), x), given(g, eps));
     return rt__critic_logit(&critic, xt, given(g, "in.t_gan"), g->y);
 }

@@ -210,8 +210,9 @@ static void hidden(void **state)
         rt_node *xn = rt_reals(g, i < 2 ? 2 : 4, shape, x), *t = rt_reals(g, 1, (int64_t[]){B}, at);
         rt_node *h = rt_net_hidden(net, set, xn, t, NULL);
         OK(rt_graph_status(g, &err));
-        assert_int_equal(info->hidden, rt_dim(h, 1));
-        assert_int_equal(info->hidden, i == 0 ? 8 : i == 1 ? 2 : 6);
+        assert_int_equal(info->level_channels[info->n_levels - 1], rt_dim(h, 1));
+        assert_int_equal(rt_dim(h, 1), i == 0 ? 8 : i == 1 ? 2 : 6);
+        assert_int_equal(info->n_levels, i < 2 ? 1 : i == 2 ? 3 : 2);
         if (i >= 2) assert_true(rt_dim(h, 2) == 4 && rt_dim(h, 3) == 4);
         rt_node *y = rt_net_apply(net, set, xn, t, NULL), *again = y;
         if (i == 0)
@@ -238,45 +239,110 @@ static void hidden(void **state)
     rt_net_free(net);
 }
 
-/* Head and trunk in one set; both heads of a picture's network make one logit per sample, which the gradient reaches all of the trunk's way from. */
+/* The levels of a U-Net are what its blocks give before they halve, and the mid block's output: channels and sizes, and the deepest is rt_net_hidden. */
+static void levels(void **state)
+{
+    (void)state;
+    enum { B = 2, N = B * 2 * 64 };
+    rt_net *net = network(UNET(""));
+    rt_params *set = rt_params_new("set", RT_F64);
+    OK(rt_net_declare(net, set, &err));
+    OK(rt_params_init(set, 5, &err));
+    double x[N], out[2 * B * 6 * 16];
+    for (int j = 0; j < N; j++) x[j] = sin(1.7 * j);
+    rt_graph *g = rt_graph_new(RT_F64);
+    rt_node *xn = rt_reals(g, 4, (int64_t[]){B, 2, 8, 8}, x), *t = rt_reals(g, 1, (int64_t[]){B}, (double[]){3, 7}), *h[RT_NET_LEVELS];
+    rt_net_levels(net, set, xn, t, NULL, h);
+    assert_int_equal(rt_net_describe(net)->n_levels, 3);
+    static const int64_t shapes[3][3] = {{4, 8, 8}, {6, 4, 4}, {6, 4, 4}};
+    for (int i = 0; i < 3; i++) {
+        assert_int_equal(rt_net_describe(net)->level_channels[i], shapes[i][0]);
+        for (int axis = 0; axis < 3; axis++) assert_int_equal(rt_dim(h[i], 1 + axis), shapes[i][axis]);
+    }
+    rt_node *deepest = rt_net_hidden(net, set, xn, t, NULL);
+    evaluate((rt_node *[]){h[2], deepest}, 2, B * 6 * 16, out);
+    for (int j = 0; j < B * 6 * 16; j++) near(out[B * 6 * 16 + j], out[j], 0, "deepest level", "UNet2DModel", 0);
+    evaluate((rt_node *[]){h[1], h[2]}, 2, B * 6 * 16, out);
+    double apart = 0;
+    for (int j = 0; j < B * 6 * 16; j++) apart = fmax(apart, fabs(out[B * 6 * 16 + j] - out[j]));
+    assert_true(apart > 1e-3);
+    rt_graph_free(g);
+    rt_params_free(set);
+    rt_net_free(net);
+}
+
+/* The kinds of heads, by name. */
+static void head_names(void **state)
+{
+    (void)state;
+    rt__heads heads;
+    OK(rt__heads_find("", "deepest", true, &heads, &err));
+    assert_true(heads.kind == RT_HEAD_CONV && !heads.every_level);
+    OK(rt__heads_find("linear", "all", true, &heads, &err));
+    assert_true(heads.kind == RT_HEAD_LINEAR && heads.every_level);
+    OK(rt__heads_find("", "deepest", false, &heads, &err));
+    assert_int_equal(heads.kind, RT_HEAD_LINEAR);
+    err = (rt_error){0};
+    assert_int_equal(rt__heads_find("conv", "all", false, &heads, &err), RT_E_USAGE);
+    assert_non_null(strstr(err.text, "gan.head: conv, but vectors have no pixels; give linear"));
+    err = (rt_error){0};
+    assert_int_equal(rt__heads_find("mlp", "all", true, &heads, &err), RT_E_USAGE);
+    assert_non_null(strstr(err.text, "gan.head: 'mlp'; give conv"));
+    err = (rt_error){0};
+    assert_int_equal(rt__heads_find("", "mid", true, &heads, &err), RT_E_USAGE);
+    assert_non_null(strstr(err.text, "gan.levels: 'mid'; give deepest"));
+}
+
+/* Head and trunk in one set; heads of a picture's network make one logit per sample, which the gradient reaches all of the trunk's way from; a logit of every
+ * level is the sum of the heads', the deepest one's among them. */
 static void heads(void **state)
 {
     (void)state;
     enum { B = 3, N = B * 2 * 64 };
     rt_net *net = network(UNET(""));
-    rt__head_kind kind;
-    OK(rt__head_kind_find("gan.head", "", true, &kind, &err));
-    assert_int_equal(kind, RT_HEAD_CONV);
-    OK(rt__head_kind_find("gan.head", "linear", true, &kind, &err));
-    assert_int_equal(kind, RT_HEAD_LINEAR);
-    OK(rt__head_kind_find("gan.head", "", false, &kind, &err));
-    assert_int_equal(kind, RT_HEAD_LINEAR);
-    assert_int_equal(rt__head_kind_find("gan.head", "conv", false, &kind, &err), RT_E_USAGE);
-    assert_non_null(strstr(err.text, "gan.head: conv, but vectors have no pixels; give linear"));
-    assert_int_equal(rt__head_kind_find("gan.head", "mlp", true, &kind, &err), RT_E_USAGE);
-    double x[N], logits[2 * B];
+    double x[N], logits[2 * B], of_all[2 * B];
     for (int j = 0; j < N; j++) x[j] = cos(0.9 * j);
-    for (kind = RT_HEAD_LINEAR; kind <= RT_HEAD_CONV; kind++) {
+    for (int i = 0; i < 4; i++) {
+        rt__heads wanted = {i & 1 ? RT_HEAD_CONV : RT_HEAD_LINEAR, i >= 2};
         rt_params *set = rt_params_new("score", RT_F64);
         OK(rt_net_declare(net, set, &err));
         int trunk = rt_params_entries(set);
-        OK(rt__critic_declare(net, kind, set, &err));
-        assert_int_equal(rt_params_entries(set) - trunk, kind == RT_HEAD_CONV ? 6 : 2);
-        for (int i = trunk; i < rt_params_entries(set); i++) assert_memory_equal(rt_params_entry(set, i)->name, "head.", 5);
+        OK(rt__critic_declare(net, &wanted, set, &err));
+        assert_int_equal(rt_params_entries(set) - trunk, (wanted.kind == RT_HEAD_CONV ? 6 : 2) * (wanted.every_level ? 3 : 1));
+        for (int k = trunk; k < rt_params_entries(set); k++) assert_memory_equal(rt_params_entry(set, k)->name, "head.", 5);
         OK(rt_params_init(set, 9, &err));
         rt_graph *g = rt_graph_new(RT_F64);
         rt_node *xn = rt_reals(g, 4, (int64_t[]){B, 2, 8, 8}, x), *t = rt_reals(g, 1, (int64_t[]){B}, (double[]){1, 2, 3});
-        rt__critic critic = {net, set, set, kind};
+        rt__critic critic = {net, set, set, wanted};
         rt_node *l = rt__critic_logit(&critic, xn, t, NULL), *noised = rt__critic_logit(&critic, rt_scale(xn, 1.1), t, NULL), *slope;
         rt_node *w = rt_param(g, set, "conv_in.weight", 4, (int64_t[]){4, 2, 3, 3}, RT_INIT_CONST(0));
         rt_grad(rt_expect(rt__critic_loss(l, l)), &w, 1, &slope);
         evaluate((rt_node *[]){l, rt__critic_penalty(l, noised)}, 2, B, logits);
-        for (int i = 0; i < B; i++) assert_true(isfinite(logits[i]) && logits[B + i] > 0);
+        for (int k = 0; k < B; k++) assert_true(isfinite(logits[k]) && logits[B + k] > 0);
         assert_true(logits[0] != logits[1]);
         double grads[4 * 2 * 9], square = 0;
         evaluate(&slope, 1, 72, grads);
-        for (int i = 0; i < 72; i++) square += grads[i] * grads[i];
+        for (int k = 0; k < 72; k++) square += grads[k] * grads[k];
         assert_true(square > 0);
+        if (wanted.every_level) { /* what the shallow heads add, from the levels */
+            rt__critic alone = {net, set, set, {wanted.kind, false}};
+            rt_node *h[RT_NET_LEVELS], *rest = NULL;
+            rt_net_levels(net, set, xn, t, NULL, h);
+            for (int level = 0; level < 2 && wanted.kind == RT_HEAD_LINEAR; level++) {
+                char weight[64], bias[64];
+                snprintf(weight, sizeof weight, "head.levels.%d.weight", level);
+                snprintf(bias, sizeof bias, "head.levels.%d.bias", level);
+                int64_t c = rt_dim(h[level], 1);
+                rt_node *one =
+                    rt_linear(rt_mean(h[level], 1u << 2 | 1u << 3, false), rt_param(g, set, weight, 2, (int64_t[]){1, c}, RT_INIT_CONST(0)),
+                              rt_param(g, set, bias, 1, (int64_t[]){1}, RT_INIT_CONST(0)));
+                rest = rest ? rt_add(rest, one) : one;
+            }
+            rt_node *deepest = rt__critic_logit(&alone, xn, t, NULL);
+            evaluate((rt_node *[]){deepest, rest ? rt_reshape(rest, 1, (int64_t[]){B}) : deepest}, 2, B, of_all);
+            for (int k = 0; k < B && rest; k++) near(logits[k], of_all[k] + of_all[B + k], 1e-13, "heads of all levels", "UNet2DModel", k);
+            assert_true(fabs(logits[0] - of_all[0]) > 1e-6);
+        }
         rt_graph_free(g);
         rt_params_free(set);
     }
@@ -287,7 +353,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(table),  cmocka_unit_test(graphs), cmocka_unit_test(normal_distributions), cmocka_unit_test(weights_of_ratios),
-        cmocka_unit_test(hidden), cmocka_unit_test(heads),
+        cmocka_unit_test(hidden), cmocka_unit_test(levels), cmocka_unit_test(head_names),           cmocka_unit_test(heads),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
