@@ -47,6 +47,7 @@ typedef struct rt_config {
         double beta1, beta2, eps, weight_decay, clip;
         double ema;      /* 0: no average */
         char weight[32]; /* a row of `retort list weights` */
+        char freeze[RT_CONFIG_TEXT];
     } train;
 
     struct {

@@ -52,8 +52,10 @@ void rt_params_free(rt_params *set);
 const char *rt_params_name(const rt_params *set);
 rt_dtype rt_params_dtype(const rt_params *set);
 int rt_params_entries(const rt_params *set);
-int64_t rt_params_count(const rt_params *set);  /* numbers in all entries together */
-int64_t rt_params_extent(const rt_params *set); /* length of each role's array: entries start at multiples of 16 numbers, gaps hold 0 */
+int64_t rt_params_count(const rt_params *set); /* numbers in all entries together */
+/* Length of a role's array: entries start at multiples of 16 numbers, gaps hold 0. */
+int64_t rt_params_extent(const rt_params *set, rt_role role);
+int64_t rt_params_trained(const rt_params *set); /* numbers of a role's array before what rt_params_freeze took: all without */
 
 typedef struct rt_entry {
     const char *name; /* the checkpoint's key */
@@ -61,7 +63,7 @@ typedef struct rt_entry {
     int64_t shape[RT_MAX_RANK];
     int64_t offset, count; /* position in each role's array, in numbers */
     rt_init init;
-    bool frozen; /* a buffer, not a weight: never trained (fixed frequencies) */
+    bool frozen; /* never trained: a buffer (fixed frequencies), or by rt_params_freeze */
 } rt_entry;
 
 const rt_entry *rt_params_entry(const rt_params *set, int index); /* borrowed; NULL if out of range */
@@ -69,6 +71,10 @@ int rt_params_find(const rt_params *set, const char *name);       /* index, or -
 
 /* Adds an entry, or finds the one of that name; a different shape is an error. Fails once the set is allocated and lacks the name. */
 rt_status rt_params_add(rt_params *set, const char *name, int rank, const int64_t *shape, rt_init init, int *index, rt_error *err);
+
+/* Freezes every entry whose name matches one of the patterns, a list joined by commas (`*` any text, `?` a letter, as a shell's): no gradient, no moments.
+ * Before any array exists. RT_E_USAGE if a pattern matches nothing, or all entries are frozen then. */
+rt_status rt_params_freeze(rt_params *set, const char *globs, rt_error *err);
 
 /* The array of a role (rt_params_extent numbers of rt_params_dtype), allocated and zeroed on first use; NULL when memory is out. Allocating
  * any role closes the list of entries. Writers call rt_params_touch afterwards. */

@@ -53,6 +53,8 @@ const rt_config_key rt__shared_keys[] = {
     RT__REAL("train.eps", train.eps, 0, 1, "1e-08", "added to the root of the second moment"),
     RT__REAL("train.weight-decay", train.weight_decay, 0, 1e3, "0", "decoupled with adamw"),
     RT__REAL("train.clip", train.clip, 0, 1e9, "1", "largest norm of the gradient; 0: none"),
+    TEXT("train.freeze", train.freeze, "",
+         "parameters of what is trained that stay as they start: patterns of names joined by commas, such as *conv*.weight"),
     RT__REAL("train.ema", train.ema, 0, 1, "0", "decay of the average of the weights; 0: no average"),
     FOR(RT_READS_WEIGHT, RT_KEY_TEXT, "train.weight", train.weight, 0, 0, "truncated-snr", "row of `retort list weights`"),
     FREE(RT_KEY_INT64, "run.log-every", run.log_every, 1, 1e12, "50", "updates between two lines of metrics"),

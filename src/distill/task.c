@@ -37,7 +37,8 @@ static rt_status new_set(const rt_task *t, const rt_network *n, const char *suff
     *set = rt_params_new(name, t->real);
     if (!*set) RT_RAISE(RT_E_MEMORY, "out of memory for the network '%s'", n->plan->name);
     if (n->plan->kind != RT_NETWORK_DECLARED) RT_TRY(rt_net_declare(n->denoiser.net, *set, err));
-    return n->plan->declare ? n->plan->declare(t, *set, err) : RT_OK;
+    if (n->plan->declare) RT_TRY(n->plan->declare(t, *set, err));
+    return n->plan->deployed && *t->config->train.freeze ? rt_params_freeze(*set, t->config->train.freeze, err) : RT_OK;
 }
 
 /* A network that has all that the teacher's has, and more, starts as the teacher; any other by draws. */
@@ -222,7 +223,7 @@ rt_status rt__task_refresh(rt_task *t, rt_error *err)
         if (!t->networks[i].plan->trained) continue;
         for (rt_role role = RT_MOMENT1; role <= RT_MOMENT2; role++)
             if (rt_params_has(set, role))
-                memset(rt_params_data(set, role), 0, (size_t)rt_params_extent(set) * rt_dtype_size(rt_params_dtype(set)));
+                memset(rt_params_data(set, role), 0, (size_t)rt_params_extent(set, role) * rt_dtype_size(rt_params_dtype(set)));
         if (t->networks[i].plan->averaged) RT_TRY(rt_params_copy(set, RT_AVERAGE, set, RT_VALUE, err));
     }
     return RT_OK;

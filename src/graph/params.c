@@ -2,11 +2,13 @@
  *
  *     entries   conv_in.weight   conv_in.bias   ...
  *     VALUE     [ .............. | ..... 0 0 .. | ... ]      each entry starts at a multiple of 16 numbers
- *     MOMENT1   [ .............. | ..... 0 0 .. | ... ]      same offsets in every role
+ *     MOMENT1   [ .............. | ..... 0 0 .. | ... ]      same offsets in every role; what rt_params_freeze took comes last, and moments end before it
  */
 #include "base/internal.h"
 #include "retort/graph.h"
 
+#include <fnmatch.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -18,7 +20,7 @@ struct rt_params {
     rt__arena arena; /* names of entries */
     rt_entry *entries;
     int n, room;
-    int64_t count, extent;
+    int64_t count, extent, trained; /* trained: numbers of a moment's array */
     void *data[RT_ROLES];
     uint64_t version;
 };
@@ -49,7 +51,8 @@ const char *rt_params_name(const rt_params *set) { return set->name; }
 rt_dtype rt_params_dtype(const rt_params *set) { return set->dtype; }
 int rt_params_entries(const rt_params *set) { return set->n; }
 int64_t rt_params_count(const rt_params *set) { return set->count; }
-int64_t rt_params_extent(const rt_params *set) { return set->extent; }
+int64_t rt_params_extent(const rt_params *set, rt_role role) { return role == RT_VALUE || role == RT_AVERAGE ? set->extent : set->trained; }
+int64_t rt_params_trained(const rt_params *set) { return set->trained; }
 bool rt_params_has(const rt_params *set, rt_role role) { return set->data[role] != NULL; }
 void rt_params_touch(rt_params *set) { set->version++; }
 uint64_t rt_params_version(const rt_params *set) { return set->version; }
@@ -96,7 +99,7 @@ rt_status rt_params_add(rt_params *set, const char *name, int rank, const int64_
     *e = (rt_entry){.name = rt__arena_strdup(&set->arena, name), .rank = rank, .offset = set->extent, .count = count, .init = init};
     if (!e->name) RT_RAISE(RT_E_MEMORY, "%s: out of memory for the name of a parameter", set->name);
     if (rank) memcpy(e->shape, shape, (size_t)rank * sizeof *shape);
-    set->extent += (count + ALIGN - 1) / ALIGN * ALIGN;
+    set->trained = set->extent += (count + ALIGN - 1) / ALIGN * ALIGN;
     set->count += count;
     *index = set->n++;
     return RT_OK;
@@ -105,10 +108,57 @@ rt_status rt_params_add(rt_params *set, const char *name, int rank, const int64_
 void *rt_params_data(rt_params *set, rt_role role)
 {
     if (!set->data[role]) {
-        size_t bytes = (size_t)set->extent * rt_dtype_size(set->dtype);
+        size_t bytes = (size_t)rt_params_extent(set, role) * rt_dtype_size(set->dtype);
         set->data[role] = rt__arena_alloc(&set->arena, bytes + 64);
     }
     return set->data[role];
+}
+
+/* A pattern of the list that this name matches; in `used`, bit k says that pattern k matched. */
+static bool matches(const char *globs, const char *name, uint64_t *used)
+{
+    char glob[256];
+    bool any = false;
+    for (int k = 0; *globs; k++) {
+        size_t n = strcspn(globs, ",");
+        snprintf(glob, sizeof glob, "%.*s", (int)n, globs);
+        if (n < sizeof glob && fnmatch(glob, name, 0) == 0) any = true, *used |= 1ull << k % 64;
+        globs += n + (globs[n] == ',');
+    }
+    return any;
+}
+
+rt_status rt_params_freeze(rt_params *set, const char *globs, rt_error *err)
+{
+    uint64_t used = 0;
+    int trained = 0;
+    for (int i = 0; i < RT_ROLES; i++)
+        if (set->data[i]) RT_RAISE(RT_E_INTERNAL, "%s: its arrays exist, so that nothing in it can be frozen any more", set->name);
+    for (int i = 0; i < set->n; i++) {
+        set->entries[i].frozen |= matches(globs, set->entries[i].name, &used);
+        trained += !set->entries[i].frozen;
+    }
+    const char *at = globs;
+    for (int k = 0; *at; k++) {
+        int n = (int)strcspn(at, ",");
+        if (!(used >> k % 64 & 1))
+            RT_RAISE(
+                RT_E_USAGE,
+                "train.freeze: '%.*s' matches no parameter of '%s'; its %d parameters have names such as %s, and * stands for any text", n,
+                at, set->name, set->n, set->n ? set->entries[set->n / 2].name : "none");
+        at += n + (at[n] == ',');
+    }
+    if (trained == 0) RT_RAISE(RT_E_USAGE, "train.freeze: '%s' matches every parameter of '%s'; leave some to train", globs, set->name);
+    set->extent = 0;
+    for (int frozen = 0; frozen < 2; frozen++)
+        for (int i = 0; i < set->n; i++) {
+            rt_entry *e = &set->entries[i];
+            if (e->frozen != (frozen == 1)) continue;
+            e->offset = set->extent;
+            set->extent += (e->count + ALIGN - 1) / ALIGN * ALIGN;
+            if (!frozen) set->trained = set->extent;
+        }
+    return RT_OK;
 }
 
 static void store(void *data, rt_dtype dtype, int64_t i, double v)
@@ -148,16 +198,21 @@ rt_status rt_params_init(rt_params *set, uint64_t seed, rt_error *err)
 rt_status rt_params_copy(rt_params *to, rt_role to_role, const rt_params *from, rt_role from_role, rt_error *err)
 {
     if (!from->data[from_role]) RT_RAISE(RT_E_INTERNAL, "%s: the role %d to copy from is empty", from->name, (int)from_role);
-    bool same = to->dtype == from->dtype && to->n == from->n && to->extent == from->extent;
+    bool same = to->dtype == from->dtype && to->n == from->n;
     for (int i = 0; same && i < to->n; i++) {
         const rt_entry *a = &to->entries[i], *b = &from->entries[i];
-        same = a->offset == b->offset && a->rank == b->rank && !strcmp(a->name, b->name) &&
-               !memcmp(a->shape, b->shape, (size_t)a->rank * sizeof *a->shape);
+        same = a->rank == b->rank && !strcmp(a->name, b->name) && !memcmp(a->shape, b->shape, (size_t)a->rank * sizeof *a->shape);
     }
     if (!same) RT_RAISE(RT_E_INVALID, "sets '%s' and '%s' differ in their parameters; both must be the same network", to->name, from->name);
     void *out = rt_params_data(to, to_role);
     if (!out) RT_RAISE(RT_E_MEMORY, "%s: out of memory for %lld parameters", to->name, (long long)to->count);
-    memcpy(out, from->data[from_role], (size_t)from->extent * rt_dtype_size(from->dtype));
+    size_t width = rt_dtype_size(from->dtype);
+    for (int i = 0; i < to->n; i++) { /* what is frozen stands elsewhere in a set than in its copy without */
+        const rt_entry *a = &to->entries[i], *b = &from->entries[i];
+        if (out != from->data[from_role])
+            memcpy((char *)out + (size_t)a->offset * width, (char *)from->data[from_role] + (size_t)b->offset * width,
+                   (size_t)a->count * width);
+    }
     rt_params_touch(to);
     return RT_OK;
 }

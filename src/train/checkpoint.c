@@ -14,18 +14,29 @@
 #include <string.h>
 
 static const char *const role_names[RT_ROLES] = {"value", "gradient", "moment1", "moment2", "average"};
-enum { PARTS = RT_NETWORKS * RT_ROLES + 1, PATH = RT_CONFIG_TEXT + 96 };
+enum { PARTS = RT_NETWORKS * (RT_ROLES + 1) + 1, PATH = RT_CONFIG_TEXT + 96 };
+
+/* What is frozen is not kept: it is as it started, which the digest makes sure of. */
+static void digest_frozen(const rt_params *set, char hex[65])
+{
+    const float *v = rt_params_data((rt_params *)(uintptr_t)set, RT_VALUE);
+    int64_t from = rt_params_trained(set), to = rt_params_extent(set, RT_VALUE);
+    rt__sha256(v + from, (size_t)(to - from) * sizeof *v, hex);
+}
+
+static bool has_frozen(const rt_params *set) { return rt_params_trained(set) < rt_params_extent(set, RT_VALUE); }
 
 static bool all_finite(const rt_params *set, const float *v)
 {
-    for (int64_t i = 0; i < rt_params_extent(set); i++)
+    for (int64_t i = 0; i < rt_params_trained(set); i++)
         if (!isfinite(v[i])) return false;
     return true;
 }
 
 rt_status rt__checkpoint_write(rt__run *run, rt_error *err)
 {
-    char temporary[PATH], folder[PATH], file[PATH + 32], hex[65], names[PARTS][96];
+    char temporary[PATH], folder[PATH], file[PATH + 32], hex[65], names[PARTS][96], digests[RT_NETWORKS][65];
+    const int64_t digest = 64;
     const rt_task *t = &run->task;
     int64_t extents[RT_NETWORKS], bytes = (int64_t)sizeof run->at;
     rt_named_tensor parts[PARTS];
@@ -33,7 +44,7 @@ rt_status rt__checkpoint_write(rt__run *run, rt_error *err)
     for (int s = 0; s < t->plan.n_networks; s++) {
         rt_params *set = t->networks[s].set;
         if (!set) continue;
-        extents[s] = rt_params_extent(set);
+        extents[s] = rt_params_trained(set);
         for (int role = 0; role < RT_ROLES; role++) {
             if (!rt_params_has(set, (rt_role)role)) continue;
             snprintf(names[n], sizeof names[n], "%s.%s", rt_params_name(set), role_names[role]);
@@ -44,6 +55,11 @@ rt_status rt__checkpoint_write(rt__run *run, rt_error *err)
             parts[n] = (rt_named_tensor){names[n], RT_F32, 1, &extents[s], v};
             n++;
         }
+        if (!has_frozen(set)) continue;
+        digest_frozen(set, digests[s]);
+        snprintf(names[n], sizeof names[n], "%s.frozen", rt_params_name(set));
+        parts[n] = (rt_named_tensor){names[n], RT_U8, 1, &digest, digests[s]};
+        n++;
     }
     parts[n++] = (rt_named_tensor){"position", RT_U8, 1, &bytes, &run->at};
     snprintf(folder, sizeof folder, "%s/checkpoints/update-%lld", run->config->out, (long long)run->at.updates);
@@ -97,10 +113,31 @@ static bool verifies(const char *folder)
     return ok;
 }
 
+/* The network as it started is the one whose frozen part the checkpoint saw. */
+static rt_status check_frozen(const rt_params *set, rt_tensors *t, const char *file, rt_error *err)
+{
+    char name[96], hex[65];
+    if (!has_frozen(set)) return RT_OK;
+    snprintf(name, sizeof name, "%s.frozen", rt_params_name(set));
+    rt_tensor kept = {0};
+    int i = rt_tensors_find(t, name);
+    if (i >= 0) RT_TRY(rt_tensors_read(t, i, &kept, err));
+    digest_frozen(set, hex);
+    bool same = kept.dtype == RT_U8 && rt_tensor_count(&kept) == 64 && !memcmp(kept.data, hex, 64);
+    rt_tensor_free(&kept);
+    if (!same)
+        RT_RAISE(RT_E_INVALID,
+                 "%s: tensor '%s': the frozen parameters of '%s' are not those that the run began with; the model that it started from was "
+                 "changed",
+                 file, name, rt_params_name(set));
+    return RT_OK;
+}
+
 /* All roles of a network's set that the file has; a trained one must be there. */
 static rt_status load_network(const rt_network *n, rt_tensors *t, const char *file, rt_error *err)
 {
     char name[96];
+    RT_TRY(check_frozen(n->set, t, file, err));
     for (int role = 0; role < RT_ROLES; role++) {
         snprintf(name, sizeof name, "%s.%s", rt_params_name(n->set), role_names[role]);
         int i = rt_tensors_find(t, name);
@@ -109,8 +146,9 @@ static rt_status load_network(const rt_network *n, rt_tensors *t, const char *fi
         if (i < 0) continue;
         float *v = rt_params_data(n->set, (rt_role)role);
         if (!v) RT_RAISE(RT_E_MEMORY, "%s: out of memory for tensor '%s'", file, name);
-        if (rt_tensors_info(t, i)->count != rt_params_extent(n->set))
+        if (rt_tensors_info(t, i)->count != rt_params_trained(n->set))
             RT_RAISE(RT_E_INVALID, "%s: tensor '%s' is not of this network; the run's config.yaml was changed", file, name);
+        if (role == RT_AVERAGE) RT_TRY(rt_params_copy(n->set, RT_AVERAGE, n->set, RT_VALUE, err)); /* of what is frozen, too */
         RT_TRY(rt_tensors_read_real(t, i, RT_F32, v, err));
     }
     rt_params_touch(n->set);

@@ -30,7 +30,7 @@ static size_t disk(const rt__run *run)
     int64_t kept = 0, saved = rt_params_count(deployed->set) * (deployed->average ? 2 : 1);
     for (int i = 0; i < t->plan.n_networks; i++)
         for (int role = 0; role < RT_ROLES && t->networks[i].set; role++)
-            if (rt_params_has(t->networks[i].set, (rt_role)role)) kept += rt_params_count(t->networks[i].set);
+            if (rt_params_has(t->networks[i].set, (rt_role)role)) kept += rt_params_trained(t->networks[i].set);
     int results = t->plan.n_rounds > 1 ? t->plan.n_rounds + 1 : 1;
     return (size_t)(kept * run->config->run.keep + saved * results) * sizeof(float);
 }

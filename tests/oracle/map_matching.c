@@ -235,12 +235,12 @@ static void gradient(void **state)
     for (int i = 0; i < B; i++) ((int64_t *)input(&w, w.program, "k"))[i] = ((int64_t *)input(&w, step, "k"))[i] = 3 * i;
     const double lr = 1.0 / 1024;
     *(double *)rt_program_data(step, phase->update.lr) = lr;
-    double *values = rt_params_data(w.student, RT_VALUE), *before = malloc((size_t)rt_params_extent(w.student) * sizeof *before);
-    memcpy(before, values, (size_t)rt_params_extent(w.student) * sizeof *before);
+    double *values = rt_params_data(w.student, RT_VALUE), *before = malloc((size_t)rt_params_extent(w.student, RT_VALUE) * sizeof *before);
+    memcpy(before, values, (size_t)rt_params_extent(w.student, RT_VALUE) * sizeof *before);
     CHECK_OK(rt_run(step, &(rt_clock){0}, &err));
-    double *after = malloc((size_t)rt_params_extent(w.student) * sizeof *after);
-    memcpy(after, values, (size_t)rt_params_extent(w.student) * sizeof *after);
-    memcpy(values, before, (size_t)rt_params_extent(w.student) * sizeof *before);
+    double *after = malloc((size_t)rt_params_extent(w.student, RT_VALUE) * sizeof *after);
+    memcpy(after, values, (size_t)rt_params_extent(w.student, RT_VALUE) * sizeof *after);
+    memcpy(values, before, (size_t)rt_params_extent(w.student, RT_VALUE) * sizeof *before);
     for (int i = 0; i < 4; i++) {
         const rt_entry *e = rt_params_entry(w.student, rt_params_find(w.student, names[i]));
         double worst = 0, largest = 0;

@@ -233,7 +233,7 @@ static void generator_objective(void **state)
         OK(rt_compile(&step, p->graph, &(rt_program_spec){.updates = &p->update.node, .n_updates = 1, .batch = B, .threads = 1}, &err));
         *(double *)rt_program_data(step, p->update.lr) = lr;
         double *values = rt_params_data(student, RT_VALUE);
-        size_t bytes = (size_t)rt_params_extent(student) * sizeof *values;
+        size_t bytes = (size_t)rt_params_extent(student, RT_VALUE) * sizeof *values;
         double *before = malloc(bytes), *after = malloc(bytes), *other = malloc(bytes);
         memcpy(before, values, bytes);
         memcpy(other, rt_params_data(score, RT_VALUE), bytes);

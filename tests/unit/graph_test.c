@@ -268,8 +268,8 @@ static void slices_are_the_batch(void **state)
             rt_program_free(prog);
             /* the update once more, from the same start */
             if (rt_params_has(set, RT_MOMENT1)) {
-                memset(rt_params_data(set, RT_MOMENT1), 0, (size_t)rt_params_extent(set) * 8);
-                memset(rt_params_data(set, RT_MOMENT2), 0, (size_t)rt_params_extent(set) * 8);
+                memset(rt_params_data(set, RT_MOMENT1), 0, (size_t)rt_params_extent(set, RT_MOMENT1) * 8);
+                memset(rt_params_data(set, RT_MOMENT2), 0, (size_t)rt_params_extent(set, RT_MOMENT1) * 8);
             }
             prog = compile(g, (rt_node *[]){l}, 1, &u.node, 1, 7);
             *(double *)rt_program_data(prog, u.lr) = 0.01;

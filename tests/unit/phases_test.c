@@ -196,7 +196,7 @@ static void same_sets(const rt__run *a, const rt__run *b)
             rt_params *x = a->task.networks[i].set, *y = b->task.networks[i].set;
             assert_int_equal(rt_params_has(x, role), rt_params_has(y, role));
             if (rt_params_has(x, role))
-                assert_memory_equal(rt_params_data(x, role), rt_params_data(y, role), (size_t)rt_params_extent(x) * sizeof(float));
+                assert_memory_equal(rt_params_data(x, role), rt_params_data(y, role), (size_t)rt_params_extent(x, role) * sizeof(float));
         }
 }
 

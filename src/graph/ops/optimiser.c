@@ -178,14 +178,19 @@ static void update_run(const rt_call *c)
         int64_t threads = omp_get_num_threads(), share = (e->count + threads - 1) / threads, from = omp_get_thread_num() * share;
         int64_t n = from >= e->count ? 0 : from + share > e->count ? e->count - from : share;
         from = n ? from : 0;
-        real *p = values + e->offset + from, *m = moments + e->offset + from;
-        if (!e->frozen) {
-            const real *g = (const real *)c->in[at++].data + from;
-            if (is_adam)
-                adam(&k, n, g, p, m, squares + e->offset + from);
-            else
-                sgd(&k, n, g, p, m);
+        real *p = values + e->offset + from;
+        if (e->frozen) { /* the average of what stands still: once it is there, it stays to the bit */
+            for (int64_t i = 0; i < n && averages; i++) {
+                real *mean = averages + e->offset + from + i;
+                *mean += k.mix * (p[i] - *mean);
+            }
+            continue;
         }
+        const real *g = (const real *)c->in[at++].data + from;
+        if (is_adam)
+            adam(&k, n, g, p, moments + e->offset + from, squares + e->offset + from);
+        else
+            sgd(&k, n, g, p, moments + e->offset + from);
         if (averages) {
             real *restrict mean = averages + e->offset + from;
 #pragma omp simd
