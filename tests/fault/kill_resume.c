@@ -1,5 +1,6 @@
-/* kill_resume.c -- a progressive run of a U-Net on two threads is killed with SIGKILL at twenty instants, some of them inside the writing of a checkpoint and at
- * a change of round; resumed, it ends in the same students, averages and optimiser state as a run that nobody disturbed. */
+/* kill_resume.c -- runs of a U-Net on two threads are killed with SIGKILL at random instants, some of them inside the writing of a checkpoint and at a change of
+ * round; resumed, they end in the same students, averages and optimiser state of all networks as a run that nobody disturbed. Twenty instants for `pd`, and
+ * RETORT_KILLS of them (6) for each method of two networks. */
 #include "retort/diffusion.h"
 #include "retort/format.h"
 #include "retort/train.h"
@@ -18,34 +19,62 @@
 
 #include <cmocka.h>
 
-enum { KILLS = 20, IN_WRITE = 8 };
+enum { IN_WRITE = 8, KEYS = 24 };
 
 static char base[64];
 
-static void configure(rt_config *c, const char *name)
+/* A run: its method's keys beside those of all, the sign and the place of its end, what it leaves. */
+typedef struct killed_run {
+    const char *method, *keys[KEYS];
+    int kills, updates, arrays; /* arrays: of the last checkpoint, at least */
+    bool rounds, data;
+    const char *results[3];
+} killed_run;
+
+#define STUDENT                                                                                                                            \
+    {                                                                                                                                      \
+        "student/unet/diffusion_pytorch_model.safetensors", "student/unet/diffusion_pytorch_model.raw.safetensors"                         \
+    }
+static const killed_run runs[] = {
+    {.method = "pd",
+     .keys = {"pd.steps", "2,1", "pd.teacher-steps", "4", "pd.pool", "32", "pd.holdout", "4", "train.updates", "60,60"},
+     .kills = 20,
+     .updates = 120,
+     .arrays = 5, /* value, two moments, average; the teacher */
+     .rounds = true,
+     .results = {"student-2/unet/diffusion_pytorch_model.safetensors", "student-1/unet/diffusion_pytorch_model.safetensors",
+                 "student-1/unet/diffusion_pytorch_model.raw.safetensors"}},
+    {.method = "vsd", .keys = {"vsd.score-updates", "2", "vsd.normalise", "dmd"}, .updates = 60, .arrays = 7, .results = STUDENT},
+    {.method = "dmd2",
+     .keys = {"vsd.score-updates", "1", "gan.levels", "all", "gan.head", "linear", "gan.start", "20", "train.freeze", "*conv1*,*norm*"},
+     .updates = 60,
+     .arrays = 8, /* the digest of what is frozen, too */
+     .data = true,
+     .results = STUDENT},
+    {.method = "sid", .keys = {"train.micro-batch", "4"}, .updates = 60, .arrays = 7, .results = STUDENT},
+    {.method = "f",
+     .keys = {"vsd.score-updates", "1", "gan.head", "linear", "f.divergence", "jensen-shannon"},
+     .updates = 60,
+     .arrays = 7,
+     .data = true,
+     .results = STUDENT},
+};
+
+static void configure(rt_config *c, const killed_run *run, const char *name)
 {
     rt_error err = {0};
-    char out[128], teacher[128];
-    snprintf(out, sizeof out, "%s/%s", base, name);
+    char out[128], teacher[128], data[128];
+    snprintf(out, sizeof out, "%s/%s-%s", base, run->method, name);
     snprintf(teacher, sizeof teacher, "%s/teacher", base);
+    snprintf(data, sizeof data, "%s/data.safetensors", base);
     const char *const keys[] = {"out",
                                 out,
                                 "teacher",
                                 teacher,
                                 "threads",
                                 "2",
-                                "pd.steps",
-                                "2,1",
-                                "pd.teacher-steps",
-                                "4",
-                                "pd.pool",
-                                "32",
-                                "pd.holdout",
-                                "4",
                                 "train.batch",
                                 "8",
-                                "train.updates",
-                                "60,60",
                                 "train.ema",
                                 "0.9",
                                 "run.checkpoint-every",
@@ -53,39 +82,46 @@ static void configure(rt_config *c, const char *name)
                                 "run.samples",
                                 "4",
                                 "run.log-every",
-                                "5"};
-    if (rt_config_method(c, "pd", &err) != RT_OK) abort();
-    for (size_t i = 0; i < sizeof keys / sizeof *keys; i += 2)
-        if (rt_config_set(c, keys[i], keys[i + 1], &err) != RT_OK) abort();
+                                "5",
+                                run->data ? "data.path" : NULL,
+                                data};
+    char updates[16];
+    snprintf(updates, sizeof updates, "%d", run->updates);
+    if (rt_config_method(c, run->method, &err) != RT_OK) abort();
+    if (rt_config_set(c, "train.updates", updates, &err) != RT_OK) abort();
+    for (size_t i = 0; i < sizeof keys / sizeof *keys && keys[i]; i += 2)
+        if (rt_config_set(c, keys[i], keys[i + 1], &err) != RT_OK) fprintf(stderr, "%s\n", err.text), abort();
+    for (int i = 0; i < KEYS && run->keys[i]; i += 2)
+        if (rt_config_set(c, run->keys[i], run->keys[i + 1], &err) != RT_OK) fprintf(stderr, "%s\n", err.text), abort();
 }
 
 /* The run, in a process of its own: the parent never starts threads, so that a fork is safe. */
-static pid_t start(const char *name, bool resume)
+static pid_t start(const killed_run *run, const char *name, bool resume)
 {
     pid_t pid = fork();
     if (pid != 0) return pid;
     rt_config c;
     rt_error err = {0};
-    configure(&c, name);
+    configure(&c, run, name);
     rt_status s = rt_run_train(&c, resume, NULL, NULL, &err);
-    if (s != RT_OK) fprintf(stderr, "%s: %s\n", name, err.text);
+    if (s != RT_OK) fprintf(stderr, "%s, %s: %s\n", run->method, name, err.text);
     _exit((int)s);
 }
 
-static bool is_there(const char *name, const char *what)
+static bool is_there(const killed_run *run, const char *what)
 {
     char path[256];
     struct stat st;
-    snprintf(path, sizeof path, "%s/%s/%s", base, name, what);
+    snprintf(path, sizeof path, "%s/%s-killed/%s", base, run->method, what);
     return stat(path, &st) == 0;
 }
 
 static void pause_for(long microseconds) { nanosleep(&(struct timespec){microseconds / 1000000, microseconds % 1000000 * 1000}, NULL); }
 
 /* Waits for the sign that the moment has come, then a little; false if the run ended before. */
-static bool wait_for(pid_t pid, const char *name, const char *sign, long then, int *status)
+static bool wait_for(pid_t pid, const killed_run *run, const char *sign, long then, int *status)
 {
-    while (sign ? !is_there(name, sign) : false) {
+    while (sign ? !is_there(run, sign) : false) {
         if (waitpid(pid, status, WNOHANG) == pid) return false;
         pause_for(50);
     }
@@ -122,20 +158,36 @@ static void make_teacher(void)
     rt_scheduler_config_free(&c);
 }
 
-static void same_bytes(const char *file)
+/* 64 pictures of smooth numbers with labels. */
+static void make_data(void)
 {
-    char command[600];
-    snprintf(command, sizeof command, "cmp %s/whole/%s %s/killed/%s", base, file, base, file);
-    if (system(command) != 0) fail_msg("%s differs", file);
+    enum { N = 64, NUMBERS = 3 * 8 * 8 };
+    char path[128];
+    float *x = malloc(N * NUMBERS * sizeof *x);
+    int64_t y[N], n = N;
+    for (int i = 0; i < N * NUMBERS; i++) x[i] = (float)(i % 97) / 48.5f - 1;
+    for (int i = 0; i < N; i++) y[i] = i % 10;
+    snprintf(path, sizeof path, "%s/data.safetensors", base);
+    rt_named_tensor parts[] = {{"x", RT_F32, 4, (int64_t[]){N, 3, 8, 8}, x}, {"y", RT_I64, 1, &n, y}};
+    assert_int_equal(rt_tensors_write(path, parts, 2, NULL, NULL), RT_OK);
+    free(x);
 }
 
-static void same_state(const char *file)
+static void same_bytes(const killed_run *run, const char *file)
+{
+    char command[600];
+    snprintf(command, sizeof command, "cmp %s/%s-whole/%s %s/%s-killed/%s", base, run->method, file, base, run->method, file);
+    if (system(command) != 0) fail_msg("%s: %s differs", run->method, file);
+}
+
+static void same_state(const killed_run *run)
 {
     rt_tensors *t[2];
     rt_error err = {0};
     for (int i = 0; i < 2; i++) {
         char path[256];
-        snprintf(path, sizeof path, "%s/%s/%s", base, i ? "killed" : "whole", file);
+        snprintf(path, sizeof path, "%s/%s-%s/checkpoints/update-%d/state.safetensors", base, run->method, i ? "killed" : "whole",
+                 run->updates);
         if (rt_tensors_open(&t[i], path, &err) != RT_OK) fail_msg("%s", err.text);
     }
     int compared = 0;
@@ -151,63 +203,79 @@ static void same_state(const char *file)
         rt_tensor_free(&y);
         compared++;
     }
-    assert_true(compared >= 5); /* value, two moments, average; the teacher */
+    if (compared < run->arrays) fail_msg("%s: a checkpoint of %d arrays, of %d at least", run->method, compared, run->arrays);
     rt_tensors_close(t[0]);
     rt_tensors_close(t[1]);
+}
+
+/* Has the killed run something to go on from? Before its first checkpoint it begins anew. */
+static bool has_checkpoint(const killed_run *run)
+{
+    for (int u = 5; u <= run->updates; u += 5) {
+        char name[64];
+        snprintf(name, sizeof name, "checkpoints/update-%d/manifest.json", u);
+        if (is_there(run, name)) return true;
+    }
+    char command[160];
+    snprintf(command, sizeof command, "rm -rf %s/%s-killed", base, run->method);
+    assert_int_equal(system(command), 0);
+    return false;
+}
+
+/* The sign that the moment of kill number k has come, and how long after it, in microseconds. */
+static const char *moment(const killed_run *run, int k, int in_writes, bool *round, long *then)
+{
+    *round = run->rounds && (k == 10 || k == 11);
+    bool write = !*round && k % 2 == 1 && in_writes < IN_WRITE;
+    *then = *round ? rand() % 5000 : write ? rand() % 400 : 30000 + rand() % 250000;
+    return *round ? (k == 10 ? "student-2" : "checkpoints/update-60") : write ? "checkpoints/.writing" : NULL;
+}
+
+static void kill_and_compare(const killed_run *run, int kills)
+{
+    int status, landed[3] = {0};
+    pid_t pid = start(run, "whole", false);
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+    bool begun = false, ended = false, round;
+    for (int k = 0; k < kills && !ended; k++) {
+        long then;
+        const char *sign = moment(run, k, landed[1], &round, &then);
+        pid = start(run, "killed", begun);
+        if (!wait_for(pid, run, sign, then, &status)) {
+            ended = WIFEXITED(status) && WEXITSTATUS(status) == 0;
+            if (!ended) fail_msg("%s: a run ended by itself with status %d", run->method, status);
+            break;
+        }
+        bool inside = is_there(run, "checkpoints/.writing");
+        kill(pid, SIGKILL);
+        waitpid(pid, &status, 0);
+        landed[round ? 2 : inside ? 1 : 0]++;
+        begun = has_checkpoint(run);
+    }
+    if (!ended) {
+        pid = start(run, "killed", begun);
+        assert_int_equal(waitpid(pid, &status, 0), pid);
+        assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+    }
+    print_message("%s: killed %d times between updates, %d inside the writing of a checkpoint, %d at a change of round\n", run->method,
+                  landed[0], landed[1], landed[2]);
+    assert_true(landed[1] >= kills / 4);
+    if (run->rounds) assert_true(landed[2] >= 1);
+    assert_true(landed[0] + landed[1] + landed[2] >= kills * 3 / 5);
+    for (int i = 0; i < 3 && run->results[i]; i++) same_bytes(run, run->results[i]);
+    same_state(run);
 }
 
 static void killed_runs_end_alike(void **state)
 {
     (void)state;
-    int status, landed[3] = {0};
+    const char *asked = getenv("RETORT_KILLS");
     make_teacher();
-    pid_t pid = start("whole", false);
-    assert_int_equal(waitpid(pid, &status, 0), pid);
-    assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 0);
-
+    make_data();
     srand(7);
-    bool begun = false, ended = false;
-    for (int kill_number = 0; kill_number < KILLS && !ended; kill_number++) {
-        bool write = kill_number % 2 == 1 && landed[1] < IN_WRITE, round = kill_number == 10 || kill_number == 11;
-        const char *sign = round ? (kill_number == 10 ? "student-2" : "checkpoints/update-60") : write ? "checkpoints/.writing" : NULL;
-        pid = start("killed", begun);
-        /* before the first checkpoint there is nothing to resume: begin anew */
-        bool alive = wait_for(pid, "killed", sign, round ? rand() % 5000 : write ? rand() % 400 : 30000 + rand() % 250000, &status);
-        if (!alive) {
-            ended = WIFEXITED(status) && WEXITSTATUS(status) == 0;
-            if (!ended) fail_msg("a run ended by itself with status %d", status);
-            break;
-        }
-        bool inside = is_there("killed", "checkpoints/.writing");
-        kill(pid, SIGKILL);
-        waitpid(pid, &status, 0);
-        landed[round ? 2 : inside ? 1 : 0]++;
-        begun = false;
-        for (int u = 5; u <= 120 && !begun; u += 5) {
-            char name[64];
-            snprintf(name, sizeof name, "checkpoints/update-%d/manifest.json", u);
-            begun = is_there("killed", name);
-        }
-        if (!begun) {
-            char command[128];
-            snprintf(command, sizeof command, "rm -rf %s/killed", base);
-            assert_int_equal(system(command), 0);
-        }
-    }
-    if (!ended) {
-        pid = start("killed", begun);
-        assert_int_equal(waitpid(pid, &status, 0), pid);
-        assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 0);
-    }
-    print_message("killed %d times between updates, %d inside the writing of a checkpoint, %d at a change of round\n", landed[0], landed[1],
-                  landed[2]);
-    assert_true(landed[1] >= 5);
-    assert_true(landed[2] >= 1);
-    assert_true(landed[0] + landed[1] + landed[2] >= 12);
-    same_bytes("student-2/unet/diffusion_pytorch_model.safetensors");
-    same_bytes("student-1/unet/diffusion_pytorch_model.safetensors");
-    same_bytes("student-1/unet/diffusion_pytorch_model.raw.safetensors");
-    same_state("checkpoints/update-120/state.safetensors");
+    for (size_t i = 0; i < sizeof runs / sizeof *runs; i++)
+        kill_and_compare(&runs[i], runs[i].kills ? runs[i].kills : asked ? atoi(asked) : 6);
 }
 
 static int make_base(void **state)
