@@ -1,4 +1,5 @@
-/* distribution.c -- objectives of vsd, dmd, sid and students of several steps as the methods call them, on given networks and draws, against PyTorch's: make test-distribution. */
+/* distribution.c -- objectives of vsd, dmd and sid as the methods call them, on given networks and draws, and the states of a student of several steps, against
+ * PyTorch's: make test-distribution. */
 #include "golden/distribution_case.h"
 
 #include "distill/score_objectives.h"
