@@ -131,8 +131,16 @@ static void trained_where_sampled(void **state)
 {
     (void)state;
     rt_config c = run_of("vsd", "classes.json", "net.json", "states", (const char *const[]){FEW, NULL});
-    rt__run run = {.config = &c, .lock = -1};
+    rt_config late = run_of("vsd", "classes.json", "net.json", "late", (const char *const[]){FEW, "vsd.timesteps", "30,20,5", NULL});
+    rt__run run = {.config = &late, .lock = -1};
     double before[2], after[2];
+    OK(rt__run_open(&run, &err));
+    OK(rt__run_claim(&run, false, &err));
+    OK(rt__run_open_round(&run, &err));
+    states_are_sampled(&run, &run.round.phases[1], 8, &before[0]); /* less than the noise of the end to begin with */
+    rt__round_close(&run.round);
+    rt__run_close(&run);
+    run = (rt__run){.config = &c, .lock = -1};
     OK(rt__run_open(&run, &err));
     OK(rt__run_claim(&run, false, &err));
     OK(rt__run_open_round(&run, &err));
