@@ -96,6 +96,8 @@
 #define TOL_VSD_GRADIENT  1e-6 /* the step of (1.18) against central differences of G, of the largest */
 #define TOL_VSD_OPTIMUM   0.04 /* mean and deviation of an affine generator after a run, of the teacher's deviation */
 #define TOL_SCORE_OPTIMUM 0.05 /* the same against optima that quadrature found */
+#define TOL_STATES        2e-6 /* states of a student of several steps against those of sampling; losses in float on the same draws */
+#define TOL_FEW_STEPS     0.1  /* of two steps, after a short run */
 #define TOL_RATIO_OPTIMUM 0.03 /* the same of `f` and `renyi`, short runs, where divergences are 0.07 apart or more */
 
 /* f-divergences: tests/oracle. The table against differences of f and integrals; graphs of log u against the table */

@@ -314,6 +314,8 @@ rt_status rt_scheduler_config_copy(rt_scheduler_config *to, const rt_scheduler_c
  * no clipping), this prediction. A flow-matching configuration stays one. */
 rt_status rt_scheduler_config_student(rt_scheduler_config *student, const rt_scheduler_config *teacher, const rt_prediction *prediction,
                                       rt_error *err);
+/* Makes it that of a student which is sampled by `renoise`: LCMScheduler, or flow matching with stochastic_sampling, which add fresh noise at the next time. */
+void rt_scheduler_config_renoise(rt_scheduler_config *student);
 /* For a model trained on process `p`, of the spec that made it. RT_E_INVALID if no class of diffusers has that process. */
 rt_status rt_scheduler_config_from(rt_scheduler_config *c, const rt_process_spec *spec, const rt_prediction *prediction, rt_error *err);
 /* The recipe as JSON text, for the metadata of a safetensors file; the caller frees it. NULL when memory is out or there is no recipe. */

@@ -449,6 +449,14 @@ rt_status rt_scheduler_config_student(rt_scheduler_config *student, const rt_sch
     return RT_OK;
 }
 
+void rt_scheduler_config_renoise(rt_scheduler_config *student)
+{
+    if (!strcmp(student->class_name, "FlowMatchEulerDiscreteScheduler"))
+        student->stochastic_sampling = true;
+    else
+        PUT(student->class_name, "LCMScheduler");
+}
+
 rt_status rt_scheduler_config_from(rt_scheduler_config *c, const rt_process_spec *spec, const rt_prediction *prediction, rt_error *err)
 {
     bool flow = !strcmp(spec->name, "flow");

@@ -112,7 +112,7 @@ static rt_status open_oracle(rt_phase *p, rt_error *err)
     from_oracle *f = calloc(1, sizeof *f);
     if (!f) RT_RAISE(RT_E_MEMORY, "out of memory for draws of the oracle");
     *f = (from_oracle){.phase = p, .seed = rt__stream_seed(p), .row = malloc((size_t)p->round->task->features * sizeof *f->row)};
-    p->source = (rt_source){f, oracle_fill, oracle_free};
+    RT_TRY(rt__add_source(p, (rt_source){f, oracle_fill, oracle_free}, err));
     if (!f->row) RT_RAISE(RT_E_MEMORY, "out of memory for draws of the oracle");
     return RT_OK;
 }

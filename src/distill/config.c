@@ -202,6 +202,10 @@ static rt_status set_value(rt_config *c, const rt_config_key *k, const char *val
         return RT_OK;
     }
     bool list = k->kind == RT_KEY_INTS || k->kind == RT_KEY_INT64S;
+    if (list && !*value && !*k->value) { /* lists that may be empty are so by default */
+        *(int *)field(c, k->count_offset) = 0;
+        return RT_OK;
+    }
     size_t width = k->kind == RT_KEY_INTS ? sizeof(int) : sizeof(int64_t);
     int n = 0;
     for (const char *p = value;; n++) {

@@ -78,9 +78,17 @@ static rt_status dmd_plan(const rt_task *t, rt_plan *plan, rt_error *err)
                  own->solver);
     if (own->weight == 0 && own->regression == 0)
         RT_RAISE(RT_E_USAGE, "dmd.weight: 0, and dmd.regression is 0, too: the generator has no loss; give one of them");
-    if (own->vsd.start < 1 && own->regression > 0)
-        RT_RAISE(RT_E_USAGE, "vsd.start: %g, but the teacher's pairs begin at the end of the process; give 1, or dmd.regression 0",
-                 own->vsd.start);
+    if (rt__vsd_steps(t) > 1 && own->regression > 0)
+        RT_RAISE(
+            RT_E_USAGE,
+            "dmd.regression: %g, but pairs say where one step from noise ends, and the student has %d; give dmd.regression 0, or distil "
+            "with dmd2",
+            own->regression, rt__vsd_steps(t));
+    if (rt__vsd_start(t) < rt_process_end(t->process) && own->regression > 0)
+        RT_RAISE(RT_E_USAGE,
+                 "vsd.start, vsd.timesteps: time %g, but the teacher's pairs begin at the end of the process, %g; give that, or "
+                 "dmd.regression 0",
+                 rt__vsd_start(t), rt_process_end(t->process));
     RT_TRY(rt__vsd_plan(t, plan, rt__vsd_start(t), err));
     if (own->regression > 0) plan->step_counts[0] = plan->rounds[0].teacher_steps = own->steps;
     for (int i = 0; i < plan->n_networks; i++)

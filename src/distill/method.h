@@ -24,7 +24,7 @@ typedef struct rt_task rt_task;
 typedef struct rt_round rt_round;
 typedef struct rt_phase rt_phase;
 
-enum { RT_NETWORKS = 6, RT_PHASES = 4, RT_INPUTS = 8, RT_LOGGED = 6, RT_ROUNDS = RT_CONFIG_LIST + 1, RT_HELD_OUT = 64 };
+enum { RT_NETWORKS = 6, RT_PHASES = 4, RT_INPUTS = 8, RT_SOURCES = 2, RT_LOGGED = 6, RT_ROUNDS = RT_CONFIG_LIST + 1, RT_HELD_OUT = 64 };
 
 /* ---- networks */
 
@@ -86,11 +86,12 @@ typedef struct rt_phase_plan {
     rt_status (*build)(rt_phase *p, rt_error *err);
 } rt_phase_plan;
 
-/* Where the numbers of a run of a phase come from: fills the program's inputs with examples first .. first + n - 1 of run u (from 0) of the phase in the
- * round, n the program's batch; inputs that nothing reads are left out. A pure function of (seed, round, u), so that a resumed run needs no state. */
+/* Where numbers of a run of a phase come from: fills those of the program's inputs that it knows with examples first .. first + n - 1 of run u (from 0)
+ * of the phase in the round, n the program's batch; inputs that nothing reads are left out. A pure function of (seed, round, u) and, where it asks one, of a
+ * network's weights as they stand, so that a resumed run needs no state. */
 typedef struct rt_source {
     void *self;
-    rt_status (*fill)(void *self, int64_t u, int64_t first, int64_t n, rt_program *program, rt_error *err); /* NULL: there are no inputs */
+    rt_status (*fill)(void *self, int64_t u, int64_t first, int64_t n, rt_program *program, rt_error *err);
     void (*free)(void *self);
 } rt_source;
 
@@ -106,8 +107,8 @@ struct rt_phase {
         const char *name;
         rt_node *node;
     } inputs[RT_INPUTS], logged[RT_LOGGED]; /* what the source fills; scalars that join the metrics as PHASE_NAME */
-    int n_inputs, n_logged;
-    rt_source source;
+    int n_inputs, n_logged, n_sources;
+    rt_source sources[RT_SOURCES];
     rt_program *program;
     double last_loss, last_grad_norm, last_lr, last_logged[RT_LOGGED]; /* of its last run; NaN: it has not run yet */
 };
@@ -121,8 +122,9 @@ typedef struct rt_plan {
         int teacher_steps, steps; /* of the round's teacher and student; 0: the method has no grid */
     } rounds[RT_ROUNDS];
     int step_counts[RT_ROUNDS + 1], n_step_counts;
-    double start; /* of grids of one step: the time at which the student is asked, of beta z instead of noise; 0: the end of the process */
-    int held_out; /* noises on which a round's maps are measured against the teacher's; 0: they are not */
+    double start;                 /* the time at which the student is first asked, of beta z instead of noise; 0: the end of the process */
+    double times[RT_CONFIG_LIST]; /* of the student's steps, noisy to clean, with start where they begin; times[0] 0: a grid of even ones */
+    int held_out;                 /* noises on which a round's maps are measured against the teacher's; 0: they are not */
     rt_network_plan networks[RT_NETWORKS];
     int n_networks;
     rt_phase_plan phases[RT_PHASES];

@@ -42,6 +42,9 @@ static rt_status read_clip(const rt_task *t, double *low, double *high, rt_error
 
 static rt_status check_exact(const rt_task *t, rt_error *err)
 {
+    if (rt__vsd_steps(t) > 1)
+        RT_RAISE(RT_E_USAGE, "f.ratio: exact, but the density of a student of %d steps is not known; give f.ratio critic",
+                 rt__vsd_steps(t));
     const rt_net *net = t->net ? t->net : t->teacher.net;
     if (!t->teacher.oracle)
         RT_RAISE(RT_E_USAGE, "%s: f.ratio exact needs the teacher's density, which an oracle has; give an oracle, or f.ratio critic",

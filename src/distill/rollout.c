@@ -136,7 +136,7 @@ rt_status rt__source_rollout(rt_phase *p, const rt__time_pairs *pairs, int pairs
     const rt_config *c = t->config;
     rollouts *r = calloc(1, sizeof *r);
     if (!r) RT_RAISE(RT_E_MEMORY, "out of memory for rollouts");
-    p->source = (rt_source){r, rollouts_fill, rollouts_free};
+    RT_TRY(rt__add_source(p, (rt_source){r, rollouts_fill, rollouts_free}, err));
     *r = (rollouts){.phase = p,
                     .task = t,
                     .grid = p->round->grid,

@@ -4,7 +4,7 @@
  *
  * Which runs a phase makes, the clocks of its draws, its learning rate and the powers of Adam's decays are functions of u, so that nothing but the
  * networks' arrays and the position has to be kept. */
-#include "distill/method.h"
+#include "distill/sources.h"
 
 #include "base/internal.h"
 
@@ -134,7 +134,7 @@ void rt__round_close(rt_round *r)
 {
     rt__round_free_programs(r);
     for (int i = 0; i < r->n_phases; i++) {
-        if (r->phases[i].source.free) r->phases[i].source.free(r->phases[i].source.self);
+        for (int k = 0; k < r->phases[i].n_sources; k++) r->phases[i].sources[k].free(r->phases[i].sources[k].self);
         rt_graph_free(r->phases[i].graph);
     }
     free(r->grid);
@@ -182,7 +182,7 @@ static rt_status run_phase(rt_phase *p, int64_t t, rt_error *err)
         clock.first = (uint32_t)first;
         clock.resumed = first > 0;
         clock.more = first + slice < c->train.batch;
-        if (p->source.fill) RT_TRY(p->source.fill(p->source.self, t, first, slice, p->program, err));
+        RT_TRY(rt__fill_inputs(p, t, first, slice, p->program, err));
         RT_TRY(rt_run(p->program, &clock, err));
     }
     p->last_loss = scalar(p->program, p->loss);

@@ -13,6 +13,7 @@
 #include "base/internal.h"
 
 #include <math.h>
+#include <stdlib.h>
 
 typedef struct sid_settings {
     rt__vsd_settings vsd;
@@ -20,11 +21,13 @@ typedef struct sid_settings {
 } sid_settings;
 _Static_assert(sizeof(sid_settings) <= RT_CONFIG_OWN, "settings must fit");
 
-#define STRUCT sid_settings
+#define PUBLISHED "2.5"
+#define STRUCT    sid_settings
 static const rt_config_key keys[] = {
     RT__REAL("sid.alpha", alpha, 0, 10, "1.2",
              "a of the loss: 0.5 follows the gradient of the Fisher divergence, 1.2 is the published one"),
-    RT__REAL("sid.start-sigma", start_sigma, 0, 1e6, "2.5", "beta/alpha of the time at which the generator is asked; 0: vsd.start"),
+    RT__REAL("sid.start-sigma", start_sigma, 0, 1e6, PUBLISHED,
+             "beta/alpha of the time at which a generator of one step is asked; 0: vsd.start"),
 };
 static const rt_key_group groups[] = {{rt__vsd_keys, RT__VSD_KEYS, 0}, {keys, RT_COUNT(keys), 0}, {0}};
 
@@ -44,13 +47,17 @@ static rt_status generator_build(rt_phase *p, rt_error *err)
 static double start(const rt_task *t)
 {
     const sid_settings *own = rt__own(t->config);
-    if (own->start_sigma == 0) return rt__vsd_start(t);
+    if (own->start_sigma == 0 || own->vsd.steps > 1 || own->vsd.n_timesteps > 0) return rt__vsd_start(t);
     double at = rt_process_time(t->process, -2 * log(own->start_sigma));
     return rt_process_discrete_steps(t->process) ? fmax(1, rint(at)) : at;
 }
 
 static rt_status sid_plan(const rt_task *t, rt_plan *plan, rt_error *err)
 {
+    const sid_settings *own = rt__own(t->config);
+    if (own->start_sigma != 0 && own->start_sigma != atof(PUBLISHED) && rt__vsd_steps(t) > 1)
+        RT_RAISE(RT_E_USAGE, "sid.start-sigma: %g, but a student of %d steps begins with noise; leave it out", own->start_sigma,
+                 rt__vsd_steps(t));
     RT_TRY(rt__vsd_plan(t, plan, start(t), err));
     rt__vsd_plan_score(plan, t, NULL);
     rt__vsd_plan_generator(plan, t, generator_build);

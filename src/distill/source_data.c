@@ -6,6 +6,22 @@
 #include <stdlib.h>
 #include <string.h>
 
+rt_status rt__add_source(rt_phase *p, rt_source source, rt_error *err)
+{
+    if (p->n_sources < RT_SOURCES) {
+        p->sources[p->n_sources++] = source;
+        return RT_OK;
+    }
+    source.free(source.self);
+    RT_RAISE(RT_E_INTERNAL, "phase '%s' has more than %d sources", p->plan->name, RT_SOURCES);
+}
+
+rt_status rt__fill_inputs(rt_phase *p, int64_t u, int64_t first, int64_t n, rt_program *program, rt_error *err)
+{
+    for (int i = 0; i < p->n_sources; i++) RT_TRY(p->sources[i].fill(p->sources[i].self, u, first, n, program, err));
+    return RT_OK;
+}
+
 void *rt__input_data(const rt_phase *p, rt_program *program, const char *name)
 {
     for (int i = 0; i < p->n_inputs; i++)
@@ -57,6 +73,6 @@ rt_status rt__source_data(rt_phase *p, rt_error *err)
     from_data *f = calloc(1, sizeof *f);
     if (!f) RT_RAISE(RT_E_MEMORY, "out of memory for a loader");
     f->phase = p;
-    p->source = (rt_source){f, data_fill, data_free};
+    RT_TRY(rt__add_source(p, (rt_source){f, data_fill, data_free}, err));
     return rt_loader_new(&f->loader, t->data, rt__slice(t->config), rt__stream_seed(p) + (uint64_t)p->round->index, err);
 }

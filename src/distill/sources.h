@@ -1,5 +1,5 @@
-/* sources.h -- where examples come from: a data set, maps of the teacher, or stored pairs. Each is a pure function of (seed, round, run of the phase), and
- * fills the inputs that the phase has by name. */
+/* sources.h -- where examples come from: a data set, maps of the teacher, stored pairs, or the student's own steps. Each is a pure function of (seed, round,
+ * run of the phase), the last of the student's weights, too, and fills the inputs that the phase has by name. */
 #ifndef RT_DISTILL_SOURCES_H
 #define RT_DISTILL_SOURCES_H
 
@@ -21,6 +21,14 @@ rt_status rt__source_rollout(rt_phase *p, const rt__time_pairs *pairs, int pairs
 /* `count` pairs of (noise, teacher sample), drawn once and kept in the run directory. Inputs: noise, sample, y; draws, those of the whole rollout. */
 rt_status rt__source_pairs(rt_phase *p, int64_t count, rt_error *err);
 
+/* States of the student's own sampling, x before step j of its N (backward simulation): j is drawn once for a whole batch, each as likely, and the steps before
+ * it are made by the student as it stands, by its solver, which is how sampling gets there. Nothing is differentiated through them. Inputs: state, step
+ * (j - 1 for each sample), label (a class for each, where there are some, all as likely). */
+rt_status rt__source_states(rt_phase *p, rt_error *err);
+
+/* Adds a source, which the phase frees, at once where there is no room; and what all of a phase's sources fill. */
+rt_status rt__add_source(rt_phase *p, rt_source source, rt_error *err);
+rt_status rt__fill_inputs(rt_phase *p, int64_t u, int64_t first, int64_t n, rt_program *program, rt_error *err);
 /* The buffer of an input of the phase; NULL: it has none of that name, or the program does not read it. */
 void *rt__input_data(const rt_phase *p, rt_program *program, const char *name);
 

@@ -165,6 +165,7 @@ static rt_status open_grid(rt_task *t, rt_error *err)
     if (!t->grid) RT_RAISE(RT_E_MEMORY, "out of memory for a grid of %d steps", p->step_counts[0]);
     RT_TRY(rt_grid_nested(t->process, p->step_counts, p->n_step_counts, t->grid, err));
     if (p->start > 0) t->grid[0] = p->start;
+    if (p->times[0] > 0) memcpy(t->grid, p->times, (size_t)p->step_counts[0] * sizeof *t->grid);
     return rt_grid_check(t->process, p->step_counts[0], t->grid, err);
 }
 

@@ -102,6 +102,6 @@ rt_status rt__source_pairs(rt_phase *phase, int64_t count, rt_error *err)
     pairs *p = calloc(1, sizeof *p);
     if (!p) RT_RAISE(RT_E_MEMORY, "out of memory for pairs");
     *p = (pairs){.phase = phase, .task = phase->round->task, .seed = rt__stream_seed(phase)};
-    phase->source = (rt_source){p, pairs_fill, pairs_free};
+    RT_TRY(rt__add_source(phase, (rt_source){p, pairs_fill, pairs_free}, err));
     return open_pairs(p, count, err);
 }

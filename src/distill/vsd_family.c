@@ -3,6 +3,7 @@
 
 #include "base/internal.h"
 #include "distill/score_objectives.h"
+#include "distill/sources.h"
 #include "model/classes.h"
 
 #include <math.h>
@@ -34,7 +35,17 @@ const rt_config_key rt__vsd_keys[RT__VSD_KEYS] = {
     RT__TEXT("vsd.prediction", prediction, "", "NAME",
              "of the student; empty: the teacher's, v for an epsilon teacher, velocity on straight paths"),
     RT__REAL("vsd.guidance", guidance, 0, 1e4, "0", "weight omega of (1.39) for the teacher: (1+W) conditional - W unconditional"),
-    RT__REAL("vsd.start", start, 0, 1, "1", "time at which the generator is asked, as a fraction of the process"),
+    RT__REAL("vsd.start", start, 0, 1, "1", "time at which a generator of one step is asked, as a fraction of the process"),
+    RT__INT("vsd.steps", steps, 0, RT_RECIPE_STEPS, "0", "steps of the student, at even times; 0: as many as vsd.timesteps lists, else 1"),
+    {.name = "vsd.timesteps",
+     .kind = RT_KEY_INTS,
+     RT__AT(timesteps),
+     .count_offset = offsetof(rt__vsd_settings, n_timesteps),
+     .min = 0,
+     .max = 1e9,
+     .value = "",
+     .help = "times of the student's steps as the network is told them, falling, such as 999,749,499,249; empty: even ones",
+     .argument = "N,N,..."},
 };
 
 static const rt__vsd_settings *settings(const rt_task *t) { return rt__own(t->config); }
@@ -87,8 +98,15 @@ static rt_status score_times(const rt_task *t, const rt_prediction *prediction, 
     return tabulate(t, own->score_times, w, 0, 1, d, err);
 }
 
+int rt__vsd_steps(const rt_task *t)
+{
+    const rt__vsd_settings *own = settings(t);
+    return own->steps > 0 ? own->steps : own->n_timesteps > 0 ? own->n_timesteps : 1;
+}
+
 double rt__vsd_start(const rt_task *t)
 {
+    if (settings(t)->n_timesteps > 0) return rt_process_from_network_time(t->process, settings(t)->timesteps[0]);
     double end = rt_process_end(t->process), at = settings(t)->start * end;
     return rt_process_discrete_steps(t->process) ? fmax(1, rint(at)) : at;
 }
@@ -105,6 +123,30 @@ static bool has_straight_paths(const rt_process *p)
 static const rt_prediction *find_or(const char *name, const rt_prediction *other, rt_error *err)
 {
     return *name ? rt_prediction_find(name, err) : other;
+}
+
+/* What the student's steps are. */
+static rt_status plan_steps(const rt_task *t, rt_plan *plan, double start, rt_error *err)
+{
+    const rt__vsd_settings *own = settings(t);
+    int N = rt__vsd_steps(t), listed = own->n_timesteps;
+    double end = rt_process_end(t->process);
+    if (listed > 0 && listed != N) RT_RAISE(RT_E_USAGE, "vsd.steps: %d, but vsd.timesteps lists %d; give one of the two", N, listed);
+    if (own->start < 1 && (N > 1 || listed > 0))
+        RT_RAISE(RT_E_USAGE, "vsd.start: %g is the time of a single step, but %s; give 1, or the time as the first of vsd.timesteps",
+                 own->start, listed > 0 ? "vsd.timesteps says when the student is asked" : "the student has several, the first on noise");
+    for (int k = 0; k < listed; k++) {
+        double time = plan->times[k] = rt_process_from_network_time(t->process, own->timesteps[k]);
+        if (!(time > 0 && time <= end))
+            RT_RAISE(RT_E_USAGE, "vsd.timesteps: %d is not a time of the process, whose noisiest is %g", own->timesteps[k],
+                     rt_process_network_time(t->process, end));
+        if (k > 0 && !(time < plan->times[k - 1]))
+            RT_RAISE(RT_E_USAGE, "vsd.timesteps: %d after %d; times must fall", own->timesteps[k], own->timesteps[k - 1]);
+    }
+    plan->n_rounds = plan->n_step_counts = 1;
+    plan->step_counts[0] = plan->rounds[0].teacher_steps = plan->rounds[0].steps = N;
+    plan->start = start < end ? start : 0;
+    return RT_OK;
 }
 
 /* An oracle is asked inside the graphs: at the cleanest time of the generator's. */
@@ -148,10 +190,10 @@ rt_status rt__vsd_plan(const rt_task *t, rt_plan *plan, double start, rt_error *
     const rt_prediction *fake = student ? find_or(own->fake_prediction, *own->fake_net ? fresh : teacher, err) : NULL;
     if (!fake) return RT_E_USAGE;
     RT_TRY(check(t, fake, err));
-    plan->n_rounds = 1;
-    plan->step_counts[0] = plan->n_step_counts = plan->rounds[0].teacher_steps = plan->rounds[0].steps = 1;
-    plan->start = start < rt_process_end(t->process) ? start : 0;
-    rt__plan_student(plan, t)->prediction = student;
+    RT_TRY(plan_steps(t, plan, start, err));
+    rt_network_plan *generator = rt__plan_student(plan, t);
+    generator->prediction = student;
+    generator->solver = rt__vsd_steps(t) > 1 ? rt_solver_find("renoise", err) : NULL;
     RT_TRY(rt__plan_teacher(plan, t, "vsd.guidance", "ddim", own->guidance, err));
     rt__plan_network(plan, (rt_network_plan){.name = "score",
                                              .kind = RT_NETWORK_COPY,
@@ -202,6 +244,22 @@ rt_node *rt__vsd_generate(rt_phase *p, rt_node *y)
     return rt__denoise(rt__denoiser(p, "student"), z, NULL, rt__at(p, p->round->grid, 1, 1, k), y);
 }
 
+/* The first of a sample: what the generator makes, and for which class. */
+static rt_status generate(rt_phase *p, rt__vsd_sample *s, rt_error *err)
+{
+    const rt_round *r = p->round;
+    if (rt__vsd_steps(r->task) == 1) {
+        s->y = draw_classes(p);
+        s->x0 = rt__vsd_generate(p, s->y);
+        return RT_OK;
+    }
+    const int64_t one[] = {RT_BATCH};
+    rt_node *x = rt__input_x(p, "state"), *k = rt__input(p, "step", RT_I64, 1, one);
+    s->y = r->task->classes > 0 ? rt__input(p, "label", RT_I64, 1, one) : NULL;
+    s->x0 = rt__denoise(rt__denoiser(p, "student"), x, NULL, rt__at(p, r->grid, r->steps, 1, k), s->y);
+    return rt__source_states(p, err);
+}
+
 /* The rest of a sample, for a table of times. */
 static void noise_sample(rt_phase *p, const drawn_times *d, rt__vsd_sample *s)
 {
@@ -218,22 +276,21 @@ rt_status rt__vsd_sample_generator(rt_phase *p, rt__vsd_sample *s, rt_error *err
 {
     drawn_times d;
     RT_TRY(generator_times(p->round->task, &d, err));
-    s->y = draw_classes(p);
-    s->x0 = rt__vsd_generate(p, s->y);
-    noise_sample(p, &d, s);
+    rt_status status = generate(p, s, err);
+    if (status == RT_OK) noise_sample(p, &d, s);
     free(d.t);
-    return RT_OK;
+    return status;
 }
 
 rt_status rt__vsd_sample_score(rt_phase *p, rt__vsd_sample *s, rt_error *err)
 {
     drawn_times d;
     RT_TRY(score_times(p->round->task, rt__denoiser(p, "score")->prediction, &d, err));
-    s->y = draw_classes(p);
-    s->x0 = rt_stop_grad(rt__vsd_generate(p, s->y));
-    noise_sample(p, &d, s);
+    rt_status status = generate(p, s, err);
+    s->x0 = status == RT_OK ? rt_stop_grad(s->x0) : NULL;
+    if (status == RT_OK) noise_sample(p, &d, s);
     free(d.t);
-    return RT_OK;
+    return status;
 }
 
 /* ---- objectives at a sample */

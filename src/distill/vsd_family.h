@@ -20,30 +20,33 @@ typedef struct rt__vsd_settings {
     int64_t score_warmup;
     char fake_net[RT_CONFIG_TEXT], fake_prediction[32], prediction[32];
     double guidance;
-    double start; /* time of the generator's input, a fraction of the process */
+    double start;                                      /* time of the input of a generator of one step, a fraction of the process */
+    int steps, timesteps[RT_CONFIG_LIST], n_timesteps; /* of the student; 0, and none listed: one */
 } rt__vsd_settings;
 
-enum { RT__VSD_KEYS = 15 };
+enum { RT__VSD_KEYS = 17 };
 extern const rt_config_key rt__vsd_keys[RT__VSD_KEYS];
 
-/* Refuses settings that cannot be; plans one round of one step, and the networks: student, teacher, and score, the auxiliary one. `start`: the time at
- * which the generator is asked. */
+/* Refuses settings that cannot be; plans one round, and the networks: student, teacher, and score, the auxiliary one. `start`: the time at which the
+ * generator is asked first. A student of several steps is sampled by `renoise` and trained on the states that this visits. */
 rt_status rt__vsd_plan(const rt_task *t, rt_plan *plan, double start, rt_error *err);
 /* The score's phase, vsd.score-updates runs in each update; the one that is planned first moves first. build NULL: rt__vsd_score_build, (1.17) alone. */
 rt_phase_plan *rt__vsd_plan_score(rt_plan *plan, const rt_task *t, rt_status (*build)(rt_phase *p, rt_error *err));
 rt_status rt__vsd_score_build(rt_phase *p, rt_error *err);
 /* The generator's phase, after vsd.score-warmup. */
 rt_phase_plan *rt__vsd_plan_generator(rt_plan *plan, const rt_task *t, rt_status (*build)(rt_phase *p, rt_error *err));
-/* The time that vsd.start says; whole on a discrete process. */
+/* Steps of the student, by vsd.steps or vsd.timesteps. */
+int rt__vsd_steps(const rt_task *t);
+/* The time that vsd.start says, or the first of vsd.timesteps; whole on a discrete process. */
 double rt__vsd_start(const rt_task *t);
 
-/* One draw of a phase. x0 (B,..) from noise z at the start, y (B) its class or NULL, x_t (1.12) at a time t of its own per sample, w (B) the weight there. */
+/* One draw of a phase. x0 (B,..) from noise z at the start, or the answer of one of several steps, y (B) its class or NULL, x_t (1.12) at a time t of its own per sample, w (B) the weight there. */
 typedef struct rt__vsd_sample {
     rt_node *x0, *y, *eps, *xt, *w;
     rt_node *when; /* (B) t as a fraction of the process */
     rt_at t;
 } rt__vsd_sample;
-/* G(z): the x0-prediction at the start, for classes y. The draw is named "z". */
+/* G(z): the x0-prediction at the start, for classes y: of several steps that of the first. The draw is named "z". */
 rt_node *rt__vsd_generate(rt_phase *p, rt_node *y);
 /* For the generator's phase: times of vsd.times in vsd.t-min..vsd.t-max, the weight vsd.weight. */
 rt_status rt__vsd_sample_generator(rt_phase *p, rt__vsd_sample *s, rt_error *err);

@@ -101,8 +101,7 @@ double rt__small_run_loss(rt__small_run *r, rt_node *const *more, int n)
     for (int i = 0; i < n; i++) outputs[1 + i] = more[i];
     rt_program_spec spec = {.outputs = outputs, .n_outputs = 1 + n, .batch = RT__BATCH, .threads = 1};
     if (rt_compile(&r->program, r->phase->graph, &spec, r->err) != RT_OK) return NAN;
-    const rt_source *source = &r->phase->source;
-    if (source->fill && source->fill(source->self, UPDATE, 0, RT__BATCH, r->program, r->err) != RT_OK) return NAN;
+    if (rt__fill_inputs(r->phase, UPDATE, 0, RT__BATCH, r->program, r->err) != RT_OK) return NAN;
     if (rt_run(r->program, &(rt_clock){.seed = 11, .step = UPDATE}, r->err) != RT_OK) return NAN;
     return (double)*(const float *)rt_program_data(r->program, r->phase->loss);
 }

@@ -42,6 +42,10 @@ foretold() {
     foretold distill kd --teacher models/fashion-mnist-small --out "$t/out" --batch 32 --updates 1 --set kd.pairs=256 --set kd.steps=2
 }
 
+@test "distill: dmd2 of four steps, which makes its own inputs" {
+    foretold distill dmd2 --teacher models/fashion-mnist-small --data "$t/data.safetensors" --steps 4 --out "$t/out" --batch 32 --updates 2
+}
+
 @test "sample: a grid, and tensors with their trace" {
     foretold sample models/fashion-mnist-4 --n 128 --batch 64 --out "$t/out.png"
     foretold sample models/fashion-mnist --n 256 --batch 16 --steps 2 --trace --out "$t/out.safetensors"

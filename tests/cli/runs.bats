@@ -138,6 +138,28 @@ last_loss() { tail -n 1 "$1/metrics.jsonl" | sed 's/.*"loss": *\([0-9.e-]*\).*/\
     [ ! -e "$t/none" ]
 }
 
+@test "a student of four steps: its options, its folder, how it is sampled, resumption" {
+    vsd=(distill vsd --teacher models/fashion-mnist-small --steps 4 --updates 4 --batch 4 --score-updates 1 --threads 1)
+    obeys distill "${vsd[@]}" --out "$t/few"
+    few="$t/few/student"
+    grep -q '"_class_name": "LCMScheduler"' "$few/scheduler/scheduler_config.json"
+    grep -q '"exact_in_diffusers": true' "$few/scheduler/scheduler_config.json"
+    grep -q 'LCMScheduler' "$few/model_index.json"
+    grep -q 'set_timesteps(timesteps=\[1023, 767, 511, 255\], original_inference_steps=1024)' "$few/README.md"
+    grep -q 'c_skip at most 3.8e-08' "$few/README.md"
+    "$RETORT" inspect "$few" | grep -q '4 steps of renoise at timesteps 1023, 767, 511, 255'
+    obeys sample sample "$few" --n 2 --out "$t/few.png"
+    grep -q '"solver": "renoise"' "$BATS_TEST_TMPDIR/json"
+    never grep -q warning "$BATS_TEST_TMPDIR/err"
+    "$RETORT" "${vsd[@]}" --out "$t/parts" --until-update 2 -q
+    "$RETORT" distill vsd --out "$t/parts" --resume --until-update 0 -q
+    cmp "$few/unet/diffusion_pytorch_model.safetensors" "$t/parts/student/unet/diffusion_pytorch_model.safetensors"
+    fails 2 "vsd.start: 0.5 is the time of a single step" "${vsd[@]}" --start 0.5 --out "$t/none"
+    fails 2 "dmd.regression: 0.25, but" distill dmd --teacher models/fashion-mnist-small --steps 2 --out "$t/none"
+    fails 2 "vsd.steps: 4, but vsd.timesteps lists 2" "${vsd[@]}" --timesteps 1023,511 --out "$t/none"
+    [ ! -e "$t/none" ]
+}
+
 @test "the help of a method lists its own options, with its defaults" {
     "$RETORT" distill kd --help >"$t/help"
     grep -q -- '--pairs N .*(60000)' "$t/help"

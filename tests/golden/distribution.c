@@ -1,4 +1,5 @@
-/* distribution.c -- objectives of vsd, dmd and sid as the methods call them, on given networks and draws, against PyTorch's: make test-distribution. */
+/* distribution.c -- objectives of vsd, dmd and sid as the methods call them, on given networks and draws, and the states of a student of several steps, against
+ * PyTorch's: make test-distribution. */
 #include "golden/distribution_case.h"
 
 #include "distill/score_objectives.h"
@@ -141,10 +142,78 @@ static void objective(dist_case *c, const char *key)
     }
 }
 
+/* ---- backsim: the sampling driver with `renoise` brings the student to its third step, which DMD's loss trains */
+
+/* The student's x0 for states x (B,..), all at time t of the process. */
+static rt_node *student_at(dist_graph *g, double t, const double *x)
+{
+    dist_case *c = g->c;
+    double at[] = {rt_process_alpha(c->process, t), rt_process_beta(c->process, t), rt_process_network_time(c->process, t)};
+    rt_tensor like = dist_read(c, "in.z");
+    memcpy(like.data, x, (size_t)(c->B * c->features) * sizeof *x);
+    rt_node *state = dist_given(g, "state", c->real, like.rank, like.shape, like.data), *when[3];
+    for (int i = 0; i < 3; i++) {
+        double *all = malloc((size_t)c->B * sizeof *all);
+        for (int64_t k = 0; k < c->B; k++) all[k] = at[i];
+        when[i] = dist_given(g, (const char *const[]){"state alpha", "state beta", "state time"}[i], c->real, 1, &c->B, all);
+    }
+    return dist_denoise(g, &c->student, 0, state, (rt_at){rt_per_sample(when[0], state), rt_per_sample(when[1], state), when[2]});
+}
+
+static rt_status answer(void *self, const rt_field_call *at, int64_t n, const double *x, const int64_t *y, double *out, rt_error *err)
+{
+    dist_graph g = {.c = self, .graph = rt_graph_new(((dist_case *)self)->real)};
+    (void)y, (void)err;
+    if (g.c->null_class >= 0) g.y = dist_input(&g, "in.y", RT_I64);
+    rt_node *x0 = student_at(&g, at->t, x);
+    rt_program *p = dist_run(&g, &x0, 1);
+    double *values = dist_values(&g, p, x0);
+    memcpy(out, values, (size_t)(n * g.c->features) * sizeof *out);
+    free(values);
+    rt_program_free(p);
+    dist_free(&g);
+    return RT_OK;
+}
+
+static rt_status fresh_noise(void *self, int k, int64_t n, double *z, rt_error *err)
+{
+    const dist_case *c = self;
+    rt_tensor noise = dist_read(c, "backsim.noise");
+    (void)err;
+    memcpy(z, (double *)noise.data + (k + 1) * n * c->features, (size_t)(n * c->features) * sizeof *z);
+    rt_tensor_free(&noise);
+    return RT_OK;
+}
+
+static void backsim(dist_case *c)
+{
+    enum { BEFORE = 2 };
+    double times[BEFORE + 1], *x = malloc((size_t)(c->B * c->features) * sizeof *x);
+    rt_tensor t = dist_read(c, "backsim.t");
+    for (int k = 0; k <= BEFORE; k++) times[k] = rt_process_from_network_time(c->process, ((double *)t.data)[k]);
+    rt_tensor_free(&t);
+    rt_field field = {c, answer, NULL, c->features, -1};
+    rt_sample_spec spec = {.process = c->process, .steps = BEFORE, .from = times, .noise = fresh_noise, .noise_self = c};
+    DIST_OK((field.prediction = rt_prediction_find("x0", err)) ? RT_OK : RT_E_USAGE);
+    DIST_OK((spec.solver = rt_solver_find("renoise", err)) ? RT_OK : RT_E_USAGE);
+    DIST_OK(fresh_noise(c, -1, c->B, x, err));
+    DIST_OK(rt_sample(&spec, &field, c->B, x, NULL, err));
+    dist_compare(c, "backsim.x_chosen", x, c->B * c->features, dist_limit(c, "backsim", false));
+    dist_graph g;
+    dist_build(&g, c);
+    g.x0 = student_at(&g, times[BEFORE], x);
+    dist_ask(&g);
+    dist_check_nodes(&g, (const char *const[]){"backsim.x0"}, &g.x0, 1);
+    dist_check(&g, "backsim", NULL, rt_expect(dmd(&g)), &c->student);
+    dist_free(&g);
+    free(x);
+}
+
 static void check(dist_case *c)
 {
     forwards(c);
     if (dist_has(c, "dmd.normaliser")) normaliser(c);
+    if (dist_has(c, "backsim.loss")) backsim(c);
     for (int i = 0; i < rt_tensors_count(c->numbers); i++) {
         char key[128];
         snprintf(key, sizeof key, "%s", rt_tensors_info(c->numbers, i)->name);

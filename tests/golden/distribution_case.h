@@ -238,6 +238,16 @@ static inline rt_node *dist_denoise(dist_graph *g, const dist_network *n, double
     return rt__denoise(&m, x, NULL, at, g->y);
 }
 
+/* x_t of g->x0, and what teacher and auxiliary network say there. */
+static inline void dist_ask(dist_graph *g)
+{
+    dist_case *c = g->c;
+    g->xt = rt_diffuse(g->x0, g->at.alpha, g->at.beta, g->eps);
+    g->f_p = dist_denoise(g, &c->teacher, c->guidance, g->xt, g->at);
+    g->f_p_unguided = dist_denoise(g, &c->teacher, 0, g->xt, g->at);
+    g->f_z = dist_denoise(g, &c->fake, 0, g->xt, g->at);
+}
+
 static inline void dist_build(dist_graph *g, dist_case *c)
 {
     *g = (dist_graph){.c = c, .graph = rt_graph_new(c->real)};
@@ -247,10 +257,7 @@ static inline void dist_build(dist_graph *g, dist_case *c)
     g->at = dist_at(g, "", g->z);
     g->top = dist_at(g, "_top", g->z);
     g->x0 = dist_denoise(g, &c->student, 0, g->z, g->top);
-    g->xt = rt_diffuse(g->x0, g->at.alpha, g->at.beta, g->eps);
-    g->f_p = dist_denoise(g, &c->teacher, c->guidance, g->xt, g->at);
-    g->f_p_unguided = dist_denoise(g, &c->teacher, 0, g->xt, g->at);
-    g->f_z = dist_denoise(g, &c->fake, 0, g->xt, g->at);
+    dist_ask(g);
 }
 
 static inline rt_program *dist_run(dist_graph *g, rt_node *const *outputs, int n)

@@ -290,7 +290,7 @@ static void examples(void **state)
         double worst = 0;
         enum { UPDATES = 40 };
         for (int u = 0; u < UPDATES; u++) {
-            CHECK_OK(w.phase->source.fill(w.phase->source.self, u, 0, B, w.program, &err));
+            CHECK_OK(rt__fill_inputs(w.phase, u, 0, B, w.program, &err));
             for (int i = 0; i < B; i++) {
                 assert_in_range(k[i], 0, n - 1);
                 count[k[i]]++;
@@ -315,12 +315,12 @@ static void examples(void **state)
         CHECK_NEAR(worst, 0, TOL_MAP_EXAMPLES, "%s: the teacher's map", rows[r]);
         /* again from the middle, as after a resumption */
         float again[2 * B * D];
-        CHECK_OK(w.phase->source.fill(w.phase->source.self, 17, 0, B, w.program, &err));
+        CHECK_OK(rt__fill_inputs(w.phase, 17, 0, B, w.program, &err));
         memcpy(again, xs, sizeof(float) * B * D);
         memcpy(again + B * D, xt, sizeof(float) * B * D);
-        CHECK_OK(w.phase->source.fill(w.phase->source.self, 3, 0, B, w.program, &err));
+        CHECK_OK(rt__fill_inputs(w.phase, 3, 0, B, w.program, &err));
         for (int half = 0; half < 2; half++) { /* in two slices */
-            CHECK_OK(w.phase->source.fill(w.phase->source.self, 17, half * B / 2, B / 2, w.program, &err));
+            CHECK_OK(rt__fill_inputs(w.phase, 17, half * B / 2, B / 2, w.program, &err));
             assert_memory_equal(xs, again + half * B * D / 2, sizeof(float) * B * D / 2);
             assert_memory_equal(xt, again + B * D + half * B * D / 2, sizeof(float) * B * D / 2);
         }

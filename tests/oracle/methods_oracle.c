@@ -107,7 +107,7 @@ static rt_node *input(const world *w, const char *name)
 }
 static rt_status fill(world *w, int64_t u, int64_t first, int64_t n, rt_program *program)
 {
-    return w->phase->source.fill(w->phase->source.self, u, first, n, program, &err);
+    return rt__fill_inputs(w->phase, u, first, n, program, &err);
 }
 
 /* Runs the loss for update 3 with the values of `extra`. */

@@ -185,10 +185,7 @@ static void close_world(world *w)
     assert_int_equal(system(command), 0);
 }
 
-static rt_status fill(world *w, int64_t u, int64_t first, int64_t n)
-{
-    return w->phase->source.fill(w->phase->source.self, u, first, n, w->program, &w->err);
-}
+static rt_status fill(world *w, int64_t u, int64_t first, int64_t n) { return rt__fill_inputs(w->phase, u, first, n, w->program, &w->err); }
 static void *input(world *w, const char *name) { return rt__input_data(w->phase, w->program, name); }
 
 static void compare(double got, double want, const char *solver, const char *what, double *worst)

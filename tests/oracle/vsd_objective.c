@@ -138,7 +138,7 @@ static drawn run_phase(world *w, rt_phase *p, int times)
     for (int i = 0; i < p->n_logged; i++) nodes[5 + i] = p->logged[i].node;
     rt_program_free(w->program);
     OK(rt_compile(&w->program, g, &(rt_program_spec){.outputs = nodes, .n_outputs = 5 + p->n_logged, .batch = B, .threads = 1}, &err));
-    assert_null(p->source.fill);
+    assert_int_equal(p->n_sources, 0);
     OK(rt_run(w->program, &(rt_clock){.seed = 11, .step = 3}, &err));
     d.loss = *(double *)rt_program_data(w->program, p->loss);
     for (int i = 0; i < p->n_logged; i++) d.logged[i] = *(double *)rt_program_data(w->program, nodes[5 + i]);
