@@ -86,9 +86,9 @@ static rt_status dmd_plan(const rt_task *t, rt_plan *plan, rt_error *err)
             own->regression, rt__vsd_steps(t));
     if (rt__vsd_start(t) < rt_process_end(t->process) && own->regression > 0)
         RT_RAISE(RT_E_USAGE,
-                 "vsd.start, vsd.timesteps: time %g, but the teacher's pairs begin at the end of the process, %g; give that, or "
-                 "dmd.regression 0",
-                 rt__vsd_start(t), rt_process_end(t->process));
+                 "%s: the student begins at time %g, but the teacher's pairs at the end of the process, %g; give %s, or dmd.regression 0",
+                 own->vsd.n_timesteps > 0 ? "vsd.timesteps" : "vsd.start", rt__vsd_start(t), rt_process_end(t->process),
+                 own->vsd.n_timesteps > 0 ? "that" : "1");
     RT_TRY(rt__vsd_plan(t, plan, rt__vsd_start(t), err));
     if (own->regression > 0) plan->step_counts[0] = plan->rounds[0].teacher_steps = own->steps;
     for (int i = 0; i < plan->n_networks; i++)

@@ -1,4 +1,4 @@
-/* student_states.c -- students of several steps: the states that `vsd` and its relatives train on are those that the saved student's sampling visits, from the same
+/* few_steps.c -- students of several steps: the states that `vsd` and its relatives train on are those that the saved student's sampling visits, from the same
  * noise and the same noise between the steps; the losses at them; whole runs of every member of the family; what is refused. */
 #include "distill/sources.h"
 #include "retort/model.h"
@@ -369,7 +369,7 @@ static void refusals(void **state)
         {"f", {"vsd.timesteps", "999,749"}, "vsd.timesteps: 999 is not a time of the process, whose noisiest is 63"},
         {"vsd", {"vsd.steps", "65"}, "take at most 64"},
         {"dmd", {"vsd.steps", "4"}, "dmd.regression: 0.25, but"},
-        {"dmd", {"vsd.timesteps", "40"}, "give that, or dmd.regression 0"},
+        {"dmd", {"vsd.timesteps", "40"}, "vsd.timesteps: the student begins at time 41, but"},
         {"sid", {"vsd.steps", "4", "sid.start-sigma", "3"}, "sid.start-sigma: 3, but"},
         {"renyi", {"vsd.steps", "2", "f.ratio", "exact"}, "f.ratio: exact, but"},
     };
