@@ -66,9 +66,15 @@ rt_status rt__gan_plan(const rt_task *t, rt_plan *plan, rt_error *err)
 {
     rt__heads heads;
     RT_TRY(find_heads(t, &heads, err));
-    if (!t->data && !t->teacher.oracle)
-        RT_RAISE(RT_E_USAGE, "%s: a critic compares with real samples, and there are none; give --data, or an oracle as teacher",
+    const rt__sample_settings *samples = &settings(t)->samples;
+    if (samples->pairs > 0 && (t->data || t->teacher.oracle))
+        RT_RAISE(RT_E_USAGE, "dmd.pairs: %lld, but the critic's real samples come from %s; leave it out", (long long)samples->pairs,
+                 t->data ? "the data" : "the oracle's own draws");
+    if (!t->data && !t->teacher.oracle && samples->pairs == 0)
+        RT_RAISE(RT_E_USAGE,
+                 "%s: a critic compares with real samples, and there are none; give --data, or --pairs N for N samples of the teacher",
                  t->config->teacher);
+    if (samples->pairs > 0) RT_TRY(rt__plan_samples(plan, samples, err));
     for (int i = 0; i < plan->n_networks; i++)
         if (!strcmp(plan->networks[i].name, "score")) plan->networks[i].declare = declare_head;
     return RT_OK;
@@ -119,9 +125,11 @@ static rt_status open_oracle(rt_phase *p, rt_error *err)
 
 rt_status rt__gan_real(rt_phase *p, rt_node **x, rt_node **y, rt_error *err)
 {
-    *x = rt__input_x(p, "x0");
+    const rt_task *t = p->round->task;
+    const rt__sample_settings *samples = &settings(t)->samples;
+    *x = rt__input_x(p, samples->pairs > 0 ? "sample" : "x0");
     *y = rt__input_y(p);
-    return p->round->task->data ? rt__source_data(p, err) : open_oracle(p, err);
+    return t->data ? rt__source_data(p, err) : samples->pairs > 0 ? rt__open_samples(p, samples, err) : open_oracle(p, err);
 }
 
 /* ---- logits */

@@ -2,11 +2,12 @@
  * samples. Head and trunk are one set: the score's phase trains both.
  *
  *     typedef struct own { rt__adversarial_settings family; ... } own;     // stands first, as vsd's settings do
- *     RT__ADVERSARIAL_GROUPS, {keys, RT_COUNT(keys), 0}                    // two groups of keys */
+ *     RT__ADVERSARIAL_GROUPS, {keys, RT_COUNT(keys), 0}                    // three groups of keys */
 #ifndef RT_DISTILL_ADVERSARY_H
 #define RT_DISTILL_ADVERSARY_H
 
 #include "distill/critic.h"
+#include "distill/teacher_samples.h"
 #include "distill/vsd_family.h"
 
 typedef struct rt__gan_settings {
@@ -18,14 +19,19 @@ typedef struct rt__gan_settings {
 typedef struct rt__adversarial_settings {
     rt__vsd_settings vsd;
     rt__gan_settings gan;
+    rt__sample_settings samples;
 } rt__adversarial_settings;
 
 enum { RT__GAN_KEYS = 7 };
 extern const rt_config_key rt__gan_keys[RT__GAN_KEYS];
 #define RT__ADVERSARIAL_GROUPS                                                                                                             \
-    {rt__vsd_keys, RT__VSD_KEYS, 0}, { rt__gan_keys, RT__GAN_KEYS, offsetof(rt__adversarial_settings, gan) }
+    {rt__vsd_keys, RT__VSD_KEYS, 0}, {rt__gan_keys, RT__GAN_KEYS, offsetof(rt__adversarial_settings, gan)},                                \
+    {                                                                                                                                      \
+        rt__sample_keys, RT__SAMPLE_KEYS, offsetof(rt__adversarial_settings, samples)                                                      \
+    }
 
-/* After rt__vsd_plan: gives the network "score" a head. Real samples come from the data set, else from the oracle's own draws; refuses a task without. */
+/* After rt__vsd_plan: gives the network "score" a head. Real samples come from the data set, else from the oracle's own draws, else from dmd.pairs samples of
+ * the teacher; refuses a task without. */
 rt_status rt__gan_plan(const rt_task *t, rt_plan *plan, rt_error *err);
 
 /* Real samples x (B,..) of classes y (B) or NULL: inputs of the phase, and their source, opened. */

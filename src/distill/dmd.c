@@ -7,17 +7,15 @@
  *
  * n = mean over features of |x0 - f_p|, b dmd.weight, r dmd.regression; Psi is the teacher's solver. The paper's distance is LPIPS, here the square. */
 #include "distill/score_objectives.h"
-#include "distill/sources.h"
+#include "distill/teacher_samples.h"
 #include "distill/vsd_family.h"
 
 #include "base/internal.h"
 
 typedef struct dmd_settings {
     rt__vsd_settings vsd;
+    rt__sample_settings samples;
     double weight, regression;
-    int64_t pairs;
-    int steps;
-    char solver[32];
 } dmd_settings;
 _Static_assert(sizeof(dmd_settings) <= RT_CONFIG_OWN, "settings must fit");
 
@@ -34,12 +32,9 @@ static const rt_config_key keys[] = {
      .help = "of the difference of scores in the generator's loss; 0: none"},
     RT__REAL("dmd.regression", regression, 0, 1e6, "0.25",
              "weight of the regression on pairs, a mean over features; 0: none, and no pairs"),
-    RT__INT64("dmd.pairs", pairs, 1, 1e9, "10000", "pairs (noise, teacher sample), drawn once and kept in the run directory"),
-    RT__INT("dmd.teacher-steps", steps, 1, 100000, "64", "steps of the teacher for its samples"),
-    RT__TEXT("dmd.teacher-solver", solver, "ddim", "NAME",
-             "of the teacher for its samples, one without noise: row of `retort list solvers`"),
 };
-static const rt_key_group groups[] = {{rt__vsd_keys, RT__VSD_KEYS, 0}, {keys, RT_COUNT(keys), 0}, {0}};
+static const rt_key_group groups[] = {
+    {rt__vsd_keys, RT__VSD_KEYS, 0}, {rt__sample_keys, RT__SAMPLE_KEYS, offsetof(dmd_settings, samples)}, {keys, RT_COUNT(keys), 0}, {0}};
 
 static rt_status generator_build(rt_phase *p, rt_error *err)
 {
@@ -64,18 +59,12 @@ static rt_status generator_build(rt_phase *p, rt_error *err)
         loss = loss ? rt_add(loss, rt_scale(apart, own->regression)) : rt_scale(apart, own->regression);
     }
     rt__minimise(p, loss);
-    return own->regression > 0 ? rt__source_pairs(p, own->pairs, err) : RT_OK;
+    return own->regression > 0 ? rt__open_samples(p, &own->samples, err) : RT_OK;
 }
 
 static rt_status dmd_plan(const rt_task *t, rt_plan *plan, rt_error *err)
 {
     const dmd_settings *own = rt__own(t->config);
-    const rt_solver *solver = rt_solver_find(own->solver, err);
-    if (!solver) return RT_E_USAGE;
-    if (rt_solver_draws(solver, &(rt_solver_options){0}))
-        RT_RAISE(RT_E_USAGE,
-                 "dmd.teacher-solver: %s adds noise, so that no sample belongs to a noise; give one that does not, such as ddim",
-                 own->solver);
     if (own->weight == 0 && own->regression == 0)
         RT_RAISE(RT_E_USAGE, "dmd.weight: 0, and dmd.regression is 0, too: the generator has no loss; give one of them");
     if (rt__vsd_steps(t) > 1 && own->regression > 0)
@@ -90,18 +79,18 @@ static rt_status dmd_plan(const rt_task *t, rt_plan *plan, rt_error *err)
                  own->vsd.n_timesteps > 0 ? "vsd.timesteps" : "vsd.start", rt__vsd_start(t), rt_process_end(t->process),
                  own->vsd.n_timesteps > 0 ? "that" : "1");
     RT_TRY(rt__vsd_plan(t, plan, rt__vsd_start(t), err));
-    if (own->regression > 0) plan->step_counts[0] = plan->rounds[0].teacher_steps = own->steps;
-    for (int i = 0; i < plan->n_networks; i++)
-        if (plan->networks[i].kind == RT_NETWORK_TEACHER) plan->networks[i].solver = solver;
+    if (own->regression > 0 && own->samples.pairs == 0)
+        RT_RAISE(RT_E_USAGE, "dmd.pairs: 0, but dmd.regression is %g; give pairs to regress on, or dmd.regression 0", own->regression);
+    RT_TRY(rt__plan_samples(plan, &own->samples, err));
     rt__vsd_plan_score(plan, t, NULL);
     rt__vsd_plan_generator(plan, t, generator_build);
     return RT_OK;
 }
 
-static const char *const dmd_defaults[] = {"train.batch",   "128",  "train.lr",   "0.0001", "train.lr-schedule", "constant",
-                                           "train.warmup",  "100",  "train.clip", "10",     "train.beta1",       "0",
-                                           "train.beta2",   "0.99", "train.ema",  "0.999",  "train.updates",     "5000",
-                                           "vsd.normalise", "dmd",  NULL};
+static const char *const dmd_defaults[] = {
+    "train.batch", "128",   "train.lr",    "0.0001", "train.lr-schedule", "constant", "train.warmup",  "100",  "train.clip",    "10",
+    "train.beta1", "0",     "train.beta2", "0.99",   "train.ema",         "0.999",    "train.updates", "5000", "vsd.normalise", "dmd",
+    "dmd.pairs",   "10000", NULL};
 
 const rt_method rt__method_dmd = {
     .name = "dmd",

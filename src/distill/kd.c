@@ -39,7 +39,7 @@ static rt_status kd_build(rt_phase *p, rt_error *err)
     rt_node *k = rt_broadcast(rt_const(p->graph, RT_I64, 0, NULL, &(int64_t){0}), 1, (int64_t[]){RT_BATCH});
     rt_node *G = rt__denoise(student, x1, z, rt__at(p, p->round->grid, 1, 1, k), y); /* G_theta(x_1): the x0-prediction at t = 1 */
     rt__minimise(p, rt_expect(rt__distance_find("kd.loss", s->loss, NULL)(p->round->task, G, target))); /* (1.9) */
-    return rt__source_pairs(p, s->pairs, err);
+    return rt__source_pairs(p, s->pairs, 0, err);
 }
 
 static rt_status kd_plan(const rt_task *t, rt_plan *plan, rt_error *err)

@@ -18,8 +18,9 @@ rt_status rt__source_data(rt_phase *p, rt_error *err);
  * Inputs: xs, xt, k, y; draws, those of the teacher's steps from x_s on. */
 rt_status rt__source_rollout(rt_phase *p, const rt__time_pairs *pairs, int pairs_per_row, int pool, int reuse, rt_error *err);
 
-/* `count` pairs of (noise, teacher sample), drawn once and kept in the run directory. Inputs: noise, sample, y; draws, those of the whole rollout. */
-rt_status rt__source_pairs(rt_phase *p, int64_t count, rt_error *err);
+/* `count` pairs of (noise, teacher sample), drawn once and kept in the run directory, by `steps` even steps of the teacher's solver; 0: along the round's grid.
+ * Inputs: noise, sample, y; draws, those of the whole rollout. */
+rt_status rt__source_pairs(rt_phase *p, int64_t count, int steps, rt_error *err);
 
 /* States of the student's own sampling, x before step j of its N (backward simulation): j is drawn once for a whole batch, each as likely, and the steps before
  * it are made by the student as it stands, by its solver, which is how sampling gets there. Nothing is differentiated through them. Inputs: state, step

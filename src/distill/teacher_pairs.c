@@ -14,7 +14,9 @@ typedef struct pairs {
     const rt_phase *phase;
     const rt_task *task;
     uint64_t seed;
-    rt_tensor x; /* (n, features) */
+    int steps;
+    double *grid; /* of the teacher, steps + 1 times */
+    rt_tensor x;  /* (n, features) */
 } pairs;
 
 static void start_noise(const pairs *p, int64_t index, float *z)
@@ -25,7 +27,6 @@ static void start_noise(const pairs *p, int64_t index, float *z)
 static rt_status draw_pairs(pairs *p, rt_error *err)
 {
     const rt_task *t = p->task;
-    const rt_round *r = p->phase->round;
     enum { CHUNK = 128 };
     int64_t n = t->dry_run && p->x.shape[0] > CHUNK ? CHUNK : p->x.shape[0];
     rt_solver_map teacher;
@@ -37,7 +38,7 @@ static rt_status draw_pairs(pairs *p, rt_error *err)
             start_noise(p, at + i, x + i * t->features);
             y[i] = rt__class_of(t, at + i);
         }
-        s = rt__solver_map_roll(&teacher, r->grid, 1, r->teacher_steps, m, x, 0, y, &(rt_frozen){RT_TEACHER_DRAWS, 0, at}, err);
+        s = rt__solver_map_roll(&teacher, p->grid, 1, p->steps, m, x, 0, y, &(rt_frozen){RT_TEACHER_DRAWS, 0, at}, err);
         if (t->progress) t->progress(t->self, "teacher samples", at + m, n);
         if (s == RT_OK && t->stop && t->stop(t->self))
             s = rt_error_set(err, RT_E_INTERRUPTED, "stopped after %lld of %lld teacher samples, which are lost; start again",
@@ -94,14 +95,27 @@ static void pairs_free(void *self)
     pairs *p = self;
     if (p && p->task->dry_run) rt_rehearsal_reserve(p->task->dry_run, -rt_tensor_count(&p->x) * (int64_t)sizeof(float));
     if (p) rt_tensor_free(&p->x);
+    if (p) free(p->grid);
     free(p);
 }
 
-rt_status rt__source_pairs(rt_phase *phase, int64_t count, rt_error *err)
+static rt_status open_grid(pairs *p, int steps, rt_error *err)
+{
+    const rt_round *r = p->phase->round;
+    p->steps = steps > 0 ? steps : r->teacher_steps;
+    p->grid = malloc((size_t)(p->steps + 1) * sizeof *p->grid);
+    if (!p->grid) RT_RAISE(RT_E_MEMORY, "out of memory for a grid of %d steps", p->steps);
+    if (steps > 0) return rt_grid_nested(p->task->process, &p->steps, 1, p->grid, err);
+    memcpy(p->grid, r->grid, (size_t)(p->steps + 1) * sizeof *p->grid);
+    return RT_OK;
+}
+
+rt_status rt__source_pairs(rt_phase *phase, int64_t count, int steps, rt_error *err)
 {
     pairs *p = calloc(1, sizeof *p);
     if (!p) RT_RAISE(RT_E_MEMORY, "out of memory for pairs");
     *p = (pairs){.phase = phase, .task = phase->round->task, .seed = rt__stream_seed(phase)};
     RT_TRY(rt__add_source(phase, (rt_source){p, pairs_fill, pairs_free}, err));
+    RT_TRY(open_grid(p, steps, err));
     return open_pairs(p, count, err);
 }
