@@ -144,7 +144,7 @@ rt_status rt__meters_open(rt_meters *m, rt_round *r, rt_error *err)
     bool compared = false;
     for (int i = 0; i < plan->n_meters; i++) compared |= of_samples(plan->meters[i]);
     if (plan->measure) RT_TRY(open_graph(m, err));
-    return compared ? open_samples(m, err) : RT_OK;
+    return compared && r->task->real == RT_F32 ? open_samples(m, err) : RT_OK;
 }
 
 void rt__meters_close(rt_meters *m)

@@ -27,7 +27,7 @@ struct rt_meters {
     double share[RT_METER_BINS]; /* how much of the times each bin has */
     int64_t n;                   /* samples */
     rt_solver_map student;       /* of the deployed network as it is used */
-    float *teacher;              /* [n][features], the original teacher's samples; NULL: no meter compares with them */
+    float *teacher;              /* [n][features], the original teacher's samples; NULL: no meter does, or the networks are in double */
     int64_t *classes;
 };
 

@@ -47,17 +47,34 @@ static const rt_meter critic_accuracy = {"critic_accuracy",
                                          0.95,
                                          "the critic wins, and what it tells the generator fades: lower gan.critic-weight or raise gan.r1",
                                          false};
-#define COLLAPSE                                                                                                                           \
-    "the student collapses: lower train.lr, set train.clip 1, raise vsd.score-updates; --select distance keeps the best student"
-static const rt_meter distance = {
-    "distance", "distance between two of the student's samples over that of the teacher's", RT_METER_DISTANCE, 1, 0.5, INFINITY, COLLAPSE,
-    true};
-static const rt_meter mean_off = {"mean_off", "mean of the samples against the teacher's", RT_METER_MEAN_OFF, 0, -INFINITY, 0.5, COLLAPSE,
+#define REMEDY "lower train.lr, set train.clip 1, or raise vsd.score-updates; run.select keeps the best student"
+static const rt_meter distance = {"distance",
+                                  "distance between two of the student's samples over that of the teacher's",
+                                  RT_METER_DISTANCE,
+                                  1,
+                                  0.5,
+                                  INFINITY,
+                                  "collapse, samples are alike: " REMEDY,
                                   true};
-static const rt_meter deviation_off = {
-    "deviation_off", "deviation of the samples against the teacher's", RT_METER_DEVIATION_OFF, 0, -INFINITY, 0.5, COLLAPSE, true};
-static const rt_meter grad_growth = {"grad_growth", "gradient norm over its running median", RT_METER_GRADIENT, 1, -INFINITY, 10, COLLAPSE,
-                                     true};
+static const rt_meter mean_off = {"mean_off",
+                                  "mean of the samples against the teacher's",
+                                  RT_METER_MEAN_OFF,
+                                  0,
+                                  -INFINITY,
+                                  0.5,
+                                  "collapse, samples are not where the teacher's are: " REMEDY,
+                                  true};
+static const rt_meter deviation_off = {"deviation_off",
+                                       "deviation of the samples against the teacher's",
+                                       RT_METER_DEVIATION_OFF,
+                                       0,
+                                       -INFINITY,
+                                       0.5,
+                                       "collapse, samples are spread otherwise than the teacher's: " REMEDY,
+                                       true};
+static const rt_meter grad_growth = {
+    "grad_growth", "gradient norm over its running median", RT_METER_GRADIENT, 1, -INFINITY, 10, "collapse, the gradient grows: " REMEDY,
+    true};
 
 /* ---- plans */
 

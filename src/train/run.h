@@ -14,7 +14,8 @@ typedef struct rt__watch {
     double medians[RT_WATCH_MEDIANS]; /* of them at the latest readings */
     int64_t n_norms, n_medians;       /* how many there have been */
     int64_t readings;
-    double costs[RT_METERS];                             /* of the reading before */
+    double least[RT_METERS];                             /* costs so far */
+    int64_t stale[RT_METERS];                            /* readings since */
     double best_cost, best_value, flat_cost, flat_value; /* of the selected network; of run.stop-on flat's best */
     int64_t best_update, flat_update;                    /* 0: none yet */
     int64_t flat_readings;                               /* since */

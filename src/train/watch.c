@@ -15,11 +15,12 @@
 
 enum {
     EARLIER = 5,  /* readings before a gradient is compared with theirs */
+    STUCK = 3,    /* readings without progress of a student that is where a collapsed one would be */
     PATIENCE = 5, /* readings without progress that end a run */
     LINE = 2048
 };
 static const double progress = 0.01, /* of a cost: less is none */
-    recovery = 0.05;                 /* of a cost from one reading to the next: with that a student is on its way, not collapsed */
+    fall = 0.1;                      /* of a cost above the least so far: with that a student that was better has collapsed */
 
 static const rt_plan *plan_of(const rt__run *run) { return &run->task.plan; }
 
@@ -111,17 +112,26 @@ static bool beyond(const rt_meter *m, double value, double error, char *text, si
     return low || high;
 }
 
+/* A student that begins far from its teacher and comes nearer has not collapsed: one that was nearer has, and one that stays where it is. */
+static bool falls(rt__watch *w, int i, double cost)
+{
+    if (w->readings == 0 || !isfinite(w->least[i]) || cost < (1 - progress) * w->least[i])
+        w->least[i] = cost, w->stale[i] = 0;
+    else
+        w->stale[i]++;
+    return cost > (1 + fall) * w->least[i] || w->stale[i] >= STUCK;
+}
+
 /* Warnings; true: the student has collapsed, `why` says by which figures. */
 static bool judge(rt__run *run, char *why, size_t size)
 {
     bool collapsed = false;
     for (int i = 0; i < plan_of(run)->n_meters; i++) {
         const rt_meter *m = plan_of(run)->meters[i];
-        double value = run->reading.all[i], cost = rt__meter_cost(m, value), before = run->at.watch.costs[i];
+        double value = run->reading.all[i];
         char fact[128], line[LINE];
-        bool bad = beyond(m, value, run->reading.error[i], fact, sizeof fact);
-        run->at.watch.costs[i] = cost;
-        if (run->at.watch.readings == 0 || !bad || (m->collapse && cost < (1 - recovery) * before)) continue;
+        bool bad = beyond(m, value, run->reading.error[i], fact, sizeof fact), fallen = falls(&run->at.watch, i, rt__meter_cost(m, value));
+        if (run->at.watch.readings == 0 || !bad || (m->collapse && !fallen)) continue;
         snprintf(line, sizeof line, "warning: update %lld: %s: %s", (long long)run->at.updates, fact, m->words);
         note(run, line);
         if (m->collapse && !collapsed) snprintf(why, size, "%s: %s", fact, m->words);
