@@ -39,6 +39,8 @@ static void write_file(const char *name, const char *text)
 
 /* ---- a world in closed form */
 
+static rt_dataset *data; /* of the next world; NULL: real samples are the oracle's */
+
 typedef struct world {
     rt_config config;
     rt_task task;
@@ -86,6 +88,7 @@ static void open_world(world *w, const char *method, rt_dtype real, const char *
                         .teacher = {.oracle = w->oracle, .prediction = x0},
                         .net = w->net,
                         .null_class = -1,
+                        .data = data,
                         .real = real};
     OK(rt__task_open(&w->task, &err));
     put(rt__network(&w->task, "student")->set, "weight", 0, gain / rt__start_scale(&w->task));
@@ -251,6 +254,12 @@ static void batch_and_threads_do_not_count(void **state)
     static const char *const ways[][7] = {{"train.batch", "64", NULL},
                                           {"train.batch", "48", "train.micro-batch", "16", "threads", "2", NULL}};
     rt_reading readings[2];
+    float numbers[100];
+    char path[128];
+    for (int i = 0; i < 100; i++) numbers[i] = 0.01f * (float)i;
+    at_file(path, sizeof path, "data.safetensors");
+    OK(rt_tensors_write(path, &(rt_named_tensor){"x", RT_F32, 2, (int64_t[]){100, 1}, numbers}, 1, NULL, &err));
+    OK(rt_dataset_open(&data, path, &err));
     for (int way = 0; way < 2; way++) {
         world w;
         open_world(&w, "dmd2", RT_F32, ways[way]);
@@ -262,6 +271,8 @@ static void batch_and_threads_do_not_count(void **state)
         assert_true(readings[way].all[index_of(&w, "critic_accuracy")] > 0);
         close_world(&w);
     }
+    rt_dataset_free(data);
+    data = NULL;
     assert_memory_equal(&readings[0], &readings[1], sizeof readings[0]);
 }
 
@@ -406,7 +417,8 @@ static void the_best_is_kept(void **state)
     for (int way = 0; way < 2; way++) {
         const char *out = way ? "late" : "early";
         snprintf(name, sizeof name, "%lld", way ? best + 5 : best - 5);
-        OK(train(out, false, &w, (const char *[]){SWINGS, "run.select", "mean_off", "run.until-update", name, NULL}));
+        OK(train(out, false, &w,
+                 (const char *[]){SWINGS, "run.select", "mean_off", "run.checkpoint-every", "7", "run.until-update", name, NULL}));
         OK(train(out, true, &w, (const char *[]){SWINGS, "run.select", "mean_off", NULL}));
         same_students("selected", out, true);
     }
