@@ -2,8 +2,8 @@
  *
  *     readings   as the round starts; after every run.meter-every updates, at checkpoints that are due, after the last update
  *
- * Readings at checkpoints alone are shown and warn, but neither select nor count for run.stop-on flat: how often a run is checkpointed may change
- * from one sitting to the next, its result may not. */
+ * Readings at checkpoints alone are shown and warn, and leave no trace beside: how often a run is checkpointed may change from one sitting to the next,
+ * its result may not. */
 #include "train/run.h"
 
 #include "base/internal.h"
@@ -205,6 +205,7 @@ rt_status rt__watch_update(rt__run *run, bool last, rt__verdict *verdict, rt_err
     if (plan_of(run)->n_meters == 0) return RT_OK;
     if (isfinite(norm)) w->norms[w->n_norms++ % RT_WATCH_NORMS] = norm;
     if (!due && !(c->run.checkpoint_every > 0 && run->at.updates % c->run.checkpoint_every == 0)) return RT_OK;
+    const rt__watch before = *w;
     RT_TRY(parse_stop(run, &flat, &stop_collapsed, err));
     RT_TRY(rt__meters_read(&run->meters, &run->reading, err));
     run->read_at = run->at.updates;
@@ -212,8 +213,12 @@ rt_status rt__watch_update(rt__run *run, bool last, rt__verdict *verdict, rt_err
         if (plan_of(run)->meters[i]->kind == RT_METER_GRADIENT) run->reading.all[i] = gradient_growth(w);
     say_reading(run);
     bool collapsed = judge(run, why, sizeof why);
-    if (due) RT_TRY(select_best(run, err));
-    if (due && flat >= 0 && is_flat(run, flat) && !last) *verdict = RT_FLAT;
+    if (!due) {
+        *w = before;
+        return RT_OK;
+    }
+    RT_TRY(select_best(run, err));
+    if (flat >= 0 && is_flat(run, flat) && !last) *verdict = RT_FLAT;
     if (!collapsed || !stop_collapsed) return RT_OK;
     *verdict = RT_COLLAPSED;
     rt_error_set(err, RT_E_DIVERGED, "stopped after update %lld, whose checkpoint is kept: %s", (long long)run->at.updates, why);
