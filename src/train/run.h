@@ -10,10 +10,9 @@ enum { RT_WATCH_NORMS = 25, RT_WATCH_MEDIANS = 64 };
 
 /* What the meters of a round have said so far. */
 typedef struct rt__watch {
-    double norms[RT_WATCH_NORMS];     /* of the main phase's gradient in the latest updates */
-    double medians[RT_WATCH_MEDIANS]; /* of them at the latest readings */
-    int64_t n_norms, n_medians;       /* how many there have been */
-    int64_t readings;
+    double norms[RT_WATCH_NORMS];                        /* of the main phase's gradient in the latest updates */
+    double medians[RT_WATCH_MEDIANS];                    /* of them at the latest readings */
+    int64_t n_norms, n_medians;                          /* how many there have been */
     double least[RT_METERS];                             /* costs so far */
     int64_t stale[RT_METERS];                            /* readings since */
     double best_cost, best_value, flat_cost, flat_value; /* of the selected network; of run.stop-on flat's best */

@@ -112,17 +112,18 @@ static bool beyond(const rt_meter *m, double value, double error, char *text, si
     return low || high;
 }
 
-/* A student that begins far from its teacher and comes nearer has not collapsed: one that was nearer has, and one that stays where it is. */
+/* A student that begins far from its teacher and comes nearer has not collapsed: one that was nearer has, and one that stays where it is although it
+ * is trained. */
 static bool falls(rt__watch *w, int i, double cost)
 {
-    if (w->readings == 0 || !isfinite(w->least[i]) || cost < (1 - progress) * w->least[i])
+    if (w->n_norms == 0 || !isfinite(w->least[i]) || cost < (1 - progress) * w->least[i])
         w->least[i] = cost, w->stale[i] = 0;
     else
         w->stale[i]++;
     return cost > (1 + fall) * w->least[i] || w->stale[i] >= STUCK;
 }
 
-/* Warnings; true: the student has collapsed, `why` says by which figures. */
+/* Warnings, once the main phase has run; true: the student has collapsed, `why` says by which figures. */
 static bool judge(rt__run *run, char *why, size_t size)
 {
     bool collapsed = false;
@@ -131,13 +132,12 @@ static bool judge(rt__run *run, char *why, size_t size)
         double value = run->reading.all[i];
         char fact[128], line[LINE];
         bool bad = beyond(m, value, run->reading.error[i], fact, sizeof fact), fallen = falls(&run->at.watch, i, rt__meter_cost(m, value));
-        if (run->at.watch.readings == 0 || !bad || (m->collapse && !fallen)) continue;
+        if (run->at.watch.n_norms == 0 || !bad || (m->collapse && !fallen)) continue;
         snprintf(line, sizeof line, "warning: update %lld: %s: %s", (long long)run->at.updates, fact, m->words);
         note(run, line);
         if (m->collapse && !collapsed) snprintf(why, size, "%s: %s", fact, m->words);
         collapsed |= m->collapse;
     }
-    run->at.watch.readings++;
     return collapsed;
 }
 
