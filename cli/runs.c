@@ -22,6 +22,8 @@ const cli_option cli_run_options[] = {
     {"until-update", 0, "N", "run.until-update", NULL, "stop early, with a checkpoint", NULL},
     {"checkpoint-every", 0, "N", "run.checkpoint-every", NULL, "updates between checkpoints", NULL},
     {"keep", 0, "K", "run.keep", NULL, "checkpoints kept", NULL},
+    {"select", 0, "METRIC", "run.select", NULL, "keep the student that this meter was best of (methods with meters: docs/meters.md)", NULL},
+    {"stop-on", 0, "WHAT", "run.stop-on", NULL, "flat:METER ends a run whose meter stands still, collapse leaves with 7", NULL},
     {0}};
 
 const char *const *cli_run_keys(void)
@@ -197,7 +199,7 @@ static void on_progress(void *self, const char *what, int64_t done, int64_t tota
 static void on_note(void *self, const char *line)
 {
     watcher *w = self;
-    close_progress(w);
+    if (w->progress.width && *w->what && !w->c->quiet) fputs("\r\033[K", stderr); /* the live line comes again */
     cli_say(w->c, "%s", line);
 }
 

@@ -63,6 +63,14 @@ const rt_config_key rt__shared_keys[] = {
     FREE(RT_KEY_INT64, "run.until-update", run.until_update, 0, 1e12, "0", "stop early, with a checkpoint; 0: no"),
     FREE(RT_KEY_INT, "run.keep", run.keep, 1, 1 << 20, "2", "checkpoints kept"),
     FREE(RT_KEY_INT, "run.samples", run.samples, 1, 4096, "40", "pictures in a grid"),
+    FOR(RT_READS_METERS, RT_KEY_INT64, "run.meter-every", run.meter_every, 0, 1e12, "250",
+        "updates between two readings of the meters; 0: at checkpoints and at the end only"),
+    FOR(RT_READS_METERS, RT_KEY_INT, "run.meter-samples", run.meter_samples, 32, 65536, "256",
+        "held-out samples of the meters, at most an eighth of the run's examples, at least 32"),
+    FOR(RT_READS_METERS, RT_KEY_TEXT, "run.select", run.select, 0, 0, "",
+        "meter: the student is that of the reading where it was best; empty: the last"),
+    FOR(RT_READS_METERS, RT_KEY_TEXT, "run.stop-on", run.stop_on, 0, 0, "",
+        "flat:METER (exit 0), collapse (exit 7), or both with a comma between; empty: nothing"),
 };
 const size_t rt__n_shared_keys = RT_COUNT(rt__shared_keys);
 

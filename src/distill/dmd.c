@@ -8,7 +8,7 @@
  * n = mean over features of |x0 - f_p|, b dmd.weight, r dmd.regression; Psi is the teacher's solver. The paper's distance is LPIPS, here the square. */
 #include "distill/score_objectives.h"
 #include "distill/teacher_samples.h"
-#include "distill/vsd_family.h"
+#include "distill/vsd_meters.h"
 
 #include "base/internal.h"
 
@@ -84,6 +84,7 @@ static rt_status dmd_plan(const rt_task *t, rt_plan *plan, rt_error *err)
     RT_TRY(rt__plan_samples(plan, &own->samples, err));
     rt__vsd_plan_score(plan, t, NULL);
     rt__vsd_plan_generator(plan, t, generator_build);
+    rt__vsd_plan_meters(plan, t, true, NULL);
     return RT_OK;
 }
 
@@ -98,7 +99,7 @@ const rt_method rt__method_dmd = {
     .source = "Yin et al. 2023, DMD",
     .equation = "(1.9), (1.12), (1.17), (1.18)",
     .needs_teacher = true,
-    .reads = RT_READS_TEACHER,
+    .reads = RT_READS_TEACHER | RT_READS_METERS,
     .settings = groups,
     .defaults = dmd_defaults,
     .plan = dmd_plan,

@@ -9,6 +9,7 @@
  * method is the GAN alone (Zheng et al. 2025, D2O): nobody asks for the difference of scores, and zeta is the critic's trunk and nothing else. */
 #include "distill/adversary.h"
 #include "distill/score_objectives.h"
+#include "distill/vsd_meters.h"
 
 #include "base/internal.h"
 
@@ -63,6 +64,13 @@ static rt_status generator_build(rt_phase *p, rt_error *err)
     return RT_OK;
 }
 
+static rt_status measure(rt_phase *p, rt_error *err)
+{
+    rt__vsd_sample s;
+    RT_TRY(rt__vsd_measure(p, &s, err));
+    return rt__gan_measure(p, &s, err);
+}
+
 static rt_status dmd2_plan(const rt_task *t, rt_plan *plan, rt_error *err)
 {
     const dmd2_settings *own = rt__own(t->config);
@@ -77,6 +85,8 @@ static rt_status dmd2_plan(const rt_task *t, rt_plan *plan, rt_error *err)
     RT_TRY(rt__gan_plan(t, plan, err));
     rt__vsd_plan_score(plan, t, score_build);
     rt__vsd_plan_generator(plan, t, generator_build);
+    rt__vsd_plan_meters(plan, t, own->weight > 0, measure);
+    rt__gan_plan_meters(plan);
     return RT_OK;
 }
 
@@ -112,7 +122,7 @@ const rt_method rt__method_dmd2 = {
     .source = "Yin et al. 2024, DMD2",
     .equation = "(1.12), (1.17), (1.18)",
     .needs_teacher = true,
-    .reads = RT_READS_TEACHER | RT_READS_DATA,
+    .reads = RT_READS_TEACHER | RT_READS_DATA | RT_READS_METERS,
     .settings = groups,
     .defaults = dmd2_defaults,
     .plan = dmd2_plan,

@@ -9,7 +9,7 @@
  *
  * omega = w/SNR. With kl, h = 1 and the first form is `vsd`. */
 #include "distill/ratio.h"
-#include "distill/ratio_weighted.h"
+#include "distill/vsd_meters.h"
 
 #include "base/internal.h"
 
@@ -63,6 +63,17 @@ static rt_status gan_generator_build(rt_phase *p, rt_error *err)
     return RT_OK;
 }
 
+static rt_status measure(rt_phase *p, rt_error *err)
+{
+    const f_settings *own = rt__own(p->round->task->config);
+    rt__vsd_sample s;
+    RT_TRY(rt__vsd_measure(p, &s, err));
+    rt_node *weight = !strcmp(own->form, "gan")
+                          ? NULL
+                          : rt_divergence_weight_of(rt_divergence_find(own->divergence, err), rt__ratio_clipped(p, rt__ratio_log_u(p, &s)));
+    return rt__ratio_measure(p, &s, weight, err);
+}
+
 static rt_status f_plan(const rt_task *t, rt_plan *plan, rt_error *err)
 {
     const f_settings *own = rt__own(t->config);
@@ -74,6 +85,8 @@ static rt_status f_plan(const rt_task *t, rt_plan *plan, rt_error *err)
     RT_TRY(rt__ratio_plan(t, plan, err));
     rt__vsd_plan_score(plan, t, gan ? gan_critic_build : rt__ratio_score_build);
     rt__vsd_plan_generator(plan, t, gan ? gan_generator_build : weighted_build);
+    rt__vsd_plan_meters(plan, t, !gan, measure); /* a game has no score */
+    rt__ratio_plan_meters(plan, t, !gan);
     return RT_OK;
 }
 
@@ -88,7 +101,7 @@ const rt_method rt__method_f = {
     .source = "Xu et al. 2025, f-distill; Nowozin et al. 2016, f-GAN",
     .equation = "(1.19)",
     .needs_teacher = true,
-    .reads = RT_READS_TEACHER | RT_READS_DATA,
+    .reads = RT_READS_TEACHER | RT_READS_DATA | RT_READS_METERS,
     .settings = groups,
     .defaults = f_defaults,
     .plan = f_plan,

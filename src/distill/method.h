@@ -23,8 +23,18 @@ typedef struct rt_method rt_method;
 typedef struct rt_task rt_task;
 typedef struct rt_round rt_round;
 typedef struct rt_phase rt_phase;
+typedef struct rt_meters rt_meters;
 
-enum { RT_NETWORKS = 6, RT_PHASES = 4, RT_INPUTS = 8, RT_SOURCES = 2, RT_LOGGED = 6, RT_ROUNDS = RT_CONFIG_LIST + 1, RT_HELD_OUT = 64 };
+enum {
+    RT_NETWORKS = 6,
+    RT_PHASES = 4,
+    RT_INPUTS = 8,
+    RT_SOURCES = 2,
+    RT_LOGGED = 6,
+    RT_METERS = 16,
+    RT_ROUNDS = RT_CONFIG_LIST + 1,
+    RT_HELD_OUT = 64
+};
 
 /* ---- networks */
 
@@ -109,9 +119,31 @@ struct rt_phase {
     } inputs[RT_INPUTS], logged[RT_LOGGED]; /* what the source fills; scalars that join the metrics as PHASE_NAME */
     int n_inputs, n_logged, n_sources;
     rt_source sources[RT_SOURCES];
+    int slice;         /* examples that its program takes at a time */
+    rt_meters *meters; /* what its graph measures, where it does that instead of training: meters.h */
     rt_program *program;
     double last_loss, last_grad_norm, last_lr, last_logged[RT_LOGGED]; /* of its last run; NaN: it has not run yet */
 };
+
+/* ---- meters: what a run is judged by where its losses say nothing */
+
+typedef enum rt_meter_kind {
+    RT_METER_MEAN,     /* E a/E b of what rt__meter was given; b NULL: 1 */
+    RT_METER_SHARE,    /* (E a)^2/E a^2 within bins of log-SNR, an effective sample size as a share */
+    RT_METER_DISTANCE, /* mean distance between two of the deployed network's samples over that between two of the teacher's, of one class */
+    RT_METER_MEAN_OFF,      /* root mean square over the features of mean - teacher's mean, over the teacher's deviation */
+    RT_METER_DEVIATION_OFF, /* the same of deviations */
+    RT_METER_GRADIENT,      /* the main phase's gradient norm over its running median */
+} rt_meter_kind;
+
+typedef struct rt_meter {
+    const char *name, *text; /* column meter_NAME; what it is, one line */
+    rt_meter_kind kind;
+    double best;       /* the nearer, the better */
+    double low, high;  /* a value beyond, by more than two standard errors, is worth a warning */
+    const char *words; /* what it says then, with the remedy */
+    bool collapse;     /* and such a value is a collapse */
+} rt_meter;
 
 /* ---- the plan */
 
@@ -129,6 +161,9 @@ typedef struct rt_plan {
     int n_networks;
     rt_phase_plan phases[RT_PHASES];
     int n_phases;
+    const rt_meter *meters[RT_METERS];
+    int n_meters;
+    rt_status (*measure)(rt_phase *p, rt_error *err); /* builds the graph of those that are means and shares */
 } rt_plan;
 
 struct rt_task {
@@ -198,6 +233,7 @@ rt_training rt__training(const rt_config *c); /* train.*; text is borrowed from 
 rt_network_plan *rt__plan_network(rt_plan *plan, rt_network_plan network);
 rt_phase_plan *rt__plan_phase(rt_plan *plan, const rt_task *t, const char *name, const char *network,
                               rt_status (*build)(rt_phase *p, rt_error *err));
+void rt__plan_meter(rt_plan *plan, const rt_meter *meter);
 /* The deployed student: the architecture of `net` or the teacher's, started as the teacher, trained, averaged with train.ema. */
 rt_network_plan *rt__plan_student(rt_plan *plan, const rt_task *t);
 /* The original teacher with the solver that the setting `key` names, any row, and guidance, which needs a null class. */

@@ -34,6 +34,8 @@ rt_phase_plan *rt__plan_phase(rt_plan *plan, const rt_task *t, const char *name,
     return &plan->phases[plan->n_phases++];
 }
 
+void rt__plan_meter(rt_plan *plan, const rt_meter *meter) { plan->meters[plan->n_meters++] = meter; }
+
 rt_network_plan *rt__plan_student(rt_plan *plan, const rt_task *t)
 {
     return rt__plan_network(plan, (rt_network_plan){.name = "student",

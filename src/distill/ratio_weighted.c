@@ -27,7 +27,7 @@ static const rt__ratio_settings *settings(const rt_task *t) { return rt__own(t->
 static bool exact(const rt_task *t) { return !strcmp(settings(t)->ratio, "exact"); }
 
 /* Is there a critic at all? */
-static bool adversarial(const rt_task *t) { return !exact(t) || settings(t)->family.gan.weight > 0; }
+bool rt__ratio_critic(const rt_task *t) { return !exact(t) || settings(t)->family.gan.weight > 0; }
 
 static rt_status read_clip(const rt_task *t, double *low, double *high, rt_error *err)
 {
@@ -40,6 +40,12 @@ static rt_status read_clip(const rt_task *t, double *low, double *high, rt_error
     return RT_OK;
 }
 
+bool rt__has_exact_ratio(const rt_task *t)
+{
+    const rt_net *net = t->net ? t->net : t->teacher.net;
+    return t->teacher.oracle && !strcmp(rt_net_describe(net)->kind, "RetortAffine") && t->features <= MOST_EXACT && t->classes == 0;
+}
+
 static rt_status check_exact(const rt_task *t, rt_error *err)
 {
     if (rt__vsd_steps(t) > 1)
@@ -49,7 +55,7 @@ static rt_status check_exact(const rt_task *t, rt_error *err)
     if (!t->teacher.oracle)
         RT_RAISE(RT_E_USAGE, "%s: f.ratio exact needs the teacher's density, which an oracle has; give an oracle, or f.ratio critic",
                  t->config->teacher);
-    if (strcmp(rt_net_describe(net)->kind, "RetortAffine") != 0 || t->features > MOST_EXACT || t->classes > 0)
+    if (!rt__has_exact_ratio(t))
         RT_RAISE(RT_E_USAGE,
                  "%s: f.ratio exact needs the student's density, which a RetortAffine of at most %d numbers without classes has, not this "
                  "%s of %lld; give f.ratio critic",
@@ -69,10 +75,10 @@ rt_status rt__ratio_plan(const rt_task *t, rt_plan *plan, rt_error *err)
                  t->config->train.micro_batch, t->config->train.batch);
     RT_TRY(rt__vsd_plan(t, plan, rt__vsd_start(t), err));
     if (exact(t)) RT_TRY(check_exact(t, err));
-    if (!exact(t) && own->family.gan.t_max < own->family.vsd.t_max)
+    if (rt__ratio_critic(t) && own->family.gan.t_max < own->family.vsd.t_max)
         RT_RAISE(RT_E_USAGE, "gan.t-max: %g, but the critic is asked for the ratio at times up to vsd.t-max, %g; give no less",
                  own->family.gan.t_max, own->family.vsd.t_max);
-    return adversarial(t) ? rt__gan_plan(t, plan, err) : RT_OK;
+    return rt__ratio_critic(t) ? rt__gan_plan(t, plan, err) : RT_OK;
 }
 
 rt_status rt__ratio_score_build(rt_phase *p, rt_error *err)
@@ -82,7 +88,7 @@ rt_status rt__ratio_score_build(rt_phase *p, rt_error *err)
     rt_node *critic;
     RT_TRY(rt__vsd_sample_score(p, &s, err));
     rt_node *loss = rt__vsd_score_loss(p, &s);
-    if (adversarial(t)) {
+    if (rt__ratio_critic(t)) {
         RT_TRY(rt__gan_critic_loss(p, NULL, s.x0, s.y, &critic, err));
         rt__log(p, "critic_loss", critic);
         loss = rt_add(rt_scale(loss, 1.0 / (double)t->features), critic);
@@ -127,7 +133,7 @@ static rt_node *log_normal(rt_node *x, rt_node *alpha, rt_node *beta, rt_node *b
     return rt_offset(rt_reshape(sum, 1, (int64_t[]){RT_BATCH}), -(double)d / 2 * log(2 * M_PI));
 }
 
-static rt_node *exact_log_u(rt_phase *p, const rt__vsd_sample *s)
+rt_node *rt__exact_log_u(rt_phase *p, const rt__vsd_sample *s)
 {
     const rt_task *t = p->round->task;
     int64_t d = t->features;
@@ -144,7 +150,7 @@ static rt_node *exact_log_u(rt_phase *p, const rt__vsd_sample *s)
 
 rt_node *rt__ratio_log_u(rt_phase *p, const rt__vsd_sample *s)
 {
-    if (exact(p->round->task)) return exact_log_u(p, s);
+    if (exact(p->round->task)) return rt__exact_log_u(p, s);
     rt_node *log_u = rt_neg(rt__gan_logit(p, s->xt, s->t.network, s->y));
     return rt_stop_grad(rt_minimum(rt_maximum(log_u, rt_scalar(p->graph, -most_logit)), rt_scalar(p->graph, most_logit)));
 }

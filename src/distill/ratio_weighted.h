@@ -20,6 +20,12 @@ rt_status rt__ratio_plan(const rt_task *t, rt_plan *plan, rt_error *err);
 /* The score's phase: (1.17), and the critic where it is asked for a ratio or has a part in the generator's loss. */
 rt_status rt__ratio_score_build(rt_phase *p, rt_error *err);
 
+bool rt__ratio_critic(const rt_task *t); /* is there a critic? */
+
+/* Do the teacher and a student of one step both have densities that can be written out? And log u (B) of them, constant. */
+bool rt__has_exact_ratio(const rt_task *t);
+rt_node *rt__exact_log_u(rt_phase *p, const rt__vsd_sample *s);
+
 /* log u (B) at the generator's sample, constant: from the critic's logit, held in +-10, or exact. Before clipping. */
 rt_node *rt__ratio_log_u(rt_phase *p, const rt__vsd_sample *s);
 /* log u clipped by f.ratio-clip; and the bins of f.bins at the sample's times, NULL: none. */

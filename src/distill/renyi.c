@@ -4,7 +4,7 @@
  *
  * the mean taken where t is the same, or nearly: within bins. The ratio comes from a critic or is exact; alpha to 1 is `vsd`. */
 #include "distill/ratio.h"
-#include "distill/ratio_weighted.h"
+#include "distill/vsd_meters.h"
 
 #include "base/internal.h"
 
@@ -30,6 +30,14 @@ static rt_status generator_build(rt_phase *p, rt_error *err)
     return rt__ratio_minimise(p, &s, log_u, rt__renyi_weight(own->alpha, rt__ratio_clipped(p, log_u), rt__ratio_bins(p, &s)), err);
 }
 
+static rt_status measure(rt_phase *p, rt_error *err)
+{
+    const renyi_settings *own = rt__own(p->round->task->config);
+    rt__vsd_sample s;
+    RT_TRY(rt__vsd_measure(p, &s, err));
+    return rt__ratio_measure(p, &s, rt_exp(rt_scale(rt__ratio_clipped(p, rt__ratio_log_u(p, &s)), own->alpha - 1)), err);
+}
+
 static rt_status renyi_plan(const rt_task *t, rt_plan *plan, rt_error *err)
 {
     const renyi_settings *own = rt__own(t->config);
@@ -38,6 +46,8 @@ static rt_status renyi_plan(const rt_task *t, rt_plan *plan, rt_error *err)
     RT_TRY(rt__ratio_plan(t, plan, err));
     rt__vsd_plan_score(plan, t, rt__ratio_score_build);
     rt__vsd_plan_generator(plan, t, generator_build);
+    rt__vsd_plan_meters(plan, t, true, measure);
+    rt__ratio_plan_meters(plan, t, true);
     return RT_OK;
 }
 
@@ -52,7 +62,7 @@ const rt_method rt__method_renyi = {
     .source = "(1.23)",
     .equation = "(1.20)-(1.23)",
     .needs_teacher = true,
-    .reads = RT_READS_TEACHER | RT_READS_DATA,
+    .reads = RT_READS_TEACHER | RT_READS_DATA | RT_READS_METERS,
     .settings = groups,
     .defaults = renyi_defaults,
     .plan = renyi_plan,

@@ -64,8 +64,13 @@ static void place_networks(rt_task *t, int round)
 static rt_status build_phase(rt_round *r, const rt_phase_plan *plan, rt_error *err)
 {
     rt_phase *p = &r->phases[r->n_phases++];
-    *p = (rt_phase){
-        .plan = plan, .round = r, .network = rt__network(r->task, plan->network), .last_loss = NAN, .last_grad_norm = NAN, .last_lr = NAN};
+    *p = (rt_phase){.plan = plan,
+                    .round = r,
+                    .network = rt__network(r->task, plan->network),
+                    .slice = rt__slice(r->task->config),
+                    .last_loss = NAN,
+                    .last_grad_norm = NAN,
+                    .last_lr = NAN};
     for (int i = 0; i < RT_LOGGED; i++) p->last_logged[i] = NAN;
     for (int i = 0; i + 1 < r->n_phases; i++)
         if (r->phases[i].network == p->network)

@@ -7,7 +7,7 @@
 #include <stddef.h>
 
 /* Which methods read a shared key. */
-enum { RT_READS_TEACHER = 1, RT_READS_DATA = 2, RT_READS_WEIGHT = 4 };
+enum { RT_READS_TEACHER = 1, RT_READS_DATA = 2, RT_READS_WEIGHT = 4, RT_READS_METERS = 8 };
 
 /* Rows of a table for the fields of STRUCT, which the file that holds the table defines. */
 #define RT__TEXT(key, f, value_, arg, help_)                                                                                               \

@@ -8,7 +8,7 @@
  * E w |f_p - f_z|^2, a = 1 that gradient with the distribution of x_t held fixed; the published 1.2 is neither. G is the network at the time where
  * beta/alpha = 2.5, of beta z. */
 #include "distill/score_objectives.h"
-#include "distill/vsd_family.h"
+#include "distill/vsd_meters.h"
 
 #include "base/internal.h"
 
@@ -61,6 +61,7 @@ static rt_status sid_plan(const rt_task *t, rt_plan *plan, rt_error *err)
     RT_TRY(rt__vsd_plan(t, plan, start(t), err));
     rt__vsd_plan_score(plan, t, NULL);
     rt__vsd_plan_generator(plan, t, generator_build);
+    rt__vsd_plan_meters(plan, t, true, NULL);
     return RT_OK;
 }
 
@@ -75,7 +76,7 @@ const rt_method rt__method_sid = {
     .source = "Zhou et al. 2024, Score identity Distillation",
     .equation = "(1.12), (1.17)",
     .needs_teacher = true,
-    .reads = RT_READS_TEACHER,
+    .reads = RT_READS_TEACHER | RT_READS_METERS,
     .settings = groups,
     .defaults = sid_defaults,
     .plan = sid_plan,

@@ -74,5 +74,5 @@ rt_status rt__source_data(rt_phase *p, rt_error *err)
     if (!f) RT_RAISE(RT_E_MEMORY, "out of memory for a loader");
     f->phase = p;
     RT_TRY(rt__add_source(p, (rt_source){f, data_fill, data_free}, err));
-    return rt_loader_new(&f->loader, t->data, rt__slice(t->config), rt__stream_seed(p) + (uint64_t)p->round->index, err);
+    return rt_loader_new(&f->loader, t->data, p->slice, rt__stream_seed(p) + (uint64_t)p->round->index, err);
 }

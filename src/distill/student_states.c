@@ -70,7 +70,7 @@ static void states_free(void *self)
 rt_status rt__source_states(rt_phase *p, rt_error *err)
 {
     const rt_task *t = p->round->task;
-    int64_t rows = rt__slice(t->config);
+    int64_t rows = p->slice;
     states *s = calloc(1, sizeof *s);
     if (!s) RT_RAISE(RT_E_MEMORY, "out of memory for states of the student");
     *s = (states){.phase = p,

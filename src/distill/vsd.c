@@ -9,7 +9,7 @@
  * factors of a squared x0-difference here as everywhere. Nothing is differentiated through f_z, f_p and x_t. The teacher may be guided (1.39), the
  * auxiliary score is not. Norms are sums over features; with DMD's normaliser n (Yin et al. 2023) the loss is its published form, a mean over them. */
 #include "distill/score_objectives.h"
-#include "distill/vsd_family.h"
+#include "distill/vsd_meters.h"
 
 #include "base/internal.h"
 
@@ -38,6 +38,7 @@ static rt_status vsd_plan(const rt_task *t, rt_plan *plan, rt_error *err)
     RT_TRY(rt__vsd_plan(t, plan, rt__vsd_start(t), err));
     rt__vsd_plan_score(plan, t, NULL);
     rt__vsd_plan_generator(plan, t, generator_build);
+    rt__vsd_plan_meters(plan, t, true, NULL);
     return RT_OK;
 }
 
@@ -51,7 +52,7 @@ const rt_method rt__method_vsd = {
     .source = "Wang et al. 2023, ProlificDreamer",
     .equation = "(1.12)-(1.18), Algorithm 1",
     .needs_teacher = true,
-    .reads = RT_READS_TEACHER,
+    .reads = RT_READS_TEACHER | RT_READS_METERS,
     .settings = groups,
     .defaults = vsd_defaults,
     .plan = vsd_plan,

@@ -2,6 +2,7 @@
 #include "distill/vsd_family.h"
 
 #include "base/internal.h"
+#include "distill/meters.h"
 #include "distill/score_objectives.h"
 #include "distill/sources.h"
 #include "model/classes.h"
@@ -89,13 +90,17 @@ static rt_status generator_times(const rt_task *t, drawn_times *d, rt_error *err
     return tabulate(t, own->times, rt_weight_find(own->weight, err), own->t_min, own->t_max, d, err);
 }
 
-static rt_status score_times(const rt_task *t, const rt_prediction *prediction, drawn_times *d, rt_error *err)
+static const rt_weight *score_weight_row(const rt_task *t, const rt_prediction *prediction, rt_error *err)
 {
     const rt__vsd_settings *own = settings(t);
     char name[64];
     snprintf(name, sizeof name, "uniform-%s", rt_prediction_name(prediction));
-    const rt_weight *w = rt_weight_find(!strcmp(own->score_weight, "own") ? name : own->score_weight, err);
-    return tabulate(t, own->score_times, w, 0, 1, d, err);
+    return rt_weight_find(!strcmp(own->score_weight, "own") ? name : own->score_weight, err);
+}
+
+static rt_status score_times(const rt_task *t, const rt_prediction *prediction, drawn_times *d, rt_error *err)
+{
+    return tabulate(t, settings(t)->score_times, score_weight_row(t, prediction, err), 0, 1, d, err);
 }
 
 int rt__vsd_steps(const rt_task *t)
@@ -291,6 +296,29 @@ rt_status rt__vsd_sample_score(rt_phase *p, rt__vsd_sample *s, rt_error *err)
     if (status == RT_OK) noise_sample(p, &d, s);
     free(d.t);
     return status;
+}
+
+rt_status rt__vsd_sample_held_out(rt_phase *p, rt__vsd_sample *s, rt_node **score_weight, rt_error *err)
+{
+    const rt_task *t = p->round->task;
+    drawn_times d;
+    int k[RT_METER_TIMES];
+    double at[RT_METER_TIMES], w[RT_METER_TIMES], of_score[RT_METER_TIMES];
+    const rt_weight *row = score_weight_row(t, rt__denoiser(p, "score")->prediction, err);
+    if (!row) return RT_E_USAGE;
+    RT_TRY(generator_times(t, &d, err));
+    drawn_times held = {.t = at, .w = w};
+    rt_node *drawn = rt__meter_times(p, d.n, d.t, k, &held.n);
+    for (int i = 0; i < held.n; i++) {
+        at[i] = d.t[k[i]], w[i] = d.w[k[i]];
+        of_score[i] = rt_weight_at(row, t->process, at[i], 0);
+    }
+    free(d.t);
+    RT_TRY(rt_graph_status(p->graph, err));
+    RT_TRY(generate(p, s, err));
+    noise_sample(p, &held, s);
+    *score_weight = rt_reshape(rt__pick(p, of_score, held.n, drawn), 1, (int64_t[]){RT_BATCH});
+    return RT_OK;
 }
 
 /* ---- objectives at a sample */

@@ -53,6 +53,9 @@ rt_status rt__vsd_sample_generator(rt_phase *p, rt__vsd_sample *s, rt_error *err
 /* For whatever learns from the generator's samples as they are: x0 is constant, times of vsd.score-times, all of them, the weight vsd.score-weight. */
 rt_status rt__vsd_sample_score(rt_phase *p, rt__vsd_sample *s, rt_error *err);
 
+/* For meters: times even over the log-SNR of the generator's, s->w their vsd.weight; score_weight (B): the weight of the score's loss there. */
+rt_status rt__vsd_sample_held_out(rt_phase *p, rt__vsd_sample *s, rt_node **score_weight, rt_error *err);
+
 /* x0-predictions of the teacher and of the auxiliary score at s; logs the meters score_gap and fake_lag. */
 void rt__vsd_predict(rt_phase *p, const rt__vsd_sample *s, rt_node **f_p, rt_node **f_z);
 /* Whether differences are divided by DMD's normaliser: vsd.normalise, never of vectors. */

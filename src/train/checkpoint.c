@@ -14,7 +14,7 @@
 #include <string.h>
 
 static const char *const role_names[RT_ROLES] = {"value", "gradient", "moment1", "moment2", "average"};
-enum { PARTS = RT_NETWORKS * (RT_ROLES + 1) + 1, PATH = RT_CONFIG_TEXT + 96 };
+enum { PARTS = RT_NETWORKS * (RT_ROLES + 1) + 2, PATH = RT_CONFIG_TEXT + 96 };
 
 /* What is frozen is not kept: it is as it started, which the digest makes sure of. */
 static void digest_frozen(const rt_params *set, char hex[65])
@@ -61,6 +61,9 @@ rt_status rt__checkpoint_write(rt__run *run, rt_error *err)
         parts[n] = (rt_named_tensor){names[n], RT_U8, 1, &digest, digests[s]};
         n++;
     }
+    int64_t extent = run->selected ? rt_params_extent(run->selected, RT_VALUE) : 0;
+    if (run->at.watch.best_update > 0)
+        parts[n++] = (rt_named_tensor){"selected", RT_F32, 1, &extent, rt_params_data(run->selected, RT_VALUE)};
     parts[n++] = (rt_named_tensor){"position", RT_U8, 1, &bytes, &run->at};
     snprintf(folder, sizeof folder, "%s/checkpoints/update-%lld", run->config->out, (long long)run->at.updates);
     snprintf(temporary, sizeof temporary, "%s/checkpoints/.writing", run->config->out);
@@ -155,6 +158,18 @@ static rt_status load_network(const rt_network *n, rt_tensors *t, const char *fi
     return RT_OK;
 }
 
+/* What run.select has chosen so far. */
+static rt_status load_selected(rt__run *run, rt_tensors *t, const char *file, rt_error *err)
+{
+    int i = rt_tensors_find(t, "selected");
+    if (run->at.watch.best_update == 0) return RT_OK;
+    if (i < 0 || !run->selected || rt_tensors_info(t, i)->count != rt_params_extent(run->selected, RT_VALUE))
+        RT_RAISE(RT_E_INVALID, "%s: tensor 'selected' is missing or not of this network; the run's config.yaml was changed", file);
+    float *v = rt_params_data(run->selected, RT_VALUE);
+    if (!v) RT_RAISE(RT_E_MEMORY, "%s: out of memory for tensor 'selected'", file);
+    return rt_tensors_read_real(t, i, RT_F32, v, err);
+}
+
 static rt_status load(rt__run *run, const char *folder, rt_error *err)
 {
     char file[PATH + 32];
@@ -172,6 +187,7 @@ static rt_status load(rt__run *run, const char *folder, rt_error *err)
     if (status == RT_E_INVALID)
         rt_error_set(err, RT_E_INVALID, "%s: tensor 'position' is not that of this version; start the run again", file);
     rt_tensor_free(&position);
+    if (status == RT_OK) status = load_selected(run, t, file, err);
     rt_tensors_close(t);
     return status;
 }

@@ -11,6 +11,7 @@ static rt_status rehearse_round(rt__run *run, rt_run_plan *plan, rt_error *err)
     const rt_config *c = run->config;
     int64_t n = rt__round_updates(c, run->at.round);
     RT_TRY(rt__run_open_round(run, err));
+    RT_TRY(rt__watch_open(run, err));
     for (int i = 0; i < run->round.n_phases; i++) {
         const rt_phase *p = &run->round.phases[i];
         double runs = (double)rt__phase_runs_before(p->plan, n);
@@ -31,6 +32,7 @@ static size_t disk(const rt__run *run)
     for (int i = 0; i < t->plan.n_networks; i++)
         for (int role = 0; role < RT_ROLES && t->networks[i].set; role++)
             if (rt_params_has(t->networks[i].set, (rt_role)role)) kept += rt_params_trained(t->networks[i].set);
+    if (run->selected) kept += rt_params_count(run->selected);
     int results = t->plan.n_rounds > 1 ? t->plan.n_rounds + 1 : 1;
     return (size_t)(kept * run->config->run.keep + saved * results) * sizeof(float);
 }

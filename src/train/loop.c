@@ -37,7 +37,7 @@ rt_status rt__run_open_round(rt__run *run, rt_error *err)
 
 /* ---- figures: those of the phase that trains the deployed network stand for the run, the others' columns begin with their phase's name */
 
-enum { COLUMNS = 8 + RT_PHASES * (3 + RT_LOGGED), COLUMN = 64 };
+enum { COLUMNS = 8 + RT_PHASES * (3 + RT_LOGGED) + RT_METERS * (1 + RT_METER_BINS), COLUMN = 64 };
 
 typedef struct figures {
     rt_metric row[COLUMNS];
@@ -50,6 +50,22 @@ static void add_figure(figures *f, const char *phase, const char *name, double v
     snprintf(f->names[f->n], COLUMN, "%s%s%s", phase ? phase : "", phase ? "_" : "", name);
     f->row[f->n] = (rt_metric){f->names[f->n], value};
     f->n++;
+}
+
+/* The meters of a reading; in the first row without one, too, whose names are the table's columns. */
+static void add_meters(figures *f, const rt__run *run)
+{
+    bool read = run->read_at == run->at.updates;
+    char name[COLUMN - 8];
+    if (!read && run->at.updates > run->config->run.log_every) return;
+    for (int i = 0; i < run->task.plan.n_meters; i++) {
+        const rt_meter *m = run->task.plan.meters[i];
+        add_figure(f, "meter", m->name, read ? run->reading.all[i] : NAN);
+        for (int k = 0; k < RT_METER_BINS && read; k++) {
+            snprintf(name, sizeof name, "%s_b%d", m->name, k);
+            if (isfinite(run->reading.bins[i][k])) add_figure(f, "meter", name, run->reading.bins[i][k]);
+        }
+    }
 }
 
 static rt_status log_update(rt__run *run, double rate, rt_error *err)
@@ -74,12 +90,26 @@ static rt_status log_update(rt__run *run, double rate, rt_error *err)
         }
         for (int k = 0; k < p->n_logged; k++) add_figure(&f, name, p->logged[k].name, p->last_logged[k]);
     }
+    add_meters(&f, run);
     return rt_metrics_append(run->config->out, f.row, f.n, err);
 }
 
 static void report_progress(const rt__run *run, const char *what, int64_t done, int64_t total, double loss)
 {
     if (run->observer && run->observer->progress) run->observer->progress(run->observer->self, what, done, total, "updates", loss);
+}
+
+/* With a checkpoint, and the student that was selected. */
+static rt_status leave_collapsed(rt__run *run, rt_error *err)
+{
+    rt_error other = {0};
+    rt_status status = rt__checkpoint_write(run, &other);
+    if (status == RT_OK && run->at.watch.best_update > 0) {
+        rt__watch_say_selected(run);
+        status = rt__result_write(run, &other);
+    }
+    if (status != RT_OK) *err = other;
+    return status != RT_OK ? status : RT_E_DIVERGED;
 }
 
 static rt_status train_round(rt__run *run, rt_error *err)
@@ -103,9 +133,14 @@ static rt_status train_round(rt__run *run, rt_error *err)
         run->at.seconds = before + now() - started;
         if (run->at.in_round > n - tail && isfinite(loss)) run->at.loss_sum += loss, run->at.loss_n++;
         report_progress(run, what, run->at.in_round, n, loss);
-        if (run->at.updates % c->run.log_every == 0 || run->at.in_round == n)
+        rt__verdict verdict;
+        RT_TRY(rt__watch_update(run, run->at.in_round == n, &verdict, err));
+        if (run->at.updates % c->run.log_every == 0 || run->at.in_round == n || run->read_at == run->at.updates)
             RT_TRY(log_update(run, (double)((run->at.in_round - first) * c->train.batch) / (now() - started), err));
         if (c->run.sample_every > 0 && run->at.updates % c->run.sample_every == 0) RT_TRY(rt__run_pictures(run, err));
+        run->at.ended = verdict == RT_FLAT;
+        if (verdict == RT_COLLAPSED) return leave_collapsed(run, err);
+        if (run->at.ended) return RT_OK;
         bool stop = run->observer && run->observer->stop && run->observer->stop(run->observer->self);
         bool until = c->run.until_update > 0 && run->at.updates >= c->run.until_update;
         if (run->at.in_round < n && (stop || until || (c->run.checkpoint_every > 0 && run->at.updates % c->run.checkpoint_every == 0)))
@@ -133,6 +168,7 @@ rt_status rt__run_finish_round(rt__run *run, rt_error *err)
                            .drift = NAN,
                            .spread = NAN,
                            .loss = run->at.loss_n != 0 ? run->at.loss_sum / (double)run->at.loss_n : NAN};
+    rt__meters_close(&run->meters);
     rt__round_free_programs(round); /* their memory is free for those that measure */
     run->at.accuracy = NAN;
     if (t->method->measure) RT_TRY(t->method->measure(round, &run->at.accuracy, err));
@@ -142,12 +178,14 @@ rt_status rt__run_finish_round(rt__run *run, rt_error *err)
         r->residual = e.local, r->residual_relative = e.relative, r->own_teacher = e.own_teacher, r->drift = e.drift, r->spread = e.spread;
     }
     run->at.n_reports++;
+    rt__watch_say_selected(run);
     if (!t->dry_run) RT_TRY(rt__result_write(run, err));
     RT_TRY(rt__run_pictures(run, err));
     RT_TRY(rt__run_keep_choices(run, err));
     RT_TRY(rt__task_succeed(t, err));
     run->at.round++;
     run->at.in_round = 0;
+    run->at.ended = 0;
     run->at.loss_sum = 0;
     run->at.loss_n = 0;
     return RT_OK;
@@ -197,12 +235,14 @@ rt_status rt_run_train(const rt_config *c, bool resume, const rt_observer *obser
     while (status == RT_OK && run.at.round < run.task.plan.n_rounds && !stopped) {
         status = rt__run_open_round(&run, err);
         if (status == RT_OK) status = rt__run_keep_choices(&run, err);
+        if (status == RT_OK) status = rt__watch_open(&run, err);
         if (status == RT_OK) status = train_round(&run, err);
-        stopped = status == RT_OK && run.at.in_round < rt__round_updates(c, run.at.round);
+        stopped = status == RT_OK && !run.at.ended && run.at.in_round < rt__round_updates(c, run.at.round);
         if (status == RT_OK && !stopped) {
             status = rt__run_finish_round(&run, err);
             if (status == RT_OK) status = rt__checkpoint_write(&run, err);
         }
+        rt__meters_close(&run.meters);
         rt__round_close(&run.round);
     }
     if (summary) summarise(&run, summary);

@@ -141,8 +141,9 @@ static rt_status write_folder(rt__run *run, const char *name, rt_error *err)
         RT_TRY(s);
     }
     const char *metadata[] = {recipe ? "retort" : NULL, recipe, NULL};
-    rt_status s = rt_net_save(net, used.set, RT_VALUE, unet, NULL, metadata, err);
-    if (s == RT_OK && n->average) s = rt_net_save(net, n->set, RT_VALUE, unet, "raw", metadata, err);
+    bool selected = run->selected && run->at.watch.best_update > 0;
+    rt_status s = rt_net_save(net, selected ? run->selected : used.set, RT_VALUE, unet, NULL, metadata, err);
+    if (s == RT_OK && n->average && !selected) s = rt_net_save(net, n->set, RT_VALUE, unet, "raw", metadata, err);
     free(recipe);
     if (s == RT_OK) s = rt__folder_commit(temporary, folder, err);
     return s;

@@ -167,6 +167,7 @@ rt_status rt__run_open(rt__run *run, rt_error *err)
     t->data = run->data;
     RT_TRY(check_data(run, err));
     RT_TRY(rt__task_open(t, err));
+    RT_TRY(rt__watch_check(run, err));
     return check_result(run, err);
 }
 
@@ -198,6 +199,8 @@ rt_status rt__run_keep_choices(const rt__run *run, rt_error *err)
 
 void rt__run_close(rt__run *run)
 {
+    rt__meters_close(&run->meters);
+    rt_params_free(run->selected);
     rt__round_close(&run->round);
     rt__task_close(&run->task);
     rt_model_free(run->teacher);

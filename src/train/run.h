@@ -2,9 +2,25 @@
 #ifndef RT_TRAIN_RUN_H
 #define RT_TRAIN_RUN_H
 
-#include "distill/method.h"
+#include "distill/meters.h"
 #include "retort/model.h"
 #include "retort/train.h"
+
+enum { RT_WATCH_NORMS = 25, RT_WATCH_MEDIANS = 64 };
+
+/* What the meters of a round have said so far. */
+typedef struct rt__watch {
+    double norms[RT_WATCH_NORMS];                        /* of the main phase's gradient in the latest updates */
+    double medians[RT_WATCH_MEDIANS];                    /* of them at the latest readings */
+    int64_t n_norms, n_medians;                          /* how many there have been */
+    double least[RT_METERS];                             /* costs so far */
+    int64_t stale[RT_METERS];                            /* readings since */
+    double best_cost, best_value, flat_cost, flat_value; /* of the selected network; of run.stop-on flat's best */
+    int64_t best_update, flat_update;                    /* 0: none yet */
+    int64_t flat_readings;                               /* since */
+} rt__watch;
+
+typedef enum rt__verdict { RT_GO_ON, RT_FLAT, RT_COLLAPSED } rt__verdict;
 
 /* Everything that a checkpoint must hold beside the networks: plain numbers, stored as bytes. */
 typedef struct rt__position {
@@ -15,6 +31,8 @@ typedef struct rt__position {
     double loss_sum, loss_n; /* over the last tenth of the round, for its report */
     double seconds;          /* of training, over all sittings */
     double accuracy;         /* of a classifier on held-out data; NaN: not measured */
+    int64_t ended;           /* the round ends before its last update: 1 */
+    rt__watch watch;
     int64_t n_reports;
     rt_round_report reports[RT_ROUNDS];
 } rt__position;
@@ -31,6 +49,10 @@ typedef struct rt__run {
     const rt_scheduler *scheduler; /* the teacher's, or of the settings: */
     rt_scheduler *own_scheduler;
     rt_dataset *data;
+    rt_meters meters;
+    rt_reading reading;  /* the latest */
+    int64_t read_at;     /* after which update, -1: none of this sitting */
+    rt_params *selected; /* the deployed network as run.select chose it; NULL: that is not asked for */
     rt__position at;
 } rt__run;
 
@@ -47,6 +69,14 @@ rt_status rt__run_open_round(rt__run *run, rt_error *err);
 int64_t rt__round_updates(const rt_config *c, int64_t round);
 /* What a round leaves: its report, the deployed network's folder, pictures; then the copies that the method declares. */
 rt_status rt__run_finish_round(rt__run *run, rt_error *err);
+
+/* Refuses settings that name no meter; makes room for the selected network. */
+rt_status rt__watch_check(rt__run *run, rt_error *err);
+/* Meters of a round that is open, and their first reading where it begins. */
+rt_status rt__watch_open(rt__run *run, rt_error *err);
+/* After an update, the `last` of the round or not. RT_COLLAPSED: *err says why, and the run is to leave with it after a checkpoint. */
+rt_status rt__watch_update(rt__run *run, bool last, rt__verdict *verdict, rt_error *err);
+void rt__watch_say_selected(const rt__run *run);
 
 /* RUN/checkpoints/update-N/, complete or absent: all roles of the run's own networks, the position. */
 rt_status rt__checkpoint_write(rt__run *run, rt_error *err);

@@ -115,3 +115,30 @@ extent() { "$RETORT" inspect "$1" --json | awk '/"name": "x"/ {x = 1} x && /"lea
     fails 3 "velocity" distill vsd --teacher "oracle:$t/g.json" --net "$t/net.json" --fake-net "$t/fake.json" --prediction velocity --out "$t/none"
     [ ! -e "$t/none" ]
 }
+
+@test "meters: a line per reading, words of a collapse and exit 7, a flat meter and exit 0, a student that is selected" {
+    echo '{"kind": "gaussian", "means": [[0.7]], "covariances": [[[0.1225]]], "prediction": "x0", "scheduler": {"_class_name": "DDIMScheduler",
+           "num_train_timesteps": 1000, "beta_schedule": "squaredcos_cap_v2", "prediction_type": "sample", "clip_sample": false}}' >"$t/g.json"
+    echo '{"_class_name": "RetortAffine", "data_dim": 1, "times": [0]}' >"$t/net.json"
+    echo '{"_class_name": "RetortMLP", "data_dim": 1, "hidden": 16, "layers": 1}' >"$t/fake.json"
+    vsd() { echo distill vsd --teacher "oracle:$t/g.json" --net "$t/net.json" --fake-net "$t/fake.json" --batch 32 --threads 1 --set run.meter-every=10 "$@"; }
+    "$RETORT" $(vsd) --out "$t/run" --updates 25 --select score_gap --checkpoint-every 15 --set run.log-every=20 2>"$t/said"
+    for update in 0 10 15 20 25; do grep -q "^update $update: score_gap " "$t/said"; done
+    [ "$(grep -c '^update ' "$t/said")" -eq 5 ]
+    grep -q 'the student is that of update \(10\|20\|25\), whose score_gap was' "$t/said"
+    [ "$(grep -c '"meter_score_gap_b7": ' "$t/run/metrics.jsonl")" -eq 4 ]
+    head -1 "$t/run/metrics.csv" | grep -q ',meter_score_gap,'
+    code=0
+    "$RETORT" $(vsd) --out "$t/bad" --updates 100 --lr 1 --score-lr 0.001 --set train.warmup=0 --stop-on collapse 2>"$t/said" || code=$?
+    [ "$code" -eq 7 ]
+    grep -q '^warning: update [0-9]*: .* is \(below\|above\) .*: collapse, .*lower train.lr' "$t/said"
+    grep -q '^retort: stopped after update [0-9]*, whose checkpoint is kept: .*collapse' "$t/said"
+    ls "$t/bad/checkpoints" | grep -q '^update-'
+    "$RETORT" $(vsd) --out "$t/flat" --updates 100 --lr 1e-12 --score-lr 1e-12 --stop-on flat:score_gap 2>"$t/said"
+    grep -q '^stopped after update 60: score_gap .* is no better by 1% than .* of update 10, in 5 readings' "$t/said"
+    [ -e "$t/flat/student/model_index.json" ]
+    fails 2 "did you mean 'distance'?" $(vsd) --out "$t/none" --select distanse
+    fails 2 "no meter 'x'" $(vsd) --out "$t/none" --stop-on flat:x
+    fails 2 "run.select: the method kd does not read it" distill kd --teacher "oracle:$t/g.json" --net "$t/net.json" --out "$t/none" --select distance
+    [ ! -e "$t/none" ]
+}
