@@ -35,7 +35,7 @@ static rt_status weighted_build(rt_phase *p, rt_error *err)
     rt__vsd_sample s;
     RT_TRY(rt__vsd_sample_generator(p, &s, err));
     rt_node *log_u = rt__ratio_log_u(p, &s);
-    rt_node *h = rt__f_weight(rt_divergence_find(own->divergence, err), rt__ratio_clipped(p, log_u), rt__ratio_bins(p, &s));
+    rt_node *h = rt__f_weight(p, rt_divergence_find(own->divergence, err), rt__ratio_clipped(p, log_u), rt__ratio_bins(p, &s));
     return rt__ratio_minimise(p, &s, log_u, h, err);
 }
 

@@ -24,7 +24,7 @@ typedef struct rt_task rt_task;
 typedef struct rt_round rt_round;
 typedef struct rt_phase rt_phase;
 
-enum { RT_NETWORKS = 6, RT_PHASES = 4, RT_INPUTS = 8, RT_LOGGED = 4, RT_ROUNDS = RT_CONFIG_LIST + 1, RT_HELD_OUT = 64 };
+enum { RT_NETWORKS = 6, RT_PHASES = 4, RT_INPUTS = 8, RT_LOGGED = 4, RT_SURVEYS = 2, RT_ROUNDS = RT_CONFIG_LIST + 1, RT_HELD_OUT = 64 };
 
 /* ---- networks */
 
@@ -105,7 +105,13 @@ struct rt_phase {
         const char *name;
         rt_node *node;
     } inputs[RT_INPUTS], logged[RT_LOGGED]; /* what the source fills; scalars that join the metrics as PHASE_NAME */
-    int n_inputs, n_logged;
+    /* Where a batch is computed in slices: sums over all of it that its samples are to know (rt__known_to_all). Before an update each is found by a pass over the
+     * slices, in order, and written to the input `told` of the passes behind it. */
+    struct {
+        rt_node *sum, *told;
+        rt_program *program;
+    } surveys[RT_SURVEYS];
+    int n_inputs, n_logged, n_surveys;
     rt_source source;
     rt_program *program;
     double last_loss, last_grad_norm, last_lr, last_logged[RT_LOGGED]; /* of its last run; NaN: it has not run yet */
@@ -238,6 +244,7 @@ int64_t rt__phase_runs_before(const rt_phase_plan *p, int64_t u);
 rt_status rt__round_update(rt_round *r, int64_t u, int64_t n, const char *where, int64_t update, rt_error *err);
 /* The phase that trains the deployed network, the last of several: its figures stand for the run. */
 rt_phase *rt__main_phase(rt_round *r);
+double rt__phase_flop(const rt_phase *p); /* of one run of the phase: all slices, all passes */
 
 /* ---- nodes of objectives: objective.c */
 
@@ -254,6 +261,9 @@ rt_node *rt__input_y(rt_phase *p);                           /* "y", classes (B)
 rt_node *rt__input_draws(rt_phase *p, const rt_denoiser *m); /* "draws" (B,q C,..) for a network that sees some; NULL: it does not */
 /* Mean over features of the squared difference, per sample; the explicit 1/d of losses that are quoted per feature. */
 rt_node *rt__mean_square(const rt_task *t, rt_node *a, rt_node *b);
+/* A sum over the batch (a node without the batch, of the graph's real type) as samples of the same batch may use it: itself where the batch is computed at once,
+ * else what a pass before finds. Not differentiated through. Outside of a phase, p NULL, batches are whole. */
+rt_node *rt__known_to_all(rt_phase *p, rt_node *sum);
 /* The loss that the phase's network is trained by: ends its building. */
 void rt__minimise(rt_phase *p, rt_node *loss);
 /* A scalar that joins the metrics as PHASE_NAME. */

@@ -27,27 +27,28 @@ rt_node *rt__bins(rt_node *t, double low, double high, int n)
     return rt_sub(rt_cast(to, rt_graph_real(g)), rt_cast(from, rt_graph_real(g)));
 }
 
-rt_node *rt__mean_in_bin(rt_node *v, rt_node *bins)
+rt_node *rt__mean_in_bin(rt_phase *p, rt_node *v, rt_node *bins)
 {
-    if (!bins) return rt_add(rt_zeros_like(v), rt_expect(v));
+    if (!bins) return rt_add(rt_zeros_like(v), rt__known_to_all(p, rt_expect(v)));
     int64_t n = rt_dim(bins, 1);
     rt_node *sum = rt_sum(rt_mul(bins, column(v)), 1u, false), *count = rt_sum(bins, 1u, false); /* (n) each */
-    rt_node *mean = rt_div(sum, rt_maximum(count, rt_scalar(rt_node_graph(v), 1))); /* a bin without samples is asked by none */
+    rt_node *mean =
+        rt__known_to_all(p, rt_div(sum, rt_maximum(count, rt_scalar(rt_node_graph(v), 1)))); /* a bin without samples is asked by none */
     return rt_sum(rt_mul(bins, rt_reshape(mean, 2, (int64_t[]){1, n})), 1u << 1, false);
 }
 
-rt_node *rt__f_weight(const rt_divergence *d, rt_node *log_u, rt_node *bins)
+rt_node *rt__f_weight(rt_phase *p, const rt_divergence *d, rt_node *log_u, rt_node *bins)
 {
     log_u = rt_stop_grad(log_u);
-    if (bins) log_u = rt_add(log_u, rt_log(rt__mean_in_bin(rt_exp(rt_neg(log_u)), bins)));
+    if (bins) log_u = rt_add(log_u, rt_log(rt__mean_in_bin(p, rt_exp(rt_neg(log_u)), bins)));
     rt_node *h = rt_divergence_weight_of(d, log_u);
-    return rt_stop_grad(rt_div(h, rt_expect(h)));
+    return rt_stop_grad(rt_div(h, rt__mean_in_bin(p, h, NULL)));
 }
 
-rt_node *rt__renyi_weight(double alpha, rt_node *log_u, rt_node *bins)
+rt_node *rt__renyi_weight(rt_phase *p, double alpha, rt_node *log_u, rt_node *bins)
 {
     rt_node *power = rt_exp(rt_scale(rt_stop_grad(log_u), alpha - 1));
-    return rt_stop_grad(rt_scale(rt_div(power, rt__mean_in_bin(power, bins)), alpha));
+    return rt_stop_grad(rt_scale(rt_div(power, rt__mean_in_bin(p, power, bins)), alpha));
 }
 
 rt_node *rt__effective_share(rt_node *w) { return rt_div(rt_square(rt_expect(w)), rt_expect(rt_square(w))); }

@@ -17,7 +17,8 @@ const rt_config_key rt__ratio_keys[RT__RATIO_KEYS] = {
     RT__TEXT("f.ratio", ratio, "critic", "NAME",
              "where p/p_theta comes from: critic, or exact: an oracle teacher and a RetortAffine student"),
     RT__TEXT("f.ratio-clip", clip, "0.1,20", "LOW,HIGH", "p/p_theta is held in this range; none: it is not"),
-    RT__INT("f.bins", bins, 0, 1000, "10", "bins of time within each of which ratios are normalised; 0: one for the batch"),
+    RT__INT("f.bins", bins, 0, 1000, "10",
+            "bins of time within each of which ratios are normalised; 0: one for the batch, whose samples then share one time with renyi"),
 };
 
 enum { MOST_EXACT = 8 }; /* numbers of a sample whose density is written out */
@@ -60,10 +61,6 @@ rt_status rt__ratio_plan(const rt_task *t, rt_plan *plan, rt_error *err)
     double low, high;
     if (strcmp(own->ratio, "critic") != 0 && !exact(t)) RT_RAISE(RT_E_USAGE, "f.ratio: '%s'; give critic or exact", own->ratio);
     RT_TRY(read_clip(t, &low, &high, err));
-    if (t->config->train.micro_batch > 0 && t->config->train.micro_batch < t->config->train.batch)
-        RT_RAISE(RT_E_USAGE,
-                 "train.micro-batch: %d; weights of samples are normalised over all %d of a batch, which must be computed at once; give 0",
-                 t->config->train.micro_batch, t->config->train.batch);
     RT_TRY(rt__vsd_plan(t, plan, rt__vsd_start(t), err));
     if (exact(t)) RT_TRY(check_exact(t, err));
     return adversarial(t) ? rt__gan_plan(t, plan, err) : RT_OK;

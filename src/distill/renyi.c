@@ -2,7 +2,7 @@
  *
  *     h = alpha u^(alpha - 1)/E[u^(alpha - 1)],  u = p_theta/p at x_t                                                 (1.22), (1.23)
  *
- * the mean taken where t is the same, or nearly: within bins. The ratio comes from a critic or is exact; alpha to 1 is `vsd`. */
+ * the mean taken where t is the same: the samples of a batch share one, or with f.bins it is taken where t is nearly the same. The ratio comes from a critic or is exact; alpha to 1 is `vsd`. */
 #include "distill/ratio.h"
 #include "distill/ratio_weighted.h"
 
@@ -25,9 +25,9 @@ static rt_status generator_build(rt_phase *p, rt_error *err)
 {
     const renyi_settings *own = rt__own(p->round->task->config);
     rt__vsd_sample s;
-    RT_TRY(rt__vsd_sample_generator(p, &s, err));
+    RT_TRY(own->shared.bins > 0 ? rt__vsd_sample_generator(p, &s, err) : rt__vsd_sample_generator_at_one_time(p, &s, err));
     rt_node *log_u = rt__ratio_log_u(p, &s);
-    return rt__ratio_minimise(p, &s, log_u, rt__renyi_weight(own->alpha, rt__ratio_clipped(p, log_u), rt__ratio_bins(p, &s)), err);
+    return rt__ratio_minimise(p, &s, log_u, rt__renyi_weight(p, own->alpha, rt__ratio_clipped(p, log_u), rt__ratio_bins(p, &s)), err);
 }
 
 static rt_status renyi_plan(const rt_task *t, rt_plan *plan, rt_error *err)

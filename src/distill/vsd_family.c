@@ -203,10 +203,11 @@ rt_node *rt__vsd_generate(rt_phase *p, rt_node *y)
 }
 
 /* The rest of a sample, for a table of times. */
-static void noise_sample(rt_phase *p, const drawn_times *d, rt__vsd_sample *s)
+static void noise_sample(rt_phase *p, const drawn_times *d, bool one_time, rt__vsd_sample *s)
 {
     const rt_task *task = p->round->task;
-    rt_node *k = rt_randint(p->graph, "t", 1, (int64_t[]){RT_BATCH}, d->n);
+    const int64_t each[] = {RT_BATCH};
+    rt_node *k = one_time ? rt_broadcast(rt_randint(p->graph, "t", 0, NULL, d->n), 1, each) : rt_randint(p->graph, "t", 1, each, d->n);
     s->eps = rt_randn(p->graph, "eps", task->rank, task->shape);
     s->t = rt__at(p, d->t, d->n, 1, k);
     s->w = rt_reshape(rt__pick(p, d->w, d->n, k), 1, (int64_t[]){RT_BATCH});
@@ -214,16 +215,20 @@ static void noise_sample(rt_phase *p, const drawn_times *d, rt__vsd_sample *s)
     s->xt = rt_diffuse(s->x0, s->t.alpha, s->t.beta, s->eps);
 }
 
-rt_status rt__vsd_sample_generator(rt_phase *p, rt__vsd_sample *s, rt_error *err)
+static rt_status sample_generator(rt_phase *p, bool one_time, rt__vsd_sample *s, rt_error *err)
 {
     drawn_times d;
     RT_TRY(generator_times(p->round->task, &d, err));
     s->y = draw_classes(p);
     s->x0 = rt__vsd_generate(p, s->y);
-    noise_sample(p, &d, s);
+    noise_sample(p, &d, one_time, s);
     free(d.t);
     return RT_OK;
 }
+
+rt_status rt__vsd_sample_generator(rt_phase *p, rt__vsd_sample *s, rt_error *err) { return sample_generator(p, false, s, err); }
+
+rt_status rt__vsd_sample_generator_at_one_time(rt_phase *p, rt__vsd_sample *s, rt_error *err) { return sample_generator(p, true, s, err); }
 
 rt_status rt__vsd_sample_score(rt_phase *p, rt__vsd_sample *s, rt_error *err)
 {
@@ -231,7 +236,7 @@ rt_status rt__vsd_sample_score(rt_phase *p, rt__vsd_sample *s, rt_error *err)
     RT_TRY(score_times(p->round->task, rt__denoiser(p, "score")->prediction, &d, err));
     s->y = draw_classes(p);
     s->x0 = rt_stop_grad(rt__vsd_generate(p, s->y));
-    noise_sample(p, &d, s);
+    noise_sample(p, &d, false, s);
     free(d.t);
     return RT_OK;
 }

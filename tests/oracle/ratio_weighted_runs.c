@@ -62,7 +62,24 @@ typedef struct world {
     rt_process *process;
 } world;
 
-static void open_world(world *w, const char *method, const char *const *keys)
+static void set_number(rt_params *set, const char *name, int i, double v)
+{
+    int64_t at = rt_params_entry(set, rt_params_find(set, name))->offset + i;
+    void *values = rt_params_data(set, RT_VALUE);
+    if (rt_params_dtype(set) == RT_F64)
+        ((double *)values)[at] = v;
+    else
+        ((float *)values)[at] = (float)v;
+}
+
+static double get_number(rt_params *set, const char *name, int i)
+{
+    int64_t at = rt_params_entry(set, rt_params_find(set, name))->offset + i;
+    const void *values = rt_params_data(set, RT_VALUE);
+    return rt_params_dtype(set) == RT_F64 ? ((const double *)values)[at] : (double)((const float *)values)[at];
+}
+
+static void open_world(world *w, const char *method, rt_dtype real, const char *const *keys)
 {
     *w = (world){0};
     OK(rt_config_method(&w->config, method, &err));
@@ -84,12 +101,11 @@ static void open_world(world *w, const char *method, const char *const *keys)
                         .teacher = {.oracle = w->oracle, .prediction = x0},
                         .net = w->net,
                         .null_class = -1,
-                        .real = RT_F64};
+                        .real = real};
     OK(rt__task_open(&w->task, &err));
     rt_params *student = rt__network(&w->task, "student")->set;
-    double *values = rt_params_data(student, RT_VALUE);
-    memcpy(values + rt_params_entry(student, rt_params_find(student, "weight"))->offset, map, sizeof map);
-    memcpy(values + rt_params_entry(student, rt_params_find(student, "bias"))->offset, shift, sizeof shift);
+    for (int i = 0; i < D * D; i++) set_number(student, "weight", i, map[i]);
+    for (int i = 0; i < D; i++) set_number(student, "bias", i, shift[i]);
     rt_params_touch(student);
     OK(rt_params_init(rt__network(&w->task, "score")->set, 7, &err));
     OK(rt__round_open(&w->round, &w->task, 0, &err));
@@ -147,10 +163,11 @@ static void ask_score(const world *w, double t, const double *x, double *x0)
 static void objective(const char *method, const char *const *keys, double order, double low, double high, int bins)
 {
     world w;
-    open_world(&w, method, keys);
+    open_world(&w, method, RT_F64, keys);
     rt_phase *p = &w.round.phases[1];
     const rt_density *even = rt_density_find("uniform", &err);
     int n = rt_density_count(even, w.process), first = 0, used = 0;
+    bool one_time = order > 0 && bins == 0;
     double *times = malloc((size_t)(2 * n) * sizeof *times), S[4];
     OK(rt_density_times(even, w.process, NULL, n, times, times + n, &err));
     while (times[first] < 0.02 * rt_process_end(w.process)) first++;
@@ -158,7 +175,7 @@ static void objective(const char *method, const char *const *keys, double order,
     for (int i = 0; i < 4; i++) S[i] = map[i / 2 * 2] * map[i % 2 * 2] + map[i / 2 * 2 + 1] * map[i % 2 * 2 + 1];
     const int64_t shape[] = {RT_BATCH, D}, one[] = {RT_BATCH};
     rt_node *nodes[] = {p->loss, rt_randn(p->graph, "z", 2, shape), rt_randn(p->graph, "eps", 2, shape),
-                        rt_randint(p->graph, "t", 1, one, used)};
+                        one_time ? rt_randint(p->graph, "t", 0, NULL, used) : rt_randint(p->graph, "t", 1, one, used)};
     rt_program *program;
     assert_null(p->source.fill); /* an exact ratio has no critic, and no critic has no real samples */
     OK(rt_compile(&program, p->graph, &(rt_program_spec){.outputs = nodes, .n_outputs = 4, .batch = B, .threads = 1}, &err));
@@ -168,8 +185,8 @@ static void objective(const char *method, const char *const *keys, double order,
     double l[B], dot[B], sum[MOST_BINS] = {0}, count[MOST_BINS] = {0}, h[B], h_mean = 0, want = 0;
     int bin[B];
     for (int i = 0; i < B; i++) {
-        double t = times[first + k[i]], a = rt_process_alpha(w.process, t), b = rt_process_beta(w.process, t), x0[D], x[D], f_p[D], f_z[D],
-               m[D], C[4];
+        double t = times[first + k[one_time ? 0 : i]], a = rt_process_alpha(w.process, t), b = rt_process_beta(w.process, t), x0[D], x[D],
+               f_p[D], f_z[D], m[D], C[4];
         for (int j = 0; j < D; j++) x0[j] = map[2 * j] * z[i * D] + map[2 * j + 1] * z[i * D + 1] + shift[j];
         for (int j = 0; j < D; j++) x[j] = a * x0[j] + b * eps[i * D + j];
         noised2(a, b, shift, S, m, C);
@@ -207,6 +224,57 @@ static void objectives(void **state)
     objective("renyi", (const char *[]){"vsd.weight", "uniform", "renyi.alpha", "0.5", "f.bins", "2", "f.ratio-clip", "none", NULL}, 0.5, 0,
               INFINITY, 2);
     objective("renyi", (const char *[]){"vsd.weight", "uniform", "renyi.alpha", "3", "f.bins", "0", NULL}, 3, 0.1, 20, 0);
+}
+
+/* ---- slices of a batch */
+
+enum { PARTS = D * D + D + 2, UPDATES = 3 };
+
+/* The student after some updates, and the last loss and norm of its gradient. */
+static void train_in(const char *method, rt_dtype real, const char *slice, const char *const *keys, double *out)
+{
+    world w;
+    const char *all[24] = {"train.micro-batch", slice,     "train.optimiser", "sgd", "train.lr", "0.1",
+                           "vsd.weight",        "uniform", "threads",         "1"};
+    for (int i = 0; keys[i]; i++) all[10 + i] = keys[i];
+    open_world(&w, method, real, all);
+    OK(rt__round_compile(&w.round, &err));
+    for (int u = 0; u < UPDATES; u++) OK(rt__round_update(&w.round, u, UPDATES, "slices", u, &err));
+    rt_params *student = rt__network(&w.task, "student")->set;
+    for (int i = 0; i < PARTS - 2; i++) out[i] = i < D * D ? get_number(student, "weight", i) : get_number(student, "bias", i - D * D);
+    out[PARTS - 2] = w.round.phases[1].last_loss;
+    out[PARTS - 1] = w.round.phases[1].last_grad_norm;
+    close_world(&w);
+}
+
+/* What samples know of their batch does not depend on how many of them are computed at a time. */
+static void in_slices(void **state)
+{
+    (void)state;
+#define JENSEN_SHANNON "f.divergence", "jensen-shannon"
+    static const struct {
+        const char *method, *keys[9];
+        bool critic;
+    } cases[] = {
+        {"f", {JENSEN_SHANNON, "f.bins", "3", NULL}, false},
+        {"f", {JENSEN_SHANNON, "f.bins", "0", NULL}, false},
+        {"f", {JENSEN_SHANNON, "f.ratio", "critic", "gan.weight", "0.1", NULL}, true},
+        {"renyi", {"renyi.alpha", "3", "f.bins", "2", "f.ratio-clip", "none", NULL}, false},
+        {"renyi", {"renyi.alpha", "0.5", NULL}, false},
+        {"renyi", {"f.ratio", "critic", NULL}, true},
+    };
+#undef JENSEN_SHANNON
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+        for (int single = cases[i].critic; single < 2; single++) { /* real samples of critics are written as floats */
+            double whole[PARTS], parts[PARTS], largest = 0, worst = 0;
+            const rt_dtype real = single ? RT_F32 : RT_F64;
+            train_in(cases[i].method, real, "0", cases[i].keys, whole);
+            train_in(cases[i].method, real, "4", cases[i].keys, parts);
+            for (int k = 0; k < PARTS; k++) largest = fmax(largest, fabs(whole[k])), worst = fmax(worst, fabs(whole[k] - parts[k]));
+            print_message("%-6s %zu %s in slices: %.1e\n", cases[i].method, i, single ? "float" : "double", worst / largest);
+            if (!(worst <= (single ? TOL_SLICES_SINGLE : TOL_SLICES) * largest))
+                fail_msg("%s, case %zu: the batch in slices differs by %g of %g", cases[i].method, i, worst, largest);
+        }
 }
 
 /* ---- whole runs */
@@ -323,7 +391,6 @@ static void refusals(void **state)
         {"f", "f.ratio", "oracle", "give critic or exact"},
         {"f", "f.ratio-clip", "20,0.1", "0 < LOW < HIGH"},
         {"f", "gan.head", "conv", "vectors have no pixels; give linear"},
-        {"f", "train.micro-batch", "16", "computed at once; give 0"},
         {"dmd", "dmd.teacher-solver", "ddpm", "give one that does not, such as ddim"},
         {"dmd", "vsd.start", "0.5", "give 1, or dmd.regression 0"},
         {"renyi", "renyi.alpha", "1", "must be above 0 and not 1"},
@@ -371,7 +438,8 @@ static int remove_folder(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(objectives), cmocka_unit_test(refusals),   cmocka_unit_test(resumed),
-                                       cmocka_unit_test(optima),     cmocka_unit_test(with_a_gan), cmocka_unit_test(with_pairs)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(objectives), cmocka_unit_test(in_slices), cmocka_unit_test(refusals),
+                                       cmocka_unit_test(resumed),    cmocka_unit_test(optima),    cmocka_unit_test(with_a_gan),
+                                       cmocka_unit_test(with_pairs)};
     return cmocka_run_group_tests(tests, make_folder, remove_folder);
 }
