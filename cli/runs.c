@@ -78,6 +78,20 @@ static rt_status set_method_option(const target *t, const cli_value *v)
     return set(t, source, key.name, v->text);
 }
 
+/* --divergence, before all others: what it sets, another option may say otherwise. */
+static rt_status set_divergence(const target *t)
+{
+    const char *name = NULL;
+    rt_minimiser m;
+    for (int i = 0; i < t->c->n_values; i++)
+        if (strcmp(t->c->values[i].option->name, "divergence") == 0) name = t->c->values[i].text;
+    if (!name) return RT_OK;
+    rt_status status = rt_minimiser_of(name, t->config->method, &m, t->err);
+    if (status == RT_OK && m.key) return set(t, "--divergence", m.key, m.value);
+    if (status != RT_OK) rt_error_prefix(t->err, "--divergence");
+    return status;
+}
+
 static rt_status set_range(const target *t)
 {
     double *range;
@@ -123,6 +137,7 @@ static bool is_for_others(const target *t, const char *key, cli_origin origin)
 static rt_status set_all(const target *t)
 {
     cli_call *c = t->c;
+    TRY(set_divergence(t));
     for (int i = 0; i < c->n_open; i++)
         if (!is_for_others(t, c->open[i].key, c->open[i].origin)) TRY(set(t, c->open[i].key, c->open[i].key, c->open[i].text));
     for (int i = 0; i < c->n_values; i++) {

@@ -87,6 +87,7 @@ const rt_method rt__method_f = {
     .title = "distribution matching under an f-divergence: differences of scores weighted by a ratio, or a game",
     .source = "Xu et al. 2025, f-distill; Nowozin et al. 2016, f-GAN",
     .equation = "(1.19)",
+    .minimises = {.key = "f.divergence"},
     .needs_teacher = true,
     .reads = RT_READS_TEACHER | RT_READS_DATA,
     .settings = groups,

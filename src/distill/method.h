@@ -172,6 +172,11 @@ struct rt_round {
 
 struct rt_method {
     const char *name, *title, *source, *equation; /* source: the paper */
+    /* What it minimises, a row of `retort list divergences`. `key`: what --divergence sets, to `value`, or without one to the number behind the name (renyi:2). No
+     * name, but a key: any f-divergence, whose name is the key's value. Neither: nothing of the kind. */
+    struct {
+        const char *name, *key, *value;
+    } minimises;
     bool needs_teacher, needs_data;
     unsigned reads;               /* shared keys beyond those of every run: RT_READS_... */
     const rt_key_group *settings; /* its own keys, ended by a group without any; NULL: none */

@@ -51,6 +51,7 @@ const rt_method rt__method_renyi = {
     .title = "distribution matching under Renyi's divergence: differences of scores weighted by a power of a ratio",
     .source = "(1.23)",
     .equation = "(1.20)-(1.23)",
+    .minimises = {.name = "renyi", .key = "renyi.alpha"},
     .needs_teacher = true,
     .reads = RT_READS_TEACHER | RT_READS_DATA,
     .settings = groups,
