@@ -249,6 +249,8 @@ int64_t rt__phase_runs_before(const rt_phase_plan *p, int64_t u);
 rt_status rt__round_update(rt_round *r, int64_t u, int64_t n, const char *where, int64_t update, rt_error *err);
 /* The phase that trains the deployed network, the last of several: its figures stand for the run. */
 rt_phase *rt__main_phase(rt_round *r);
+/* What run `run` (from 0) of the phase in its round draws by: its first slice's clock. */
+rt_clock rt__phase_clock(const rt_phase *p, int64_t run);
 double rt__phase_flop(const rt_phase *p); /* of one run of the phase: all slices, all passes */
 
 /* ---- nodes of objectives: objective.c */

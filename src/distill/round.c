@@ -214,17 +214,23 @@ static void tell(const rt_phase *p, int k, rt_program *program)
     if (to) memcpy(to, rt_program_data(from, sum), (size_t)rt_program_count(from, sum) * rt_dtype_size(rt_node_dtype(sum)));
 }
 
-/* Run t of the phase in the round. Every stream has draws of its own. */
+/* Every stream has draws of its own. */
+rt_clock rt__phase_clock(const rt_phase *p, int64_t run)
+{
+    const rt_config *c = p->round->task->config;
+    uint64_t round = (uint64_t)(p->round->index + 1), stream = (uint64_t)p->plan->stream;
+    return (rt_clock){
+        .seed = c->seed + 0x9e3779b97f4a7c15u * round + 0xbf58476d1ce4e5b9u * stream, .step = (uint32_t)run, .total = c->train.batch};
+}
+
+/* Run t of the phase in the round. */
 static rt_status run_phase(rt_phase *p, int64_t t, rt_error *err)
 {
     const rt_config *c = p->round->task->config;
     set_scalar(p->program, p->update.lr, p->last_lr);
     set_scalar(p->program, p->update.t, (double)(t + 1));
     set_scalar(p->program, p->update.decay, average_decay(c, t));
-    rt_clock clock = {.seed =
-                          c->seed + 0x9e3779b97f4a7c15u * (uint64_t)(p->round->index + 1) + 0xbf58476d1ce4e5b9u * (uint64_t)p->plan->stream,
-                      .step = (uint32_t)t,
-                      .total = c->train.batch};
+    rt_clock clock = rt__phase_clock(p, t);
     for (int k = 0; k < p->n_surveys; k++) {
         RT_TRY(run_slices(p, p->surveys[k].program, t, clock, err));
         for (int j = k + 1; j < p->n_surveys; j++) tell(p, k, p->surveys[j].program);
