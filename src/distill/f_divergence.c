@@ -39,6 +39,14 @@ static rt_status weighted_build(rt_phase *p, rt_error *err)
     return rt__ratio_minimise(p, &s, log_u, h, err);
 }
 
+static rt_status means_build(rt_phase *p, rt_error *err)
+{
+    rt__vsd_sample s;
+    RT_TRY(rt__vsd_sample_generator(p, &s, err));
+    rt__ratio_keep(p, &s, rt__ratio_of(rt__ratio_clipped(p, rt__ratio_log_u(p, &s))));
+    return RT_OK;
+}
+
 /* The critic is all that the auxiliary network learns. */
 static rt_status gan_critic_build(rt_phase *p, rt_error *err)
 {
@@ -71,9 +79,15 @@ static rt_status f_plan(const rt_task *t, rt_plan *plan, rt_error *err)
     if (!gan && strcmp(own->form, "weight") != 0) RT_RAISE(RT_E_USAGE, "f.form: '%s'; give weight or gan", own->form);
     if (gan && strcmp(own->shared.ratio, "critic") != 0)
         RT_RAISE(RT_E_USAGE, "f.form: gan, but f.ratio is %s; a game needs its critic: give f.ratio critic", own->shared.ratio);
+    if (gan && own->shared.decay > 0)
+        RT_RAISE(RT_E_USAGE, "f.bins-average: %g, but f.form is gan, whose samples have no weights; give 0", own->shared.decay);
     RT_TRY(rt__ratio_plan(t, plan, err));
-    rt__vsd_plan_score(plan, t, gan ? gan_critic_build : rt__ratio_score_build);
-    rt__vsd_plan_generator(plan, t, gan ? gan_generator_build : weighted_build);
+    if (gan) {
+        rt__vsd_plan_score(plan, t, gan_critic_build);
+        rt__vsd_plan_generator(plan, t, gan_generator_build);
+    } else {
+        rt__ratio_plan_phases(t, plan, means_build, weighted_build);
+    }
     return RT_OK;
 }
 

@@ -12,8 +12,22 @@ rt_node *rt__clip_ratio(rt_node *log_u, double low, double high);
 
 /* Times t (B) in n even bins of [low, high], the ends taking what lies beyond: members (B,n), 1 in the sample's own bin, else 0. */
 rt_node *rt__bins(rt_node *t, double low, double high, int n);
-/* Per sample, the mean of v (B) over the samples of its bin; bins NULL: over the batch. */
+/* The mean of v (B) over the samples of each bin, (n), and their number, (n); 0 where there is none. */
+rt_node *rt__means_of_bins(rt_node *v, rt_node *bins, rt_node **count);
+/* Per sample, that mean in its bin, or where the run keeps means, as they are kept; bins NULL: over the batch. */
 rt_node *rt__mean_in_bin(rt_phase *p, rt_node *v, rt_node *bins);
+
+/* Means that are kept from update to update, m = decay m + (1 - decay) mean in the bins that have samples: the numbers of a network of the run, "bins", which are 1
+ * at the start, are checkpointed, and are moved by a phase of their own, at the draws of the phase that reads them. */
+rt_network_plan *rt__plan_kept_means(rt_plan *plan, rt_status (*declare)(const rt_task *t, rt_params *set, rt_error *err));
+rt_status rt__declare_kept_means(rt_params *set, int64_t n, rt_error *err);
+rt_phase_plan *rt__plan_keeping(rt_plan *plan, const rt_task *t, rt_status (*build)(rt_phase *p, rt_error *err));
+/* Ends the building of that phase. */
+void rt__keep_means(rt_phase *p, double decay, rt_node *v, rt_node *bins);
+
+/* p/q, and u^(alpha - 1): what is averaged in bins; constants. */
+rt_node *rt__ratio_of(rt_node *log_u);
+rt_node *rt__renyi_power(double alpha, rt_node *log_u);
 
 /* u f''(u) over its mean in the batch, where p/q was first divided by its mean within each bin: it has mean 1 at every t. bins NULL: taken as it is. */
 rt_node *rt__f_weight(rt_phase *p, const rt_divergence *d, rt_node *log_u, rt_node *bins);

@@ -21,6 +21,15 @@ static const rt_config_key keys[] = {
 };
 static const rt_key_group groups[] = {RT__RATIO_GROUPS, {keys, RT_COUNT(keys), 0}, {0}};
 
+static rt_status means_build(rt_phase *p, rt_error *err)
+{
+    const renyi_settings *own = rt__own(p->round->task->config);
+    rt__vsd_sample s;
+    RT_TRY(rt__vsd_sample_generator(p, &s, err));
+    rt__ratio_keep(p, &s, rt__renyi_power(own->alpha, rt__ratio_clipped(p, rt__ratio_log_u(p, &s))));
+    return RT_OK;
+}
+
 static rt_status generator_build(rt_phase *p, rt_error *err)
 {
     const renyi_settings *own = rt__own(p->round->task->config);
@@ -36,8 +45,7 @@ static rt_status renyi_plan(const rt_task *t, rt_plan *plan, rt_error *err)
     if (own->alpha == 0 || own->alpha == 1)
         RT_RAISE(RT_E_USAGE, "renyi.alpha: %g; must be above 0 and not 1, whose limit is the method vsd", own->alpha);
     RT_TRY(rt__ratio_plan(t, plan, err));
-    rt__vsd_plan_score(plan, t, rt__ratio_score_build);
-    rt__vsd_plan_generator(plan, t, generator_build);
+    rt__ratio_plan_phases(t, plan, means_build, generator_build);
     return RT_OK;
 }
 

@@ -159,12 +159,33 @@ static void ask_score(const world *w, double t, const double *x, double *x0)
     rt_graph_free(g);
 }
 
-/* Mean over i of h_i (f_z - f_p)^T x0, weight row `uniform`: h in double from densities written out. */
-static void objective(const char *method, const char *const *keys, double order, double low, double high, int bins)
+/* The phase that keeps means, at the draws of the generator's: m moves by 1 - decay towards the mean of the bins that have samples. */
+static void keeps(world *w, double decay, const double *before, const double *sum, const double *count, int bins)
 {
+    rt_phase *p = &w->round.phases[1];
+    rt_params *kept = rt__network(&w->task, "bins")->set;
+    rt_program *program;
+    assert_string_equal(p->plan->name, "bins");
+    assert_int_equal(p->plan->stream, w->round.phases[2].plan->stream);
+    rt_program_spec spec = {.outputs = &p->loss, .n_outputs = 1, .updates = &p->update.node, .n_updates = 1, .batch = B, .threads = 1};
+    OK(rt_compile(&program, p->graph, &spec, &err));
+    *(double *)rt_program_data(program, p->update.lr) = p->plan->training.lr;
+    OK(rt_run(program, &(rt_clock){.seed = 4, .step = 2}, &err));
+    for (int k = 0; k < bins; k++) {
+        double want = count[k] > 0 ? decay * before[k] + (1 - decay) * sum[k] / count[k] : before[k], got = get_number(kept, "mean", k);
+        if (!(fabs(got - want) <= TOL_VSD * fabs(want))) fail_msg("kept mean %d: %.15g, not %.15g", k, got, want);
+    }
+    rt_program_free(program);
+}
+
+/* Mean over i of h_i (f_z - f_p)^T x0, weight row `uniform`: h in double from densities written out. decay 0: no means are kept. */
+static void objective(const char *method, const char *const *keys, double order, double low, double high, int bins, double decay)
+{
+    static const double kept[MOST_BINS] = {0.8, 1.3, 0.6, 1.1};
     world w;
     open_world(&w, method, RT_F64, keys);
-    rt_phase *p = &w.round.phases[1];
+    rt_phase *p = &w.round.phases[decay > 0 ? 2 : 1];
+    for (int k = 0; k < bins && decay > 0; k++) set_number(rt__network(&w.task, "bins")->set, "mean", k, kept[k]);
     const rt_density *even = rt_density_find("uniform", &err);
     int n = rt_density_count(even, w.process), first = 0, used = 0;
     bool one_time = order > 0 && bins == 0;
@@ -201,7 +222,7 @@ static void objective(const char *method, const char *const *keys, double order,
         count[bin[i]]++;
     }
     for (int i = 0; i < B; i++) { /* jensen-shannon, or Renyi's */
-        double within = sum[bin[i]] / count[bin[i]], u = exp(l[i]) * (bins ? within : 1);
+        double within = decay > 0 ? kept[bin[i]] : sum[bin[i]] / count[bin[i]], u = exp(l[i]) * (bins ? within : 1);
         h[i] = order > 0 ? order * exp((order - 1) * l[i]) / within : 1 / (1 + u);
         h_mean += h[i] / B;
     }
@@ -210,6 +231,7 @@ static void objective(const char *method, const char *const *keys, double order,
     print_message("%-6s %d bins %.12g, %.12g\n", method, bins, got, want);
     if (!(fabs(got - want) <= TOL_VSD * fabs(want))) fail_msg("%s: %.15g, the formula gives %.15g", method, got, want);
     rt_program_free(program);
+    if (decay > 0) keeps(&w, decay, kept, sum, count, bins);
     free(times);
     close_world(&w);
 }
@@ -218,12 +240,15 @@ static void objectives(void **state)
 {
     (void)state;
 #define EVEN "vsd.weight", "uniform", "f.divergence", "jensen-shannon"
-    objective("f", (const char *[]){EVEN, "f.bins", "0", "f.ratio-clip", "none", NULL}, 0, 0, INFINITY, 0);
-    objective("f", (const char *[]){EVEN, "f.bins", "3", "f.ratio-clip", "0.7,1.5", NULL}, 0, 0.7, 1.5, 3);
+    objective("f", (const char *[]){EVEN, "f.bins", "0", "f.ratio-clip", "none", NULL}, 0, 0, INFINITY, 0, 0);
+    objective("f", (const char *[]){EVEN, "f.bins", "3", "f.ratio-clip", "0.7,1.5", NULL}, 0, 0.7, 1.5, 3, 0);
+    objective("f", (const char *[]){EVEN, "f.bins", "4", "f.bins-average", "0.25", NULL}, 0, 0.1, 20, 4, 0.25);
 #undef EVEN
     objective("renyi", (const char *[]){"vsd.weight", "uniform", "renyi.alpha", "0.5", "f.bins", "2", "f.ratio-clip", "none", NULL}, 0.5, 0,
-              INFINITY, 2);
-    objective("renyi", (const char *[]){"vsd.weight", "uniform", "renyi.alpha", "3", "f.bins", "0", NULL}, 3, 0.1, 20, 0);
+              INFINITY, 2, 0);
+    objective("renyi", (const char *[]){"vsd.weight", "uniform", "renyi.alpha", "3", "f.bins", "0", NULL}, 3, 0.1, 20, 0, 0);
+    objective("renyi", (const char *[]){"vsd.weight", "uniform", "renyi.alpha", "3", "f.bins", "3", "f.bins-average", "0.5", NULL}, 3, 0.1,
+              20, 3, 0.5);
 }
 
 /* ---- slices of a batch */
@@ -242,8 +267,8 @@ static void train_in(const char *method, rt_dtype real, const char *slice, const
     for (int u = 0; u < UPDATES; u++) OK(rt__round_update(&w.round, u, UPDATES, "slices", u, &err));
     rt_params *student = rt__network(&w.task, "student")->set;
     for (int i = 0; i < PARTS - 2; i++) out[i] = i < D * D ? get_number(student, "weight", i) : get_number(student, "bias", i - D * D);
-    out[PARTS - 2] = w.round.phases[1].last_loss;
-    out[PARTS - 1] = w.round.phases[1].last_grad_norm;
+    out[PARTS - 2] = rt__main_phase(&w.round)->last_loss;
+    out[PARTS - 1] = rt__main_phase(&w.round)->last_grad_norm;
     close_world(&w);
 }
 
@@ -260,7 +285,8 @@ static void in_slices(void **state)
         {"f", {JENSEN_SHANNON, "f.bins", "0", NULL}, false},
         {"f", {JENSEN_SHANNON, "f.ratio", "critic", "gan.weight", "0.1", NULL}, true},
         {"renyi", {"renyi.alpha", "3", "f.bins", "2", "f.ratio-clip", "none", NULL}, false},
-        {"renyi", {"renyi.alpha", "0.5", NULL}, false},
+        {"renyi", {"renyi.alpha", "0.5", "f.bins", "0", NULL}, false},
+        {"renyi", {"renyi.alpha", "3", "f.bins", "2", "f.bins-average", "0.5", NULL}, false},
         {"renyi", {"f.ratio", "critic", NULL}, true},
     };
 #undef JENSEN_SHANNON
@@ -362,11 +388,12 @@ static void with_pairs(void **state)
     rt_tensors_close(t);
 }
 
-/* Head and trunk are in the checkpoint: a run that was stopped ends in the same bits. */
+/* Head and trunk are in the checkpoint, and the means of bins: a run that was stopped ends in the same bits. */
 static void resumed(void **state)
 {
     (void)state;
-    static const char *const keys[] = {"train.updates", "12", "train.batch", "16", "gan.weight", "0.1", "gan.r1", "1", NULL};
+    static const char *const keys[] = {"train.updates", "12",      "train.batch",    "16",  "gan.weight", "0.1", "gan.r1", "1",
+                                       "f.divergence",  "pearson", "f.bins-average", "0.9", NULL};
     double whole[2], parts[2];
     rt_config c = run_of("f", "whole", keys);
     OK(rt_run_train(&c, false, NULL, NULL, &err));
@@ -395,6 +422,7 @@ static void refusals(void **state)
         {"dmd", "vsd.start", "0.5", "give 1, or dmd.regression 0"},
         {"renyi", "renyi.alpha", "1", "must be above 0 and not 1"},
         {"renyi", "f.bins", "-1", "f.bins"},
+        {"renyi", "f.bins-average", "1", "f.bins-average"},
     };
     for (size_t i = 0; i < sizeof refused / sizeof *refused; i++) {
         rt_config c = run_of(refused[i].method, "refused", (const char *[]){NULL});
@@ -408,6 +436,12 @@ static void refusals(void **state)
     rt_config c = run_of("dmd2", "refused", (const char *[]){"dmd.weight", "0", "gan.weight", "0", NULL});
     assert_int_equal(rt_run_train(&c, false, NULL, NULL, &err), RT_E_USAGE);
     assert_non_null(strstr(err.text, "the generator has no loss; give one of them"));
+    c = run_of("renyi", "refused", (const char *[]){"f.bins", "0", "f.bins-average", "0.5", NULL});
+    assert_int_equal(rt_run_train(&c, false, NULL, NULL, &err), RT_E_USAGE);
+    assert_non_null(strstr(err.text, "but f.bins is 0"));
+    c = run_of("f", "refused", (const char *[]){"f.form", "gan", "f.bins-average", "0.5", NULL});
+    assert_int_equal(rt_run_train(&c, false, NULL, NULL, &err), RT_E_USAGE);
+    assert_non_null(strstr(err.text, "have no weights"));
     c = run_of("f", "refused", (const char *[]){"f.ratio", "exact", NULL});
     set_file(&c, "net", "", "mlp1.json");
     assert_int_equal(rt_run_train(&c, false, NULL, NULL, &err), RT_E_USAGE);
