@@ -166,12 +166,16 @@ last_loss() { tail -n 1 "$1/metrics.jsonl" | sed 's/.*"loss": *\([0-9.e-]*\).*/\
     says "renyi.alpha: 2" renyi --divergence renyi --data toy:moons
     says "renyi.alpha: 0.5" --divergence renyi:3 --alpha 0.5 --data toy:moons # a word about the setting itself stands
     says "sid.alpha: 0.5" --divergence fisher
+    echo "f.divergence: neyman" >"$t/file.yaml"
+    says "f.divergence: kl" f --divergence kl --config "$t/file.yaml" --data toy:moons
+    says "f.divergence: neyman" f --config "$t/file.yaml" --data toy:moons
     for row in "vsd jensen-shannon f" "sid kl vsd" "f renyi:2 renyi" "renyi fisher sid" "dmd2 neyman f" "pd kl vsd"; do
         read -r method divergence takes <<<"$row"
         fails 2 "take \`retort distill $takes --divergence $divergence\`" distill "$method" --divergence "$divergence" --teacher "$t/teacher" --out "$t/none"
     done
     fails 2 "did you mean 'jensen-shannon'?" distill --divergence jensen --teacher "$t/teacher" --out "$t/none"
     fails 2 "unknown divergence 'kl:2'" distill f --divergence kl:2 --teacher "$t/teacher" --out "$t/none"
+    fails 2 "unknown divergence 'fisher:1'" distill sid --divergence fisher:1 --teacher "$t/teacher" --out "$t/none"
     fails 2 "renyi.alpha: 'two' is not a number" distill --divergence renyi:two --teacher "$t/teacher" --out "$t/none"
     fails 2 "distill needs METHOD or --divergence" distill --teacher "$t/teacher" --out "$t/none"
     "$RETORT" distill --divergence kl --teacher "$t/teacher" --out "$t/run" --batch 16 --updates 4 --until-update 2 -q
