@@ -78,13 +78,15 @@ static rt_status set_method_option(const target *t, const cli_value *v)
     return set(t, source, key.name, v->text);
 }
 
+static bool is_divergence(const cli_value *v) { return strcmp(v->option->name, "divergence") == 0; }
+
 /* --divergence, before the other options: what it sets, one of them may say otherwise. */
 static rt_status set_divergence(const target *t)
 {
     const char *name = NULL;
     rt_minimiser m;
     for (int i = 0; i < t->c->n_values; i++)
-        if (strcmp(t->c->values[i].option->name, "divergence") == 0) name = t->c->values[i].text;
+        if (is_divergence(&t->c->values[i])) name = t->c->values[i].text;
     if (!name) return RT_OK;
     rt_status status = rt_minimiser_of(name, t->config->method, &m, t->err);
     if (status == RT_OK && m.key) return set(t, "--divergence", m.key, m.value);
@@ -143,7 +145,9 @@ static rt_status set_given(const target *t, bool by_options)
             TRY(set(t, c->open[i].key, c->open[i].key, c->open[i].text));
     for (int i = 0; i < c->n_values; i++) {
         const cli_value *v = &c->values[i];
-        if (v->origin <= CLI_DEFAULT || (v->origin == CLI_OPTION) != by_options || is_for_others(t, v->option->key, v->origin)) continue;
+        if (v->origin <= CLI_DEFAULT || (v->origin == CLI_OPTION) != by_options || is_divergence(v) ||
+            is_for_others(t, v->option->key, v->origin))
+            continue;
         char source[80];
         snprintf(source, sizeof source, v->origin == CLI_OPTION ? "--%s" : "%s",
                  v->origin == CLI_OPTION ? v->option->name : v->option->key);
