@@ -79,8 +79,6 @@ static rt_status f_plan(const rt_task *t, rt_plan *plan, rt_error *err)
     if (!gan && strcmp(own->form, "weight") != 0) RT_RAISE(RT_E_USAGE, "f.form: '%s'; give weight or gan", own->form);
     if (gan && strcmp(own->shared.ratio, "critic") != 0)
         RT_RAISE(RT_E_USAGE, "f.form: gan, but f.ratio is %s; a game needs its critic: give f.ratio critic", own->shared.ratio);
-    if (gan && own->shared.decay > 0)
-        RT_RAISE(RT_E_USAGE, "f.bins-average: %g, but f.form is gan, whose samples have no weights; give 0", own->shared.decay);
     RT_TRY(rt__ratio_plan(t, plan, err));
     if (gan) {
         rt__vsd_plan_score(plan, t, gan_critic_build);

@@ -19,7 +19,7 @@ const rt_config_key rt__ratio_keys[RT__RATIO_KEYS] = {
     RT__TEXT("f.ratio-clip", clip, "0.1,20", "LOW,HIGH", "p/p_theta is held in this range; none: it is not"),
     RT__INT("f.bins", bins, 0, 1000, "10",
             "bins of time within each of which ratios are normalised; 0: one for the batch, whose samples then share one time with renyi"),
-    RT__REAL("f.bins-average", decay, 0, 0.9999, "0", "decay of the bins' means from update to update; 0: those of the batch alone"),
+    RT__REAL("f.bins-average", decay, 0, 0.9999, "0.9", "decay of the bins' means from update to update; 0: those of the batch alone"),
 };
 
 enum { MOST_EXACT = 8 }; /* numbers of a sample whose density is written out */
@@ -56,6 +56,8 @@ static rt_status check_exact(const rt_task *t, rt_error *err)
     return RT_OK;
 }
 
+static bool keeps_means(const rt_task *t) { return settings(t)->bins > 0 && settings(t)->decay > 0; }
+
 static rt_status declare_means(const rt_task *t, rt_params *set, rt_error *err)
 {
     return rt__declare_kept_means(set, settings(t)->bins, err);
@@ -67,10 +69,7 @@ rt_status rt__ratio_plan(const rt_task *t, rt_plan *plan, rt_error *err)
     double low, high;
     if (strcmp(own->ratio, "critic") != 0 && !exact(t)) RT_RAISE(RT_E_USAGE, "f.ratio: '%s'; give critic or exact", own->ratio);
     RT_TRY(read_clip(t, &low, &high, err));
-    if (own->decay > 0 && own->bins == 0)
-        RT_RAISE(RT_E_USAGE, "f.bins-average: %g, but f.bins is 0; give f.bins, such as 10, or f.bins-average 0", own->decay);
     RT_TRY(rt__vsd_plan(t, plan, rt__vsd_start(t), err));
-    if (own->decay > 0) rt__plan_kept_means(plan, declare_means);
     if (exact(t)) RT_TRY(check_exact(t, err));
     return adversarial(t) ? rt__gan_plan(t, plan, err) : RT_OK;
 }
@@ -78,8 +77,9 @@ rt_status rt__ratio_plan(const rt_task *t, rt_plan *plan, rt_error *err)
 void rt__ratio_plan_phases(const rt_task *t, rt_plan *plan, rt_status (*means)(rt_phase *p, rt_error *err),
                            rt_status (*generator)(rt_phase *p, rt_error *err))
 {
+    if (keeps_means(t)) rt__plan_kept_means(plan, declare_means);
     rt__vsd_plan_score(plan, t, rt__ratio_score_build);
-    rt_phase_plan *keeping = settings(t)->decay > 0 ? rt__plan_keeping(plan, t, means) : NULL;
+    rt_phase_plan *keeping = keeps_means(t) ? rt__plan_keeping(plan, t, means) : NULL;
     const rt_phase_plan *moves = rt__vsd_plan_generator(plan, t, generator);
     if (keeping) keeping->stream = moves->stream, keeping->first = moves->first;
 }
