@@ -50,6 +50,9 @@ solvers: all ## measure every solver: docs/solvers.md and its pictures (minutes)
 	@cmake --build build/release --target solvers
 	@build/release/solvers models/fashion-mnist docs
 
+divergences: all ## one student per divergence on a mixture: docs/divergences.svg (minutes)
+	@scripts/draw-divergences
+
 install: all ## install under PREFIX (default /usr/local; DESTDIR is obeyed)
 	@cmake --install build/release --prefix "$(PREFIX)"
 
@@ -62,4 +65,4 @@ clean: ## remove everything that was built
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
 
-.PHONY: all dev demo test test-sanitized test-debian test-emulated test-distribution bench mutants fuzz docs solvers install packages clean help
+.PHONY: all dev demo test test-sanitized test-debian test-emulated test-distribution bench mutants fuzz docs solvers divergences install packages clean help

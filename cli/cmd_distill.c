@@ -1,8 +1,9 @@
-/* cmd_distill.c -- retort distill METHOD: a few-step student of a model. */
+/* cmd_distill.c -- retort distill [METHOD]: a few-step student of a model. */
 #include "method_options.h"
 #include "runs.h"
 
 static const cli_option options[] = {
+    {"divergence", 0, "NAME", NULL, NULL, "what to minimise: retort list divergences; the method follows, or is refused", NULL},
     {"teacher", 0, "MODEL", "teacher", NULL, "the model to distil", NULL},
     {"null-class", 0, "K", "null-class", NULL, "the label that means no class to the teacher, if its recipe does not say", NULL},
     {"net", 0, "FILE", "net", NULL, "config.json of a student that is no copy of the teacher (needed by oracles)", NULL},
@@ -11,12 +12,19 @@ static const cli_option options[] = {
 
 static rt_status run(cli_call *c, rt_error *err)
 {
-    return c->explain ? cli_method_help(c->arguments[0], stdout, err) : cli_run(c, c->arguments[0], err);
+    if (c->explain) return cli_method_help(c->arguments[0], stdout, err);
+    if (c->n_arguments > 0) return cli_run(c, c->arguments[0], err);
+    rt_minimiser follows;
+    const char *divergence = cli_text(c, "divergence");
+    if (!divergence) return rt_error_set(err, RT_E_USAGE, "distill needs METHOD or --divergence; 'retort distill --help' shows an example");
+    rt_status status = rt_minimiser_of(divergence, NULL, &follows, err);
+    if (status != RT_OK) rt_error_prefix(err, "--divergence");
+    return status == RT_OK ? cli_run(c, follows.method, err) : status;
 }
 
 const cli_command cli_distill_command = {
     .name = "distill",
-    .arguments = "METHOD",
+    .arguments = "[METHOD]",
     .summary = "turn a model into a few-step student",
     .text =
         "Makes a student of --teacher that needs a few network calls per sample. METHOD is a row of `retort list methods`:\n"
@@ -24,6 +32,7 @@ const cli_command cli_distill_command = {
         "between any two times, by a network that is told both (--net with \"_target_time\": true), vsd makes one step whose samples are\n"
         "distributed as the teacher's, by the difference of two scores, sid likewise, by a loss through both networks,\n"
         "dmd with a regression on its samples, dmd2 with a GAN, f and renyi under other divergences (`retort list divergences`).\n"
+        "--divergence names what is minimised instead, and the method follows: f for jensen-shannon, renyi for renyi:2, sid for fisher.\n"
         "Without --data the teacher's own samples are learnt from. Each student is a folder that carries its sampling recipe.\n"
         "The teacher's maps are made by --teacher-solver; solvers with a memory keep it along rollouts and start cold on pairs from "
         "--data;\n"
@@ -40,7 +49,7 @@ const cli_command cli_distill_command = {
     .shared = cli_run_options,
     .shared_title = "Options of runs",
     .more_keys = cli_run_keys,
-    .min_arguments = 1,
+    .min_arguments = 0,
     .max_arguments = 1,
     .run = run,
 };

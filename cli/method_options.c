@@ -50,11 +50,11 @@ static char *help_of(const char *option, bool distils)
     return text;
 }
 
-/* Does every run have an option of this name? Then that stands for the method's key, where the method has one. */
-static bool is_shared(const char *name)
+/* Does the command have an option of this name for all methods? Then that stands for the method's key, where the method has one. */
+static bool is_shared(const char *name, bool distils)
 {
-    const cli_option *const tables[] = {cli_run_options, cli_common};
-    for (int t = 0; t < 2; t++)
+    const cli_option *const tables[] = {cli_command_find(distils ? "distill" : "train")->options, cli_run_options, cli_common};
+    for (int t = 0; t < 3; t++)
         for (const cli_option *o = tables[t]; o->name; o++)
             if (strcmp(o->name, name) == 0) return true;
     return false;
@@ -69,7 +69,7 @@ static const cli_option *collect(cli_option *table, bool distils)
     for (int i = 0; rt_method_describe(i, &row); i++) {
         if (rt_method_needs_teacher(row.name) != distils) continue;
         for (int k = 0; rt_method_key_at(row.name, k, &key) && n + 1 < MOST; k++) {
-            bool known = is_shared(option_name(&key));
+            bool known = is_shared(option_name(&key), distils);
             for (int j = 0; j < n; j++) known |= strcmp(table[j].name, option_name(&key)) == 0;
             if (known) continue;
             char *help = help_of(option_name(&key), distils);

@@ -80,6 +80,22 @@ static rt_status set_method_option(const target *t, const cli_value *v)
     return set(t, source, key.name, v->text);
 }
 
+static bool is_divergence(const cli_value *v) { return strcmp(v->option->name, "divergence") == 0; }
+
+/* --divergence, before the other options: what it sets, one of them may say otherwise. */
+static rt_status set_divergence(const target *t)
+{
+    const char *name = NULL;
+    rt_minimiser m;
+    for (int i = 0; i < t->c->n_values; i++)
+        if (is_divergence(&t->c->values[i])) name = t->c->values[i].text;
+    if (!name) return RT_OK;
+    rt_status status = rt_minimiser_of(name, t->config->method, &m, t->err);
+    if (status == RT_OK && m.key) return set(t, "--divergence", m.key, m.value);
+    if (status != RT_OK) rt_error_prefix(t->err, "--divergence");
+    return status;
+}
+
 static rt_status set_range(const target *t)
 {
     double *range;
@@ -122,14 +138,18 @@ static bool is_for_others(const target *t, const char *key, cli_origin origin)
     return origin == CLI_ENVIRONMENT && key && !reads(t->config->method, key);
 }
 
-static rt_status set_all(const target *t)
+/* What the options say, or what stands elsewhere. */
+static rt_status set_given(const target *t, bool by_options)
 {
     cli_call *c = t->c;
     for (int i = 0; i < c->n_open; i++)
-        if (!is_for_others(t, c->open[i].key, c->open[i].origin)) TRY(set(t, c->open[i].key, c->open[i].key, c->open[i].text));
+        if ((c->open[i].origin == CLI_OPTION) == by_options && !is_for_others(t, c->open[i].key, c->open[i].origin))
+            TRY(set(t, c->open[i].key, c->open[i].key, c->open[i].text));
     for (int i = 0; i < c->n_values; i++) {
         const cli_value *v = &c->values[i];
-        if (v->origin <= CLI_DEFAULT || is_for_others(t, v->option->key, v->origin)) continue;
+        if (v->origin <= CLI_DEFAULT || (v->origin == CLI_OPTION) != by_options || is_divergence(v) ||
+            is_for_others(t, v->option->key, v->origin))
+            continue;
         char source[80];
         snprintf(source, sizeof source, v->origin == CLI_OPTION ? "--%s" : "%s",
                  v->origin == CLI_OPTION ? v->option->name : v->option->key);
@@ -141,6 +161,14 @@ static rt_status set_all(const target *t)
         else if (methods || is_method_option(c, v->option))
             TRY(set_method_option(t, v));
     }
+    return RT_OK;
+}
+
+static rt_status set_all(const target *t)
+{
+    TRY(set_given(t, false));
+    TRY(set_divergence(t));
+    TRY(set_given(t, true));
     return set_range(t);
 }
 

@@ -18,6 +18,7 @@
 #define TOL_BF16_SLICES       1e-6
 #define TOL_SLICES            1e-13 /* a batch in slices against the whole, in double */
 #define TOL_EXPANSION         1e-13 /* a fused row against its expansion, in double */
+#define TOL_SLICES_SINGLE     2e-6  /* in float: a student after some updates by normalised weights */
 #define TOL_PASSES            1e-13 /* a network's gradients with passes on against all off, in double */
 #define TOL_PASSES_SINGLE     1e-5  /* in float on the fastest backend against double */
 #define TOL_PENALTY           1e-8  /* gradient of a gradient penalty through a network, central differences in double */

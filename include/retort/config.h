@@ -101,6 +101,13 @@ void rt_config_default(rt_config *c); /* the defaults of the shared keys; no met
 rt_status rt_config_method(rt_config *c, const char *method, rt_error *err);
 bool rt_method_describe(int i, rt_row_text *row); /* row i of `retort list methods`; false past the last */
 bool rt_method_needs_teacher(const char *method); /* is it one of `retort distill`? */
+/* Which method minimises a divergence of (1.4), (1.5) by name, a row of `retort list divergences` (jensen-shannon, renyi:2, fisher), and the setting that says so to
+ * it; key NULL: it needs none. `method` NULL: the one to take; else RT_E_USAGE if that method minimises another, with the one to take. Borrows `divergence`. */
+typedef struct rt_minimiser {
+    const char *method, *key, *value;
+} rt_minimiser;
+rt_status rt_minimiser_of(const char *divergence, const char *method, rt_minimiser *found, rt_error *err);
+bool rt_minimised_describe(int i, rt_row_text *row); /* row i of `retort list divergences`: with the methods */
 bool rt_time_pairs_describe(int i, rt_row_text *row);
 bool rt_distance_describe(int i, rt_row_text *row);
 

@@ -98,6 +98,7 @@ const rt_method rt__method_dmd = {
     .title = "distribution matching distillation: one step by a difference of scores and a regression on the teacher's samples",
     .source = "Yin et al. 2023, DMD",
     .equation = "(1.9), (1.12), (1.17), (1.18)",
+    .minimises = {.name = "kl"},
     .needs_teacher = true,
     .reads = RT_READS_TEACHER | RT_READS_METERS,
     .settings = groups,

@@ -121,6 +121,7 @@ const rt_method rt__method_dmd2 = {
     .title = "improved distribution matching: one step by a difference of scores and a GAN on the auxiliary score",
     .source = "Yin et al. 2024, DMD2",
     .equation = "(1.12), (1.17), (1.18)",
+    .minimises = {.name = "kl"},
     .needs_teacher = true,
     .reads = RT_READS_TEACHER | RT_READS_DATA | RT_READS_METERS,
     .settings = groups,

@@ -35,8 +35,16 @@ static rt_status weighted_build(rt_phase *p, rt_error *err)
     rt__vsd_sample s;
     RT_TRY(rt__vsd_sample_generator(p, &s, err));
     rt_node *log_u = rt__ratio_log_u(p, &s);
-    rt_node *h = rt__f_weight(rt_divergence_find(own->divergence, err), rt__ratio_clipped(p, log_u), rt__ratio_bins(p, &s));
+    rt_node *h = rt__f_weight(p, rt_divergence_find(own->divergence, err), rt__ratio_clipped(p, log_u), rt__ratio_bins(p, &s));
     return rt__ratio_minimise(p, &s, log_u, h, err);
+}
+
+static rt_status means_build(rt_phase *p, rt_error *err)
+{
+    rt__vsd_sample s;
+    RT_TRY(rt__vsd_sample_generator(p, &s, err));
+    rt__ratio_keep(p, &s, rt__ratio_of(rt__ratio_clipped(p, rt__ratio_log_u(p, &s))));
+    return RT_OK;
 }
 
 /* The critic is all that the auxiliary network learns. */
@@ -83,8 +91,12 @@ static rt_status f_plan(const rt_task *t, rt_plan *plan, rt_error *err)
     if (gan && strcmp(own->shared.ratio, "critic") != 0)
         RT_RAISE(RT_E_USAGE, "f.form: gan, but f.ratio is %s; a game needs its critic: give f.ratio critic", own->shared.ratio);
     RT_TRY(rt__ratio_plan(t, plan, err));
-    rt__vsd_plan_score(plan, t, gan ? gan_critic_build : rt__ratio_score_build);
-    rt__vsd_plan_generator(plan, t, gan ? gan_generator_build : weighted_build);
+    if (gan) {
+        rt__vsd_plan_score(plan, t, gan_critic_build);
+        rt__vsd_plan_generator(plan, t, gan_generator_build);
+    } else {
+        rt__ratio_plan_phases(t, plan, means_build, weighted_build);
+    }
     rt__vsd_plan_meters(plan, t, !gan, measure); /* a game has no score */
     rt__ratio_plan_meters(plan, t, !gan);
     return RT_OK;
@@ -100,6 +112,7 @@ const rt_method rt__method_f = {
     .title = "distribution matching under an f-divergence: differences of scores weighted by a ratio, or a game",
     .source = "Xu et al. 2025, f-distill; Nowozin et al. 2016, f-GAN",
     .equation = "(1.19)",
+    .minimises = {.key = "f.divergence"},
     .needs_teacher = true,
     .reads = RT_READS_TEACHER | RT_READS_DATA | RT_READS_METERS,
     .settings = groups,

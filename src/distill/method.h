@@ -32,6 +32,7 @@ enum {
     RT_SOURCES = 2,
     RT_LOGGED = 6,
     RT_METERS = 16,
+    RT_SURVEYS = 2,
     RT_ROUNDS = RT_CONFIG_LIST + 1,
     RT_HELD_OUT = 64
 };
@@ -117,7 +118,13 @@ struct rt_phase {
         const char *name;
         rt_node *node;
     } inputs[RT_INPUTS], logged[RT_LOGGED]; /* what the source fills; scalars that join the metrics as PHASE_NAME */
-    int n_inputs, n_logged, n_sources;
+    /* Where a batch is computed in slices: sums over all of it that its samples are to know (rt__known_to_all). Before an update each is found by a pass over the
+     * slices, in order, and written to the input `told` of the passes behind it. */
+    struct {
+        rt_node *sum, *told;
+        rt_program *program;
+    } surveys[RT_SURVEYS];
+    int n_inputs, n_logged, n_sources, n_surveys;
     rt_source sources[RT_SOURCES];
     int slice;         /* examples that its program takes at a time */
     rt_meters *meters; /* what its graph measures, where it does that instead of training: meters.h */
@@ -204,6 +211,11 @@ struct rt_round {
 
 struct rt_method {
     const char *name, *title, *source, *equation; /* source: the paper */
+    /* What it minimises, a row of `retort list divergences`. `key`: what --divergence sets, to `value`, or without one to the number behind the name (renyi:2). No
+     * name, but a key: any f-divergence, whose name is the key's value. Neither: nothing of the kind. */
+    struct {
+        const char *name, *key, *value;
+    } minimises;
     bool needs_teacher, needs_data;
     unsigned reads;               /* shared keys beyond those of every run: RT_READS_... */
     const rt_key_group *settings; /* its own keys, ended by a group without any; NULL: none */
@@ -277,6 +289,9 @@ int64_t rt__phase_runs_before(const rt_phase_plan *p, int64_t u);
 rt_status rt__round_update(rt_round *r, int64_t u, int64_t n, const char *where, int64_t update, rt_error *err);
 /* The phase that trains the deployed network, the last of several: its figures stand for the run. */
 rt_phase *rt__main_phase(rt_round *r);
+/* What run `run` (from 0) of the phase in its round draws by: its first slice's clock. */
+rt_clock rt__phase_clock(const rt_phase *p, int64_t run);
+double rt__phase_flop(const rt_phase *p); /* of one run of the phase: all slices, all passes */
 
 /* ---- nodes of objectives: objective.c */
 
@@ -293,6 +308,9 @@ rt_node *rt__input_y(rt_phase *p);                           /* "y", classes (B)
 rt_node *rt__input_draws(rt_phase *p, const rt_denoiser *m); /* "draws" (B,q C,..) for a network that sees some; NULL: it does not */
 /* Mean over features of the squared difference, per sample; the explicit 1/d of losses that are quoted per feature. */
 rt_node *rt__mean_square(const rt_task *t, rt_node *a, rt_node *b);
+/* A sum over the batch (a node without the batch, of the graph's real type) as samples of the same batch may use it: itself where the batch is computed at once,
+ * else what a pass before finds. Not differentiated through. Outside of a phase, p NULL, batches are whole. */
+rt_node *rt__known_to_all(rt_phase *p, rt_node *sum);
 /* The loss that the phase's network is trained by: ends its building. */
 void rt__minimise(rt_phase *p, rt_node *loss);
 /* Which run of the phase in its round this is, from 0, a scalar: for what begins or ends within a round. */

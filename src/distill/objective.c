@@ -3,6 +3,7 @@
 
 #include "base/internal.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -74,6 +75,18 @@ rt_at rt__towards(rt_at s, rt_at t)
 }
 
 rt_node *rt__mean_square(const rt_task *t, rt_node *a, rt_node *b) { return rt_scale(rt_norm2(rt_sub(a, b)), 1.0 / (double)t->features); }
+
+rt_node *rt__known_to_all(rt_phase *p, rt_node *sum)
+{
+    if (!p || rt__slice(p->round->task->config) >= p->round->task->config->train.batch) return rt_stop_grad(sum);
+    if (p->n_surveys == RT_SURVEYS) return rt_fail(p->graph, "more than %d sums over the batch that samples are to know", RT_SURVEYS);
+    char name[32];
+    snprintf(name, sizeof name, "of the batch %d", p->n_surveys);
+    rt_node *told = rt_input(p->graph, name, rt_node_dtype(sum), rt_node_rank(sum), rt_node_shape(sum));
+    p->surveys[p->n_surveys].sum = sum;
+    p->surveys[p->n_surveys++].told = told;
+    return told;
+}
 
 void rt__minimise(rt_phase *p, rt_node *loss)
 {

@@ -17,7 +17,9 @@ const rt_config_key rt__ratio_keys[RT__RATIO_KEYS] = {
     RT__TEXT("f.ratio", ratio, "critic", "NAME",
              "where p/p_theta comes from: critic, or exact: an oracle teacher and a RetortAffine student"),
     RT__TEXT("f.ratio-clip", clip, "0.1,20", "LOW,HIGH", "p/p_theta is held in this range; none: it is not"),
-    RT__INT("f.bins", bins, 0, 1000, "10", "bins of time within each of which ratios are normalised; 0: one for the batch"),
+    RT__INT("f.bins", bins, 0, 1000, "10",
+            "bins of time within each of which ratios are normalised; 0: one for the batch, whose samples then share one time with renyi"),
+    RT__REAL("f.bins-average", decay, 0, 0.9999, "0.9", "decay of the bins' means from update to update; 0: those of the batch alone"),
 };
 
 enum { MOST_EXACT = 8 }; /* numbers of a sample whose density is written out */
@@ -63,22 +65,35 @@ static rt_status check_exact(const rt_task *t, rt_error *err)
     return RT_OK;
 }
 
+static bool keeps_means(const rt_task *t) { return settings(t)->bins > 0 && settings(t)->decay > 0; }
+
+static rt_status declare_means(const rt_task *t, rt_params *set, rt_error *err)
+{
+    return rt__declare_kept_means(set, settings(t)->bins, err);
+}
+
 rt_status rt__ratio_plan(const rt_task *t, rt_plan *plan, rt_error *err)
 {
     const rt__ratio_settings *own = settings(t);
     double low, high;
     if (strcmp(own->ratio, "critic") != 0 && !exact(t)) RT_RAISE(RT_E_USAGE, "f.ratio: '%s'; give critic or exact", own->ratio);
     RT_TRY(read_clip(t, &low, &high, err));
-    if (t->config->train.micro_batch > 0 && t->config->train.micro_batch < t->config->train.batch)
-        RT_RAISE(RT_E_USAGE,
-                 "train.micro-batch: %d; weights of samples are normalised over all %d of a batch, which must be computed at once; give 0",
-                 t->config->train.micro_batch, t->config->train.batch);
     RT_TRY(rt__vsd_plan(t, plan, rt__vsd_start(t), err));
     if (exact(t)) RT_TRY(check_exact(t, err));
     if (rt__ratio_critic(t) && own->family.gan.t_max < own->family.vsd.t_max)
         RT_RAISE(RT_E_USAGE, "gan.t-max: %g, but the critic is asked for the ratio at times up to vsd.t-max, %g; give no less",
                  own->family.gan.t_max, own->family.vsd.t_max);
     return rt__ratio_critic(t) ? rt__gan_plan(t, plan, err) : RT_OK;
+}
+
+void rt__ratio_plan_phases(const rt_task *t, rt_plan *plan, rt_status (*means)(rt_phase *p, rt_error *err),
+                           rt_status (*generator)(rt_phase *p, rt_error *err))
+{
+    if (keeps_means(t)) rt__plan_kept_means(plan, declare_means);
+    rt__vsd_plan_score(plan, t, rt__ratio_score_build);
+    rt_phase_plan *keeping = keeps_means(t) ? rt__plan_keeping(plan, t, means) : NULL;
+    const rt_phase_plan *moves = rt__vsd_plan_generator(plan, t, generator);
+    if (keeping) keeping->stream = moves->stream, keeping->first = moves->first;
 }
 
 rt_status rt__ratio_score_build(rt_phase *p, rt_error *err)
@@ -167,6 +182,11 @@ rt_node *rt__ratio_bins(rt_phase *p, const rt__vsd_sample *s)
 {
     const rt__ratio_settings *own = settings(p->round->task);
     return own->bins > 0 ? rt__bins(s->when, own->family.vsd.t_min, own->family.vsd.t_max, own->bins) : NULL;
+}
+
+void rt__ratio_keep(rt_phase *p, const rt__vsd_sample *s, rt_node *v)
+{
+    rt__keep_means(p, settings(p->round->task)->decay, v, rt__ratio_bins(p, s));
 }
 
 rt_status rt__ratio_minimise(rt_phase *p, const rt__vsd_sample *s, rt_node *log_u, rt_node *weight, rt_error *err)

@@ -8,15 +8,19 @@ typedef struct rt__ratio_settings {
     rt__adversarial_settings family;
     char ratio[16], clip[64];
     int bins;
+    double decay; /* of the bins' means */
 } rt__ratio_settings;
 
-enum { RT__RATIO_KEYS = 3 };
+enum { RT__RATIO_KEYS = 4 };
 extern const rt_config_key rt__ratio_keys[RT__RATIO_KEYS];
 #define RT__RATIO_GROUPS                                                                                                                   \
     RT__ADVERSARIAL_GROUPS, { rt__ratio_keys, RT__RATIO_KEYS, 0 }
 
-/* Networks and refusals; the phases are the method's. */
+/* Networks and refusals; the phases are the method's: */
 rt_status rt__ratio_plan(const rt_task *t, rt_plan *plan, rt_error *err);
+/* the score's, the generator's, and with f.bins-average between them the one that keeps the means of bins. */
+void rt__ratio_plan_phases(const rt_task *t, rt_plan *plan, rt_status (*means)(rt_phase *p, rt_error *err),
+                           rt_status (*generator)(rt_phase *p, rt_error *err));
 /* The score's phase: (1.17), and the critic where it is asked for a ratio or has a part in the generator's loss. */
 rt_status rt__ratio_score_build(rt_phase *p, rt_error *err);
 
@@ -31,6 +35,8 @@ rt_node *rt__ratio_log_u(rt_phase *p, const rt__vsd_sample *s);
 /* log u clipped by f.ratio-clip; and the bins of f.bins at the sample's times, NULL: none. */
 rt_node *rt__ratio_clipped(rt_phase *p, rt_node *log_u);
 rt_node *rt__ratio_bins(rt_phase *p, const rt__vsd_sample *s);
+/* Ends the phase that keeps the means of v (B) in bins. */
+void rt__ratio_keep(rt_phase *p, const rt__vsd_sample *s, rt_node *v);
 /* E weight w sg[f_z - f_p]^T x0, with DMD's normaliser and the GAN's term where they are asked for: ends the generator's phase. */
 rt_status rt__ratio_minimise(rt_phase *p, const rt__vsd_sample *s, rt_node *log_u, rt_node *weight, rt_error *err);
 

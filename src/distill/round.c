@@ -1,6 +1,7 @@
 /* round.c -- a round: the networks as its phases see them, their graphs and programs, and one update of all phases.
  *
- *     update u   for each phase that has a turn: its runs; each run slice by slice: inputs filled, program run
+ *     update u   for each phase that has a turn: its runs; each run slice by slice: inputs filled, program run; before that, where samples of a
+ *                batch in slices are to know sums over all of it, a pass for each
  *
  * Which runs a phase makes, the clocks of its draws, its learning rate and the powers of Adam's decays are functions of u, so that nothing but the
  * networks' arrays and the position has to be kept. */
@@ -103,35 +104,47 @@ rt_status rt__round_open(rt_round *r, rt_task *t, int index, rt_error *err)
     return RT_OK;
 }
 
+static rt_status compile_phase(rt_phase *p, rt_error *err)
+{
+    const rt_task *t = p->round->task;
+    const rt_config *c = t->config;
+    rt_program_spec spec = {.n_outputs = 1,
+                            .batch = rt__slice(c),
+                            .threads = c->threads,
+                            .choices = t->choices,
+                            .backend = *c->backend ? rt_backend_find(c->backend) : NULL,
+                            .rehearsal = t->dry_run,
+                            .compute = rt_config_compute(c)};
+    for (int i = 0; i < p->n_surveys; i++) {
+        spec.outputs = &p->surveys[i].sum;
+        RT_TRY(rt_compile(&p->surveys[i].program, p->graph, &spec, err));
+    }
+    rt_node *outputs[2 + RT_LOGGED] = {p->loss, p->update.grad_norm};
+    for (int k = 0; k < p->n_logged; k++) outputs[2 + k] = p->logged[k].node;
+    spec.outputs = outputs;
+    spec.n_outputs = 2 + p->n_logged;
+    spec.updates = &p->update.node;
+    spec.n_updates = 1;
+    spec.recompute = c->train.recompute ? p->loss : NULL;
+    return rt_compile(&p->program, p->graph, &spec, err);
+}
+
 rt_status rt__round_compile(rt_round *r, rt_error *err)
 {
-    const rt_task *t = r->task;
-    const rt_config *c = t->config;
-    for (int i = 0; i < r->n_phases; i++) {
-        rt_phase *p = &r->phases[i];
-        rt_node *outputs[2 + RT_LOGGED] = {p->loss, p->update.grad_norm};
-        for (int k = 0; k < p->n_logged; k++) outputs[2 + k] = p->logged[k].node;
-        rt_program_spec spec = {.outputs = outputs,
-                                .n_outputs = 2 + p->n_logged,
-                                .updates = &p->update.node,
-                                .n_updates = 1,
-                                .batch = rt__slice(c),
-                                .threads = c->threads,
-                                .choices = t->choices,
-                                .backend = *c->backend ? rt_backend_find(c->backend) : NULL,
-                                .recompute = c->train.recompute ? p->loss : NULL,
-                                .rehearsal = t->dry_run,
-                                .compute = rt_config_compute(c)};
-        RT_TRY(rt_compile(&p->program, p->graph, &spec, err));
-    }
+    for (int i = 0; i < r->n_phases; i++) RT_TRY(compile_phase(&r->phases[i], err));
     return RT_OK;
 }
 
 void rt__round_free_programs(rt_round *r)
 {
     for (int i = 0; i < r->n_phases; i++) {
-        rt_program_free(r->phases[i].program);
-        r->phases[i].program = NULL;
+        rt_phase *p = &r->phases[i];
+        for (int k = 0; k < p->n_surveys; k++) {
+            rt_program_free(p->surveys[k].program);
+            p->surveys[k].program = NULL;
+        }
+        rt_program_free(p->program);
+        p->program = NULL;
     }
 }
 
@@ -156,6 +169,14 @@ rt_phase *rt__main_phase(rt_round *r)
     return found;
 }
 
+double rt__phase_flop(const rt_phase *p)
+{
+    const rt_config *c = p->round->task->config;
+    double flop = rt_program_flop(p->program);
+    for (int i = 0; i < p->n_surveys; i++) flop += rt_program_flop(p->surveys[i].program);
+    return flop * (c->train.batch / rt__slice(c));
+}
+
 static double scalar(rt_program *p, const rt_node *n)
 {
     const void *at = rt_program_data(p, n);
@@ -171,7 +192,39 @@ static void set_scalar(rt_program *p, const rt_node *n, double v)
         *(float *)at = (float)v;
 }
 
-/* Run t of the phase in the round. Every stream has draws of its own. */
+/* One pass of run t over the slices of the batch. */
+static rt_status run_slices(const rt_phase *p, rt_program *program, int64_t t, rt_clock clock, rt_error *err)
+{
+    const rt_config *c = p->round->task->config;
+    for (int first = 0, slice = rt__slice(c); first < c->train.batch; first += slice) {
+        clock.first = (uint32_t)first;
+        clock.resumed = first > 0;
+        clock.more = first + slice < c->train.batch;
+        RT_TRY(rt__fill_inputs(p, t, first, slice, program, err));
+        RT_TRY(rt_run(program, &clock, err));
+    }
+    return RT_OK;
+}
+
+/* What survey k found, to a program behind it. */
+static void tell(const rt_phase *p, int k, rt_program *program)
+{
+    rt_program *from = p->surveys[k].program;
+    const rt_node *sum = p->surveys[k].sum;
+    void *to = rt_program_data(program, p->surveys[k].told);
+    if (to) memcpy(to, rt_program_data(from, sum), (size_t)rt_program_count(from, sum) * rt_dtype_size(rt_node_dtype(sum)));
+}
+
+/* Every stream has draws of its own. */
+rt_clock rt__phase_clock(const rt_phase *p, int64_t run)
+{
+    const rt_config *c = p->round->task->config;
+    uint64_t round = (uint64_t)(p->round->index + 1), stream = (uint64_t)p->plan->stream;
+    return (rt_clock){
+        .seed = c->seed + 0x9e3779b97f4a7c15u * round + 0xbf58476d1ce4e5b9u * stream, .step = (uint32_t)run, .total = c->train.batch};
+}
+
+/* Run t of the phase in the round. */
 static rt_status run_phase(rt_phase *p, int64_t t, rt_error *err)
 {
     const rt_config *c = p->round->task->config;
@@ -179,17 +232,13 @@ static rt_status run_phase(rt_phase *p, int64_t t, rt_error *err)
     set_scalar(p->program, p->update.t, (double)(t + 1));
     set_scalar(p->program, p->update.decay, average_decay(c, t));
     if (p->run_number) set_scalar(p->program, p->run_number, (double)t);
-    rt_clock clock = {.seed =
-                          c->seed + 0x9e3779b97f4a7c15u * (uint64_t)(p->round->index + 1) + 0xbf58476d1ce4e5b9u * (uint64_t)p->plan->stream,
-                      .step = (uint32_t)t,
-                      .total = c->train.batch};
-    for (int first = 0, slice = rt__slice(c); first < c->train.batch; first += slice) {
-        clock.first = (uint32_t)first;
-        clock.resumed = first > 0;
-        clock.more = first + slice < c->train.batch;
-        RT_TRY(rt__fill_inputs(p, t, first, slice, p->program, err));
-        RT_TRY(rt_run(p->program, &clock, err));
+    rt_clock clock = rt__phase_clock(p, t);
+    for (int k = 0; k < p->n_surveys; k++) {
+        RT_TRY(run_slices(p, p->surveys[k].program, t, clock, err));
+        for (int j = k + 1; j < p->n_surveys; j++) tell(p, k, p->surveys[j].program);
+        tell(p, k, p->program);
     }
+    RT_TRY(run_slices(p, p->program, t, clock, err));
     p->last_loss = scalar(p->program, p->loss);
     p->last_grad_norm = scalar(p->program, p->update.grad_norm);
     for (int i = 0; i < p->n_logged; i++) p->last_logged[i] = scalar(p->program, p->logged[i].node);

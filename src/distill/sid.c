@@ -75,6 +75,7 @@ const rt_method rt__method_sid = {
     .title = "score identity distillation: one step by a loss through teacher and score",
     .source = "Zhou et al. 2024, Score identity Distillation",
     .equation = "(1.12), (1.17)",
+    .minimises = {.name = "fisher", .key = "sid.alpha", .value = "0.5"},
     .needs_teacher = true,
     .reads = RT_READS_TEACHER | RT_READS_METERS,
     .settings = groups,

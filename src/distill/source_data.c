@@ -16,7 +16,7 @@ rt_status rt__add_source(rt_phase *p, rt_source source, rt_error *err)
     RT_RAISE(RT_E_INTERNAL, "phase '%s' has more than %d sources", p->plan->name, RT_SOURCES);
 }
 
-rt_status rt__fill_inputs(rt_phase *p, int64_t u, int64_t first, int64_t n, rt_program *program, rt_error *err)
+rt_status rt__fill_inputs(const rt_phase *p, int64_t u, int64_t first, int64_t n, rt_program *program, rt_error *err)
 {
     for (int i = 0; i < p->n_sources; i++) RT_TRY(p->sources[i].fill(p->sources[i].self, u, first, n, program, err));
     return RT_OK;

@@ -29,7 +29,7 @@ rt_status rt__source_states(rt_phase *p, rt_error *err);
 
 /* Adds a source, which the phase frees, at once where there is no room; and what all of a phase's sources fill. */
 rt_status rt__add_source(rt_phase *p, rt_source source, rt_error *err);
-rt_status rt__fill_inputs(rt_phase *p, int64_t u, int64_t first, int64_t n, rt_program *program, rt_error *err);
+rt_status rt__fill_inputs(const rt_phase *p, int64_t u, int64_t first, int64_t n, rt_program *program, rt_error *err);
 /* The buffer of an input of the phase; NULL: it has none of that name, or the program does not read it. */
 void *rt__input_data(const rt_phase *p, rt_program *program, const char *name);
 

@@ -51,6 +51,7 @@ const rt_method rt__method_vsd = {
     .title = "variational score distillation: one step follows the difference of two scores",
     .source = "Wang et al. 2023, ProlificDreamer",
     .equation = "(1.12)-(1.18), Algorithm 1",
+    .minimises = {.name = "kl"},
     .needs_teacher = true,
     .reads = RT_READS_TEACHER | RT_READS_METERS,
     .settings = groups,

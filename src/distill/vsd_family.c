@@ -266,10 +266,11 @@ static rt_status generate(rt_phase *p, rt__vsd_sample *s, rt_error *err)
 }
 
 /* The rest of a sample, for a table of times. */
-static void noise_sample(rt_phase *p, const drawn_times *d, rt__vsd_sample *s)
+static void noise_sample(rt_phase *p, const drawn_times *d, bool one_time, rt__vsd_sample *s)
 {
     const rt_task *task = p->round->task;
-    rt_node *k = rt_randint(p->graph, "t", 1, (int64_t[]){RT_BATCH}, d->n);
+    const int64_t each[] = {RT_BATCH};
+    rt_node *k = one_time ? rt_broadcast(rt_randint(p->graph, "t", 0, NULL, d->n), 1, each) : rt_randint(p->graph, "t", 1, each, d->n);
     s->eps = rt_randn(p->graph, "eps", task->rank, task->shape);
     s->t = rt__at(p, d->t, d->n, 1, k);
     s->w = rt_reshape(rt__pick(p, d->w, d->n, k), 1, (int64_t[]){RT_BATCH});
@@ -277,15 +278,19 @@ static void noise_sample(rt_phase *p, const drawn_times *d, rt__vsd_sample *s)
     s->xt = rt_diffuse(s->x0, s->t.alpha, s->t.beta, s->eps);
 }
 
-rt_status rt__vsd_sample_generator(rt_phase *p, rt__vsd_sample *s, rt_error *err)
+static rt_status sample_generator(rt_phase *p, bool one_time, rt__vsd_sample *s, rt_error *err)
 {
     drawn_times d;
     RT_TRY(generator_times(p->round->task, &d, err));
     rt_status status = generate(p, s, err);
-    if (status == RT_OK) noise_sample(p, &d, s);
+    if (status == RT_OK) noise_sample(p, &d, one_time, s);
     free(d.t);
     return status;
 }
+
+rt_status rt__vsd_sample_generator(rt_phase *p, rt__vsd_sample *s, rt_error *err) { return sample_generator(p, false, s, err); }
+
+rt_status rt__vsd_sample_generator_at_one_time(rt_phase *p, rt__vsd_sample *s, rt_error *err) { return sample_generator(p, true, s, err); }
 
 rt_status rt__vsd_sample_score(rt_phase *p, rt__vsd_sample *s, rt_error *err)
 {
@@ -293,7 +298,7 @@ rt_status rt__vsd_sample_score(rt_phase *p, rt__vsd_sample *s, rt_error *err)
     RT_TRY(score_times(p->round->task, rt__denoiser(p, "score")->prediction, &d, err));
     rt_status status = generate(p, s, err);
     s->x0 = status == RT_OK ? rt_stop_grad(s->x0) : NULL;
-    if (status == RT_OK) noise_sample(p, &d, s);
+    if (status == RT_OK) noise_sample(p, &d, false, s);
     free(d.t);
     return status;
 }
@@ -316,7 +321,7 @@ rt_status rt__vsd_sample_held_out(rt_phase *p, rt__vsd_sample *s, rt_node **scor
     free(d.t);
     RT_TRY(rt_graph_status(p->graph, err));
     RT_TRY(generate(p, s, err));
-    noise_sample(p, &held, s);
+    noise_sample(p, &held, false, s);
     *score_weight = rt_reshape(rt__pick(p, of_score, held.n, drawn), 1, (int64_t[]){RT_BATCH});
     return RT_OK;
 }

@@ -50,6 +50,8 @@ typedef struct rt__vsd_sample {
 rt_node *rt__vsd_generate(rt_phase *p, rt_node *y);
 /* For the generator's phase: times of vsd.times in vsd.t-min..vsd.t-max, the weight vsd.weight. */
 rt_status rt__vsd_sample_generator(rt_phase *p, rt__vsd_sample *s, rt_error *err);
+/* Likewise, but all samples of the batch share the time that is drawn. */
+rt_status rt__vsd_sample_generator_at_one_time(rt_phase *p, rt__vsd_sample *s, rt_error *err);
 /* For whatever learns from the generator's samples as they are: x0 is constant, times of vsd.score-times, all of them, the weight vsd.score-weight. */
 rt_status rt__vsd_sample_score(rt_phase *p, rt__vsd_sample *s, rt_error *err);
 

@@ -15,7 +15,7 @@ static rt_status rehearse_round(rt__run *run, rt_run_plan *plan, rt_error *err)
     for (int i = 0; i < run->round.n_phases; i++) {
         const rt_phase *p = &run->round.phases[i];
         double runs = (double)rt__phase_runs_before(p->plan, n);
-        plan->flop_per_update += runs * rt_program_flop(p->program) * (c->train.batch / rt__slice(c));
+        plan->flop_per_update += runs * rt__phase_flop(p);
     }
     RT_TRY(rt__round_update(&run->round, 0, n, c->out, 0, err));
     if (c->run.sample_every > 0) RT_TRY(rt__run_pictures(run, err));

@@ -134,7 +134,7 @@ static void renyi_weights(rt__witness *w, place s, double order, const double x[
     rt_graph *g = rt__doubles(w);
     for (int i = 0; i < N; i++) log_u[i] = log_ratio(s, x[i]), out[i] = NAN;
     if (!g) return;
-    rt__value(w, rt__renyi_weight(order, rt__numbers(g, N, log_u), NULL), N, out);
+    rt__value(w, rt__renyi_weight(NULL, order, rt__numbers(g, N, log_u), NULL), N, out);
     rt_graph_free(g);
     for (int i = 0; i < N; i++) mean += exp(log_density(student(s), x[i])) * step * out[i];
     for (int i = 0; i < N; i++) out[i] /= mean;

@@ -247,7 +247,13 @@ const rt__equation rt__score_differences[] = {
       "src/distill/score_objectives.c", "rt__follow",
       "an affine G against a mixture, exact scores, quadrature over z and eps: against differences of the integral (1.13); relative", 1e-7},
      difference_of_scores},
-    RT__NOT_YET("algorithm-1", "per iteration: the auxiliary score learns (1.17), then the generator steps along (1.18)"),
+    {{"algorithm-1", "per iteration: the auxiliary score learns (1.17), then the generator steps along (1.18)", "src/distill/round.c",
+      "rt__round_update",
+      "`vsd` as it is trained, affine maps on a mixture: four updates, each of two steps of the score and one of the generator written out "
+      "in double at the "
+      "same draws; relative to what they move",
+      1e-11},
+     rt__algorithm_1},
     {{"1.16", "grad_x log p_t(x_t | x0) = -(x_t - alpha_t x0)/beta_t^2", "src/diffusion/prediction.c", "rt_predict_score",
       "central differences of log N(x; alpha_t x0, beta_t^2), exact for a square; in units of 1/beta^2", 1e-12},
      conditional_score},

@@ -11,23 +11,31 @@
 #include <string.h>
 #include <unistd.h>
 
-static rt_status make_network(rt__small_run *r, rt_error *err)
+rt_status rt__small_net(const char *text, char folder[RT__FOLDER], rt_net **net, rt_error *err)
 {
     const char *root = getenv("TMPDIR");
-    snprintf(r->folder, sizeof r->folder, "%s/retort-verify-XXXXXX", root && *root ? root : "/tmp");
-    if (!mkdtemp(r->folder)) {
-        rt_error_set(err, RT_E_IO, "%s: %s; set TMPDIR to a folder that can be written", r->folder, strerror(errno));
-        *r->folder = 0;
+    snprintf(folder, RT__FOLDER, "%s/retort-verify-XXXXXX", root && *root ? root : "/tmp");
+    if (!mkdtemp(folder)) {
+        rt_error_set(err, RT_E_IO, "%s: %s; set TMPDIR to a folder that can be written", folder, strerror(errno));
+        *folder = 0;
         return RT_E_IO;
     }
-    char path[300];
-    snprintf(path, sizeof path, "%s/config.json", r->folder);
+    char path[RT__FOLDER + 16];
+    snprintf(path, sizeof path, "%s/config.json", folder);
     FILE *f = fopen(path, "w");
     if (!f) RT_RAISE(RT_E_IO, "%s: %s", path, strerror(errno));
-    fprintf(f, "{\"_class_name\": \"RetortMLP\", \"data_dim\": %d, \"hidden\": 24, \"layers\": 2, \"num_class_embeds\": %d}", RT__WIDTH,
-            RT__CLASSES);
+    fputs(text, f);
     if (fclose(f) != 0) RT_RAISE(RT_E_IO, "%s: %s", path, strerror(errno));
-    RT_TRY(rt_net_open(&r->net, path, err));
+    return rt_net_open(net, path, err);
+}
+
+static rt_status make_network(rt__small_run *r, rt_error *err)
+{
+    char text[128];
+    snprintf(text, sizeof text,
+             "{\"_class_name\": \"RetortMLP\", \"data_dim\": %d, \"hidden\": 24, \"layers\": 2, \"num_class_embeds\": %d}", RT__WIDTH,
+             RT__CLASSES);
+    RT_TRY(rt__small_net(text, r->folder, &r->net, err));
     r->teacher = rt_params_new("teacher", RT_F32);
     if (!r->teacher) RT_RAISE(RT_E_MEMORY, "out of memory for a network");
     RT_TRY(rt_net_declare(r->net, r->teacher, err));
@@ -81,6 +89,11 @@ static int remove_one(const char *path, const struct stat *status, int kind, str
     return remove(path);
 }
 
+void rt__small_folder_remove(const char *folder)
+{
+    if (*folder) nftw(folder, remove_one, 8, FTW_DEPTH | FTW_PHYS);
+}
+
 void rt__small_run_close(rt__small_run *r)
 {
     rt_program_free(r->program);
@@ -90,7 +103,7 @@ void rt__small_run_close(rt__small_run *r)
     rt_net_free(r->net);
     rt_process_free(r->process);
     rt_dataset_free(r->data);
-    if (*r->folder) nftw(r->folder, remove_one, 8, FTW_DEPTH | FTW_PHYS);
+    rt__small_folder_remove(r->folder);
 }
 
 double rt__small_run_loss(rt__small_run *r, rt_node *const *more, int n)

@@ -5,7 +5,7 @@
 
 #include "distill/sources.h"
 
-enum { RT__BATCH = 8, RT__WIDTH = 2, RT__CLASSES = 3 }; /* the last class is the null class */
+enum { RT__BATCH = 8, RT__WIDTH = 2, RT__CLASSES = 3, RT__FOLDER = 256 }; /* the last class is the null class */
 
 typedef struct rt__small_run {
     rt_error *err;
@@ -18,8 +18,12 @@ typedef struct rt__small_run {
     rt_process *process;
     rt_dataset *data; /* toy:moons */
     rt_program *program;
-    char folder[256];
+    char folder[RT__FOLDER];
 } rt__small_run;
+
+/* A network of the configuration `text`, which is FOLDER/config.json of a temporary folder. rt__small_folder_remove after a failure, too. */
+rt_status rt__small_net(const char *text, char folder[RT__FOLDER], rt_net **net, rt_error *err);
+void rt__small_folder_remove(const char *folder); /* "": there is none */
 
 /* keys: settings and their values, NULL at the end. */
 void rt__small_run_open(rt__small_run *r, const char *method, const char *const *keys, rt_error *err);

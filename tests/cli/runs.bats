@@ -170,3 +170,39 @@ last_loss() { tail -n 1 "$1/metrics.jsonl" | sed 's/.*"loss": *\([0-9.e-]*\).*/\
     "$RETORT" distill sid --help | grep -q -- '--score-updates N .*(1)' # members of a family have defaults of their own
     fails 2 "did you mean 'pd'" distill pdd --help
 }
+
+@test "--divergence names what is minimised, and the method follows or is refused" {
+    teacher
+    says() { # SETTING ARGUMENTS...: the dry run has this setting
+        local line=$1
+        shift
+        "$RETORT" distill "$@" --teacher "$t/teacher" --out "$t/none" --batch 16 --dry-run >"$t/plan" 2>"$t/err" || { cat "$t/err"; return 1; }
+        grep -qFx -- "$line" "$t/plan" || { echo "no '$line' in:"; cat "$t/plan"; return 1; }
+    }
+    says "method: vsd" --divergence kl
+    says "method: dmd" dmd --divergence kl --set dmd.pairs=16
+    says "method: f" --divergence jensen-shannon --data toy:moons
+    says "f.divergence: neyman" f --divergence neyman --data toy:moons
+    says "f.divergence: kl" f --divergence kl --data toy:moons
+    says "renyi.alpha: 3" --divergence renyi:3 --data toy:moons
+    says "renyi.alpha: 2" renyi --divergence renyi --data toy:moons
+    says "renyi.alpha: 0.5" --divergence renyi:3 --alpha 0.5 --data toy:moons # a word about the setting itself stands
+    says "sid.alpha: 0.5" --divergence fisher
+    echo "f.divergence: neyman" >"$t/file.yaml"
+    says "f.divergence: kl" f --divergence kl --config "$t/file.yaml" --data toy:moons
+    says "f.divergence: neyman" f --config "$t/file.yaml" --data toy:moons
+    for row in "vsd jensen-shannon f" "sid kl vsd" "f renyi:2 renyi" "renyi fisher sid" "dmd2 neyman f" "pd kl vsd"; do
+        read -r method divergence takes <<<"$row"
+        fails 2 "take \`retort distill $takes --divergence $divergence\`" distill "$method" --divergence "$divergence" --teacher "$t/teacher" --out "$t/none"
+    done
+    fails 2 "did you mean 'jensen-shannon'?" distill --divergence jensen --teacher "$t/teacher" --out "$t/none"
+    fails 2 "unknown divergence 'kl:2'" distill f --divergence kl:2 --teacher "$t/teacher" --out "$t/none"
+    fails 2 "unknown divergence 'fisher:1'" distill sid --divergence fisher:1 --teacher "$t/teacher" --out "$t/none"
+    fails 2 "renyi.alpha: 'two' is not a number" distill --divergence renyi:two --teacher "$t/teacher" --out "$t/none"
+    fails 2 "distill needs METHOD or --divergence" distill --teacher "$t/teacher" --out "$t/none"
+    "$RETORT" distill --divergence kl --teacher "$t/teacher" --out "$t/run" --batch 16 --updates 4 --until-update 2 -q
+    fails 2 "take \`retort distill f" distill vsd --divergence neyman --resume --out "$t/run"
+    "$RETORT" distill --divergence kl --resume --out "$t/run" -q
+    "$RETORT" list divergences >"$t/list"
+    for row in "kl .*by vsd, dmd, dmd2, f" "neyman .*by f" "renyi .*by renyi" "fisher .*by sid"; do grep -q "^$row$" "$t/list"; done
+}

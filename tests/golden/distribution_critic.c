@@ -89,11 +89,11 @@ static rt_node *weighted(critic_graph *q, rt_node *weight)
 }
 
 static rt_node *f_raw(critic_graph *q) { return weighted(q, rt_divergence_weight_of(q->d, log_u(q))); }
-static rt_node *renyi(critic_graph *q) { return weighted(q, rt__renyi_weight(q->order, log_u(q), NULL)); }
+static rt_node *renyi(critic_graph *q) { return weighted(q, rt__renyi_weight(NULL, q->order, log_u(q), NULL)); }
 
 static rt_node *f_published(critic_graph *q)
 {
-    q->weight = rt__f_weight(q->d, rt__clip_ratio(log_u(q), 0.1, 20), NULL);
+    q->weight = rt__f_weight(NULL, q->d, rt__clip_ratio(log_u(q), 0.1, 20), NULL);
     return dmd(q);
 }
 
@@ -211,13 +211,13 @@ static bool weights(const char *root)
     for (int i = 0; rt_divergence_describe(i, &row); i++) {
         const rt_divergence *d = rt_divergence_find(row.name, NULL);
         check_weight(&g, row.name, "raw", rt_divergence_weight_of(d, ratio));
-        check_weight(&g, row.name, "binned", rt__f_weight(d, rt__clip_ratio(ratio, 0.1, 20), bins));
+        check_weight(&g, row.name, "binned", rt__f_weight(NULL, d, rt__clip_ratio(ratio, 0.1, 20), bins));
     }
     for (int i = 0; i < 2; i++) {
         double order = i ? 2 : 0.5;
         snprintf(key, sizeof key, "renyi-%.1f", order);
-        check_weight(&g, key, "batch", rt__renyi_weight(order, ratio, NULL));
-        check_weight(&g, key, "binned", rt__renyi_weight(order, ratio, bins));
+        check_weight(&g, key, "batch", rt__renyi_weight(NULL, order, ratio, NULL));
+        check_weight(&g, key, "binned", rt__renyi_weight(NULL, order, ratio, bins));
     }
     dist_free(&g);
     rt_tensors_close(c.numbers);

@@ -146,8 +146,8 @@ static void weights_of_ratios(void **state)
     rt_graph *g = rt_graph_new(RT_F64);
     rt_node *x = rt_reals(g, 1, (int64_t[]){N}, l), *bins = rt__bins(rt_reals(g, 1, (int64_t[]){N}, t), 0.2, 1, 4);
     const rt_divergence *pearson = rt_divergence_find("pearson", &err);
-    rt_node *nodes[] = {rt__clip_ratio(x, 0.1, 20), rt__clip_ratio(x, 0, INFINITY), rt__mean_in_bin(x, bins),
-                        rt__mean_in_bin(x, NULL),   rt__f_weight(pearson, x, NULL), rt__renyi_weight(3, x, bins)};
+    rt_node *nodes[] = {rt__clip_ratio(x, 0.1, 20),     rt__clip_ratio(x, 0, INFINITY),       rt__mean_in_bin(NULL, x, bins),
+                        rt__mean_in_bin(NULL, x, NULL), rt__f_weight(NULL, pearson, x, NULL), rt__renyi_weight(NULL, 3, x, bins)};
     evaluate(nodes, 6, N, out);
     double mean = 0, means[3] = {-2, 2, 1.5}, u = 0, squares[3] = {0}, count[3] = {2, 1, 3};
     for (int i = 0; i < N; i++) mean += l[i] / N, u += exp(l[i]) / N, squares[(int)bin[i]] += exp(2 * l[i]) / count[(int)bin[i]];

@@ -62,7 +62,24 @@ typedef struct world {
     rt_process *process;
 } world;
 
-static void open_world(world *w, const char *method, const char *const *keys)
+static void set_number(rt_params *set, const char *name, int i, double v)
+{
+    int64_t at = rt_params_entry(set, rt_params_find(set, name))->offset + i;
+    void *values = rt_params_data(set, RT_VALUE);
+    if (rt_params_dtype(set) == RT_F64)
+        ((double *)values)[at] = v;
+    else
+        ((float *)values)[at] = (float)v;
+}
+
+static double get_number(rt_params *set, const char *name, int i)
+{
+    int64_t at = rt_params_entry(set, rt_params_find(set, name))->offset + i;
+    const void *values = rt_params_data(set, RT_VALUE);
+    return rt_params_dtype(set) == RT_F64 ? ((const double *)values)[at] : (double)((const float *)values)[at];
+}
+
+static void open_world(world *w, const char *method, rt_dtype real, const char *const *keys)
 {
     *w = (world){0};
     OK(rt_config_method(&w->config, method, &err));
@@ -84,12 +101,11 @@ static void open_world(world *w, const char *method, const char *const *keys)
                         .teacher = {.oracle = w->oracle, .prediction = x0},
                         .net = w->net,
                         .null_class = -1,
-                        .real = RT_F64};
+                        .real = real};
     OK(rt__task_open(&w->task, &err));
     rt_params *student = rt__network(&w->task, "student")->set;
-    double *values = rt_params_data(student, RT_VALUE);
-    memcpy(values + rt_params_entry(student, rt_params_find(student, "weight"))->offset, map, sizeof map);
-    memcpy(values + rt_params_entry(student, rt_params_find(student, "bias"))->offset, shift, sizeof shift);
+    for (int i = 0; i < D * D; i++) set_number(student, "weight", i, map[i]);
+    for (int i = 0; i < D; i++) set_number(student, "bias", i, shift[i]);
     rt_params_touch(student);
     OK(rt_params_init(rt__network(&w->task, "score")->set, 7, &err));
     OK(rt__round_open(&w->round, &w->task, 0, &err));
@@ -143,14 +159,36 @@ static void ask_score(const world *w, double t, const double *x, double *x0)
     rt_graph_free(g);
 }
 
-/* Mean over i of h_i (f_z - f_p)^T x0, weight row `uniform`: h in double from densities written out. */
-static void objective(const char *method, const char *const *keys, double order, double low, double high, int bins)
+/* The phase that keeps means, at the draws of the generator's: m moves by 1 - decay towards the mean of the bins that have samples. */
+static void keeps(world *w, double decay, const double *before, const double *sum, const double *count, int bins)
 {
+    rt_phase *p = &w->round.phases[1];
+    rt_params *kept = rt__network(&w->task, "bins")->set;
+    rt_program *program;
+    assert_string_equal(p->plan->name, "bins");
+    assert_int_equal(p->plan->stream, w->round.phases[2].plan->stream);
+    rt_program_spec spec = {.outputs = &p->loss, .n_outputs = 1, .updates = &p->update.node, .n_updates = 1, .batch = B, .threads = 1};
+    OK(rt_compile(&program, p->graph, &spec, &err));
+    *(double *)rt_program_data(program, p->update.lr) = p->plan->training.lr;
+    OK(rt_run(program, &(rt_clock){.seed = 4, .step = 2}, &err));
+    for (int k = 0; k < bins; k++) {
+        double want = count[k] > 0 ? decay * before[k] + (1 - decay) * sum[k] / count[k] : before[k], got = get_number(kept, "mean", k);
+        if (!(fabs(got - want) <= TOL_VSD * fabs(want))) fail_msg("kept mean %d: %.15g, not %.15g", k, got, want);
+    }
+    rt_program_free(program);
+}
+
+/* Mean over i of h_i (f_z - f_p)^T x0, weight row `uniform`: h in double from densities written out. decay 0: no means are kept. */
+static void objective(const char *method, const char *const *keys, double order, double low, double high, int bins, double decay)
+{
+    static const double kept[MOST_BINS] = {0.8, 1.3, 0.6, 1.1};
     world w;
-    open_world(&w, method, keys);
-    rt_phase *p = &w.round.phases[1];
+    open_world(&w, method, RT_F64, keys);
+    rt_phase *p = &w.round.phases[decay > 0 ? 2 : 1];
+    for (int k = 0; k < bins && decay > 0; k++) set_number(rt__network(&w.task, "bins")->set, "mean", k, kept[k]);
     const rt_density *even = rt_density_find("uniform", &err);
     int n = rt_density_count(even, w.process), first = 0, used = 0;
+    bool one_time = order > 0 && bins == 0;
     double *times = malloc((size_t)(2 * n) * sizeof *times), S[4];
     OK(rt_density_times(even, w.process, NULL, n, times, times + n, &err));
     while (times[first] < 0.02 * rt_process_end(w.process)) first++;
@@ -158,7 +196,7 @@ static void objective(const char *method, const char *const *keys, double order,
     for (int i = 0; i < 4; i++) S[i] = map[i / 2 * 2] * map[i % 2 * 2] + map[i / 2 * 2 + 1] * map[i % 2 * 2 + 1];
     const int64_t shape[] = {RT_BATCH, D}, one[] = {RT_BATCH};
     rt_node *nodes[] = {p->loss, rt_randn(p->graph, "z", 2, shape), rt_randn(p->graph, "eps", 2, shape),
-                        rt_randint(p->graph, "t", 1, one, used)};
+                        one_time ? rt_randint(p->graph, "t", 0, NULL, used) : rt_randint(p->graph, "t", 1, one, used)};
     rt_program *program;
     assert_int_equal(p->n_sources, 0); /* an exact ratio has no critic, and no critic has no real samples */
     OK(rt_compile(&program, p->graph, &(rt_program_spec){.outputs = nodes, .n_outputs = 4, .batch = B, .threads = 1}, &err));
@@ -168,8 +206,8 @@ static void objective(const char *method, const char *const *keys, double order,
     double l[B], dot[B], sum[MOST_BINS] = {0}, count[MOST_BINS] = {0}, h[B], h_mean = 0, want = 0;
     int bin[B];
     for (int i = 0; i < B; i++) {
-        double t = times[first + k[i]], a = rt_process_alpha(w.process, t), b = rt_process_beta(w.process, t), x0[D], x[D], f_p[D], f_z[D],
-               m[D], C[4];
+        double t = times[first + k[one_time ? 0 : i]], a = rt_process_alpha(w.process, t), b = rt_process_beta(w.process, t), x0[D], x[D],
+               f_p[D], f_z[D], m[D], C[4];
         for (int j = 0; j < D; j++) x0[j] = map[2 * j] * z[i * D] + map[2 * j + 1] * z[i * D + 1] + shift[j];
         for (int j = 0; j < D; j++) x[j] = a * x0[j] + b * eps[i * D + j];
         noised2(a, b, shift, S, m, C);
@@ -184,7 +222,7 @@ static void objective(const char *method, const char *const *keys, double order,
         count[bin[i]]++;
     }
     for (int i = 0; i < B; i++) { /* jensen-shannon, or Renyi's */
-        double within = sum[bin[i]] / count[bin[i]], u = exp(l[i]) * (bins ? within : 1);
+        double within = decay > 0 ? kept[bin[i]] : sum[bin[i]] / count[bin[i]], u = exp(l[i]) * (bins ? within : 1);
         h[i] = order > 0 ? order * exp((order - 1) * l[i]) / within : 1 / (1 + u);
         h_mean += h[i] / B;
     }
@@ -193,6 +231,7 @@ static void objective(const char *method, const char *const *keys, double order,
     print_message("%-6s %d bins %.12g, %.12g\n", method, bins, got, want);
     if (!(fabs(got - want) <= TOL_VSD * fabs(want))) fail_msg("%s: %.15g, the formula gives %.15g", method, got, want);
     rt_program_free(program);
+    if (decay > 0) keeps(&w, decay, kept, sum, count, bins);
     free(times);
     close_world(&w);
 }
@@ -201,12 +240,69 @@ static void objectives(void **state)
 {
     (void)state;
 #define EVEN "vsd.weight", "uniform", "f.divergence", "jensen-shannon"
-    objective("f", (const char *[]){EVEN, "f.bins", "0", "f.ratio-clip", "none", NULL}, 0, 0, INFINITY, 0);
-    objective("f", (const char *[]){EVEN, "f.bins", "3", "f.ratio-clip", "0.7,1.5", NULL}, 0, 0.7, 1.5, 3);
+    objective("f", (const char *[]){EVEN, "f.bins", "0", "f.ratio-clip", "none", NULL}, 0, 0, INFINITY, 0, 0);
+    objective("f", (const char *[]){EVEN, "f.bins", "3", "f.bins-average", "0", "f.ratio-clip", "0.7,1.5", NULL}, 0, 0.7, 1.5, 3, 0);
+    objective("f", (const char *[]){EVEN, "f.bins", "4", "f.bins-average", "0.25", NULL}, 0, 0.1, 20, 4, 0.25);
 #undef EVEN
-    objective("renyi", (const char *[]){"vsd.weight", "uniform", "renyi.alpha", "0.5", "f.bins", "2", "f.ratio-clip", "none", NULL}, 0.5, 0,
-              INFINITY, 2);
-    objective("renyi", (const char *[]){"vsd.weight", "uniform", "renyi.alpha", "3", "f.bins", "0", NULL}, 3, 0.1, 20, 0);
+    objective(
+        "renyi",
+        (const char *[]){"vsd.weight", "uniform", "renyi.alpha", "0.5", "f.bins", "2", "f.bins-average", "0", "f.ratio-clip", "none", NULL},
+        0.5, 0, INFINITY, 2, 0);
+    objective("renyi", (const char *[]){"vsd.weight", "uniform", "renyi.alpha", "3", "f.bins", "0", NULL}, 3, 0.1, 20, 0, 0);
+    objective("renyi", (const char *[]){"vsd.weight", "uniform", "renyi.alpha", "3", "f.bins", "3", "f.bins-average", "0.5", NULL}, 3, 0.1,
+              20, 3, 0.5);
+}
+
+/* ---- slices of a batch */
+
+enum { PARTS = D * D + D + 2, UPDATES = 3 };
+
+/* The student after some updates, and the last loss and norm of its gradient. */
+static void train_in(const char *method, rt_dtype real, const char *slice, const char *const *keys, double *out)
+{
+    world w;
+    const char *all[24] = {"train.micro-batch", slice,     "train.optimiser", "sgd", "train.lr", "0.1",
+                           "vsd.weight",        "uniform", "threads",         "1"};
+    for (int i = 0; keys[i]; i++) all[10 + i] = keys[i];
+    open_world(&w, method, real, all);
+    OK(rt__round_compile(&w.round, &err));
+    for (int u = 0; u < UPDATES; u++) OK(rt__round_update(&w.round, u, UPDATES, "slices", u, &err));
+    rt_params *student = rt__network(&w.task, "student")->set;
+    for (int i = 0; i < PARTS - 2; i++) out[i] = i < D * D ? get_number(student, "weight", i) : get_number(student, "bias", i - D * D);
+    out[PARTS - 2] = rt__main_phase(&w.round)->last_loss;
+    out[PARTS - 1] = rt__main_phase(&w.round)->last_grad_norm;
+    close_world(&w);
+}
+
+/* What samples know of their batch does not depend on how many of them are computed at a time. */
+static void in_slices(void **state)
+{
+    (void)state;
+#define JENSEN_SHANNON "f.divergence", "jensen-shannon"
+    static const struct {
+        const char *method, *keys[9];
+        bool critic;
+    } cases[] = {
+        {"f", {JENSEN_SHANNON, "f.bins", "3", "f.bins-average", "0", NULL}, false},
+        {"f", {JENSEN_SHANNON, "f.bins", "0", NULL}, false},
+        {"f", {JENSEN_SHANNON, "f.ratio", "critic", "gan.weight", "0.1", NULL}, true},
+        {"renyi", {"renyi.alpha", "3", "f.bins", "2", "f.bins-average", "0", "f.ratio-clip", "none", NULL}, false},
+        {"renyi", {"renyi.alpha", "0.5", "f.bins", "0", NULL}, false},
+        {"renyi", {"renyi.alpha", "3", "f.bins", "2", "f.bins-average", "0.5", NULL}, false},
+        {"renyi", {"f.ratio", "critic", NULL}, true},
+    };
+#undef JENSEN_SHANNON
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+        for (int single = cases[i].critic; single < 2; single++) { /* real samples of critics are written as floats */
+            double whole[PARTS], parts[PARTS], largest = 0, worst = 0;
+            const rt_dtype real = single ? RT_F32 : RT_F64;
+            train_in(cases[i].method, real, "0", cases[i].keys, whole);
+            train_in(cases[i].method, real, "4", cases[i].keys, parts);
+            for (int k = 0; k < PARTS; k++) largest = fmax(largest, fabs(whole[k])), worst = fmax(worst, fabs(whole[k] - parts[k]));
+            print_message("%-6s %zu %s in slices: %.1e\n", cases[i].method, i, single ? "float" : "double", worst / largest);
+            if (!(worst <= (single ? TOL_SLICES_SINGLE : TOL_SLICES) * largest))
+                fail_msg("%s, case %zu: the batch in slices differs by %g of %g", cases[i].method, i, worst, largest);
+        }
 }
 
 /* ---- whole runs */
@@ -294,11 +390,12 @@ static void with_pairs(void **state)
     rt_tensors_close(t);
 }
 
-/* Head and trunk are in the checkpoint: a run that was stopped ends in the same bits. */
+/* Head and trunk are in the checkpoint, and the means of bins: a run that was stopped ends in the same bits. */
 static void resumed(void **state)
 {
     (void)state;
-    static const char *const keys[] = {"train.updates", "12", "train.batch", "16", "gan.weight", "0.1", "gan.r1", "1", NULL};
+    static const char *const keys[] = {"train.updates", "12",      "train.batch",    "16",  "gan.weight", "0.1", "gan.r1", "1",
+                                       "f.divergence",  "pearson", "f.bins-average", "0.9", NULL};
     double whole[2], parts[2];
     rt_config c = run_of("f", "whole", keys);
     OK(rt_run_train(&c, false, NULL, NULL, &err));
@@ -323,11 +420,11 @@ static void refusals(void **state)
         {"f", "f.ratio", "oracle", "give critic or exact"},
         {"f", "f.ratio-clip", "20,0.1", "0 < LOW < HIGH"},
         {"f", "gan.head", "conv", "vectors have no pixels; give linear"},
-        {"f", "train.micro-batch", "16", "computed at once; give 0"},
         {"dmd", "dmd.teacher-solver", "ddpm", "give one that does not, such as ddim"},
         {"dmd", "vsd.start", "0.5", "give 1, or dmd.regression 0"},
         {"renyi", "renyi.alpha", "1", "must be above 0 and not 1"},
         {"renyi", "f.bins", "-1", "f.bins"},
+        {"renyi", "f.bins-average", "1", "f.bins-average"},
     };
     for (size_t i = 0; i < sizeof refused / sizeof *refused; i++) {
         rt_config c = run_of(refused[i].method, "refused", (const char *[]){NULL});
@@ -371,7 +468,8 @@ static int remove_folder(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(objectives), cmocka_unit_test(refusals),   cmocka_unit_test(resumed),
-                                       cmocka_unit_test(optima),     cmocka_unit_test(with_a_gan), cmocka_unit_test(with_pairs)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(objectives), cmocka_unit_test(in_slices), cmocka_unit_test(refusals),
+                                       cmocka_unit_test(resumed),    cmocka_unit_test(optima),    cmocka_unit_test(with_a_gan),
+                                       cmocka_unit_test(with_pairs)};
     return cmocka_run_group_tests(tests, make_folder, remove_folder);
 }
