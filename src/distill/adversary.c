@@ -96,7 +96,7 @@ static rt_status oracle_fill(void *self, int64_t u, int64_t first, int64_t n, rt
     float *x = rt__input_data(f->phase, program, "x0");
     int64_t *y = rt__input_data(f->phase, program, "y");
     for (int64_t i = 0; i < n; i++) {
-        int64_t index = u * t->config->train.batch + first + i, label = rt__class_of(t, index);
+        int64_t index = u * f->phase->batch + first + i, label = rt__class_of(t, index);
         const rt_oracle *o = t->classes > 0 ? rt_oracle_given(t->teacher.oracle, label) : t->teacher.oracle;
         if (y) y[i] = label;
         if (!x) continue;

@@ -140,7 +140,7 @@ rt_status rt__meters_open(rt_meters *m, rt_round *r, rt_error *err)
     const rt_plan *plan = &r->task->plan;
     *m = (rt_meters){.task = r->task, .n = samples(r->task->config)};
     m->plan = (rt_phase_plan){.name = "meters", .stream = STREAM};
-    m->phase = (rt_phase){.plan = &m->plan, .round = r, .slice = SLICE, .meters = m};
+    m->phase = (rt_phase){.plan = &m->plan, .round = r, .batch = SLICE, .slice = SLICE, .meters = m};
     bool compared = false;
     for (int i = 0; i < plan->n_meters; i++) compared |= of_samples(plan->meters[i]);
     if (plan->measure) RT_TRY(open_graph(m, err));

@@ -126,7 +126,7 @@ struct rt_phase {
     } surveys[RT_SURVEYS];
     int n_inputs, n_logged, n_sources, n_surveys;
     rt_source sources[RT_SOURCES];
-    int slice;         /* examples that its program takes at a time */
+    int batch, slice;  /* examples of a run, and those that its program takes at a time */
     rt_meters *meters; /* what its graph measures, where it does that instead of training: meters.h */
     rt_program *program;
     double last_loss, last_grad_norm, last_lr, last_logged[RT_LOGGED]; /* of its last run; NaN: it has not run yet */

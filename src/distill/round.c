@@ -68,6 +68,7 @@ static rt_status build_phase(rt_round *r, const rt_phase_plan *plan, rt_error *e
     *p = (rt_phase){.plan = plan,
                     .round = r,
                     .network = rt__network(r->task, plan->network),
+                    .batch = r->task->config->train.batch,
                     .slice = rt__slice(r->task->config),
                     .last_loss = NAN,
                     .last_grad_norm = NAN,

@@ -56,7 +56,7 @@ static rt_status data_fill(void *self, int64_t u, int64_t first, int64_t n, rt_p
     from_data *f = self;
     float *x0 = rt__input_data(f->phase, program, "x0");
     int64_t *y = rt__input_data(f->phase, program, "y");
-    rt_loader_batch(f->loader, (u * f->phase->round->task->config->train.batch + first) / n, x0, y);
+    rt_loader_batch(f->loader, (u * f->phase->batch + first) / n, x0, y);
     return RT_OK;
 }
 

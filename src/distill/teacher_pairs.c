@@ -78,7 +78,7 @@ static rt_status pairs_fill(void *self, int64_t u, int64_t first, int64_t count,
     pairs *p = self;
     float *z = rt__input_data(p->phase, program, "noise"), *x = rt__input_data(p->phase, program, "sample"),
           *draws = rt__input_data(p->phase, program, "draws");
-    int64_t *y = rt__input_data(p->phase, program, "y"), batch = p->task->config->train.batch, n = p->x.shape[0], d = p->task->features;
+    int64_t *y = rt__input_data(p->phase, program, "y"), batch = p->phase->batch, n = p->x.shape[0], d = p->task->features;
     int q = rt_net_describe(p->phase->network->denoiser.net)->draws;
     for (int64_t i = 0; i < count; i++) {
         int64_t at = u * batch + first + i, item = rt_permute_index(p->seed, (uint64_t)(at / n), n, at % n);
