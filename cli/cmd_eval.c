@@ -236,7 +236,7 @@ static rt_status measure_model(evaluation *e, const subject *s, figures *f, rt_e
         double began = cli_now();
         rt_status status = draw(e, s->model, s->steps, e->seeds[i], &x, &y, &f->report, err);
         f->seconds += cli_now() - began;
-        if (status == RT_OK && i == 0 && *f->report.remark) cli_say(e->c, "%s", f->report.remark);
+        if (status == RT_OK && i == 0) cli_remark(e->c, f->report.remark);
         if (status == RT_OK) status = measure_samples(e, info, x, y, f->values, i, &f->agree[i], err);
         if (status == RT_OK && e->teacher) status = measure_teacher(e, s, f, i, x, err);
         free(x);

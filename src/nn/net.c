@@ -56,6 +56,7 @@ static rt_status open_text(rt_net **out, const char *file, char *text, size_t si
     if (!net) RT_RAISE(RT_E_MEMORY, "%s: out of memory", file);
     net->config = text;
     rt_status s = rt__json_parse(&config, file, text, size, CONFIG_LIMIT, err);
+    rt__json_drop_defaults(config);
     if (s == RT_OK) s = read_config(net, &(rt__fields){config, file, err});
     json_decref(config);
     if (s == RT_OK)
