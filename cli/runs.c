@@ -198,7 +198,7 @@ static void on_note(void *self, const char *line)
 {
     watcher *w = self;
     close_progress(w);
-    cli_say(w->c, "%s", line);
+    cli_remark(w->c, line);
 }
 
 static bool on_stop(void *self)

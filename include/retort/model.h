@@ -49,6 +49,7 @@ typedef struct rt_model_info {
     int64_t parameters;
     double low, high;
     int feature_dims;                         /* of a classifier's features; 0: it has none */
+    char remark[RT_MODEL_TEXT + 1024];        /* what was done to the folder to read it, and what its samples are not; empty: nothing */
     char sha256[65];                          /* of the weights; empty for oracles and where it was not wanted */
     rt_student_recipe recipe;                 /* steps 0: the model knows no number of steps of its own */
     double recipe_times[RT_RECIPE_STEPS + 1]; /* of the process, steps + 1, the last 0 */

@@ -60,6 +60,10 @@ static rt_status write_readme(const rt__run *run, const char *folder, bool exact
     else
         fprintf(f.stream, "# A diffusion model\n\nDraw from it:\n\n");
     fprintf(f.stream, "    retort sample THIS-FOLDER --n 64%s --out grid.png\n", steps > 0 ? "" : " --steps 50");
+    if (!exact && steps > 0 && !strcmp(net->kind, "UNet2DModel"))
+        fprintf(
+            f.stream,
+            "\ndiffusers draws other pictures from it: its schedulers have no grid of these steps, or its networks not these inputs.\n");
     if (exact && !strcmp(net->kind, "UNet2DModel")) {
         enum { SAMPLES = 10 };
         char labels[SAMPLES * 24 + 64] = "";
@@ -106,9 +110,9 @@ static rt_status write_folder(rt__run *run, const char *name, rt_error *err)
         rt_status s = write_scheduler(run, &c, temporary, err);
         recipe = rt_recipe_text(&c.recipe);
         bool exact = c.recipe.exact_in_diffusers;
+        if (s == RT_OK) s = rt_model_index_write(temporary, rt_net_describe(net)->kind, c.class_name, err);
         rt_scheduler_config_free(&c);
         RT_TRY(s);
-        RT_TRY(rt_model_index_write(temporary, rt_net_describe(net)->kind, "DDIMScheduler", err));
         RT_TRY(write_readme(run, temporary, exact, err));
     }
     const char *metadata[] = {recipe ? "retort" : NULL, recipe, NULL};

@@ -36,6 +36,7 @@ static rt_status open_teacher(rt__run *run, rt_error *err)
                                           .has_null_class = c->null_class >= 0},
                          err));
     rt_model *m = run->teacher;
+    if (*m->info.remark && run->observer && run->observer->note) run->observer->note(run->observer->self, m->info.remark);
     run->scheduler = m->scheduler;
     if (!run->scheduler || !m->process)
         RT_RAISE(RT_E_INVALID, "%s: its student needs a diffusers configuration of the process; give %s", c->teacher,

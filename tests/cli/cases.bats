@@ -38,3 +38,59 @@ drawn() {
         never grep -q 'did you mean\|set it to' "$t/err"
     done
 }
+
+# a_model FOLDER [OPTIONS]: a pipeline of the smallest network
+a_model() {
+    local folder=$1
+    shift
+    "$RETORT" train --data toy:moons --net examples/mlp.json --updates 1 --batch 4 --out "$t/run" --force -q "$@"
+    cp -r "$t/run/model" "$folder"
+}
+
+@test "folders: flat, parts under other names, 16 bits, prefixes; pickles and git-lfs pointers are refused with the way out" {
+    a_model "$t/whole"
+    "$RETORT" sample "$t/whole" --n 2 --steps 2 --out "$t/want.safetensors" -q
+    mkdir "$t/flat"
+    cp "$t/whole/model_index.json" "$t/whole/unet/"* "$t/whole/scheduler/"* "$t/flat"
+    "$RETORT" sample "$t/flat" --n 2 --steps 2 --out "$t/a.safetensors" -q
+    cmp "$t/want.safetensors" "$t/a.safetensors"
+    cp -r "$t/whole" "$t/renamed"
+    mv "$t/renamed/unet" "$t/renamed/net"; mv "$t/renamed/scheduler" "$t/renamed/noise"
+    sed -i 's/"unet"/"net"/; s/"scheduler"/"noise"/' "$t/renamed/model_index.json"
+    "$RETORT" sample "$t/renamed" --n 2 --steps 2 --out "$t/b.safetensors" -q
+    cmp "$t/want.safetensors" "$t/b.safetensors"
+    sed -i 's/RetortMLP/UNet3DModel/' "$t/renamed/model_index.json"
+    fails 3 "announces DDIMScheduler, UNet3DModel, but neither" inspect "$t/renamed"
+    cp -r "$t/whole" "$t/bin"
+    mv "$t/bin/unet/diffusion_pytorch_model.safetensors" "$t/bin/unet/diffusion_pytorch_model.bin"
+    fails 3 "save_file(torch.load('$t/bin/unet/diffusion_pytorch_model.bin'" inspect "$t/bin"
+    rm "$t/bin/unet/diffusion_pytorch_model.bin"
+    fails 5 "fetch the weights" inspect "$t/bin"
+    printf 'version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n' >"$t/bin/unet/diffusion_pytorch_model.safetensors"
+    fails 3 'run `git lfs pull`' sample "$t/bin" --n 1 --steps 1 --out "$t/c.safetensors"
+    sed -i 's/\[$/&/; s/"_class_name": "DDIMPipeline",/&\n  "vqvae": ["diffusers", "VQModel"],/' "$t/whole/model_index.json"
+    remarks "names VQModel (vqvae): samples are latents" inspect "$t/whole"
+    obeys sample sample "$t/whole" --n 1 --steps 1 --out "$t/d.safetensors"
+    grep -q '"remarks"' "$t/json"
+}
+
+@test "folders of strangers: what diffusers draws from a flat one; what is done to weights is said" {
+    needs_cases
+    "$RETORT" sample "$cases/01/model" --noise "$cases/01/noise.safetensors" --draws "$cases/01/draws.safetensors" --n 2 --steps 5 \
+        --out "$t/x.safetensors" -q
+    gives "$t/x.safetensors" x "$cases/01/want.safetensors"
+    remarks "183 tensors of 16 bits are widened to float32" inspect "$cases/09/fp16only"
+    remarks "begin with '_orig_mod.', which is stripped" inspect "$cases/09/compile"
+    fails 3 "save_file(torch.load(" inspect "$cases/09/binonly"
+    remarks "names VQModel (vqvae)" sample "$cases/06/model" --n 1 --steps 1 --out "$t/y.png"
+}
+
+@test "folders that are written: the pipeline and the scheduler are those of the process" {
+    a_model "$t/flow" --process flow --prediction velocity
+    grep -q '"_class_name": "DDPMPipeline"' "$t/flow/model_index.json"
+    grep -q '"FlowMatchEulerDiscreteScheduler"' "$t/flow/model_index.json"
+    grep -q '"FlowMatchEulerDiscreteScheduler"' "$t/flow/scheduler/scheduler_config.json"
+    a_model "$t/ddpm"
+    grep -q '"_class_name": "DDIMPipeline"' "$t/ddpm/model_index.json"
+    grep -q '"DDIMScheduler"' "$t/ddpm/model_index.json"
+}
