@@ -252,6 +252,7 @@ static rt_status measure_file(evaluation *e, const subject *s, figures *f, rt_er
     rt_dataset *data;
     TRY(rt_dataset_open(&data, s->path, err));
     const rt_dataset_info *info = rt_dataset_describe(data);
+    cli_remark(e->c, info->remark);
     int64_t n = e->n < info->count ? e->n : info->count, d = info->features;
     double *given = NULL, range[2] = {-1, 1};
     if (cli_reals(e->c, "data-range", -1e6, 1e6, &given) == 2) memcpy(range, given, sizeof range);

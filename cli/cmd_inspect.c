@@ -212,12 +212,19 @@ static rt_status inspect_data(cli_call *c, const char *path, rt_error *err)
         counts[y]++;
     }
     rt_dataset_sha256(data, hash);
+    cli_remark(c, i->remark);
     line(c, "chosen", "%s", i->chosen);
     line(c, "data", "%s: %lld items of %s%s", i->kind, (long long)i->count, rt_shape_text(shape, sizeof shape, i->rank, i->shape),
          i->pictures ? ", pictures" : "");
+    int empty = 0;
+    for (int k = 0; k < i->classes && counts; k++) empty += counts[k] == 0;
+    if (i->classes && empty)
+        line(c, "classes", "%d, of which %d ha%s no items", i->classes, empty, empty > 1 ? "ve" : "s");
+    else if (i->classes)
+        line(c, "classes", "%d", i->classes);
     for (int k = 0; k < i->classes && counts; k++) {
         const char *name = rt_dataset_class(data, k);
-        line(c, k ? "" : "classes", "%3d  %lld%s%s", k, (long long)counts[k], name ? "  " : "", name ? name : "");
+        line(c, "", "%3d  %lld%s%s", k, (long long)counts[k], name ? "  " : "", name ? name : "");
         json_array_append_new(classes, json_integer(counts[k]));
     }
     line(c, "sha256", "%s", hash);

@@ -435,7 +435,10 @@ rt_status rt__scheduler_config_parse(rt_scheduler_config *c, const json_t *root,
 {
     *c = (rt_scheduler_config){0};
     json_t *own = json_is_object(root) ? json_copy((json_t *)(uintptr_t)root) : json_incref((json_t *)(uintptr_t)root);
-    if (!own) RT_RAISE(RT_E_MEMORY, "%s: out of memory", path);
+    if (!own || json_object_size(own) != json_object_size(root)) {
+        json_decref(own);
+        RT_RAISE(RT_E_MEMORY, "%s: out of memory", path);
+    }
     rt__json_drop_defaults(own);
     rt_status status = read_root(c, &(reader){own, path}, err);
     json_decref(own);

@@ -10,6 +10,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+static void note(const rt__run *run, const char *line)
+{
+    if (*line && run->observer && run->observer->note) run->observer->note(run->observer->self, line);
+}
+
 /* The network of the setting `net` for a student must take what the teacher takes. */
 static rt_status check_student(const rt__run *run, rt_error *err)
 {
@@ -36,7 +41,7 @@ static rt_status open_teacher(rt__run *run, rt_error *err)
                                           .has_null_class = c->null_class >= 0},
                          err));
     rt_model *m = run->teacher;
-    if (*m->info.remark && run->observer && run->observer->note) run->observer->note(run->observer->self, m->info.remark);
+    note(run, m->info.remark);
     run->scheduler = m->scheduler;
     if (!run->scheduler || !m->process)
         RT_RAISE(RT_E_INVALID, "%s: its student needs a diffusers configuration of the process; give %s", c->teacher,
@@ -157,6 +162,7 @@ rt_status rt__run_open(rt__run *run, rt_error *err)
     if (t->method->needs_teacher && !*c->teacher) RT_RAISE(RT_E_USAGE, "%s needs a model to distil; give --teacher", c->method);
     if (*c->data.path) {
         RT_TRY(rt_dataset_open(&run->data, c->data.path, err));
+        note(run, rt_dataset_describe(run->data)->remark);
         if (c->data.limit > 0) RT_TRY(rt_dataset_limit(run->data, c->data.limit, err));
     }
     t->low = c->data.low;

@@ -94,3 +94,52 @@ a_model() {
     grep -q '"_class_name": "DDIMPipeline"' "$t/ddpm/model_index.json"
     grep -q '"DDIMScheduler"' "$t/ddpm/model_index.json"
 }
+
+@test "data: what is left out, turned or one part of several is said; unreadable classes keep their number" {
+    p=tests/data/pictures
+    mkdir -p "$t/d/cat" "$t/d/dog" "$t/d/fox"
+    cp $p/rgb.png "$t/d/cat/1.png"
+    cp $p/rgb.png "$t/d/fox/1.png"
+    echo BM >"$t/d/dog/1.bmp"
+    echo text >"$t/d/notes.txt"
+    remarks "2 files left out: 1 is no PNG or JPEG (dog/1.bmp), 1 is no picture (notes.txt); convert them: mogrify" inspect "$t/d"
+    grep -q 'classes *3, of which 1 has no items' "$t/out"
+    grep -q ' 1  0  dog' "$t/out"
+    grep -q ' 2  1  fox' "$t/out"
+    head -c 60 $p/rgb.png >"$t/d/cat/2.png"
+    remarks "1 is damaged ($t/d/cat/2.png" inspect "$t/d"
+    grep -q '2 items' "$t/out"
+    obeys inspect inspect "$t/d"
+    grep -q 'files left out' "$t/json"
+    rm "$t/d/cat/"* "$t/d/fox/"*
+    fails 3 "no pictures" inspect "$t/d"
+}
+
+@test "data: a folder of parts is its train part, and the others have names" {
+    p=tests/data/pictures
+    for part in train test val; do
+        mkdir -p "$t/d/$part/a" "$t/d/$part/b"
+        cp $p/rgb.png "$t/d/$part/a/1.png"
+        cp $p/rgb.png "$t/d/$part/b/1.png"
+    done
+    cp $p/rgb.png "$t/d/test/b/2.png"
+    remarks "of the parts of $t/d its train/ is read" inspect "$t/d"
+    grep -q '2 items' "$t/out"
+    grep -q ' 0  1  a' "$t/out"
+    "$RETORT" inspect "$t/d:test" >"$t/out" 2>"$t/err"
+    grep -q '3 items' "$t/out"
+    [ ! -s "$t/err" ]
+    fails 5 "no part 'validation'" inspect "$t/d:validation"
+    mkdir "$t/d/plane"; cp $p/rgb.png "$t/d/plane/1.png" # train is a class here
+    "$RETORT" inspect "$t/d" | grep -q 'train/a'
+}
+
+@test "data of strangers: WebP, pictures of other kinds, EXIF" {
+    needs_cases
+    "$RETORT" inspect "$cases/10/lost" >"$t/out" 2>"$t/err"
+    grep -q ' 1  [01]  dog' "$t/out"
+    grep -q ' 2  1  fox' "$t/out"
+    if grep -q ' 1  0  dog' "$t/out"; then grep -q '(dog/1.webp)' "$t/err"; fi # no libwebp
+    remarks "3 files left out: 3 are no PNG or JPEG" inspect "$cases/11/bmpgif"
+    remarks "1 picture turned by its EXIF orientation" inspect "$cases/12/exif"
+}
