@@ -72,7 +72,12 @@ static rt_status inspect_model(cli_call *c, const char *path, rt_error *err)
     char shape[128];
     line(c, "chosen", "%s", i->chosen);
     line(c, "network", "%s, %lld parameters", i->network, (long long)i->parameters);
-    line(c, "samples", "%s in [%g, %g]", rt_shape_text(shape, sizeof shape, i->rank, i->shape), i->low, i->high);
+    int64_t sample[RT_MAX_RANK];
+    memcpy(sample, i->shape, sizeof sample);
+    sample[0] -= i->condition;
+    line(c, "samples", "%s in [%g, %g]", rt_shape_text(shape, sizeof shape, i->rank, sample), i->low, i->high);
+    if (i->condition)
+        line(c, "condition", "a picture of %d channels beside them: only `retort predict` evaluates such a network", i->condition);
     if (i->feature_dims)
         line(c, "features", "%d numbers, %lld classes", i->feature_dims, (long long)i->classes);
     else if (i->classes && i->null_class >= 0)

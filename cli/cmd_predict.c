@@ -57,6 +57,10 @@ static rt_status predict(cli_call *c, rt_model *model, const inputs *in, const c
     if (width == info->features) {
         rank = info->rank + 1;
         memcpy(shape + 1, info->shape, (size_t)info->rank * sizeof *shape);
+    } else if (info->condition) {
+        rank = info->rank + 1;
+        memcpy(shape + 1, info->shape, (size_t)info->rank * sizeof *shape);
+        shape[1] -= info->condition;
     }
     float *values = malloc((size_t)(in->n * width) * sizeof *values), largest = 0;
     if (!values) return rt_error_set(err, RT_E_MEMORY, "out of memory for %lld outputs", (long long)in->n);

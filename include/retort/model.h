@@ -42,6 +42,7 @@ typedef struct rt_model_info {
     char process[32], prediction[32], scheduler[64]; /* empty: none; scheduler: its class name */
     int rank;                                        /* of one sample */
     int64_t shape[RT_MAX_RANK], features;
+    int condition;      /* of the first extent: channels of a picture that the network takes beside a sample; 0: none */
     int64_t timesteps;  /* T of a discrete process, 0: continuous */
     int64_t classes;    /* labels that the network takes, the null class included; 0: none */
     int64_t null_class; /* -1: none */

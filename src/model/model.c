@@ -174,6 +174,37 @@ rt_status rt__model_hash(rt_model *m, rt_error *err)
     return rt__sha256_file(path, m->info.sha256, err);
 }
 
+/* What no command can do with a network is said by all of them. */
+static rt_status check_network(const rt_net_info *n, const char *folder, rt_error *err)
+{
+    if (n->classifier) return RT_OK;
+    if (n->label == RT_LABEL_VECTOR)
+        RT_RAISE(RT_E_INVALID,
+                 "%s: class_embed_type is 'identity': the network takes vectors of %d numbers for classes, which no command gives it",
+                 folder, n->label_width);
+    if (n->out_channels == 2 * n->in_channels)
+        RT_RAISE(
+            RT_E_INVALID,
+            "%s: out_channels is %d, twice in_channels (%d): the network predicts a variance as well (variance_type learned), which is not "
+            "understood; draw with diffusers",
+            folder, n->out_channels, n->in_channels);
+    if (n->out_channels > n->in_channels)
+        RT_RAISE(RT_E_INVALID, "%s: out_channels is %d and in_channels %d; a denoiser gives at most as many as it takes", folder,
+                 n->out_channels, n->in_channels);
+    return RT_OK;
+}
+
+rt_status rt__model_check_whole(const rt_model *m, rt_error *err)
+{
+    if (!m->info.condition) return RT_OK;
+    const rt_net_info *n = rt_net_describe(m->net);
+    RT_RAISE(
+        RT_E_INVALID,
+        "%s: in_channels is %d and out_channels %d: the network takes a picture of %d channels beside the noise (for inpainting, upscaling "
+        "and the like), which is not given here; `retort predict` evaluates it",
+        m->info.chosen, n->in_channels, n->out_channels, n->in_channels - n->out_channels);
+}
+
 static rt_status open_network(rt_model *m, const parts *p, const rt_model_spec *spec, rt_error *err)
 {
     m->variant = spec->weights && strcmp(spec->weights, "raw") == 0 ? "raw" : NULL;
@@ -181,6 +212,7 @@ static rt_status open_network(rt_model *m, const parts *p, const rt_model_spec *
     m->params = rt_params_new("model", RT_F32);
     if (!m->params) RT_RAISE(RT_E_MEMORY, "%s: out of memory for its parameters", p->network);
     RT_TRY(rt_net_declare(m->net, m->params, err));
+    RT_TRY(check_network(rt_net_describe(m->net), p->network, err));
     rt_model_info *i = &m->info;
     RT_TRY(rt_net_load(m->net, m->params, p->network, m->variant, i->remark, err));
     const rt_net_info *n = rt_net_describe(m->net);
@@ -195,6 +227,7 @@ static rt_status open_network(rt_model *m, const parts *p, const rt_model_spec *
     i->shape[1] = n->height;
     i->shape[2] = n->width;
     i->features = n->height ? (int64_t)n->in_channels * n->height * n->width : n->in_channels;
+    i->condition = n->classifier ? 0 : n->in_channels - n->out_channels;
     i->classes = n->classes;
     i->feature_dims = n->classifier ? n->features : 0;
     i->outputs = n->classifier ? n->classes : n->height ? (int64_t)n->out_channels * n->height * n->width : n->out_channels;

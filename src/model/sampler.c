@@ -151,6 +151,7 @@ static rt_status check_guide(const rt_model *m, const rt_model *guide, rt_error 
 static rt_status resolve(rt_model *m, const rt_sampling *s, path *p, rt_sample_report *r, rt_error *err)
 {
     *r = (rt_sample_report){0};
+    RT_TRY(rt__model_check_whole(m, err));
     if (!m->process)
         RT_RAISE(RT_E_USAGE, "%s: the model has no scheduler, so nothing says how noise becomes data; give one with --scheduler FILE",
                  m->info.chosen);

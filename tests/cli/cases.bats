@@ -143,3 +143,41 @@ a_model() {
     remarks "3 files left out: 3 are no PNG or JPEG" inspect "$cases/11/bmpgif"
     remarks "1 picture turned by its EXIF orientation" inspect "$cases/12/exif"
 }
+
+# a_config NAME=VALUE...: a config.json of the smallest U-Net, with these fields
+a_config() {
+    local fields=
+    for field in "$@"; do fields="$fields, \"${field%%=*}\": ${field#*=}"; done
+    echo '{"_class_name": "UNet2DModel", "sample_size": 8, "block_out_channels": [8, 8], "layers_per_block": 1, "norm_num_groups": 4,
+           "down_block_types": ["DownBlock2D", "DownBlock2D"], "up_block_types": ["UpBlock2D", "UpBlock2D"]'"$fields}"
+}
+
+@test "networks: what no command can do is said by all of them, from the file of the network" {
+    mkdir "$t/m"
+    cp "$SHARED/cases/05/model/unet/diffusion_pytorch_model.safetensors" "$t/m" 2>/dev/null || echo >"$t/m/diffusion_pytorch_model.safetensors"
+    a_config in_channels=3 out_channels=3 'class_embed_type="timestep"' >"$t/m/config.json"
+    fails 3 "field 'num_class_embeds' is missing; with class_embed_type timestep, say here how many" inspect "$t/m"
+    a_config in_channels=3 out_channels=3 num_class_embeds=7 'class_embed_type="identity"' '_use_default_values=["class_embed_type"]' >"$t/c.json"
+    "$RETORT" inspect "$t/c.json" | grep -q UNet2DModel
+    needs_cases
+    for command in "inspect M" "sample M --n 1 --steps 1 --out $t/x.safetensors" "distill pd --teacher M --out $t/r --steps 1 --dry-run"; do
+        fails 3 "out_channels is 6, twice in_channels (3): the network predicts a variance" ${command//M/$cases/05/model}
+    done
+}
+
+@test "networks of strangers: labels that are embedded as times, pictures beside the noise" {
+    needs_cases
+    "$RETORT" predict "$cases/02/model" --inputs "$cases/02/in.safetensors" --out "$t/o.safetensors" -q
+    gives "$t/o.safetensors" out "$cases/02/want-predict.safetensors"
+    "$RETORT" sample "$cases/02/model" --noise "$cases/02/noise.safetensors" --n 2 --steps 5 --out "$t/s.safetensors" -q
+    gives "$t/s.safetensors" x "$cases/02/want-sample.safetensors"
+    "$RETORT" predict "$cases/04/model" --inputs "$cases/04/in.safetensors" --out "$t/p.safetensors" -q
+    gives "$t/p.safetensors" out "$cases/04/want.safetensors"
+    "$RETORT" inspect "$cases/04/model" >"$t/out"
+    grep -q 'samples *3x16x16' "$t/out"
+    grep -q 'condition *a picture of 3 channels' "$t/out"
+    fails 3 "in_channels is 6 and out_channels 3: the network takes a picture" sample "$cases/04/model" --n 2 --steps 2 --out "$t/x.safetensors"
+    fails 3 "in_channels is 6 and out_channels 3: the network takes a picture" distill pd --teacher "$cases/04/model" --out "$t/r" \
+        --teacher-steps 4 --steps 2 --updates 1
+    [ ! -e "$t/r" ]
+}
