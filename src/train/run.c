@@ -178,12 +178,18 @@ rt_status rt__run_open(rt__run *run, rt_error *err)
     return check_result(run, err);
 }
 
+bool rt__run_exists(const rt_config *c)
+{
+    char path[RT_CONFIG_TEXT + 64];
+    snprintf(path, sizeof path, "%s/config.yaml", c->out);
+    return rt__file_exists(path);
+}
+
 rt_status rt__run_claim(rt__run *run, bool resume, rt_error *err)
 {
     const rt_config *c = run->config;
     char path[RT_CONFIG_TEXT + 64];
-    snprintf(path, sizeof path, "%s/config.yaml", c->out);
-    if (!resume && rt__file_exists(path))
+    if (!resume && rt__run_exists(c))
         RT_RAISE(RT_E_IO, "%s: holds a run; give --resume to go on with it, --force to start again, or another --out", c->out);
     snprintf(path, sizeof path, "%s/samples", c->out);
     RT_TRY(rt__make_folders(path, err));

@@ -181,3 +181,44 @@ a_config() {
         --teacher-steps 4 --steps 2 --updates 1
     [ ! -e "$t/r" ]
 }
+
+@test "resume: one command line begins a run, goes on before the first checkpoint, and after it, to the same bits" {
+    run_=(train --data toy:moons --net examples/mlp.json --updates 30 --batch 8 --threads 1)
+    "$RETORT" "${run_[@]}" --out "$t/whole" -q
+    remarks "no run to go on with yet: it is begun" "${run_[@]}" --out "$t/parts" --resume --until-update 5
+    rm -r "$t/parts/checkpoints/"*
+    remarks "no checkpoint yet: the run begins at update 0" "${run_[@]}" --out "$t/parts" --resume --until-update 10
+    "$RETORT" "${run_[@]}" --out "$t/parts" --resume --until-update 0 -q
+    cmp "$t/whole/model/unet/diffusion_pytorch_model.safetensors" "$t/parts/model/unet/diffusion_pytorch_model.safetensors"
+    rm "$t/parts/config.yaml" # killed before it was written
+    rm -r "$t/parts/model" "$t/parts/"*.json* "$t/parts/metrics.csv" "$t/parts/checkpoints/"*
+    remarks "it is begun" "${run_[@]}" --out "$t/parts" --resume
+    cmp "$t/whole/model/unet/diffusion_pytorch_model.safetensors" "$t/parts/model/unet/diffusion_pytorch_model.safetensors"
+}
+
+@test "resume: a damaged checkpoint that is passed over is said" {
+    run_=(train --data toy:moons --net examples/mlp.json --updates 30 --batch 8 --threads 1 --checkpoint-every 5)
+    "$RETORT" "${run_[@]}" --out "$t/r" --until-update 10 -q
+    echo >>"$t/r/checkpoints/update-10/state.safetensors"
+    remarks "the checkpoint of update 10 is damaged; the run goes on from update 5" "${run_[@]}" --out "$t/r" --resume --until-update 0
+    echo >>"$t/r/checkpoints/update-30/state.safetensors"
+    rm -r "$t/r/checkpoints/update-"[12]*
+    [ "$(ls "$t/r/checkpoints")" = update-30 ] || rm -r "$t/r/checkpoints/update-5"
+    fails 3 "no checkpoint that verifies" "${run_[@]}" --out "$t/r" --resume --until-update 0
+}
+
+@test "resume: pairs of kd that were drawn before an interruption are used again" {
+    a_model "$t/teacher"
+    kd=(distill kd --teacher "$t/teacher" --teacher-steps 100 --pairs 600 --updates 2 --batch 8 --threads 1)
+    "$RETORT" "${kd[@]}" --out "$t/whole" -q
+    code=0
+    # a background job of a script ignores SIGINT; env restores it
+    env --default-signal=INT "$RETORT" "${kd[@]}" --out "$t/parts" 2>"$t/err" &
+    sleep 0.2
+    kill -INT $!
+    wait $! || code=$?
+    [ "$code" -eq 130 ]
+    grep -q 'of 600 teacher samples; `--resume` goes on with them' "$t/err"
+    remarks "of 600 teacher samples are there already and are used" "${kd[@]}" --out "$t/parts" --resume
+    cmp "$t/whole/student/unet/diffusion_pytorch_model.safetensors" "$t/parts/student/unet/diffusion_pytorch_model.safetensors"
+}
