@@ -47,6 +47,8 @@ static rt_status open_teacher(rt__run *run, rt_error *err)
     if (!run->scheduler || !m->process)
         RT_RAISE(RT_E_INVALID, "%s: its student needs a diffusers configuration of the process; give %s", c->teacher,
                  m->oracle ? "'scheduler' in place of 'process' in that file" : "a diffusers folder");
+    if (rt_scheduler_clip(m->scheduler) > 0)
+        note(run, "the teacher's clip_sample is not used: distillation follows the network as it is, and the student is not clipped");
     if (m->net && rt_net_describe(m->net)->draws)
         RT_RAISE(RT_E_USAGE, "%s: a student that sees its teacher's draws is no teacher; distil the one that it had", c->teacher);
     if (*c->net) RT_TRY(rt_net_open(&run->net, c->net, err));

@@ -222,3 +222,12 @@ a_config() {
     remarks "of 600 teacher samples are there already and are used" "${kd[@]}" --out "$t/parts" --resume
     cmp "$t/whole/student/unet/diffusion_pytorch_model.safetensors" "$t/parts/student/unet/diffusion_pytorch_model.safetensors"
 }
+
+@test "remarks: distillation does not obey a teacher's clipping, and says so" {
+    a_model "$t/teacher"
+    kd=(distill kd --teacher "$t/teacher" --teacher-steps 2 --pairs 8 --updates 1 --batch 4 --threads 1)
+    "$RETORT" "${kd[@]}" --out "$t/a" 2>"$t/err"
+    never grep -q clip_sample "$t/err"
+    sed -i 's/"clip_sample": false/"clip_sample": true/' "$t/teacher/scheduler/scheduler_config.json"
+    remarks "the teacher's clip_sample is not used" "${kd[@]}" --out "$t/b"
+}
