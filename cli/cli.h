@@ -135,6 +135,8 @@ rt_status cli_wrong(cli_call *c, const char *name, const char *format, ...) __at
 bool cli_number(const char *text, double *out);
 
 /* ---- output */
+/* What the user should know of what was done to his files: said, unless quiet, and kept in `remarks` of the JSON. */
+void cli_remark(cli_call *c, const char *text);
 void cli_say(const cli_call *c, const char *format, ...) __attribute__((format(printf, 2, 3))); /* a line on standard error, unless quiet */
 void cli_report_error(const rt_error *err);
 bool cli_colour(FILE *f);                              /* a terminal, and NO_COLOR is unset */

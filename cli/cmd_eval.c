@@ -236,7 +236,7 @@ static rt_status measure_model(evaluation *e, const subject *s, figures *f, rt_e
         double began = cli_now();
         rt_status status = draw(e, s->model, s->steps, e->seeds[i], &x, &y, &f->report, err);
         f->seconds += cli_now() - began;
-        if (status == RT_OK && i == 0 && *f->report.remark) cli_say(e->c, "%s", f->report.remark);
+        if (status == RT_OK && i == 0) cli_remark(e->c, f->report.remark);
         if (status == RT_OK) status = measure_samples(e, info, x, y, f->values, i, &f->agree[i], err);
         if (status == RT_OK && e->teacher) status = measure_teacher(e, s, f, i, x, err);
         free(x);
@@ -252,6 +252,7 @@ static rt_status measure_file(evaluation *e, const subject *s, figures *f, rt_er
     rt_dataset *data;
     TRY(rt_dataset_open(&data, s->path, err));
     const rt_dataset_info *info = rt_dataset_describe(data);
+    cli_remark(e->c, info->remark);
     int64_t n = e->n < info->count ? e->n : info->count, d = info->features;
     double *given = NULL, range[2] = {-1, 1};
     if (cli_reals(e->c, "data-range", -1e6, 1e6, &given) == 2) memcpy(range, given, sizeof range);

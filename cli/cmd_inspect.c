@@ -72,7 +72,12 @@ static rt_status inspect_model(cli_call *c, const char *path, rt_error *err)
     char shape[128];
     line(c, "chosen", "%s", i->chosen);
     line(c, "network", "%s, %lld parameters", i->network, (long long)i->parameters);
-    line(c, "samples", "%s in [%g, %g]", rt_shape_text(shape, sizeof shape, i->rank, i->shape), i->low, i->high);
+    int64_t sample[RT_MAX_RANK];
+    memcpy(sample, i->shape, sizeof sample);
+    sample[0] -= i->condition;
+    line(c, "samples", "%s in [%g, %g]", rt_shape_text(shape, sizeof shape, i->rank, sample), i->low, i->high);
+    if (i->condition)
+        line(c, "condition", "a picture of %d channels beside them: only `retort predict` evaluates such a network", i->condition);
     if (i->feature_dims)
         line(c, "features", "%d numbers, %lld classes", i->feature_dims, (long long)i->classes);
     else if (i->classes && i->null_class >= 0)
@@ -212,12 +217,19 @@ static rt_status inspect_data(cli_call *c, const char *path, rt_error *err)
         counts[y]++;
     }
     rt_dataset_sha256(data, hash);
+    cli_remark(c, i->remark);
     line(c, "chosen", "%s", i->chosen);
     line(c, "data", "%s: %lld items of %s%s", i->kind, (long long)i->count, rt_shape_text(shape, sizeof shape, i->rank, i->shape),
          i->pictures ? ", pictures" : "");
+    int empty = 0;
+    for (int k = 0; k < i->classes && counts; k++) empty += counts[k] == 0;
+    if (i->classes && empty)
+        line(c, "classes", "%d, of which %d ha%s no items", i->classes, empty, empty > 1 ? "ve" : "s");
+    else if (i->classes)
+        line(c, "classes", "%d", i->classes);
     for (int k = 0; k < i->classes && counts; k++) {
         const char *name = rt_dataset_class(data, k);
-        line(c, k ? "" : "classes", "%3d  %lld%s%s", k, (long long)counts[k], name ? "  " : "", name ? name : "");
+        line(c, "", "%3d  %lld%s%s", k, (long long)counts[k], name ? "  " : "", name ? name : "");
         json_array_append_new(classes, json_integer(counts[k]));
     }
     line(c, "sha256", "%s", hash);

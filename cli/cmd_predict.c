@@ -37,6 +37,11 @@ static rt_status read_inputs(inputs *in, const char *path, const rt_model_info *
     if (count != 1 && (in->t.rank != 1 || count != in->n))
         return rt_error_set(err, RT_E_INVALID, "%s: tensor 't' holds %lld numbers; must be one, or one for each of the %lld samples", path,
                             (long long)count, (long long)in->n);
+    int64_t broken = 0;
+    for (int64_t i = 0, n = rt_tensor_count(&in->x); i < n; i++) broken += !isfinite(((float *)in->x.data)[i]);
+    if (broken)
+        return rt_error_set(err, RT_E_INVALID, "%s: tensor 'x' holds %lld numbers that are NaN or infinite; take samples without them",
+                            path, (long long)broken);
     if (info->classes && !info->feature_dims && !in->y.data)
         return rt_error_set(err, RT_E_INVALID, "%s: there is no tensor 'y'; this model needs a class (0 to %lld) for each sample", path,
                             (long long)info->classes - 1);
@@ -57,6 +62,10 @@ static rt_status predict(cli_call *c, rt_model *model, const inputs *in, const c
     if (width == info->features) {
         rank = info->rank + 1;
         memcpy(shape + 1, info->shape, (size_t)info->rank * sizeof *shape);
+    } else if (info->condition) {
+        rank = info->rank + 1;
+        memcpy(shape + 1, info->shape, (size_t)info->rank * sizeof *shape);
+        shape[1] -= info->condition;
     }
     float *values = malloc((size_t)(in->n * width) * sizeof *values), largest = 0;
     if (!values) return rt_error_set(err, RT_E_MEMORY, "out of memory for %lld outputs", (long long)in->n);

@@ -79,7 +79,7 @@ static rt_status draw(cli_call *c, rt_model *model, const char *path, const char
     s->progress = searching;
     s->progress_self = &r;
     TRY(rt_model_plan(model, s, &report, err));
-    if (*report.remark) cli_say(c, "%s", report.remark);
+    cli_remark(c, report.remark);
     cli_put(c, "model", cli_model_json(path, info));
     cli_put(c, "n", json_integer(s->n));
     put_report(c, &report);

@@ -179,6 +179,7 @@ static rt_status open_reference(cli_judge *j, cli_call *c, const char *path, int
         return find_real(j, c, path, n, err);
     }
     TRY(rt_dataset_open(&j->reference, path, err));
+    cli_remark(c, rt_dataset_describe(j->reference)->remark);
     if (rt_dataset_describe(j->reference)->pictures && !j->features)
         return rt_error_set(err, RT_E_USAGE, "%s: pictures are compared in the features of a classifier: give --features MODEL", path);
     TRY(find_real(j, c, path, n, err));

@@ -56,7 +56,9 @@ rt_status cli_open_model(cli_call *c, const char *path, rt_model **model, rt_err
                           .unhashed = !c->json && c->command->unhashed};
     if (spec.has_null_class) spec.null_class = cli_int(c, "null-class", 0, 1 << 30);
     TRY(cli_ok(c, err));
-    return rt_model_open(model, &spec, err);
+    TRY(rt_model_open(model, &spec, err));
+    cli_remark(c, rt_model_get_info(*model)->remark);
+    return RT_OK;
 }
 
 static json_t *text_or_null(const char *text) { return *text ? json_string(text) : json_null(); }

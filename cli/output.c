@@ -31,6 +31,14 @@ void cli_say(const cli_call *c, const char *format, ...)
     fputc('\n', stderr);
 }
 
+void cli_remark(cli_call *c, const char *text)
+{
+    if (!*text) return;
+    cli_say(c, "%s", text);
+    if (!json_object_get(c->result, "remarks")) cli_put(c, "remarks", json_array());
+    json_array_append_new(json_object_get(c->result, "remarks"), json_string(text));
+}
+
 void cli_report_error(const rt_error *err)
 {
     bool colour = cli_colour(stderr);

@@ -4,6 +4,7 @@
 
 #include "retort/train.h"
 
+#include <dirent.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -172,14 +173,29 @@ static rt_status set_all(const target *t)
     return set_range(t);
 }
 
-static rt_status resolve(cli_call *c, const char *method, bool resume, rt_config *config, rt_error *err)
+/* Is there nothing in the folder but what a run makes before it is one? Or no folder. */
+static bool not_begun(const char *out)
 {
-    target t = {c, config, resume, err};
+    bool empty = true;
+    DIR *d = opendir(out);
+    for (struct dirent *e; d && (e = readdir(d));)
+        empty = empty && (e->d_name[0] == '.' || !strcmp(e->d_name, "samples") || !strcmp(e->d_name, "checkpoints"));
+    if (d) closedir(d);
+    return empty;
+}
+
+static rt_status resolve(cli_call *c, const char *method, bool *resume, rt_config *config, rt_error *err)
+{
+    const char *out = cli_text(c, "out");
     char path[RT_CONFIG_TEXT + 16];
+    if (*resume && !out) return rt_error_set(err, RT_E_USAGE, "--resume needs --out RUN: the run to go on with");
+    if (*resume && not_begun(out)) {
+        cli_remark(c, "--resume: there is no run to go on with yet: it is begun");
+        *resume = false;
+    }
+    target t = {c, config, *resume, err};
     TRY(rt_config_method(config, method, err));
-    if (resume) {
-        const char *out = cli_text(c, "out");
-        if (!out) return rt_error_set(err, RT_E_USAGE, "--resume needs --out RUN: the run to go on with");
+    if (*resume) {
         snprintf(path, sizeof path, "%s/config.yaml", out);
         rt_config_default(config); /* to see which method it is */
         TRY(rt_config_read(config, path, err));
@@ -224,11 +240,18 @@ static void on_progress(void *self, const char *what, int64_t done, int64_t tota
     cli_progress_at(&w->progress, (double)done);
 }
 
-static void on_note(void *self, const char *line)
+static void on_meters(void *self, const char *line)
 {
     watcher *w = self;
     if (w->progress.width && *w->what && !w->c->quiet) fputs("\r\033[K", stderr); /* the live line comes again */
     cli_say(w->c, "%s", line);
+}
+
+static void on_note(void *self, const char *line)
+{
+    watcher *w = self;
+    if (w->progress.width && *w->what && !w->c->quiet) fputs("\r\033[K", stderr); /* the live line comes again */
+    cli_remark(w->c, line);
 }
 
 static bool on_stop(void *self)
@@ -320,19 +343,20 @@ rt_status cli_run(cli_call *c, const char *method, rt_error *err)
     rt_config *config = calloc(1, sizeof *config);
     rt_run_summary *summary = calloc(1, sizeof *summary);
     watcher w = {.c = c};
-    rt_observer observer = {&w, on_progress, on_note, on_stop, NULL};
+    rt_observer observer = {&w, on_progress, on_note, on_meters, on_stop, NULL};
     rt_status status = RT_E_MEMORY;
     cli_stop_gently();
     if (!config || !summary)
         rt_error_set(err, status, "out of memory before the run began");
     else
-        status = resolve(c, method, resume, config, err);
+        status = resolve(c, method, &resume, config, err);
     if (status == RT_OK) (void)cli_compute(c, config->backend, config->dtype);
     if (status == RT_OK && c->dry_run) {
         status = say_plan(c, config, err);
     } else if (status == RT_OK) {
-        if (!resume) status = cli_claim_out(c, config->out, err);
-        if (!resume && status == RT_OK) status = cli_clear_out(config->out, err);
+        bool fresh = !resume && !(cli_flag(c, "resume") && not_begun(config->out));
+        if (fresh) status = cli_claim_out(c, config->out, err);
+        if (fresh && status == RT_OK) status = cli_clear_out(config->out, err);
         c->tune = config->tune;
         observer.choices = cli_choices(c);
         if (status == RT_OK && observer.choices && c->config) status = read_choices_beside(c->config, observer.choices, err);

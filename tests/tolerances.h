@@ -66,6 +66,7 @@
 #define TOL_SCHEDULER     1e-9   /* diffusers' trajectories in double */
 #define TOL_TIMESTEP      1e-7   /* timesteps of schedulers that interpolate in float32, of the number of timesteps */
 #define TOL_SCHEDULER_F32 1e-4   /* and as shipped */
+#define TOL_SWEEP         2e-5   /* ends of random configurations: tables as shipped, steps in double; of the largest number */
 #define TOL_TABLE_F64     1e-13  /* alphas_cumprod in double, relative */
 #define TOL_TABLE_F32     1.2e-7 /* alphas_cumprod as diffusers holds it, relative: one unit in the last place */
 #define TOL_TABLE_ZERO    1e-5   /* the same, rescaled to zero SNR: PyTorch itself differs by that from machine to machine */

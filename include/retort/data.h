@@ -35,6 +35,7 @@ typedef struct rt_dataset rt_dataset;
 typedef struct rt_dataset_info {
     const char *kind;   /* row of `retort list datasets` */
     const char *chosen; /* the file or folder that was read */
+    const char *remark; /* what of it was left out or changed, in a line; empty: nothing */
     int64_t count;
     int rank; /* of an item: 3 (C,H,W) or 1 (D) */
     int64_t shape[3], features;

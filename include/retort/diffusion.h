@@ -32,14 +32,15 @@ extern "C" {
 typedef struct rt_process rt_process;
 
 typedef struct rt_process_spec {
-    const char *name;                /* the row */
-    int64_t timesteps;               /* T of a discrete process; the factor between t and what the network is told otherwise */
-    const char *betas;               /* ddpm: linear, scaled_linear, squaredcos_cap_v2, sigmoid */
-    double beta_start, beta_end;     /* ddpm: of the first and the last step (not squaredcos_cap_v2) */
-    const double *trained_betas;     /* ddpm: T betas instead of a schedule; NULL: none. Copied */
-    bool zero_snr;                   /* ddpm: rescale so that alpha_T = 0 (rescale_betas_zero_snr) */
-    double zero_snr_floor;           /* and then set alpha_T^2 to this: 2^-24 in diffusers' schedulers that divide by alpha; 0: leave it */
-    bool float32;                    /* ddpm: the table as diffusers holds it: float32 betas and 1 - beta, product rounded to float32 */
+    const char *name;            /* the row */
+    int64_t timesteps;           /* T of a discrete process; the factor between t and what the network is told otherwise */
+    const char *betas;           /* ddpm: linear, scaled_linear, squaredcos_cap_v2, sigmoid */
+    double beta_start, beta_end; /* ddpm: of the first and the last step (not squaredcos_cap_v2) */
+    const double *trained_betas; /* ddpm: T betas instead of a schedule; NULL: none. Copied */
+    bool zero_snr;               /* ddpm: rescale so that alpha_T = 0 (rescale_betas_zero_snr) */
+    double zero_snr_floor;       /* and then set alpha_T^2 to this: 2^-24 in diffusers' schedulers that divide by alpha; 0: leave it */
+    bool float32_sigma; /* ddpm: alpha and beta of beta/alpha as a float32 number, as diffusers' schedulers that hold sigmas have them */
+    bool float32;       /* ddpm: the table as diffusers holds it: float32 betas and 1 - beta, product rounded to float32 */
     double rate_min, rate_max;       /* vp-linear, sub-vp: beta(t) of the SDE runs from rate_min to rate_max */
     double log_snr_min, log_snr_max; /* vp-cosine: bounds, reached at t = 1 and t -> 0 by an affine remap of t */
     double sigma_min, sigma_max;     /* ve: sigma at t -> 0 and at t = 1; edm: of the last step of a grid, and at t = 1 */
@@ -293,7 +294,7 @@ typedef struct rt_scheduler_config {
     double clip_sample_range;
     double shift, shift_terminal; /* flow matching; shift_terminal 0: none */
     bool stochastic_sampling;     /* flow matching */
-    bool use_karras_sigmas, use_exponential_sigmas;
+    bool use_karras_sigmas, use_exponential_sigmas, use_beta_sigmas;
     double sigma_min, sigma_max; /* 0: the table's */
     char variance_type[32];
     int64_t solver_order;
@@ -331,8 +332,10 @@ const rt_scheduler_config *rt_scheduler_get_config(const rt_scheduler *s); /* bo
 const rt_process *rt_scheduler_process(const rt_scheduler *s);             /* borrowed */
 const rt_prediction *rt_scheduler_prediction(const rt_scheduler *s);
 const rt_solver *rt_scheduler_solver(const rt_scheduler *s); /* NULL: the class has a process that is known and a solver that is not */
-double rt_scheduler_clip(const rt_scheduler *s);             /* for rt_sample_spec.clip */
-bool rt_scheduler_describe(int i, rt_row_text *row);         /* the classes */
+/* Is the class one whose times and solver are followed? Then rt_scheduler_path refuses what of its configuration is not. */
+bool rt_scheduler_is_followed(const rt_scheduler *s);
+double rt_scheduler_clip(const rt_scheduler *s);     /* for rt_sample_spec.clip */
+bool rt_scheduler_describe(int i, rt_row_text *row); /* the classes */
 /* What diffusers does in `steps` steps, [steps] each: the transitions, which need not join (DDIM steps by T / steps, rounded down), what the network
  * is told (its `timesteps`), the most that a row with history may have as its order. For the fields of rt_sample_spec by these names. */
 typedef struct rt_scheduler_steps {

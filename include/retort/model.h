@@ -42,6 +42,7 @@ typedef struct rt_model_info {
     char process[32], prediction[32], scheduler[64]; /* empty: none; scheduler: its class name */
     int rank;                                        /* of one sample */
     int64_t shape[RT_MAX_RANK], features;
+    int condition;      /* of the first extent: channels of a picture that the network takes beside a sample; 0: none */
     int64_t timesteps;  /* T of a discrete process, 0: continuous */
     int64_t classes;    /* labels that the network takes, the null class included; 0: none */
     int64_t null_class; /* -1: none */
@@ -49,6 +50,7 @@ typedef struct rt_model_info {
     int64_t parameters;
     double low, high;
     int feature_dims;                         /* of a classifier's features; 0: it has none */
+    char remark[RT_MODEL_TEXT + 1024];        /* what was done to the folder to read it, and what its samples are not; empty: nothing */
     char sha256[65];                          /* of the weights; empty for oracles and where it was not wanted */
     rt_student_recipe recipe;                 /* steps 0: the model knows no number of steps of its own */
     double recipe_times[RT_RECIPE_STEPS + 1]; /* of the process, steps + 1, the last 0 */

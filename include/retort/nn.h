@@ -88,8 +88,12 @@ rt_status rt_net_declare(const rt_net *net, rt_params *set, rt_error *err);
 double rt_net_flop(const rt_net *net);
 
 /* Weights from a diffusers folder: *.safetensors, sharded or not, attention under its present or legacy names. Every entry must be there in its
- * shape and finite, and nothing else. `variant` NULL, or "raw" for diffusion_pytorch_model.raw.safetensors. */
-rt_status rt_net_load(const rt_net *net, rt_params *set, const char *folder, const char *variant, rt_error *err);
+ * shape and finite, and nothing else. `variant` NULL, or "raw" for diffusion_pytorch_model.raw.safetensors. Where there is no other file, one of 16 bits
+ * is widened; prefixes that torch.compile ("_orig_mod.") and data-parallel training ("module.") put before all names are stripped. `remark` (NULL: not
+ * wanted) says so in a line, empty where there is nothing to say. */
+enum { RT_NET_REMARK = 1536 };
+rt_status rt_net_load(const rt_net *net, rt_params *set, const char *folder, const char *variant, char remark[RT_NET_REMARK],
+                      rt_error *err);
 /* Writes config.json and diffusion_pytorch_model[.variant].safetensors into a folder that exists. `metadata`: key, value, ..., NULL, or NULL;
  * "format": "pt", which PyTorch's readers ask for, goes without saying. */
 rt_status rt_net_save(const rt_net *net, const rt_params *set, rt_role role, const char *folder, const char *variant,

@@ -24,7 +24,8 @@ typedef struct rt_observer {
     void *self;
     /* progress of the current activity ("round 1/4: 8 steps", "teacher rollouts"): done of total units, and the latest loss (NaN: none) */
     void (*progress)(void *self, const char *what, int64_t done, int64_t total, const char *unit, double loss);
-    void (*note)(void *self, const char *line); /* a line for the log */
+    void (*note)(void *self, const char *line);   /* a remark */
+    void (*meters)(void *self, const char *line); /* what meters on held-out noise read: docs/meters.md */
     /* asked between updates: true finishes the update, writes a checkpoint and returns RT_E_INTERRUPTED */
     bool (*stop)(void *self);
     /* Kernel choices of the run's programs, which are recorded in RUN/choices.json; a run that is resumed takes them from there first. NULL: by rule. */

@@ -37,3 +37,13 @@ rt_status rt__json_parse(json_t **root, const char *name, const char *text, size
     if (*root) return RT_OK;
     RT_RAISE(RT_E_INVALID, "%s: not JSON: line %d: %.160s; must be JSON: write it anew or fetch it again", name, why.line, why.text);
 }
+
+void rt__json_drop_defaults(json_t *config)
+{
+    size_t i;
+    json_t *key;
+    json_array_foreach(json_object_get(config, "_use_default_values"), i, key)
+    {
+        if (json_is_string(key) && *json_string_value(key) != '_') json_object_del(config, json_string_value(key));
+    }
+}

@@ -19,8 +19,8 @@ typedef struct member {
 typedef struct archive {
     zip_t *zip;
     const char *path;
-    member *members; /* the pictures, by name */
-    size_t n;
+    member *members; /* the pictures, by name; then the other files */
+    size_t n, others;
     zip_int64_t json; /* -1: none */
 } archive;
 
@@ -44,10 +44,16 @@ static rt_status list(archive *z, rt_error *err)
         const char *name = zip_get_name(z->zip, (zip_uint64_t)i, 0);
         if (!name) RT_RAISE(RT_E_INVALID, "%s: entry %lld has no name; the archive is damaged, make it again", z->path, (long long)i);
         if (strcmp(name, "dataset.json") == 0) z->json = i;
-        if (!rt__picture_name(name) || strstr(name, "__MACOSX/")) continue;
-        z->members[z->n] = (member){strdup(name), (zip_uint64_t)i};
-        if (!z->members[z->n].name) RT_RAISE(RT_E_MEMORY, "%s: out of memory", z->path);
-        z->n++;
+        if (strstr(name, "__MACOSX/") || rt__ends(name, "/") || i == z->json) continue;
+        member m = {strdup(name), (zip_uint64_t)i};
+        if (!m.name) RT_RAISE(RT_E_MEMORY, "%s: out of memory", z->path);
+        z->members[z->n + z->others] = m;
+        if (rt__picture_name(name) == RT__PICTURE) {
+            z->members[z->n + z->others] = z->members[z->n];
+            z->members[z->n++] = m;
+        } else {
+            z->others++;
+        }
     }
     if (z->n) qsort(z->members, z->n, sizeof *z->members, by_name);
     for (size_t i = 1; i < z->n; i++)
@@ -89,26 +95,41 @@ static rt_status unpack(const archive *z, zip_uint64_t at, char **data, size_t *
     return RT_OK;
 }
 
+/* Reads the pictures; names[0 .. *read) are those that were read, *left names after them those of pictures that were left out. */
+static rt_status read_members(rt__gallery *g, const archive *z, char **names, size_t *read, size_t *left, rt_error *err)
+{
+    size_t end = z->n + z->others; /* names of pictures that are left out gather there */
+    for (size_t i = 0; i < z->n; i++) {
+        char *data = NULL, text[RT_DATA_PATH + 300];
+        size_t size = 0;
+        RT_TRY(unpack(z, z->members[i].at, &data, &size, err));
+        snprintf(text, sizeof text, "%s: %.256s", z->path, z->members[i].name);
+        rt_status status = rt__gallery_add(g, text, data, size, err);
+        free(data);
+        RT_TRY(status);
+        if (g->ds->info.count > (int64_t)*read)
+            names[(*read)++] = z->members[i].name;
+        else
+            names[--end] = z->members[i].name;
+    }
+    for (size_t i = z->n; i < z->n + z->others; i++)
+        if (rt__gallery_leave(g, z->members[i].name)) names[--end] = z->members[i].name;
+    *left = z->n + z->others - end;
+    memmove(names + *read, names + end, *left * sizeof *names);
+    return rt__gallery_end(g, err);
+}
+
 static rt_status read_pictures(rt_dataset *ds, const archive *z, rt_error *err)
 {
     rt__gallery g;
-    char *data = NULL, text[RT_DATA_PATH + 300];
-    size_t size = 0;
+    char *data = NULL;
+    size_t size = 0, read = 0, left = 0;
     RT_TRY(rt__gallery_begin(&g, ds, (int64_t)z->n, err));
-    for (size_t i = 0; i < z->n; i++) {
-        RT_TRY(unpack(z, z->members[i].at, &data, &size, err));
-        snprintf(text, sizeof text, "%s: %.256s", z->path, z->members[i].name);
-        rt_status status = rt__gallery_add(&g, text, data, size, err);
-        free(data);
-        RT_TRY(status);
-    }
-    data = NULL;
-    size = 0;
-    if (z->json >= 0) RT_TRY(unpack(z, (zip_uint64_t)z->json, &data, &size, err));
-    char **names = malloc(z->n * sizeof *names);
-    for (size_t i = 0; names && i < z->n; i++) names[i] = z->members[i].name;
-    rt_status status = names ? rt__label_pictures(ds, z->path, names, (int64_t)z->n, data, size, err)
-                             : rt_error_set(err, RT_E_MEMORY, "%s: out of memory", z->path);
+    char **names = malloc((z->n + z->others + 1) * sizeof *names);
+    if (!names) RT_RAISE(RT_E_MEMORY, "%s: out of memory", z->path);
+    rt_status status = read_members(&g, z, names, &read, &left, err);
+    if (status == RT_OK && z->json >= 0) status = unpack(z, (zip_uint64_t)z->json, &data, &size, err);
+    if (status == RT_OK) status = rt__label_pictures(ds, z->path, names, (int64_t)read, (int64_t)left, data, size, err);
     free(names);
     free(data);
     return status;
@@ -128,7 +149,7 @@ static rt_status read_zip(rt_dataset *ds, const char *data, rt_error *err)
     }
     rt_status status = list(&z, err);
     if (status == RT_OK) status = read_pictures(ds, &z, err);
-    for (size_t i = 0; i < z.n; i++) free(z.members[i].name);
+    for (size_t i = 0; i < z.n + z.others; i++) free(z.members[i].name);
     free(z.members);
     zip_discard(z.zip);
     return status;

@@ -105,6 +105,7 @@ rt_status rt_dataset_open(rt_dataset **out, const char *data, rt_error *err)
     }
     if (!ds->info.kind) ds->info.kind = reader->name;
     ds->info.chosen = ds->items->chosen;
+    ds->info.remark = ds->items->remark;
     ds->info.features = 1;
     for (int i = 0; i < ds->info.rank; i++) ds->info.features *= ds->info.shape[i];
     *out = ds;

@@ -10,9 +10,8 @@
 
 rt_status rt__gallery_begin(rt__gallery *g, rt_dataset *ds, int64_t room, rt_error *err)
 {
-    *g = (rt__gallery){ds, room};
+    *g = (rt__gallery){.ds = ds, .room = room};
     ds->info = (rt_dataset_info){.rank = 3, .pictures = true};
-    if (room < 1) RT_RAISE(RT_E_INVALID, "%s: no pictures (.png, .jpg, .jpeg) in it", ds->items->chosen);
     if (room > RT_DATA_COUNT) RT_RAISE(RT_E_INVALID, "%s: %lld pictures; at most 2^31 - 1", ds->items->chosen, (long long)room);
     return RT_OK;
 }
@@ -40,7 +39,14 @@ rt_status rt__gallery_add(rt__gallery *g, const char *name, const void *file, si
 {
     rt_dataset_info *info = &g->ds->info;
     rt__picture p;
-    RT_TRY(rt__picture_decode(&p, name, file, size, (int)info->shape[2], (int)info->shape[1], RT_DATA_SIDE, err));
+    rt_error why = {0};
+    rt_status read = rt__picture_decode(&p, name, file, size, (int)info->shape[2], (int)info->shape[1], RT_DATA_SIDE, &why);
+    if (read != RT_OK && p.damaged) {
+        if (!g->damaged++) snprintf(g->example[0], sizeof g->example[0], "%.127s", why.text);
+        return RT_OK;
+    }
+    if (read != RT_OK) RT_RAISE(read, "%s", why.text);
+    g->turned += p.turned;
     info->shape[1] = p.height;
     info->shape[2] = p.width;
     rt_status status = p.channels > info->shape[0] ? make_room(g, name, p.channels, err) : RT_OK;
@@ -52,6 +58,44 @@ rt_status rt__gallery_add(rt__gallery *g, const char *name, const void *file, si
     }
     rt__picture_free(&p);
     return status;
+}
+
+bool rt__gallery_leave(rt__gallery *g, const char *name)
+{
+    bool other = rt__picture_name(name) == RT__OTHER_PICTURE;
+    int64_t *count = other ? &g->others : &g->strangers;
+    if (!(*count)++) snprintf(g->example[other ? 1 : 2], sizeof g->example[0], "%.100s", name);
+    return other;
+}
+
+rt_status rt__gallery_end(rt__gallery *g, rt_error *err)
+{
+    char *out = g->ds->items->remark, *first = out;
+    size_t size = sizeof g->ds->items->remark;
+    const int64_t counts[] = {g->others, g->damaged, g->strangers}, left = g->others + g->damaged + g->strangers;
+    static const int examples[] = {1, 0, 2};
+    static const char *const one[] = {"is no PNG or JPEG", "is damaged", "is no picture"}, *const many[] = {"are no PNG or JPEG",
+                                                                                                            "are damaged",
+                                                                                                            "are no pictures"};
+#define ADD(...)                                                                                                                           \
+    do {                                                                                                                                   \
+        size_t used = strlen(out);                                                                                                         \
+        snprintf(out + used, size - used, __VA_ARGS__);                                                                                    \
+    } while (0)
+    if (*out) ADD("; ");
+    if (left) ADD("%lld file%s left out: ", (long long)left, left > 1 ? "s" : "");
+    for (int i = 0, said = 0; i < 3; i++)
+        if (counts[i])
+            ADD("%s%lld %s (%s)", said++ ? ", " : "", (long long)counts[i], counts[i] > 1 ? many[i] : one[i], g->example[examples[i]]);
+    if (g->others) ADD("; convert them: mogrify -format png FILES");
+    if (g->turned)
+        ADD("%s%lld picture%s turned by %s EXIF orientation", left ? "; " : "", (long long)g->turned, g->turned > 1 ? "s" : "",
+            g->turned > 1 ? "their" : "its");
+#undef ADD
+    if (!left && !g->turned && *first) out[strlen(out) - 2] = 0; /* the separator */
+    if (g->ds->info.count < 1)
+        RT_RAISE(RT_E_INVALID, "%s: no pictures (.png, .jpg, .jpeg) in it%s%s", g->ds->items->chosen, *out ? "; " : "", out);
+    return RT_OK;
 }
 
 /* ---- labels */
@@ -72,19 +116,21 @@ static size_t folder_length(const char *name)
 static int by_text(const void *a, const void *b) { return strcmp(*(char *const *)a, *(char *const *)b); }
 
 /* Class = the folder that a picture lies in; the folders in the order of their names. One folder for all means no classes. */
-static rt_status label_by_folder(rt_dataset *ds, const char *where, char *const *names, int64_t n, rt_error *err)
+static rt_status label_by_folder(rt_dataset *ds, const char *where, char *const *names, int64_t n, int64_t left, rt_error *err)
 {
     rt__items *it = ds->items;
     bool several = false;
-    for (int64_t i = 1; i < n && !several; i++) {
+    for (int64_t i = 1; i < n + left && !several; i++) {
+        if (i >= n && folder_length(names[i]) == 0) continue; /* beside the folders, and left out */
         size_t k = folder_length(names[i]);
         several = k != folder_length(names[0]) || memcmp(names[i], names[0], k);
     }
     if (!several && folder_length(names[0]) == 0) return RT_OK;
-    it->classes = calloc((size_t)n, sizeof *it->classes);
+    it->classes = calloc((size_t)(n + left), sizeof *it->classes);
     if (!it->classes) RT_RAISE(RT_E_MEMORY, "%s: out of memory for classes", where);
-    for (int64_t i = 0; i < n; i++) { /* the distinct ones among neighbours, then sorted and distinct */
+    for (int64_t i = 0; i < n + left; i++) { /* the distinct ones among neighbours, then sorted and distinct */
         size_t k = folder_length(names[i]);
+        if (k == 0 && i >= n) continue;
         if (k == 0) RT_RAISE(RT_E_INVALID, "%s: %s lies beside the folders of the classes; move it into one of them", where, names[i]);
         if (it->n_classes && strlen(it->classes[it->n_classes - 1]) == k && !memcmp(it->classes[it->n_classes - 1], names[i], k)) continue;
         it->classes[it->n_classes] = strndup(names[i], k);
@@ -168,9 +214,10 @@ static rt_status label_by_list(rt_dataset *ds, const char *where, const place *s
     return RT_OK;
 }
 
-rt_status rt__label_pictures(rt_dataset *ds, const char *where, char *const *names, int64_t n, const char *text, size_t size, rt_error *err)
+rt_status rt__label_pictures(rt_dataset *ds, const char *where, char *const *names, int64_t n, int64_t left, const char *text, size_t size,
+                             rt_error *err)
 {
-    if (!text) return label_by_folder(ds, where, names, n, err);
+    if (!text) return label_by_folder(ds, where, names, n, left, err);
     char file[RT_DATA_PATH + 20];
     snprintf(file, sizeof file, "%s: dataset.json", where);
     json_t *root;

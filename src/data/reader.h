@@ -20,7 +20,8 @@ typedef struct rt__items {
     int32_t *labels; /* NULL: none */
     char **classes;  /* names, info.classes of them; NULL: none */
     int n_classes;
-    char chosen[RT_DATA_PATH + 512]; /* what was read */
+    char chosen[RT_DATA_PATH + 512];  /* what was read */
+    char remark[RT_DATA_PATH + 1024]; /* and what of it was not, or was changed; empty: nothing */
 } rt__items;
 
 struct rt_dataset {
@@ -51,13 +52,21 @@ rt_status rt__check_label(const char *file, int64_t item, int64_t label, int64_t
 /* Pictures that come one by one. */
 typedef struct rt__gallery {
     rt_dataset *ds;
-    int64_t room; /* pictures that are announced */
+    int64_t room;                               /* pictures that are announced */
+    int64_t turned, damaged, others, strangers; /* by EXIF; left out: not whole, of other kinds, no pictures */
+    char example[3][128];                       /* a name of each of the last three */
 } rt__gallery;
 rt_status rt__gallery_begin(rt__gallery *g, rt_dataset *ds, int64_t room, rt_error *err);
+/* A damaged file is left out: info.count stays. */
 rt_status rt__gallery_add(rt__gallery *g, const char *name, const void *file, size_t size, rt_error *err);
+/* Counts a file that is not even tried. True if it is a picture of another kind: then its folder is a class all the same. */
+bool rt__gallery_leave(rt__gallery *g, const char *name);
+/* Says in the items' remark what was turned and left out. RT_E_INVALID where nothing was read. */
+rt_status rt__gallery_end(rt__gallery *g, rt_error *err);
 
-/* Labels of named pictures: from dataset.json (`json` of `size` bytes, NULL: there is none), else from the folders that the n names lead through. */
-rt_status rt__label_pictures(rt_dataset *ds, const char *where, char *const *names, int64_t n, const char *json, size_t size,
+/* Labels of named pictures: from dataset.json (`json` of `size` bytes, NULL: there is none), else from the folders that the n names lead through. The
+ * `left` names after them are of pictures that were left out: their folders are classes, too. */
+rt_status rt__label_pictures(rt_dataset *ds, const char *where, char *const *names, int64_t n, int64_t left, const char *json, size_t size,
                              rt_error *err);
 
 #endif

@@ -37,6 +37,9 @@ struct rt_process {
 extern const rt__process_row rt__process_ddpm, rt__process_vp_linear, rt__process_sub_vp, rt__process_vp_cosine, rt__process_trig,
     rt__process_ve, rt__process_edm, rt__process_flow;
 
+/* The betas of ddpm by its spec, spec->timesteps of them, before any rescaling. */
+rt_status rt__betas(const rt_process_spec *spec, double *beta, rt_error *err);
+
 /* ---- grids */
 
 /* The x with I_x(a, b) = q: the quantile of the beta distribution, 0 <= q <= 1, a and b up to 100 or so. */

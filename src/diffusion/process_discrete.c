@@ -8,6 +8,7 @@
 
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 /* Evenly spaced from a to b, point i of n; in float32 from the nearer end, as torch.linspace. */
 static double spaced(double a, double b, int64_t i, int64_t n, bool f32)
@@ -40,6 +41,25 @@ static double squaredcos_beta(const rt_process_spec *s, int64_t i)
     return rounded(fmin(1 - cosine_bar((double)(i + 1) / T) / cosine_bar((double)i / T), 0.999), s->float32);
 }
 
+/* diffusers' "laplace", in its arithmetic. */
+static double laplace_bar(double u)
+{
+    double lambda = -0.5 * copysign(1, 0.5 - u) * log(1 - 2 * fabs(0.5 - u) + 1e-6), snr = exp(lambda);
+    return sqrt(snr / (1 + snr));
+}
+
+static double laplace_beta(const rt_process_spec *s, int64_t i)
+{
+    double T = (double)s->timesteps;
+    return rounded(fmin(1 - laplace_bar((double)(i + 1) / T) / laplace_bar((double)i / T), 0.999), s->float32);
+}
+
+static double exp_beta(const rt_process_spec *s, int64_t i)
+{
+    (void)i;
+    return rounded(fmin(-expm1(-12 / (double)s->timesteps), 0.999), s->float32);
+}
+
 static double sigmoid_beta(const rt_process_spec *s, int64_t i)
 {
     double u = spaced(-6, 6, i, s->timesteps, s->float32), e = rounded(exp(-u), s->float32);
@@ -59,6 +79,8 @@ static const struct schedule {
     {"scaled_linear", scaled_linear_beta, true},
     {"squaredcos_cap_v2", squaredcos_beta, false},
     {"sigmoid", sigmoid_beta, true},
+    {"laplace", laplace_beta, false},
+    {"exp", exp_beta, false},
 };
 static const struct schedule trained = {"trained_betas", trained_beta, false};
 
@@ -87,13 +109,21 @@ static void rescale_zero_snr(int64_t T, double *beta, bool f32, double *bar)
     accumulate(T, beta, f32, bar);
 }
 
-static rt_status fill_betas(const rt_process_spec *s, double *beta, rt_error *err)
+rt_status rt__betas(const rt_process_spec *s, double *beta, rt_error *err)
 {
     const struct schedule *schedule = &trained;
     if (!s->trained_betas) {
-        int index = RT__FIND("beta schedules", s->betas, schedules, err);
-        if (index < 0) return RT_E_USAGE;
-        schedule = &schedules[index];
+        const char *names[RT_COUNT(schedules)];
+        size_t i = 0;
+        for (size_t k = 0; k < RT_COUNT(schedules); k++) names[k] = schedules[k].name;
+        while (i < RT_COUNT(schedules) && strcmp(s->betas, names[i])) i++;
+        if (i == RT_COUNT(schedules)) {
+            const char *guess = rt__closest(s->betas, names, RT_COUNT(schedules));
+            if (guess) RT_RAISE(RT_E_USAGE, "beta_schedule is '%s'; did you mean '%s'?", s->betas, guess);
+            RT_RAISE(RT_E_USAGE, "beta_schedule is '%s'; must be linear, scaled_linear, squaredcos_cap_v2, sigmoid, laplace or exp",
+                     s->betas);
+        }
+        schedule = &schedules[i];
     }
     if (schedule->uses_ends && !(s->beta_start > 0 && s->beta_start < 1 && s->beta_end > 0 && s->beta_end < 1))
         RT_RAISE(RT_E_INVALID, "beta_start %g, beta_end %g; both must lie between 0 and 1", s->beta_start, s->beta_end);
@@ -116,7 +146,7 @@ static rt_status discrete_prepare(rt_process *p, rt_error *err)
     p->angle = p->beta + T + 1;
 
     double *beta = p->beta + 1, *bar = p->angle + 1;
-    RT_TRY(fill_betas(s, beta, err));
+    RT_TRY(rt__betas(s, beta, err));
     accumulate(T, beta, s->float32, bar);
     if (s->zero_snr) rescale_zero_snr(T, beta, s->float32, bar);
     if (s->zero_snr && s->zero_snr_floor > 0) bar[T - 1] = s->zero_snr_floor;
@@ -127,7 +157,14 @@ static rt_status discrete_prepare(rt_process *p, rt_error *err)
         double square = p->angle[i];
         p->alpha[i] = sqrt(square);
         p->beta[i] = sqrt(1 - square);
+        if (s->float32_sigma) {
+            double sigma = (double)sqrtf((1 - (float)square) / (float)square);
+            p->alpha[i] = 1 / sqrt(1 + sigma * sigma);
+            p->beta[i] = sigma * p->alpha[i];
+        }
         p->angle[i] = atan2(p->beta[i], p->alpha[i]);
+        /* the floor may lie above the few timesteps before it; sigmas are looked up among those */
+        if (i == T && s->zero_snr && s->zero_snr_floor > 0) p->angle[i] = fmax(p->angle[i], nextafter(p->angle[i - 1], 2));
         if (!(p->angle[i] > p->angle[i - 1]))
             RT_RAISE(RT_E_INVALID, "timestep %lld adds no noise (alphas_cumprod %.9g); use larger betas or fewer timesteps",
                      (long long)(i - 1), square);

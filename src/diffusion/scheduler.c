@@ -60,19 +60,31 @@ static rt_status check_followed(const rt_scheduler *s, rt_error *err)
     if (!s->class->path)
         RT_RAISE(RT_E_INVALID, "the solver of %s is not known here; name a solver and a grid, such as ddim on trailing times",
                  s->class->name);
+    if (!s->solver && !strcmp(c->class_name, "DDPMScheduler"))
+        RT_RAISE(RT_E_INVALID, "variance_type '%s' is not followed; must be fixed_small, fixed_small_log or fixed_large, or name a solver",
+                 c->variance_type);
     if (!s->solver)
-        RT_RAISE(RT_E_INVALID, "%s: algorithm '%s' with solver_type '%s' of order %lld is not followed; name a solver and a grid",
-                 c->class_name, algorithm_of(c), c->solver_type, (long long)c->solver_order);
+        RT_RAISE(RT_E_INVALID, "%s '%s' with solver_type '%s' and solver_order %lld is not followed; name a solver and a grid",
+                 strcmp(c->class_name, "UniPCMultistepScheduler") ? "algorithm_type" : "predict_x0: a solver of", algorithm_of(c),
+                 c->solver_type, (long long)c->solver_order);
     if (strcmp(c->final_sigmas_type, "zero") && strcmp(c->final_sigmas_type, "sigma_min"))
         RT_RAISE(RT_E_INVALID, "final_sigmas_type '%s'; must be zero or sigma_min", c->final_sigmas_type);
     if (!strncmp(c->class_name, "DPMSolver", 9) && !strcmp(c->algorithm_type, "dpmsolver") && !strcmp(c->final_sigmas_type, "zero"))
         RT_RAISE(RT_E_INVALID, "final_sigmas_type zero with algorithm_type dpmsolver divides by 0; must be sigma_min");
     if (strcmp(c->interpolation_type, "linear") && strcmp(c->interpolation_type, "log_linear"))
         RT_RAISE(RT_E_INVALID, "interpolation_type '%s'; must be linear or log_linear", c->interpolation_type);
-    if (strcmp(c->timestep_type, "discrete"))
-        RT_RAISE(RT_E_INVALID, "timestep_type '%s' is not followed; must be discrete", c->timestep_type);
-    if (c->use_karras_sigmas && c->use_exponential_sigmas)
-        RT_RAISE(RT_E_INVALID, "use_karras_sigmas and use_exponential_sigmas are both true; at most one may be");
+    if (c->use_karras_sigmas + c->use_exponential_sigmas + c->use_beta_sigmas > 1)
+        RT_RAISE(RT_E_INVALID,
+                 "of use_karras_sigmas, use_exponential_sigmas and use_beta_sigmas more than one is true; at most one may be");
+    return RT_OK;
+}
+
+static rt_status check_schedule(const rt_scheduler_config *c, rt_error *err)
+{
+    const char *owner = c->trained_betas ? NULL : rt__schedule_owner(c->beta_schedule);
+    if (owner && strcmp(c->class_name, owner))
+        RT_RAISE(RT_E_INVALID, "%s has no beta_schedule '%s', which is %s's; must be linear, scaled_linear or squaredcos_cap_v2",
+                 c->class_name, c->beta_schedule, owner);
     return RT_OK;
 }
 
@@ -89,6 +101,15 @@ static rt_status fill(rt_scheduler *s, const rt_scheduler_config *config, bool f
     if (!flow && (!name || !strcmp(name, "flow_prediction")))
         RT_RAISE(RT_E_INVALID, "%s has no prediction_type '%s'; must be epsilon, sample or v_prediction", c->class_name,
                  c->prediction_type);
+    if (!strcmp(c->class_name, "EulerAncestralDiscreteScheduler") && !strcmp(c->prediction_type, "sample"))
+        RT_RAISE(RT_E_INVALID, "%s has no prediction_type 'sample'; must be epsilon or v_prediction", c->class_name);
+    if (!strcmp(c->timestep_type, "continuous") && !strcmp(c->prediction_type, "v_prediction"))
+        RT_RAISE(
+            RT_E_INVALID,
+            "timestep_type is 'continuous': the network is told log(sigma)/4 and no timestep, which is not followed; must be discrete");
+    if (strcmp(c->timestep_type, "continuous") && strcmp(c->timestep_type, "discrete"))
+        RT_RAISE(RT_E_INVALID, "timestep_type is '%s'; must be discrete or continuous", c->timestep_type);
+    RT_TRY(check_schedule(c, err));
     RT_TRY(rt__scheduler_check_spacing(c->timestep_spacing, err));
     s->solver = s->class->path ? choose_solver(c) : NULL;
     rt_process_spec spec = rt_process_defaults(s->class->process);
@@ -100,6 +121,7 @@ static rt_status fill(rt_scheduler *s, const rt_scheduler_config *config, bool f
     spec.zero_snr = c->rescale_betas_zero_snr;
     spec.zero_snr_floor = s->class->floor ? 0x1p-24 : 0;
     spec.float32 = float32;
+    spec.float32_sigma = float32 && s->class->path == rt__sigma_path;
     spec.shift = c->shift;
     return rt_process_new(&s->process, &spec, err);
 }
@@ -147,6 +169,7 @@ const rt_scheduler_config *rt_scheduler_get_config(const rt_scheduler *s) { retu
 const rt_process *rt_scheduler_process(const rt_scheduler *s) { return s->process; }
 const rt_prediction *rt_scheduler_prediction(const rt_scheduler *s) { return s->prediction; }
 const rt_solver *rt_scheduler_solver(const rt_scheduler *s) { return s->solver; }
+bool rt_scheduler_is_followed(const rt_scheduler *s) { return s->class->path != NULL; }
 double rt_scheduler_clip(const rt_scheduler *s) { return s->config.clip_sample ? s->config.clip_sample_range : 0; }
 
 double rt_scheduler_state_scale(const rt_scheduler *s, double t) { return s->class->over_alpha ? 1 / rt_process_alpha(s->process, t) : 1; }
@@ -162,8 +185,11 @@ rt_status rt_scheduler_path(const rt_scheduler *s, int steps, const rt_scheduler
     int64_t T = s->config.num_train_timesteps;
     if (steps < 1) RT_RAISE(RT_E_USAGE, "%d steps; at least 1 is needed", steps);
     if (steps > T) RT_RAISE(RT_E_USAGE, "%d steps on a process of %lld timesteps; take at most %lld", steps, (long long)T, (long long)T);
-    RT_TRY(check_followed(s, err));
-    return s->class->path(s, steps, path, err);
+    rt_error why = {0};
+    rt_status status = check_followed(s, &why);
+    if (status == RT_OK) status = s->class->path(s, steps, path, &why);
+    if (status != RT_OK) RT_RAISE(status, "%s: %s", s->class->name, why.text);
+    return RT_OK;
 }
 
 rt_status rt_scheduler_recipe_times(const rt_scheduler *s, double *times, rt_error *err)

@@ -34,6 +34,8 @@ rt_status rt__ddim_path(const rt_scheduler *s, int steps, const rt_scheduler_ste
 rt_status rt__ddpm_path(const rt_scheduler *s, int steps, const rt_scheduler_steps *path, rt_error *err);
 rt_status rt__flow_path(const rt_scheduler *s, int steps, const rt_scheduler_steps *path, rt_error *err);
 rt_status rt__sigma_path(const rt_scheduler *s, int steps, const rt_scheduler_steps *path, rt_error *err);
+/* The class that alone has this schedule of betas; NULL: all have it. */
+const char *rt__schedule_owner(const char *beta_schedule);
 rt_status rt__scheduler_check_spacing(const char *name, rt_error *err);
 
 /* A JSON file as Python writes them: infinities read as the largest numbers. The caller releases *root. */

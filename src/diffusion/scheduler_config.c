@@ -36,6 +36,37 @@ const rt__scheduler_class rt__scheduler_classes[] = {
 };
 const size_t rt__n_scheduler_classes = RT_COUNT(rt__scheduler_classes);
 
+/* Other classes of diffusers: their processes are others, so that no similar name stands for them. */
+static const char *const strangers[] = {
+    "AmusedScheduler",
+    "BlockRefinementScheduler",
+    "CMStochasticIterativeScheduler",
+    "CogVideoXDDIMScheduler",
+    "CogVideoXDPMScheduler",
+    "ConsistencyDecoderScheduler",
+    "CosineDPMSolverMultistepScheduler",
+    "DDIMInverseScheduler",
+    "DDIMParallelScheduler",
+    "DDPMParallelScheduler",
+    "DDPMWuerstchenScheduler",
+    "DPMSolverMultistepInverseScheduler",
+    "DPMSolverSDEScheduler",
+    "EDMDPMSolverMultistepScheduler",
+    "EDMEulerScheduler",
+    "FlowMatchLCMScheduler",
+    "IPNDMScheduler",
+    "KarrasEDMScheduler",
+    "KarrasVeScheduler",
+    "LTXEulerAncestralRFScheduler",
+    "RePaintScheduler",
+    "SASolverScheduler",
+    "SCMScheduler",
+    "ScoreSdeVeScheduler",
+    "ScoreSdeVpScheduler",
+    "UnCLIPScheduler",
+    "VQDiffusionScheduler",
+};
+
 bool rt_scheduler_describe(int i, rt_row_text *row)
 {
     if (i < 0 || i >= (int)rt__n_scheduler_classes) return false;
@@ -46,6 +77,14 @@ bool rt_scheduler_describe(int i, rt_row_text *row)
 
 const rt__scheduler_class *rt__scheduler_class_find(const char *name, rt_error *err)
 {
+    for (size_t i = 0; i < RT_COUNT(strangers); i++)
+        if (!strcmp(name, strangers[i])) {
+            rt_error_set(
+                err, RT_E_USAGE,
+                "%s has a process or network of its own, which is not known here; 'retort list schedulers' names the classes that are",
+                name);
+            return NULL;
+        }
     int index = rt__row_index("schedulers", name, rt__scheduler_classes, rt__n_scheduler_classes, sizeof *rt__scheduler_classes, err);
     return index < 0 ? NULL : &rt__scheduler_classes[index];
 }
@@ -73,7 +112,7 @@ static const struct field {
     FIELD(REAL, beta_end, "ddpm", 0, 1, false),
     FIELD(TEXT, beta_schedule, "ddpm", 0, 0, false),
     FIELD(LIST, trained_betas, "ddpm", 0, 1, true),
-    FIELD(TRUTH, rescale_betas_zero_snr, "ddpm", 0, 0, false),
+    FIELD(TRUTH, rescale_betas_zero_snr, "DDIM DDPM EulerDiscrete EulerAncestral DPMSolverMulti UniPC LCM TCD", 0, 0, false),
     FIELD(TEXT, prediction_type, "ddpm", 0, 0, false),
     FIELD(TEXT, timestep_spacing, "ddpm", 0, 0, false),
     FIELD(WHOLE, steps_offset, "ddpm", 0, 1000000, false),
@@ -83,10 +122,11 @@ static const struct field {
     FIELD(REAL, shift, "flow", 1e-3, 1e3, false),
     FIELD(REAL, shift_terminal, "flow", 0, 0.999, true),
     FIELD(TRUTH, stochastic_sampling, "FlowMatchEuler", 0, 0, false),
-    FIELD(TRUTH, use_karras_sigmas, "flow EulerDiscrete Heun DPMSolver UniPC", 0, 0, false),
-    FIELD(TRUTH, use_exponential_sigmas, "EulerDiscrete Heun DPMSolver UniPC", 0, 0, false),
-    FIELD(REAL, sigma_min, "EulerDiscrete", 1e-9, 1e9, true),
-    FIELD(REAL, sigma_max, "EulerDiscrete", 1e-9, 1e9, true),
+    FIELD(TRUTH, use_karras_sigmas, "FlowMatchEuler EulerDiscrete Heun DPMSolver UniPC", 0, 0, false),
+    FIELD(TRUTH, use_exponential_sigmas, "FlowMatchEuler EulerDiscrete Heun DPMSolver UniPC", 0, 0, false),
+    FIELD(TRUTH, use_beta_sigmas, "FlowMatchEuler EulerDiscrete Heun DPMSolver UniPC", 0, 0, false),
+    FIELD(REAL, sigma_min, "EulerDiscrete UniPC", 1e-9, 1e9, true),
+    FIELD(REAL, sigma_max, "EulerDiscrete UniPC", 1e-9, 1e9, true),
     FIELD(TEXT, interpolation_type, "EulerDiscrete", 0, 0, false),
     FIELD(TEXT, timestep_type, "EulerDiscrete", 0, 0, false),
     FIELD(TEXT, final_sigmas_type, "EulerDiscrete DPMSolver UniPC", 0, 0, false),
@@ -100,13 +140,22 @@ static const struct field {
     FIELD(REAL, lambda_min_clipped, "DPMSolver", -1.79e308, 100, false),
 };
 
-/* What Retort does not do, and would have to: must be false or null where the family has it. */
+/* What Retort does not do, and would have to: must be false or null where the family has it. Some stand in the code of other classes than those
+ * that declare them: diffusers reads keys that a file brings along. */
 static const struct refused {
     const char *name, *family;
 } refused[] = {
-    {"thresholding", NULL},         {"use_flow_sigmas", NULL},      {"use_dynamic_shifting", NULL},     {"use_beta_sigmas", NULL},
-    {"use_lu_lambdas", NULL},       {"invert_sigmas", "flow"},      {"use_exponential_sigmas", "flow"}, {"solver_p", "UniPC"},
-    {"disable_corrector", "UniPC"}, {"variance_type", "DPMSolver"},
+    {"thresholding", "DDIM DDPM DPMSolver UniPC LCM TCD DEIS"},
+    {"use_flow_sigmas", "DPMSolver UniPC DEIS"},
+    {"use_dynamic_shifting", "FlowMatchEuler DPMSolver UniPC DEIS"},
+    {"use_lu_lambdas", "DPMSolverMulti"},
+    {"invert_sigmas", "FlowMatchEuler"},
+    {"solver_p", "UniPC"},
+    {"disable_corrector", "UniPC"},
+    {"shift_terminal", "UniPC"},
+    {"variance_type", "DPMSolver"},
+    {"sigma_min", "FlowMatchEuler Heun DPMSolver"},
+    {"sigma_max", "FlowMatchEuler Heun DPMSolver"},
 };
 
 /* Other keys of diffusers' classes, without influence on what is followed here. */
@@ -219,7 +268,7 @@ static rt_status check_key(const reader *r, const rt__scheduler_class *class, co
     for (size_t i = 0; i < RT_COUNT(refused); i++)
         if (!strcmp(key, refused[i].name) && concerns(refused[i].family, class) && !json_is_false(v) && !json_is_null(v) &&
             !(json_is_array(v) && json_array_size(v) == 0))
-            return wrong(r, "", key, v, "Retort does not do that; set it to false", err);
+            return wrong(r, "", key, v, "Retort does not follow that, and without it the pictures are others: draw with diffusers", err);
     for (size_t i = 0; i < n; i++)
         if (!strcmp(key, names[i])) return RT_OK;
     const char *guess = rt__closest(key, names, n);
@@ -385,7 +434,14 @@ rt_status rt__json_read(const char *path, size_t limit, json_t **root, rt_error 
 rt_status rt__scheduler_config_parse(rt_scheduler_config *c, const json_t *root, const char *path, rt_error *err)
 {
     *c = (rt_scheduler_config){0};
-    rt_status status = read_root(c, &(reader){root, path}, err);
+    json_t *own = json_is_object(root) ? json_copy((json_t *)(uintptr_t)root) : json_incref((json_t *)(uintptr_t)root);
+    if (!own || json_object_size(own) != json_object_size(root)) {
+        json_decref(own);
+        RT_RAISE(RT_E_MEMORY, "%s: out of memory", path);
+    }
+    rt__json_drop_defaults(own);
+    rt_status status = read_root(c, &(reader){own, path}, err);
+    json_decref(own);
     if (status != RT_OK) rt_scheduler_config_free(c);
     return status;
 }
@@ -420,6 +476,30 @@ rt_status rt_scheduler_config_copy(rt_scheduler_config *to, const rt_scheduler_c
 
 /* ---- making */
 
+const char *rt__schedule_owner(const char *beta_schedule)
+{
+    static const char *const own[][2] = {{"sigmoid", "DDPMScheduler"}, {"laplace", "DDPMScheduler"}, {"exp", "HeunDiscreteScheduler"}};
+    for (size_t i = 0; i < RT_COUNT(own); i++)
+        if (!strcmp(beta_schedule, own[i][0])) return own[i][1];
+    return NULL;
+}
+
+/* The betas themselves in place of a schedule's name that the class does not have. */
+static rt_status spell_betas(rt_scheduler_config *c, rt_error *err)
+{
+    rt_process_spec spec = rt_process_defaults("ddpm");
+    spec.timesteps = c->num_train_timesteps;
+    spec.betas = c->beta_schedule;
+    spec.beta_start = c->beta_start;
+    spec.beta_end = c->beta_end;
+    spec.float32 = true;
+    c->trained_betas = malloc((size_t)c->num_train_timesteps * sizeof *c->trained_betas);
+    if (!c->trained_betas) RT_RAISE(RT_E_MEMORY, "out of memory for %lld betas", (long long)c->num_train_timesteps);
+    RT_TRY(rt__betas(&spec, c->trained_betas, err));
+    put_text(c->beta_schedule, sizeof c->beta_schedule, "linear");
+    return RT_OK;
+}
+
 #define PUT(field, text) put_text(field, sizeof(field), text)
 
 rt_status rt_scheduler_config_student(rt_scheduler_config *student, const rt_scheduler_config *teacher, const rt_prediction *prediction,
@@ -446,6 +526,11 @@ rt_status rt_scheduler_config_student(rt_scheduler_config *student, const rt_sch
     student->steps_offset = 0;
     student->set_alpha_to_one = true;
     student->clip_sample = false;
+    if (!student->trained_betas && rt__schedule_owner(student->beta_schedule)) {
+        rt_status status = spell_betas(student, err);
+        if (status != RT_OK) rt_scheduler_config_free(student);
+        return status;
+    }
     return RT_OK;
 }
 

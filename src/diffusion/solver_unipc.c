@@ -6,6 +6,8 @@
 
 #include "base/internal.h"
 
+#include <string.h>
+
 enum { MOST = 3 };
 
 typedef enum scale_of { BH1, BH2 } scale_of; /* B(h) = u or e^u - 1 */
@@ -64,7 +66,10 @@ static rt_status unipc(rt__advance *a, rt__family f, scale_of scale, double s, d
     int corrector = a->n_past < a->order_before ? a->n_past : a->order_before,
         predictor = a->n_past + 1 < a->order ? a->n_past + 1 : a->order;
     if (a->n_past > 0) leg(a, f, scale, last->t, s, last->x, rt__of_family(f, last->x0, last->eps), corrector - 1, last + 1, m, a->before);
-    if (!leg(a, f, scale, s, t, a->before, m, predictor - 1, a->past, NULL, a->x)) return rt__solver_ddim.step(a, s, t, err);
+    if (t == s) /* a step that stands still is the correction alone */
+        memcpy(a->x, a->before, (size_t)a->count * sizeof *a->x);
+    else if (!leg(a, f, scale, s, t, a->before, m, predictor - 1, a->past, NULL, a->x))
+        return rt__solver_ddim.step(a, s, t, err);
     return RT_OK;
 }
 

@@ -191,6 +191,7 @@ struct rt_task {
     void *self;
     void (*progress)(void *self, const char *what, int64_t done, int64_t total);
     bool (*stop)(void *self);
+    void (*note)(void *self, const char *line); /* what the user should know; NULL: nobody listens */
 
     /* made by rt__task_open */
     int rank; /* of a batch: 4 (B,C,H,W) or 2 (B,D) */

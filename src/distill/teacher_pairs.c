@@ -6,9 +6,11 @@
 #include "base/internal.h"
 #include "retort/format.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 typedef struct pairs {
     const rt_phase *phase;
@@ -24,14 +26,32 @@ static void start_noise(const pairs *p, int64_t index, float *z)
     rt__noise(p->seed, "pairs", 0, (uint32_t)index, rt_process_noise_scale(p->task->process), p->task->features, z);
 }
 
-static rt_status draw_pairs(pairs *p, rt_error *err)
+/* The first n pairs; a file of fewer than all is one that was interrupted. */
+static rt_status keep_pairs(const pairs *p, int64_t n, rt_error *err)
+{
+    char path[RT_CONFIG_TEXT + 32];
+    snprintf(path, sizeof path, "%s/pairs.safetensors", p->task->config->out);
+    return rt_tensors_write(path, &(rt_named_tensor){"x", RT_F32, 2, (int64_t[]){n, p->task->features}, p->x.data}, 1, NULL, err);
+}
+
+static double now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+enum { CHUNK = 128 }; /* pairs that are drawn together: interrupted files hold a multiple of it, so that what follows has the same bits */
+
+/* Draws the pairs from number `at` on, and keeps what there is from time to time: every half minute, or less often where writing takes long. */
+static rt_status draw_pairs(pairs *p, int64_t at, rt_error *err)
 {
     const rt_task *t = p->task;
-    enum { CHUNK = 128 };
-    int64_t n = t->dry_run && p->x.shape[0] > CHUNK ? CHUNK : p->x.shape[0];
+    int64_t all = p->x.shape[0], n = t->dry_run && all > CHUNK ? CHUNK : all;
+    double kept = now(), pause = 30;
     rt_solver_map teacher;
     rt_status s = rt__map_open(&teacher, t, &rt__teacher(t)->denoiser, CHUNK, p->seed, err);
-    for (int64_t at = 0; at < n && s == RT_OK; at += CHUNK) {
+    for (; at < n && s == RT_OK; at += CHUNK) {
         int64_t y[CHUNK], m = n - at < CHUNK ? n - at : CHUNK;
         float *x = (float *)p->x.data + at * t->features;
         for (int64_t i = 0; i < m; i++) {
@@ -40,11 +60,44 @@ static rt_status draw_pairs(pairs *p, rt_error *err)
         }
         s = rt__solver_map_roll(&teacher, p->grid, 1, p->steps, m, x, 0, y, &(rt_frozen){RT_TEACHER_DRAWS, 0, at}, err);
         if (t->progress) t->progress(t->self, "teacher samples", at + m, n);
-        if (s == RT_OK && t->stop && t->stop(t->self))
-            s = rt_error_set(err, RT_E_INTERRUPTED, "stopped after %lld of %lld teacher samples, which are lost; start again",
+        bool stop = s == RT_OK && t->stop && t->stop(t->self);
+        if (s == RT_OK && !t->dry_run && at + m < n && (stop || now() - kept > pause)) {
+            double began = now();
+            s = keep_pairs(p, at + m, err);
+            kept = now();
+            pause = fmax(pause, 20 * (kept - began));
+        }
+        if (s == RT_OK && stop)
+            s = rt_error_set(err, RT_E_INTERRUPTED, "stopped after %lld of %lld teacher samples; `--resume` goes on with them",
                              (long long)(at + m), (long long)n);
     }
     rt__solver_map_close(&teacher);
+    return s;
+}
+
+/* Reads the pairs that are there; *n: how many. */
+static rt_status read_pairs(pairs *p, const char *path, int64_t *n, rt_error *err)
+{
+    rt_tensors *t;
+    rt_tensor found = {0};
+    char line[160];
+    RT_TRY(rt_tensors_open(&t, path, err));
+    int i = rt_tensors_find(t, "x");
+    const rt_tensor_info *info = rt_tensors_info(t, i);
+    int64_t count = p->x.shape[0], d = p->x.shape[1];
+    bool fits = info && info->dtype == RT_F32 && info->rank == 2 && info->shape[1] == d &&
+                (info->shape[0] == count || (info->shape[0] < count && info->shape[0] % CHUNK == 0));
+    rt_status s =
+        fits ? rt_tensors_read(t, i, &found, err)
+             : rt_error_set(err, RT_E_INVALID, "%s: tensor 'x' is not that of this run; remove the file, and it is drawn again", path);
+    if (s == RT_OK) {
+        *n = found.shape[0];
+        memcpy(p->x.data, found.data, (size_t)(*n * d) * sizeof(float));
+        snprintf(line, sizeof line, "%lld of %lld teacher samples are there already and are used", (long long)*n, (long long)count);
+        if (p->task->note) p->task->note(p->task->self, line);
+    }
+    rt_tensor_free(&found);
+    rt_tensors_close(t);
     return s;
 }
 
@@ -52,24 +105,13 @@ static rt_status open_pairs(pairs *p, int64_t count, rt_error *err)
 {
     const rt_task *task = p->task;
     char path[RT_CONFIG_TEXT + 32];
+    int64_t there = 0;
     snprintf(path, sizeof path, "%s/pairs.safetensors", task->config->out);
-    int64_t shape[] = {count, task->features};
-    if (rt__file_exists(path)) {
-        rt_tensors *t;
-        RT_TRY(rt_tensors_open(&t, path, err));
-        int i = rt_tensors_find(t, "x");
-        const rt_tensor_info *info = rt_tensors_info(t, i);
-        bool fits = info && info->dtype == RT_F32 && info->rank == 2 && info->shape[0] == shape[0] && info->shape[1] == shape[1];
-        rt_status s =
-            fits ? rt_tensors_read(t, i, &p->x, err)
-                 : rt_error_set(err, RT_E_INVALID, "%s: tensor 'x' is not that of this run; remove the file, and it is drawn again", path);
-        rt_tensors_close(t);
-        return s;
-    }
-    RT_TRY(rt_tensor_init(&p->x, RT_F32, 2, shape, err));
-    RT_TRY(draw_pairs(p, err));
+    RT_TRY(rt_tensor_init(&p->x, RT_F32, 2, (int64_t[]){count, task->features}, err));
+    if (rt__file_exists(path)) RT_TRY(read_pairs(p, path, &there, err));
+    if (there < count) RT_TRY(draw_pairs(p, there, err));
     if (task->dry_run) rt_rehearsal_reserve(task->dry_run, rt_tensor_count(&p->x) * (int64_t)sizeof(float));
-    return task->dry_run ? RT_OK : rt_tensors_write(path, &(rt_named_tensor){"x", RT_F32, 2, shape, p->x.data}, 1, NULL, err);
+    return task->dry_run || there == count ? RT_OK : keep_pairs(p, count, err);
 }
 
 static rt_status pairs_fill(void *self, int64_t u, int64_t first, int64_t count, rt_program *program, rt_error *err)

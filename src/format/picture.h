@@ -1,4 +1,4 @@
-/* picture.h -- PNG and JPEG files in memory, decoded to 8-bit pixels. */
+/* picture.h -- PNG, JPEG and WebP files in memory, decoded to 8-bit pixels. */
 #ifndef RT_FORMAT_PICTURE_H
 #define RT_FORMAT_PICTURE_H
 
@@ -7,12 +7,16 @@
 typedef struct rt__picture {
     int width, height, channels; /* channels: 1 grey, 3 RGB */
     uint8_t *pixels;             /* [height][width][channels], owned */
+    bool turned;                 /* an EXIF orientation has been applied */
+    bool damaged;                /* the file is no whole picture: why decoding failed */
 } rt__picture;
 
-/* Does a file of this name hold a picture that can be decoded (.png, .jpg, .jpeg)? */
-bool rt__picture_name(const char *name);
+/* By its name, is a file a picture that can be decoded (.png, .jpg, .jpeg; .webp where libwebp is installed), another picture, or none? */
+typedef enum rt__picture_kind { RT__NO_PICTURE, RT__OTHER_PICTURE, RT__PICTURE } rt__picture_kind;
+rt__picture_kind rt__picture_name(const char *name);
 /* `name` is for messages. Sides are 1 .. max_side, and `width` x `height` unless these are 0: checked before pixels are decoded. 16-bit samples are
- * rounded to 8; gamma and colour profiles are ignored, as the usual data tools do; an alpha channel must be opaque. */
+ * rounded to 8; gamma and colour profiles are ignored, as the usual data tools do; an alpha channel must be opaque. The EXIF orientation of PNG
+ * and JPEG files is applied; sizes are those of the turned picture. */
 rt_status rt__picture_decode(rt__picture *p, const char *name, const void *file, size_t size, int width, int height, int max_side,
                              rt_error *err);
 void rt__picture_free(rt__picture *p);

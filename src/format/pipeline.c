@@ -11,7 +11,9 @@ rt_status rt_model_index_write(const char *folder, const char *network, const ch
     char path[1024];
     if (snprintf(path, sizeof path, "%s/model_index.json", folder) >= (int)sizeof path)
         RT_RAISE(RT_E_IO, "%.60s...: the path is longer than 1023 bytes", folder);
-    json_t *o = json_pack("{s:s, s:s, s:[s, s], s:[s, s]}", "_class_name", "DDIMPipeline", "_diffusers_version", "0.42.1", "scheduler",
+    /* DDPMPipeline draws with any scheduler, DDIMPipeline makes a DDIMScheduler of it */
+    const char *pipeline = strcmp(scheduler, "DDIMScheduler") ? "DDPMPipeline" : "DDIMPipeline";
+    json_t *o = json_pack("{s:s, s:s, s:[s, s], s:[s, s]}", "_class_name", pipeline, "_diffusers_version", "0.42.1", "scheduler",
                           "diffusers", scheduler, "unet", "diffusers", network);
     char *text = o ? json_dumps(o, JSON_INDENT(2)) : NULL;
     json_decref(o);

@@ -236,6 +236,8 @@ static rt_status open_shard(rt_tensors *t, int index, rt_error *err)
                  "%s: %zu bytes, but a safetensors file begins with 8 bytes of field 'header length'; it was cut off, fetch it again",
                  m->path, size);
     RT_TRY(read_bytes(m, 0, start, size < sizeof start ? size : sizeof start, err));
+    if (!memcmp(start, "version ", 8))
+        RT_RAISE(RT_E_INVALID, "%s: a pointer of git-lfs in place of the file; run `git lfs pull` where the folder was cloned", m->path);
     uint64_t length = 0;
     for (int i = 0; i < 8; i++) length |= (uint64_t)start[i] << 8 * i;
     if (length > HEADER_LIMIT || length > size - 8)

@@ -2,14 +2,16 @@
 #include "model/model_parts.h"
 
 #include "base/files.h"
+#include "base/json.h"
+#include "nn/net.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-/* Where the parts are: the network's folder, and the scheduler's file (empty: none). */
+/* Where the parts are: the network's folder, and the scheduler's file (empty: none). Of what decodes the samples, its class and name (empty: none). */
 typedef struct parts {
-    char network[RT_MODEL_TEXT], scheduler[RT_MODEL_TEXT];
+    char network[RT_MODEL_TEXT], scheduler[RT_MODEL_TEXT], decoder[128];
 } parts;
 
 /* folder/name as a path of at most `size` bytes; false if it is longer. */
@@ -44,19 +46,55 @@ static rt_status refuse_file(const char *path, rt_error *err)
              path);
 }
 
+/* Where part `name` of a pipeline has its `file`: in its folder, or beside model_index.json, where all parts lie flat in one. */
+static bool find_part(const char *path, const char *name, const char *file, char *out)
+{
+    char inner[RT_MODEL_TEXT];
+    return (join(inner, sizeof inner, path, name) && has(inner, file, out)) || has(path, file, out);
+}
+
+/* Which parts there are is model_index.json's word: {"NAME": ["LIBRARY", "CLASS"], ...}. */
+static rt_status find_pipeline(const char *path, const char *index_file, parts *p, rt_error *err)
+{
+    char *text, known[512] = "", file[RT_MODEL_TEXT];
+    const char *network = NULL, *scheduler = "scheduler", *name, *ending = "/config.json";
+    size_t size;
+    json_t *index = NULL, *part;
+    RT_TRY(rt__file_read(index_file, 1 << 20, &text, &size, err));
+    rt_status status = rt__json_parse(&index, index_file, text, size, 1 << 16, err);
+    free(text);
+    RT_TRY(status);
+    json_object_foreach(index, name, part)
+    {
+        const char *class = json_string_value(json_array_get(part, 1));
+        if (!class) continue;
+        rt_row_text kind;
+        for (int i = 0; rt_net_kind_describe(i, &kind); i++)
+            if (!strcmp(kind.name, class)) network = name;
+        if (ends_with(class, "Scheduler")) scheduler = name;
+        if (!strncmp(class, "VQ", 2) || !strncmp(class, "Autoencoder", strlen("Autoencoder")))
+            snprintf(p->decoder, sizeof p->decoder, "%.60s (%.60s)", class, name);
+        size_t at = strlen(known);
+        snprintf(known + at, sizeof known - at, "%s%s", at ? ", " : "", class);
+    }
+    /* a network of a class that is not known is refused by its config.json */
+    bool found = network ? find_part(path, network, "config.json", file)
+                         : find_part(path, "unet", "config.json", file) || find_part(path, "transformer", "config.json", file);
+    if (found) snprintf(p->network, sizeof p->network, "%.*s", (int)(strlen(file) - strlen(ending)), file);
+    if (!find_part(path, scheduler, "scheduler_config.json", p->scheduler)) *p->scheduler = 0;
+    if (!found)
+        status = rt_error_set(err, RT_E_INVALID, "%s: announces %s, but neither %s/config.json nor config.json is there", index_file,
+                              *known ? known : "no parts", network ? network : "unet");
+    json_decref(index);
+    return status;
+}
+
 static rt_status find_parts(const char *path, parts *p, rt_error *err)
 {
     char inner[RT_MODEL_TEXT];
     if (strlen(path) > RT_MODEL_TEXT - 64) RT_RAISE(RT_E_USAGE, "the model's path is longer than %d bytes", RT_MODEL_TEXT - 64);
     if (!rt__is_folder(path)) return refuse_file(path, err);
-    if (has(path, "model_index.json", inner)) {
-        if (!has(path, "unet/config.json", inner) && !has(path, "transformer/config.json", inner))
-            RT_RAISE(RT_E_INVALID,
-                     "%s: model_index.json announces a pipeline, but neither unet/config.json nor transformer/config.json is there", path);
-        snprintf(p->network, sizeof p->network, "%.*s", (int)(strlen(inner) - strlen("/config.json")), inner);
-        if (!has(path, "scheduler/scheduler_config.json", p->scheduler)) *p->scheduler = 0;
-        return RT_OK;
-    }
+    if (has(path, "model_index.json", inner)) return find_pipeline(path, inner, p, err);
     if (has(path, "config.yaml", inner)) {
         if (!join(inner, sizeof inner, path, "student") || !rt__is_folder(inner)) (void)join(inner, sizeof inner, path, "model");
         if (!rt__is_folder(inner)) RT_RAISE(RT_E_INVALID, "%s: the run has neither student/ nor model/ yet", path);
@@ -64,7 +102,7 @@ static rt_status find_parts(const char *path, parts *p, rt_error *err)
     }
     if (has(path, "config.json", inner)) {
         snprintf(p->network, sizeof p->network, "%s", path);
-        if (!has(path, "scheduler/scheduler_config.json", p->scheduler)) *p->scheduler = 0;
+        if (!find_part(path, "scheduler", "scheduler_config.json", p->scheduler)) *p->scheduler = 0;
         return RT_OK;
     }
     RT_RAISE(RT_E_INVALID, "%s: holds neither model_index.json nor config.yaml nor config.json, so it is no model", path);
@@ -130,13 +168,41 @@ static rt_status open_oracle(rt_model *m, const rt_model_spec *spec, const char 
 /* The hash of the weights: of the one file, or of the shards' index, which names sizes and places. */
 rt_status rt__model_hash(rt_model *m, rt_error *err)
 {
-    static const char *const endings[] = {".safetensors", ".safetensors.index.json"};
-    char name[128], path[RT_MODEL_TEXT];
-    for (size_t i = 0; i < RT_COUNT(endings) && m->net && !*m->info.sha256; i++) {
-        snprintf(name, sizeof name, "diffusion_pytorch_model%s%s%s", m->variant ? "." : "", m->variant ? m->variant : "", endings[i]);
-        if (has(m->info.chosen, name, path)) return rt__sha256_file(path, m->info.sha256, err);
-    }
-    return RT_OK; /* loading found it under another name */
+    char path[RT_MODEL_TEXT + 64];
+    if (!m->net || *m->info.sha256) return RT_OK;
+    RT_TRY(rt__net_weights(m->info.chosen, m->variant, path, sizeof path, err));
+    return rt__sha256_file(path, m->info.sha256, err);
+}
+
+/* What no command can do with a network is said by all of them. */
+static rt_status check_network(const rt_net_info *n, const char *folder, rt_error *err)
+{
+    if (n->classifier) return RT_OK;
+    if (n->label == RT_LABEL_VECTOR)
+        RT_RAISE(RT_E_INVALID,
+                 "%s: class_embed_type is 'identity': the network takes vectors of %d numbers for classes, which no command gives it",
+                 folder, n->label_width);
+    if (n->out_channels == 2 * n->in_channels)
+        RT_RAISE(
+            RT_E_INVALID,
+            "%s: out_channels is %d, twice in_channels (%d): the network predicts a variance as well (variance_type learned), which is not "
+            "understood; draw with diffusers",
+            folder, n->out_channels, n->in_channels);
+    if (n->out_channels > n->in_channels)
+        RT_RAISE(RT_E_INVALID, "%s: out_channels is %d and in_channels %d; a denoiser gives at most as many as it takes", folder,
+                 n->out_channels, n->in_channels);
+    return RT_OK;
+}
+
+rt_status rt__model_check_whole(const rt_model *m, rt_error *err)
+{
+    if (!m->info.condition) return RT_OK;
+    const rt_net_info *n = rt_net_describe(m->net);
+    RT_RAISE(
+        RT_E_INVALID,
+        "%s: in_channels is %d and out_channels %d: the network takes a picture of %d channels beside the noise (for inpainting, upscaling "
+        "and the like), which is not given here; `retort predict` evaluates it",
+        m->info.chosen, n->in_channels, n->out_channels, n->in_channels - n->out_channels);
 }
 
 static rt_status open_network(rt_model *m, const parts *p, const rt_model_spec *spec, rt_error *err)
@@ -146,9 +212,14 @@ static rt_status open_network(rt_model *m, const parts *p, const rt_model_spec *
     m->params = rt_params_new("model", RT_F32);
     if (!m->params) RT_RAISE(RT_E_MEMORY, "%s: out of memory for its parameters", p->network);
     RT_TRY(rt_net_declare(m->net, m->params, err));
-    RT_TRY(rt_net_load(m->net, m->params, p->network, m->variant, err));
-    const rt_net_info *n = rt_net_describe(m->net);
+    RT_TRY(check_network(rt_net_describe(m->net), p->network, err));
     rt_model_info *i = &m->info;
+    RT_TRY(rt_net_load(m->net, m->params, p->network, m->variant, i->remark, err));
+    const rt_net_info *n = rt_net_describe(m->net);
+    size_t said = strlen(i->remark);
+    if (*p->decoder)
+        snprintf(i->remark + said, sizeof i->remark - said,
+                 "%smodel_index.json names %s: samples are latents, which it decodes, and no pictures", said ? "; " : "", p->decoder);
     snprintf(i->chosen, sizeof i->chosen, "%s", p->network);
     snprintf(i->network, sizeof i->network, "%s", n->kind);
     i->rank = n->height ? 3 : 1;
@@ -156,6 +227,7 @@ static rt_status open_network(rt_model *m, const parts *p, const rt_model_spec *
     i->shape[1] = n->height;
     i->shape[2] = n->width;
     i->features = n->height ? (int64_t)n->in_channels * n->height * n->width : n->in_channels;
+    i->condition = n->classifier ? 0 : n->in_channels - n->out_channels;
     i->classes = n->classes;
     i->feature_dims = n->classifier ? n->features : 0;
     i->outputs = n->classifier ? n->classes : n->height ? (int64_t)n->out_channels * n->height * n->width : n->out_channels;

@@ -36,6 +36,9 @@ rt_status rt__model_evaluator(rt_model *m, int64_t rows, rt_evaluator **evaluato
 /* The model as the sampling driver sees it, for calls of about `rows` rows. Valid until the next call or rt_model_free. */
 rt_status rt__model_field(rt_model *m, int64_t rows, rt_field *field, rt_error *err);
 
+/* RT_E_INVALID for a network that needs more than noise: one conditioned on a picture. */
+rt_status rt__model_check_whole(const rt_model *m, rt_error *err);
+
 /* Fills info.sha256, if the model has a network and that is not done yet. */
 rt_status rt__model_hash(rt_model *m, rt_error *err);
 

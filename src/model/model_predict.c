@@ -48,11 +48,8 @@ rt_status rt__model_field(rt_model *m, int64_t rows, rt_field *field, rt_error *
 {
     rt_evaluator *e;
     if (m->info.feature_dims) RT_RAISE(RT_E_USAGE, "%s: a classifier draws no samples", m->info.chosen);
+    RT_TRY(rt__model_check_whole(m, err));
     RT_TRY(rt__model_evaluator(m, rows, &e, err));
-    if (e->width != e->features)
-        RT_RAISE(RT_E_INVALID,
-                 "%s: the network takes %lld numbers per sample and gives %lld; models that also predict a variance are not understood",
-                 m->info.chosen, (long long)e->features, (long long)e->width);
     *field = e->field;
     return RT_OK;
 }

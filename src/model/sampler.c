@@ -54,7 +54,7 @@ static rt_status choose_path(rt_model *m, const rt_sampling *s, path *p, rt_samp
         memcpy(p->from, m->info.recipe_times, (size_t)(recipe->steps + 1) * sizeof *p->from);
         p->input_scale = recipe->input_scale;
         grid = "recipe";
-    } else if (m->scheduler && rt_scheduler_solver(m->scheduler)) {
+    } else if (m->scheduler && (rt_scheduler_solver(m->scheduler) || (!solver && rt_scheduler_is_followed(m->scheduler)))) {
         rt_scheduler_steps steps = {p->from, p->to, p->network_times, p->order};
         RT_TRY(rt_scheduler_path(m->scheduler, p->steps, &steps, err));
         grid = "scheduler";
@@ -151,6 +151,7 @@ static rt_status check_guide(const rt_model *m, const rt_model *guide, rt_error 
 static rt_status resolve(rt_model *m, const rt_sampling *s, path *p, rt_sample_report *r, rt_error *err)
 {
     *r = (rt_sample_report){0};
+    RT_TRY(rt__model_check_whole(m, err));
     if (!m->process)
         RT_RAISE(RT_E_USAGE, "%s: the model has no scheduler, so nothing says how noise becomes data; give one with --scheduler FILE",
                  m->info.chosen);

@@ -56,6 +56,7 @@ static rt_status open_text(rt_net **out, const char *file, char *text, size_t si
     if (!net) RT_RAISE(RT_E_MEMORY, "%s: out of memory", file);
     net->config = text;
     rt_status s = rt__json_parse(&config, file, text, size, CONFIG_LIMIT, err);
+    rt__json_drop_defaults(config);
     if (s == RT_OK) s = read_config(net, &(rt__fields){config, file, err});
     json_decref(config);
     if (s == RT_OK)
@@ -218,13 +219,35 @@ static bool same_shape(const rt_entry *e, const rt_tensor_info *info, bool legac
     return info->rank == e->rank && !memcmp(info->shape, e->shape, (size_t)e->rank * sizeof *e->shape);
 }
 
-static rt_status load_entry(const rt_tensors *t, const rt_entry *e, rt_params *set, const char *file, char *taken, rt_error *err)
+/* What torch.compile and data-parallel training put before the names of all tensors: empty, or the prefixes that all have. */
+static void common_prefix(const rt_tensors *t, char *prefix, size_t size)
+{
+    static const char *const wrappers[] = {"_orig_mod.", "module."};
+    *prefix = 0;
+    for (size_t w = 0; rt_tensors_count(t) > 0 && w < RT_COUNT(wrappers);) {
+        size_t at = strlen(prefix), length = strlen(wrappers[w]);
+        bool all = at + length < size;
+        for (int i = 0; i < rt_tensors_count(t) && all; i++) all = !strncmp(rt_tensors_info(t, i)->name + at, wrappers[w], length);
+        if (all) memcpy(prefix + at, wrappers[w], length + 1);
+        w = all ? 0 : w + 1;
+    }
+}
+
+static int find_tensor(const rt_tensors *t, const char *prefix, const char *name)
+{
+    char full[640];
+    int n = snprintf(full, sizeof full, "%s%s", prefix, name);
+    return n >= 0 && (size_t)n < sizeof full ? rt_tensors_find(t, full) : -1;
+}
+
+static rt_status load_entry(const rt_tensors *t, const char *prefix, const rt_entry *e, rt_params *set, const char *file, char *taken,
+                            rt_error *err)
 {
     char old[512], have[96], want[96];
-    int at = rt_tensors_find(t, e->name);
+    int at = find_tensor(t, prefix, e->name);
     legacy_name(e->name, old, sizeof old);
     bool legacy = at < 0 && *old;
-    if (legacy) at = rt_tensors_find(t, old);
+    if (legacy) at = find_tensor(t, prefix, old);
     if (at >= 0) taken[at] = 1;
     if (at < 0) RT_RAISE(RT_E_INVALID, "%s: tensor '%s' is missing; the weights belong to another config.json", file, e->name);
     const rt_tensor_info *info = rt_tensors_info(t, at);
@@ -248,20 +271,65 @@ static void weights_path(const char *folder, const char *variant, const char *en
     snprintf(file, size, "%s/diffusion_pytorch_model%s%s.safetensors%s", folder, variant ? "." : "", variant ? variant : "", end);
 }
 
-rt_status rt_net_load(const rt_net *net, rt_params *set, const char *folder, const char *variant, rt_error *err)
+static bool exists(const char *folder, const char *name, char *file, size_t size)
 {
-    char file[1200];
+    int n = snprintf(file, size, "%s/%s", folder, name);
+    return n >= 0 && (size_t)n < size && rt__file_exists(file);
+}
+
+rt_status rt__net_weights(const char *folder, const char *variant, char *file, size_t size, rt_error *err)
+{
+    static const char *const halves[] = {"diffusion_pytorch_model.fp16.safetensors", "diffusion_pytorch_model.safetensors.index.fp16.json",
+                                         "diffusion_pytorch_model.bf16.safetensors"};
+    static const char *const pickles[] = {"diffusion_pytorch_model.bin", "diffusion_pytorch_model.fp16.bin", "pytorch_model.bin"};
+    weights_path(folder, variant, ".index.json", file, size);
+    if (rt__file_exists(file)) return RT_OK;
+    weights_path(folder, variant, "", file, size);
+    if (variant || rt__file_exists(file)) return RT_OK;
+    for (size_t i = 0; i < RT_COUNT(halves); i++)
+        if (exists(folder, halves[i], file, size)) return RT_OK;
+    for (size_t i = 0; i < RT_COUNT(pickles); i++)
+        if (exists(folder, pickles[i], file, size))
+            RT_RAISE(RT_E_INVALID,
+                     "%s: the weights are there as a pickle alone, which runs code when it is read; convert it where PyTorch is: python -c "
+                     "\"import torch, safetensors.torch as s; s.save_file(torch.load('%s', map_location='cpu', weights_only=True), "
+                     "'%s/diffusion_pytorch_model.safetensors')\"",
+                     file, file, folder);
+    weights_path(folder, variant, "", file, size);
+    RT_RAISE(RT_E_IO, "%s: there is no such file, nor one of float16 (.fp16.safetensors) or in parts (.index.json); fetch the weights",
+             file);
+}
+
+static void remark_on(const rt_tensors *t, const char *file, const char *prefix, char *remark, size_t size)
+{
+    int halves = 0, at = 0;
+    for (int i = 0; i < rt_tensors_count(t); i++) {
+        rt_dtype d = rt_tensors_info(t, i)->dtype;
+        halves += d == RT_F16 || d == RT_BF16;
+    }
+    *remark = 0;
+    if (halves) at = snprintf(remark, size, "%s: %d tensors of 16 bits are widened to float32", file, halves);
+    if (*prefix && at >= 0 && (size_t)at < size)
+        snprintf(remark + at, size - (size_t)at, "%s%s the names of all tensors begin with '%s', which is stripped", halves ? ";" : file,
+                 halves ? "" : ":", prefix);
+}
+
+rt_status rt_net_load(const rt_net *net, rt_params *set, const char *folder, const char *variant, char remark[RT_NET_REMARK], rt_error *err)
+{
+    char file[1200], prefix[128];
     RT_TRY(rt_net_declare(net, set, err));
     if (!rt_params_data(set, RT_VALUE))
         RT_RAISE(RT_E_MEMORY, "%s: out of memory for %lld parameters", folder, (long long)rt_params_count(set));
-    weights_path(folder, variant, ".index.json", file, sizeof file);
-    if (!rt__file_exists(file)) weights_path(folder, variant, "", file, sizeof file);
+    RT_TRY(rt__net_weights(folder, variant, file, sizeof file, err));
     rt_tensors *t;
     RT_TRY(rt_tensors_open(&t, file, err));
     int n = rt_tensors_count(t);
+    common_prefix(t, prefix, sizeof prefix);
+    if (remark) remark_on(t, file, prefix, remark, RT_NET_REMARK);
     char *taken = calloc((size_t)n + 1, 1);
     rt_status s = taken ? RT_OK : rt_error_set(err, RT_E_MEMORY, "%s: out of memory for %d tensors", file, n);
-    for (int i = 0; i < rt_params_entries(set) && s == RT_OK; i++) s = load_entry(t, rt_params_entry(set, i), set, file, taken, err);
+    for (int i = 0; i < rt_params_entries(set) && s == RT_OK; i++)
+        s = load_entry(t, prefix, rt_params_entry(set, i), set, file, taken, err);
     for (int i = 0; i < n && s == RT_OK; i++)
         if (!taken[i])
             s = rt_error_set(err, RT_E_INVALID, "%s: tensor '%s' has no place in the network; the weights belong to another config.json",

@@ -48,4 +48,8 @@ rt_status rt__field_activation(const rt__fields *f, const char *field, rt__activ
 /* Refuses fields that are not in `names` (n of them) and do not begin with "_": all, or those that look like a slip of the pen. */
 rt_status rt__fields_known(const rt__fields *f, const char *const *names, size_t n, bool all);
 
+/* The file of a folder's weights: the whole, an index of shards, else one of 16 bits. RT_E_INVALID where there are pickles only, with how to convert
+ * them, RT_E_IO where there is nothing. */
+rt_status rt__net_weights(const char *folder, const char *variant, char *file, size_t size, rt_error *err);
+
 #endif

@@ -163,6 +163,8 @@ static rt_status read_conditions(const rt__fields *f, rt__unet *u)
     if (!rt__field_absent(f, "class_embed_type") && !rt__field_null(f, "class_embed_type")) {
         RT_TRY(rt__field_choice(f, "class_embed_type", 0, labels, &kind));
         u->label = kind ? RT_LABEL_VECTOR : RT_LABEL_NUMBER;
+        if (u->label == RT_LABEL_NUMBER && !u->classes)
+            return rt__field_wrong(f, "num_class_embeds", "with class_embed_type timestep, say here how many classes there are");
     }
     return RT_OK;
 }
@@ -182,7 +184,7 @@ static rt_status read(void *settings, rt_net_info *info, const rt__fields *f)
                           .draws = u->draws,
                           .times = u->target_time ? 2 : 1,
                           .n_levels = u->levels + u->mid,
-                          .classes = u->label == RT_LABEL_CLASS ? u->classes : 0,
+                          .classes = u->label == RT_LABEL_VECTOR ? 0 : u->classes,
                           .label_width = u->label == RT_LABEL_VECTOR ? u->time_dim : 0};
     for (int i = 0; i < info->n_levels; i++) info->level_channels[i] = u->channels[i < u->levels ? i : u->levels - 1];
     return RT_OK;

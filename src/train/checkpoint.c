@@ -192,9 +192,11 @@ static rt_status load(rt__run *run, const char *folder, rt_error *err)
     return status;
 }
 
+/* A run that ended before its first checkpoint begins again. Checkpoints of which none verifies are not thrown away in silence. */
 rt_status rt__checkpoint_read(rt__run *run, rt_error *err)
 {
-    char folder[PATH];
+    char folder[PATH], line[PATH + 96];
+    long long damaged = -1;
     for (long long below = INT64_MAX;;) { /* newest first, until one verifies */
         long long newest = -1;
         snprintf(folder, sizeof folder, "%s/checkpoints", run->config->out);
@@ -204,9 +206,20 @@ rt_status rt__checkpoint_read(rt__run *run, rt_error *err)
             if (sscanf(e->d_name, "update-%lld", &u) == 1 && u < below && u > newest) newest = u;
         }
         if (dir) closedir(dir);
-        if (newest < 0) RT_RAISE(RT_E_INVALID, "%s: no checkpoint that verifies; start the run again with --force", run->config->out);
+        if (newest < 0 && damaged >= 0)
+            RT_RAISE(RT_E_INVALID, "%s: no checkpoint that verifies; start the run again with --force", run->config->out);
+        if (newest < 0) {
+            run->task.note(run->task.self, "there is no checkpoint yet: the run begins at update 0");
+            return RT_OK;
+        }
         snprintf(folder, sizeof folder, "%s/checkpoints/update-%lld", run->config->out, newest);
-        if (verifies(folder)) return load(run, folder, err);
+        bool good = verifies(folder);
+        if (good && damaged >= 0) {
+            snprintf(line, sizeof line, "the checkpoint of update %lld is damaged; the run goes on from update %lld", damaged, newest);
+            run->task.note(run->task.self, line);
+        }
+        if (good) return load(run, folder, err);
+        if (damaged < 0) damaged = newest;
         below = newest;
     }
 }

@@ -196,6 +196,11 @@ static void relay(void *self, const char *what, int64_t done, int64_t total)
     const rt_observer *o = self;
     if (o && o->progress) o->progress(o->self, what, done, total, "samples", NAN);
 }
+static void relay_note(void *self, const char *line)
+{
+    const rt_observer *o = self;
+    if (o && o->note) o->note(o->self, line);
+}
 static bool asked_to_stop(void *self)
 {
     const rt_observer *o = self;
@@ -225,8 +230,13 @@ rt_status rt_run_train(const rt_config *c, bool resume, const rt_observer *obser
     run.task.self = (void *)(uintptr_t)observer;
     run.task.progress = relay;
     run.task.stop = asked_to_stop;
+    run.task.note = relay_note;
     run.task.choices = observer ? observer->choices : NULL;
     rt_status status = rt__run_open(&run, err);
+    if (resume && !rt__run_exists(c)) {
+        relay_note(run.task.self, "there is no run to go on with: it is begun");
+        resume = false;
+    }
     if (status == RT_OK) status = rt__run_claim(&run, resume, err);
     if (status == RT_OK) status = rt__run_keep_machine(&run, resume, err);
     if (status == RT_OK && resume) status = rt__checkpoint_read(&run, err);

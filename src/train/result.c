@@ -75,7 +75,12 @@ static rt_status write_readme(const rt__run *run, const char *folder, const rt_s
     else
         fprintf(f.stream, "# A diffusion model\n\nDraw from it:\n\n");
     fprintf(f.stream, "    retort sample THIS-FOLDER --n 64%s --out grid.png\n", steps > 0 ? "" : " --steps 50");
-    if (c->recipe.exact_in_diffusers && !strcmp(net->kind, "UNet2DModel")) {
+    bool exact = c->recipe.exact_in_diffusers;
+    if (!exact && steps > 0 && !strcmp(net->kind, "UNet2DModel"))
+        fprintf(
+            f.stream,
+            "\ndiffusers draws other pictures from it: its schedulers have no grid of these steps, or its networks not these inputs.\n");
+    if (exact && !strcmp(net->kind, "UNet2DModel")) {
         enum { SAMPLES = 10 };
         char labels[SAMPLES * 24 + 64] = "";
         for (int i = 0; i < SAMPLES && net->classes > 0; i++) {

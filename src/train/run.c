@@ -10,6 +10,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+static void note(const rt__run *run, const char *line)
+{
+    if (*line && run->observer && run->observer->note) run->observer->note(run->observer->self, line);
+}
+
 /* The network of the setting `net` for a student must take what the teacher takes. */
 static rt_status check_student(const rt__run *run, rt_error *err)
 {
@@ -36,10 +41,14 @@ static rt_status open_teacher(rt__run *run, rt_error *err)
                                           .has_null_class = c->null_class >= 0},
                          err));
     rt_model *m = run->teacher;
+    note(run, m->info.remark);
     run->scheduler = m->scheduler;
+    RT_TRY(rt__model_check_whole(m, err));
     if (!run->scheduler || !m->process)
         RT_RAISE(RT_E_INVALID, "%s: its student needs a diffusers configuration of the process; give %s", c->teacher,
                  m->oracle ? "'scheduler' in place of 'process' in that file" : "a diffusers folder");
+    if (rt_scheduler_clip(m->scheduler) > 0)
+        note(run, "the teacher's clip_sample is not used: distillation follows the network as it is, and the student is not clipped");
     if (m->net && rt_net_describe(m->net)->draws)
         RT_RAISE(RT_E_USAGE, "%s: a student that sees its teacher's draws is no teacher; distil the one that it had", c->teacher);
     if (*c->net) RT_TRY(rt_net_open(&run->net, c->net, err));
@@ -156,6 +165,7 @@ rt_status rt__run_open(rt__run *run, rt_error *err)
     if (t->method->needs_teacher && !*c->teacher) RT_RAISE(RT_E_USAGE, "%s needs a model to distil; give --teacher", c->method);
     if (*c->data.path) {
         RT_TRY(rt_dataset_open(&run->data, c->data.path, err));
+        note(run, rt_dataset_describe(run->data)->remark);
         if (c->data.limit > 0) RT_TRY(rt_dataset_limit(run->data, c->data.limit, err));
     }
     t->low = c->data.low;
@@ -171,12 +181,18 @@ rt_status rt__run_open(rt__run *run, rt_error *err)
     return check_result(run, err);
 }
 
+bool rt__run_exists(const rt_config *c)
+{
+    char path[RT_CONFIG_TEXT + 64];
+    snprintf(path, sizeof path, "%s/config.yaml", c->out);
+    return rt__file_exists(path);
+}
+
 rt_status rt__run_claim(rt__run *run, bool resume, rt_error *err)
 {
     const rt_config *c = run->config;
     char path[RT_CONFIG_TEXT + 64];
-    snprintf(path, sizeof path, "%s/config.yaml", c->out);
-    if (!resume && rt__file_exists(path))
+    if (!resume && rt__run_exists(c))
         RT_RAISE(RT_E_IO, "%s: holds a run; give --resume to go on with it, --force to start again, or another --out", c->out);
     snprintf(path, sizeof path, "%s/samples", c->out);
     RT_TRY(rt__make_folders(path, err));

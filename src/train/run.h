@@ -58,6 +58,7 @@ typedef struct rt__run {
 
 rt_status rt__run_open(rt__run *run, rt_error *err);
 /* Its directory: locked, and begun unless it is resumed. */
+bool rt__run_exists(const rt_config *c); /* is there a run in the folder `out`? */
 rt_status rt__run_claim(rt__run *run, bool resume, rt_error *err);
 void rt__run_close(rt__run *run);
 /* Instruction set and backend, into RUN/machine.json; a resumed run that had others says so in a line. */

@@ -101,7 +101,7 @@ static void say_reading(const rt__run *run)
         if (isfinite(run->reading.all[i]))
             at += snprintf(line + at, sizeof line - (size_t)at, "%s %s %.4g", said++ ? "," : "", plan_of(run)->meters[i]->name,
                            run->reading.all[i]);
-    note(run, line);
+    if (run->observer && run->observer->meters) run->observer->meters(run->observer->self, line);
 }
 
 /* "distance 0.31 is below 0.5"; false: the value is where it should be. */

@@ -1,6 +1,7 @@
 # What the tests of the command line share. RETORT is the program, JSON_CHECK the checker of schemas; both default to the release build.
 RETORT=${RETORT:-build/release/retort}
 JSON_CHECK=${JSON_CHECK:-build/release/tests/json_check}
+SAME=${SAME:-build/release/tests/same}
 SHARED=${RETORT_SHARED:-../shared}
 [ -x "$RETORT" ] || { echo "$RETORT: there is no such program; build it first" >&2; exit 1; }
 unset $(compgen -e | grep '^RETORT_' | grep -v '^RETORT_SHARED$\|^RETORT_ISA$') || true
@@ -29,6 +30,17 @@ obeys() {
 }
 
 needs_shared() { [ -d "$SHARED" ] || skip "../shared is missing"; }
+
+# gives FILE NAME WANT [NAME]: tensor NAME of FILE is that of WANT, to 1e-4 of its maximum
+gives() { "$SAME" "$1" "$2" "$3" "${4:-$2}" 1e-4; }
+
+# remarks TEXT ARGUMENTS...: the program succeeds and says TEXT on standard error, and in the JSON as well
+remarks() {
+    local text=$1
+    shift
+    "$RETORT" "$@" >"$BATS_TEST_TMPDIR/out" 2>"$BATS_TEST_TMPDIR/err" || { cat "$BATS_TEST_TMPDIR/err"; return 1; }
+    grep -qF -- "$text" "$BATS_TEST_TMPDIR/err" || { echo "standard error lacks: $text"; cat "$BATS_TEST_TMPDIR/err"; return 1; }
+}
 
 # sanitized: is the program built with the sanitizers?
 sanitized() { nm "$RETORT" 2>/dev/null | grep -q __asan_init; }

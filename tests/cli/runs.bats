@@ -47,7 +47,8 @@ teacher() { "$RETORT" train --data toy:moons --net examples/mlp.json --out "$t/t
     teacher
     fails 5 "exists already" train --data toy:moons --net examples/mlp.json --out "$t/teacher"
     fails 2 "contradicts the run" train --out "$t/teacher" --resume --lr 0.5
-    fails 5 "config.yaml: cannot be opened" train --out "$t/empty" --resume
+    mkdir "$t/foreign"; echo text >"$t/foreign/notes.txt"
+    fails 5 "config.yaml: cannot be opened" train --out "$t/foreign" --resume
 }
 
 @test "a run keeps the type that it computes in" {

@@ -138,7 +138,7 @@ static inline void dist_open_network(dist_case *c, dist_network *n, const char *
     snprintf(path, sizeof path, "%s/%s/unet", c->folder, name);
     DIST_OK(rt_net_open(&n->net, path, err));
     n->set = rt_params_new(name, c->real);
-    DIST_OK(rt_net_load(n->net, n->set, path, NULL, err));
+    DIST_OK(rt_net_load(n->net, n->set, path, NULL, NULL, err));
     snprintf(path, sizeof path, "%s/%s/scheduler/scheduler_config.json", c->folder, name);
     DIST_OK(rt_scheduler_open(&s, path, true, err));
     n->prediction = rt_scheduler_prediction(s);

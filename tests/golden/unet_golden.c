@@ -78,7 +78,7 @@ static void check_case(const char *name, rt_dtype real, const char *backend)
     rt_net *net;
     OK(rt_net_open(&net, folder, &err));
     rt_params *set = rt_params_new(name, real);
-    OK(rt_net_load(net, set, folder, NULL, &err));
+    OK(rt_net_load(net, set, folder, NULL, NULL, &err));
     rt_graph *g = rt_graph_new(real);
     int64_t xs[4] = {RT_BATCH, x.shape[1], x.shape[2], x.shape[3]}, ys[4] = {RT_BATCH, out.shape[1], out.shape[2], out.shape[3]},
             one[1] = {RT_BATCH};

@@ -326,7 +326,7 @@ static void configure(rt_config *c, const char *name, const char *const *keys)
 static rt_status train(const char *name, bool resume, watched *w, const char *const *keys)
 {
     rt_config c;
-    rt_observer observer = {.self = w, .note = on_note};
+    rt_observer observer = {.self = w, .note = on_note, .meters = on_note};
     configure(&c, name, keys);
     *w = (watched){0};
     err = (rt_error){0};
@@ -479,7 +479,7 @@ static void a_score_that_lags_is_told(void **state)
     for (int k = 0; k < 2; k++) {
         world w;
         watched seen = {0};
-        rt_observer observer = {.self = &seen, .note = on_note};
+        rt_observer observer = {.self = &seen, .note = on_note, .meters = on_note};
         open_world(&w, "vsd", RT_F32, many);
         set_score(&w, wrong[k]);
         rt__run run = {.config = &w.config, .observer = &observer, .lock = -1, .task = w.task, .round = w.round, .at.updates = 10};

@@ -234,7 +234,7 @@ static void one_step_is_the_product(void **state)
         set_key(&c, "run.checkpoint-every", "0");
         CHECK_OK(rt_run_train(&c, false, NULL, &summary, &err));
         snprintf(path, sizeof path, "%s/run-%zu/student/unet", w.folder, way);
-        CHECK_OK(rt_net_load(net, student, path, NULL, &err));
+        CHECK_OK(rt_net_load(net, student, path, NULL, NULL, &err));
         affine got = get(student, 0),
                want = rollout(&w, teacher, !strcmp(ways[way].solver, "dpmpp-2m")); /* one step to data is the prediction */
         double worst = 0, largest = 0;
@@ -294,7 +294,7 @@ static void the_mean_over_draws(void **state)
     set_key(&c, "run.checkpoint-every", "0");
     CHECK_OK(rt_run_train(&c, false, NULL, &summary, &err));
     snprintf(path, sizeof path, "%s/run/student/unet", w.folder);
-    CHECK_OK(rt_net_load(net, student, path, NULL, &err));
+    CHECK_OK(rt_net_load(net, student, path, NULL, NULL, &err));
     double worst = 0;
     for (int k = 0; k < N; k += 2) {
         affine want = {.M = {{1, 0, 0}, {0, 1, 0}, {0, 0, 1}}}, one = want, f = get(student, k), got;
@@ -467,7 +467,7 @@ static void the_map_of_the_draws(void **state)
         CHECK_OK(rt_net_with_draws(&seeing, net, q, &err));
         rt_params *student = table(seeing);
         snprintf(path, sizeof path, "%s/run-%d/student/unet", w.folder, way);
-        CHECK_OK(rt_net_load(seeing, student, path, NULL, &err));
+        CHECK_OK(rt_net_load(seeing, student, path, NULL, NULL, &err));
         const float *V = (float *)rt_params_data(student, RT_VALUE) + rt_params_entry(student, rt_params_find(student, "draws_in"))->offset;
         double worst = 0;
         for (int k = 0; k < N; k += q) {

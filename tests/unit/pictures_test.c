@@ -47,6 +47,58 @@ static void against_pillow(void **state)
     rt_tensors_close(t);
 }
 
+/* A JPEG with orientation o in its EXIF, in either byte order, is the picture turned: pixel (x, y) of the upright one is (0, 0)'s neighbour by the
+ * table of the EXIF standard. */
+static void orientations(void **state)
+{
+    (void)state;
+    char *data;
+    size_t size;
+    rt_error err = {0};
+    rt__picture plain, p;
+    decode(&plain, "rgb.jpg");
+    assert_int_equal(rt__file_read(PICTURES "rgb.jpg", 1 << 20, &data, &size, &err), RT_OK);
+    assert_true(plain.width != plain.height);
+    for (int o = 1; o <= 8; o++)
+        for (int big = 0; big < 2; big++) {
+            unsigned char exif[] = {0xff, 0xe1, 0,    34, 'E', 'x', 'i', 'f', 0, 0, 'M', 'M', 0, 42, 0, 0, 0, 8, 0,
+                                    1,    1,    0x12, 0,  3,   0,   0,   0,   1, 0, 0,   0,   0, 0,  0, 0, 0, 0, 0};
+            exif[29] = (unsigned char)o;
+            if (!big) {
+                static const unsigned char little[] = {'I', 'I', 42, 0, 8, 0, 0, 0, 1, 0, 0x12, 1, 3, 0, 1, 0, 0, 0, 0, 0};
+                memcpy(exif + 10, little, sizeof little);
+                exif[28] = (unsigned char)o;
+                exif[29] = 0;
+            }
+            unsigned char *whole = malloc(size + 36);
+            memcpy(whole, data, 2);
+            memcpy(whole + 2, exif, 36);
+            memcpy(whole + 38, data + 2, size - 2);
+            if (rt__picture_decode(&p, "exif.jpg", whole, size + 36, 0, 0, 1024, &err) != RT_OK) fail_msg("%s", err.text);
+            int W = plain.width, H = plain.height;
+            assert_int_equal(p.turned, o > 1);
+            assert_int_equal(p.width, o > 4 ? H : W);
+            assert_int_equal(p.height, o > 4 ? W : H);
+            /* where the stored picture's first row and first column lie: its corner and the neighbour along the row */
+            static const struct {
+                int right, bottom, row_goes_down;
+            } corner[] = {{0, 0, 0}, {1, 0, 0}, {1, 1, 0}, {0, 1, 0}, {0, 0, 1}, {1, 0, 1}, {1, 1, 1}, {0, 1, 1}};
+            int cx = corner[o - 1].right ? p.width - 1 : 0, cy = corner[o - 1].bottom ? p.height - 1 : 0;
+            for (int i = 0; i < W; i++) {
+                int x = corner[o - 1].row_goes_down ? cx : cx + (corner[o - 1].right ? -i : i);
+                int y = corner[o - 1].row_goes_down ? cy + (corner[o - 1].bottom ? -i : i) : cy;
+                assert_memory_equal(p.pixels + 3 * (y * p.width + x), plain.pixels + 3 * i, 3);
+            }
+            rt__picture_free(&p);
+            /* sizes are those of the turned picture */
+            assert_int_equal(rt__picture_decode(&p, "exif.jpg", whole, size + 36, W, H, 1024, &err), o > 4 ? RT_E_INVALID : RT_OK);
+            rt__picture_free(&p);
+            free(whole);
+        }
+    free(data);
+    rt__picture_free(&plain);
+}
+
 static void refuse(const char *name, const void *data, size_t size, int width, int height, const char *needle)
 {
     rt__picture p = {0};
@@ -289,9 +341,9 @@ static void broken_zips(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(against_pillow),    cmocka_unit_test(refused_pictures),       cmocka_unit_test(large_claims),
-        cmocka_unit_test(folder_of_classes), cmocka_unit_test(folder_without_classes), cmocka_unit_test(zips),
-        cmocka_unit_test(broken_zips),
+        cmocka_unit_test(against_pillow), cmocka_unit_test(orientations),      cmocka_unit_test(refused_pictures),
+        cmocka_unit_test(large_claims),   cmocka_unit_test(folder_of_classes), cmocka_unit_test(folder_without_classes),
+        cmocka_unit_test(zips),           cmocka_unit_test(broken_zips),
     };
     return cmocka_run_group_tests(tests, make_folder, drop_folder);
 }
