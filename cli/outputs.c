@@ -1,6 +1,8 @@
 /* outputs.c -- whether a path may be written. */
 #include "cli.h"
 
+#include "retort/train.h"
+
 #include <errno.h>
 #include <ftw.h>
 #include <stdio.h>
@@ -31,6 +33,7 @@ rt_status cli_claim_out(cli_call *c, const char *path, rt_error *err)
             return rt_error_set(err, RT_E_IO, "%s: exists already; choose another --out, or replace it with --force", path);
         if (S_ISDIR(s.st_mode) && !written_by_retort(path))
             return rt_error_set(err, RT_E_IO, "%s: a folder that Retort did not write is never replaced; choose another --out", path);
+        if (S_ISDIR(s.st_mode)) TRY(rt_run_check_free(path, err));
         if (!S_ISDIR(s.st_mode) && !S_ISREG(s.st_mode)) return rt_error_set(err, RT_E_IO, "%s: is neither a file nor a folder", path);
     } else if (errno != ENOENT) {
         return rt_error_set(err, RT_E_IO, "%s: %s", path, strerror(errno));
@@ -52,16 +55,20 @@ rt_status cli_claim_out(cli_call *c, const char *path, rt_error *err)
     return RT_OK;
 }
 
+/* A run's lock stays, and with it the folder: a process that still works there, or is about to, must not lock another file than the next one. */
 static int remove_one(const char *path, const struct stat *s, int kind, struct FTW *where)
 {
-    (void)s, (void)kind, (void)where;
-    return remove(path);
+    (void)s, (void)kind;
+    if (where->level == 1 && !strcmp(path + where->base, ".lock")) return 0;
+    return remove(path) == 0 || (where->level == 0 && (errno == ENOTEMPTY || errno == EEXIST)) ? 0 : -1;
 }
 
 rt_status cli_clear_out(const char *path, rt_error *err)
 {
     struct stat s;
-    if (stat(path, &s) != 0 || !S_ISDIR(s.st_mode) || nftw(path, remove_one, 16, FTW_DEPTH | FTW_PHYS) == 0) return RT_OK;
+    if (stat(path, &s) != 0 || !S_ISDIR(s.st_mode)) return RT_OK;
+    TRY(rt_run_check_free(path, err));
+    if (nftw(path, remove_one, 16, FTW_DEPTH | FTW_PHYS) == 0) return RT_OK;
     return rt_error_set(err, RT_E_IO, "%s: could not be replaced: %s", path, strerror(errno));
 }
 

@@ -63,6 +63,9 @@ typedef struct rt_run_plan {
 /* Runs `c` in its directory c->out, which must not exist (or be empty). With `resume` the newest checkpoint that verifies is continued. */
 rt_status rt_run_train(const rt_config *c, bool resume, const rt_observer *observer, rt_run_summary *summary, rt_error *err);
 rt_status rt_run_plan_only(const rt_config *c, rt_run_plan *plan, rt_error *err);
+/* RT_E_BUSY while a process works on the run in this folder, RT_OK where there is none. The lock is the file RUN/.lock: who replaces a run keeps the file, so that
+ * the next process finds it locked as long as anyone works there. */
+rt_status rt_run_check_free(const char *folder, rt_error *err);
 
 /* Milliseconds of an update of a method that has a teacher and learns from data (pd), by the loop that trains: c->net with random weights as teacher
  * and student, random numbers as data, nothing written but a temporary file (TMPDIR). The median and the mean of `repeats` after two. Choices: NULL, by rule.

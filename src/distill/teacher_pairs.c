@@ -94,7 +94,7 @@ static rt_status read_pairs(pairs *p, const char *path, int64_t *n, rt_error *er
         *n = found.shape[0];
         memcpy(p->x.data, found.data, (size_t)(*n * d) * sizeof(float));
         snprintf(line, sizeof line, "%lld of %lld teacher samples are there already and are used", (long long)*n, (long long)count);
-        if (p->task->note) p->task->note(p->task->self, line);
+        if (p->task->note && !p->phase->meters) p->task->note(p->task->self, line);
     }
     rt_tensor_free(&found);
     rt_tensors_close(t);
@@ -121,7 +121,7 @@ static rt_status pairs_fill(void *self, int64_t u, int64_t first, int64_t count,
     float *z = rt__input_data(p->phase, program, "noise"), *x = rt__input_data(p->phase, program, "sample"),
           *draws = rt__input_data(p->phase, program, "draws");
     int64_t *y = rt__input_data(p->phase, program, "y"), batch = p->phase->batch, n = p->x.shape[0], d = p->task->features;
-    int q = rt_net_describe(p->phase->network->denoiser.net)->draws;
+    int q = draws ? rt_net_describe(p->phase->network->denoiser.net)->draws : 0;
     for (int64_t i = 0; i < count; i++) {
         int64_t at = u * batch + first + i, item = rt_permute_index(p->seed, (uint64_t)(at / n), n, at % n);
         if (z) start_noise(p, item, z + i * d);

@@ -188,6 +188,17 @@ bool rt__run_exists(const rt_config *c)
     return rt__file_exists(path);
 }
 
+rt_status rt_run_check_free(const char *folder, rt_error *err)
+{
+    char path[RT_CONFIG_TEXT + 64];
+    int lock;
+    snprintf(path, sizeof path, "%s/.lock", folder);
+    if (!rt__file_exists(path)) return RT_OK;
+    RT_TRY(rt__lock(path, &lock, err));
+    rt__unlock(&lock);
+    return RT_OK;
+}
+
 rt_status rt__run_claim(rt__run *run, bool resume, rt_error *err)
 {
     const rt_config *c = run->config;

@@ -207,3 +207,34 @@ last_loss() { tail -n 1 "$1/metrics.jsonl" | sed 's/.*"loss": *\([0-9.e-]*\).*/\
     "$RETORT" list divergences >"$t/list"
     for row in "kl .*by vsd, dmd, dmd2, f" "neyman .*by f" "renyi .*by renyi" "fisher .*by sid"; do grep -q "^$row$" "$t/list"; done
 }
+
+@test "--force leaves a run alone that another process works on, whatever the command; afterwards it replaces it" {
+    "$RETORT" train --data toy:moons --net examples/mlp.json --out "$t/run" --updates 1M -q &
+    local running=$!
+    for _ in {1..200}; do [ -s "$t/run/config.yaml" ] && [ -e "$t/run/.lock" ] && break; sleep 0.05; done
+    sleep 0.3
+    touch "$t/run/metrics.jsonl"
+    fails 6 "another process works on this run" train --data toy:moons --net examples/mlp.json --out "$t/run" --updates 4 --force
+    fails 6 "another process works on this run" sample models/fashion-mnist-1 --n 1 --out "$t/run" --force
+    [ -s "$t/run/config.yaml" ]
+    kill -9 "$running"
+    wait "$running" || true
+    local lock
+    lock=$(stat -c %i "$t/run/.lock")
+    "$RETORT" train --data toy:moons --net examples/mlp.json --out "$t/run" --updates 4 --force -q
+    [ "$(stat -c %i "$t/run/.lock")" = "$lock" ] # the same file: who waits for it waits for this run
+    [ -d "$t/run/model" ]
+}
+
+@test "dmd2 without data: the critic compares with samples of the teacher, which are drawn once" {
+    teacher
+    fails 2 "give --data, or --pairs N for N samples of the teacher" distill dmd2 --teacher "$t/teacher" --out "$t/none"
+    fails 2 "dmd.pairs: 64, but the critic's real samples come from the data" distill dmd2 --teacher "$t/teacher" --data toy:moons --pairs 64 --out "$t/none"
+    run_it() { "$RETORT" distill dmd2 --teacher "$t/teacher" --out "$t/$1" --pairs 64 --teacher-steps 4 --batch 16 --updates 6 --checkpoint-every 2 "${@:2}"; }
+    run_it whole -q
+    [ "$("$RETORT" inspect "$t/whole/pairs.safetensors" | grep -c 64)" -ge 1 ]
+    run_it parts -q --until-update 3
+    run_it parts --resume --until-update 0 2>&1 | grep -c "64 of 64 teacher samples are there already" >"$t/said"
+    [ "$(cat "$t/said")" = 1 ]
+    cmp "$t/whole/student/unet/diffusion_pytorch_model.safetensors" "$t/parts/student/unet/diffusion_pytorch_model.safetensors"
+}
