@@ -7,7 +7,7 @@
 #define RT_DISTILL_ADVERSARY_H
 
 #include "distill/critic.h"
-#include "distill/teacher_samples.h"
+#include "distill/kept_samples.h"
 #include "distill/vsd_family.h"
 
 typedef struct rt__gan_settings {

@@ -7,7 +7,7 @@
  *
  * n = mean over features of |x0 - f_p|, b dmd.weight, r dmd.regression; Psi is the teacher's solver. The paper's distance is LPIPS, here the square. */
 #include "distill/score_objectives.h"
-#include "distill/teacher_samples.h"
+#include "distill/kept_samples.h"
 #include "distill/vsd_meters.h"
 
 #include "base/internal.h"

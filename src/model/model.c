@@ -178,6 +178,9 @@ rt_status rt__model_hash(rt_model *m, rt_error *err)
 static rt_status check_network(const rt_net_info *n, const char *folder, rt_error *err)
 {
     if (n->classifier) return RT_OK;
+    if (n->label == RT_LABEL_NUMBER && n->classes == 0)
+        RT_RAISE(RT_E_INVALID,
+                 "%s: field 'num_class_embeds' is missing; with class_embed_type timestep, say here how many classes there are", folder);
     if (n->label == RT_LABEL_VECTOR)
         RT_RAISE(RT_E_INVALID,
                  "%s: class_embed_type is 'identity': the network takes vectors of %d numbers for classes, which no command gives it",

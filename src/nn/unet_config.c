@@ -163,8 +163,6 @@ static rt_status read_conditions(const rt__fields *f, rt__unet *u)
     if (!rt__field_absent(f, "class_embed_type") && !rt__field_null(f, "class_embed_type")) {
         RT_TRY(rt__field_choice(f, "class_embed_type", 0, labels, &kind));
         u->label = kind ? RT_LABEL_VECTOR : RT_LABEL_NUMBER;
-        if (u->label == RT_LABEL_NUMBER && !u->classes)
-            return rt__field_wrong(f, "num_class_embeds", "with class_embed_type timestep, say here how many classes there are");
     }
     return RT_OK;
 }

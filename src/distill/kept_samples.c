@@ -1,5 +1,5 @@
-/* teacher_samples.c -- see teacher_samples.h. */
-#include "distill/teacher_samples.h"
+/* kept_samples.c -- see kept_samples.h. */
+#include "distill/kept_samples.h"
 #include "distill/sources.h"
 
 #include "base/internal.h"

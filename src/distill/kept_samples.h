@@ -1,10 +1,10 @@
-/* teacher_samples.h -- the teacher's samples that a run keeps, as settings: how many, and how they are drawn. `dmd` regresses on them; a critic without data
+/* kept_samples.h -- the teacher's samples that a run keeps, as settings: how many, and how they are drawn. `dmd` regresses on them; a critic without data
  * takes them for the real ones.
  *
  *     typedef struct own { ...; rt__sample_settings samples; } own;
  *     {rt__sample_keys, RT__SAMPLE_KEYS, offsetof(own, samples)} */
-#ifndef RT_DISTILL_TEACHER_SAMPLES_H
-#define RT_DISTILL_TEACHER_SAMPLES_H
+#ifndef RT_DISTILL_KEPT_SAMPLES_H
+#define RT_DISTILL_KEPT_SAMPLES_H
 
 #include "distill/method.h"
 
