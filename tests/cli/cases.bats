@@ -214,7 +214,7 @@ a_config() {
     code=0
     # a background job of a script ignores SIGINT; env restores it
     env --default-signal=INT "$RETORT" "${kd[@]}" --out "$t/parts" 2>"$t/err" &
-    sleep 0.2
+    for _ in {1..400}; do [ -s "$t/parts/config.yaml" ] && break; sleep 0.02; done # before the first sample is drawn
     kill -INT $!
     wait $! || code=$?
     [ "$code" -eq 130 ]
