@@ -149,8 +149,9 @@ static rt_status time_forward(const rt_net *net, rt_params *set, const bench_set
     return status;
 }
 
-/* An update of pd: two calls of the teacher and a training step, by the product's own loop. NaN where the network cannot be distilled so. */
-static rt_status time_update(const rt_net *net, const bench_setup *s, double *ms, double *mean, rt_error *err)
+/* An update of a method, with one key of its own, by the product's own loop. NaN where the network cannot be distilled so. */
+static rt_status time_update(const rt_net *net, const bench_setup *s, const char *method, const char *key, const char *value, double *ms,
+                             double *mean, rt_error *err)
 {
     const rt_net_info *info = rt_net_describe(net);
     *ms = *mean = NAN;
@@ -165,9 +166,8 @@ static rt_status time_update(const rt_net *net, const bench_setup *s, double *ms
                                        {"threads", numbers[1]},
                                        {"backend", s->backend ? s->backend : ""},
                                        {"dtype", s->compute == RT_BF16 ? "bf16" : "f32"},
-                                       {"pd.steps", "4"},
-                                       {"pd.teacher-steps", "8"}};
-    rt_status status = rt_config_method(c, "pd", err);
+                                       {key, value}};
+    rt_status status = rt_config_method(c, method, err);
     for (size_t i = 0; i < sizeof settings / sizeof *settings && status == RT_OK; i++)
         status = rt_config_set(c, settings[i][0], settings[i][1], err);
     if (status == RT_OK) status = rt_run_time_update(c, s->repeats, s->choices, ms, mean, err);
@@ -188,11 +188,13 @@ rt_status bench_network(const bench_setup *s, bool profile, bench_speed *speed, 
         speed->parameters = rt_params_count(set);
         status = time_training(net, set, s, profile, speed, err);
     }
-    if (status == RT_OK) status = time_update(net, s, &speed->pd_ms, &speed->pd_mean_ms, err);
+    if (status == RT_OK) status = time_update(net, s, "pd", "pd.steps", "4", &speed->pd_ms, &speed->pd_mean_ms, err);
+    if (status == RT_OK) status = time_update(net, s, "vsd", "vsd.score-updates", "1", &speed->vsd_ms, &speed->vsd_mean_ms, err);
     double flop = 0;
     if (status == RT_OK) status = time_forward(net, set, s, s->batch, s->repeats, &speed->forward_ms, &speed->forward_mean_ms, &flop, err);
     if (status == RT_OK) status = time_forward(net, set, s, 1, 3 * s->repeats, &speed->one_image_ms, NULL, NULL, err);
     if (status == RT_OK) {
+        speed->vsd_over_parts = speed->vsd_ms / (2 * speed->train_ms + 3 * speed->forward_ms);
         speed->gflop_per_image = flop / (double)s->batch / 1e9;
         speed->train_images_per_s = 1e3 * (double)s->batch / speed->train_ms;
         speed->train_gflops = 3 * flop / speed->train_ms / 1e6;

@@ -44,6 +44,8 @@ static void print_speed(FILE *f, const bench_speed *s)
     fprintf(f, "forward, one image   %.4f GFLOP\n", s->gflop_per_image);
     fprintf(f, "training step        %.1f ms   %.1f images/s   %.1f GFLOP/s\n", s->train_ms, s->train_images_per_s, s->train_gflops);
     if (isfinite(s->pd_ms)) fprintf(f, "update of pd         %.1f ms   two calls of the teacher and a training step\n", s->pd_ms);
+    if (isfinite(s->vsd_ms))
+        fprintf(f, "update of vsd        %.1f ms   %.2f of two training steps and three forwards\n", s->vsd_ms, s->vsd_over_parts);
     fprintf(f, "forward              %.1f ms   %.1f GFLOP/s\n", s->forward_ms, s->forward_gflops);
     fprintf(f, "forward of one       %.2f ms\n", s->one_image_ms);
     fprintf(f, "memory               %.0f MiB resident at most, %.0f of it planned\n", s->peak_mib, s->planned_mib);
@@ -106,6 +108,9 @@ static void put_results(cli_call *c, const bench_setup *setup, const bench_speed
                  {"planned_mib", s->planned_mib},
                  {"pd_update_ms", s->pd_ms},
                  {"pd_update_mean_ms", s->pd_mean_ms},
+                 {"vsd_update_ms", s->vsd_ms},
+                 {"vsd_update_mean_ms", s->vsd_mean_ms},
+                 {"vsd_over_parts", s->vsd_over_parts},
                  {"forward_mean_ms", s->forward_mean_ms},
                  {"machine_matmul_gflops", p->matmul_gflops},
                  {"machine_conv_gflops", fmax(p->direct_gflops, p->winograd_gflops)},
@@ -168,12 +173,15 @@ const cli_command cli_bench_command = {
     .name = "bench",
     .arguments = "DIR",
     .summary = "speed of this machine on a network, beside the machine's measured peak; memory",
-    .text = "Times a training step (forward, backward of the mean squared error, Adam), an update of pd, a forward of a batch and of one "
-            "image\n"
-            "of the network in DIR/config.json (DIR/unet/ of a pipeline), with random weights and inputs, and what the machine reaches on\n"
-            "wide convolutions, large matrix products and plain memory traffic. Rates count the operations of convolutions and matrix\n"
-            "products, a step as three forwards, Winograd's as those of direct convolutions. With --profile, an operator's floor is its\n"
-            "operations at the best rate, or its bytes at the bandwidth, whichever takes longer.",
+    .text =
+        "Times a training step (forward, backward of the mean squared error, Adam), updates of pd and vsd, a forward of a batch and of one "
+        "image\n"
+        "of the network in DIR/config.json (DIR/unet/ of a pipeline), with random weights and inputs, and what the machine reaches on\n"
+        "wide convolutions, large matrix products and plain memory traffic. Rates count the operations of convolutions and matrix\n"
+        "products, a step as three forwards, Winograd's as those of direct convolutions. The update of vsd is that of one score update:\n"
+        "a generator's sample and a training step for the score, a training step of the generator, both networks' answers to it. With "
+        "--profile, an operator's floor is its\n"
+        "operations at the best rate, or its bytes at the bandwidth, whichever takes longer.",
     .examples = "retort bench models/fashion-mnist --batch 32 --repeats 3",
     .options = options,
     .min_arguments = 1,
