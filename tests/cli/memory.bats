@@ -46,6 +46,14 @@ foretold() {
     foretold distill dmd2 --teacher models/fashion-mnist-small --data "$t/data.safetensors" --steps 4 --out "$t/out" --batch 32 --updates 2
 }
 
+@test "distill: two networks: vsd, sid through both, f with a critic, the GAN alone with most of the student frozen" {
+    two=(--teacher models/fashion-mnist-small --out "$t/out" --batch 32 --updates 2)
+    foretold distill vsd "${two[@]}"
+    foretold distill sid "${two[@]}"
+    foretold distill f "${two[@]}" --data "$t/data.safetensors" --micro-batch 8
+    foretold distill dmd2 "${two[@]}" --data "$t/data.safetensors" --dmd-weight 0 --gan-weight 1 --levels all --set "train.freeze=*conv*"
+}
+
 @test "sample: a grid, and tensors with their trace" {
     foretold sample models/fashion-mnist-4 --n 128 --batch 64 --out "$t/out.png"
     foretold sample models/fashion-mnist --n 256 --batch 16 --steps 2 --trace --out "$t/out.safetensors"
