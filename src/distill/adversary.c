@@ -62,10 +62,32 @@ static rt_status declare_head(const rt_task *t, rt_params *set, rt_error *err)
     return rt__critic_declare(rt__network(t, "score")->denoiser.net, &heads, set, err);
 }
 
+/* The times at which the critic sees samples, `n` of them, each as likely. */
+static rt_status critic_times(const rt_task *t, double **times, int *n, rt_error *err)
+{
+    const rt_density *row = rt_density_find(settings(t)->vsd.score_times, err);
+    if (!row) return RT_E_USAGE;
+    int all = rt_density_count(row, t->process);
+    double latest = settings(t)->gan.t_max * rt_process_end(t->process), *at = malloc((size_t)(2 * all) * sizeof *at);
+    if (!at) RT_RAISE(RT_E_MEMORY, "out of memory for %d times", all);
+    rt_status status = rt_density_times(row, t->process, NULL, all, at, at + all, err);
+    *n = 0, *times = at;
+    for (int i = 0; i < all && status == RT_OK; i++)
+        if (at[i] <= latest) at[(*n)++] = at[i];
+    if (status == RT_OK && *n == 0)
+        status = rt_error_set(err, RT_E_USAGE, "gan.t-max: there is no time up to %g of the process; give more", settings(t)->gan.t_max);
+    if (status != RT_OK) free(at);
+    return status;
+}
+
 rt_status rt__gan_plan(const rt_task *t, rt_plan *plan, rt_error *err)
 {
     rt__heads heads;
+    double *times;
+    int n;
     RT_TRY(find_heads(t, &heads, err));
+    RT_TRY(critic_times(t, &times, &n, err));
+    free(times);
     const rt__sample_settings *samples = &settings(t)->samples;
     if (samples->pairs > 0 && (t->data || t->teacher.oracle))
         RT_RAISE(RT_E_USAGE, "dmd.pairs: %lld, but the critic's real samples come from %s; leave it out", (long long)samples->pairs,
@@ -147,22 +169,10 @@ rt_node *rt__gan_logit(rt_phase *p, rt_node *xt, rt_node *t, rt_node *y)
 rt_status rt__gan_noised(rt_phase *p, const char *name, rt_node *x, rt__gan_sample *s, rt_error *err)
 {
     const rt_task *task = p->round->task;
-    const rt_density *row = rt_density_find(settings(task)->vsd.score_times, err);
-    if (!row) return RT_E_USAGE;
     char draw[64];
-    int all = rt_density_count(row, task->process), n = 0;
-    double latest = settings(task)->gan.t_max * rt_process_end(task->process);
-    double *times = malloc((size_t)(2 * all) * sizeof *times);
-    if (!times) RT_RAISE(RT_E_MEMORY, "out of memory for %d times", all);
-    rt_status status = rt_density_times(row, task->process, NULL, all, times, times + all, err);
-    for (int i = 0; i < all && status == RT_OK; i++)
-        if (times[i] <= latest) times[n++] = times[i];
-    if (status == RT_OK && n == 0)
-        status = rt_error_set(err, RT_E_USAGE, "gan.t-max: there is no time up to %g of the process; give more", settings(task)->gan.t_max);
-    if (status != RT_OK) {
-        free(times);
-        return status;
-    }
+    double *times;
+    int n;
+    RT_TRY(critic_times(task, &times, &n, err));
     snprintf(draw, sizeof draw, "t.%s", name);
     rt_node *k = rt_randint(p->graph, draw, 1, (int64_t[]){RT_BATCH}, n);
     snprintf(draw, sizeof draw, "eps.%s", name);

@@ -1,125 +1,21 @@
 /* vsd_objective.c -- the two objectives of `vsd` against (1.17) and (1.18) written out in double, networks being black boxes; the step that the generator
  * makes against the direction of (1.18), its derivatives by differences of G; whole runs: who moves whom, and the same bits after a stop. */
-#include "distill/sources.h"
+#include "objective_world.h"
+
 #include "retort/format.h"
 #include "retort/train.h"
 
-#include "tolerances.h"
-
-#include <math.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <unistd.h>
-
-#include <cmocka.h>
-
-enum { B = 16, D = 2, T = 64, ROWS = 4, NULL_CLASS = 1 };
-
-static rt_error err;
-static char folder[64], net_file[96], picture_file[96];
-#define OK(call)                                                                                                                           \
-    do {                                                                                                                                   \
-        err = (rt_error){0};                                                                                                               \
-        if ((call) != RT_OK) fail_msg("%s", err.text);                                                                                     \
-    } while (0)
-
-typedef struct world {
-    rt_config config;
-    rt_task task;
-    rt_round round;
-    rt_net *net;
-    rt_params *teacher;
-    rt_process *process;
-    rt_program *program;
-} world;
-
-static void open_task(world *w, const char *method, const char *net, int classes, const char *const *keys)
+static void open_vsd(world *w, const char *score_weight, const char *guidance, const char *weight)
 {
-    *w = (world){0};
-    OK(rt_config_method(&w->config, method, &err));
-    OK(rt_config_set(&w->config, "out", folder, &err));
-    OK(rt_config_set(&w->config, "threads", "1", &err));
-    OK(rt_config_set(&w->config, "train.batch", "16", &err));
-    for (; *keys; keys += 2) OK(rt_config_set(&w->config, keys[0], keys[1], &err));
-    OK(rt_net_open(&w->net, net, &err));
-    w->teacher = rt_params_new("teacher", RT_F64);
-    OK(rt_net_declare(w->net, w->teacher, &err));
-    OK(rt_params_init(w->teacher, 6, &err));
-    rt_process_spec spec = rt_process_defaults("ddpm");
-    spec.timesteps = T;
-    spec.betas = "squaredcos_cap_v2";
-    OK(rt_process_new(&w->process, &spec, &err));
-    w->task = (rt_task){.method = rt__method_find(method),
-                        .config = &w->config,
-                        .process = w->process,
-                        .teacher = {.net = w->net, .set = w->teacher, .prediction = rt_prediction_find("v", &err)},
-                        .classes = classes,
-                        .null_class = classes > 0 ? NULL_CLASS : -1,
-                        .real = RT_F64};
-    OK(rt__task_open(&w->task, &err));
-    OK(rt_params_init(rt__network(&w->task, "student")->set, 5, &err));
-    OK(rt_params_init(rt__network(&w->task, "score")->set, 7, &err));
-    OK(rt__round_open(&w->round, &w->task, 0, &err));
-    assert_int_equal(w->round.n_phases, 2);
-}
-
-static void open_world(world *w, const char *const *keys)
-{
-    open_task(w, "vsd", net_file, ROWS, keys);
+    open_world(w, &(world_spec){.method = "vsd",
+                                .net = net_file,
+                                .classes = ROWS,
+                                .null_class = NULL_CLASS,
+                                .keys = {"vsd.score-weight", score_weight, "vsd.guidance", guidance, "vsd.weight", weight, "vsd.t-min",
+                                         "0.1", "train.optimiser", "sgd", "train.beta1", "0", "train.ema", "0"}});
     assert_int_equal(rt__phase_runs(w->round.phases[0].plan, 0), 5); /* before each move of the generator, with draws of their own */
     assert_int_equal(rt__phase_runs(w->round.phases[1].plan, 0), 1);
     assert_int_not_equal(w->round.phases[0].plan->stream, w->round.phases[1].plan->stream);
-}
-
-static void close_world(world *w)
-{
-    rt_program_free(w->program);
-    rt__round_close(&w->round);
-    rt__task_close(&w->task);
-    rt_params_free(w->teacher);
-    rt_net_free(w->net);
-    rt_process_free(w->process);
-}
-
-static double alpha_of(double i) /* squaredcos_cap_v2 from its definition; time i is diffusers' i - 1 */
-{
-    double product = 1;
-    for (int k = 0; k < (int)i; k++) {
-        double a = cos(((k + 1.0) / T + 0.008) / 1.008 * M_PI / 2), b = cos(((double)k / T + 0.008) / 1.008 * M_PI / 2);
-        product *= 1 - fmin(1 - a * a / (b * b), 0.999);
-    }
-    return sqrt(product);
-}
-static double beta_of(double i) { return sqrt(1 - alpha_of(i) * alpha_of(i)); }
-
-/* The raw output at one point. */
-static void ask(const world *w, rt_params *set, const double *x, double i, int64_t y, double *out)
-{
-    rt_graph *g = rt_graph_new(RT_F64);
-    double told = i - 1;
-    rt_node *o = rt_net_apply(w->net, set, rt_reals(g, 2, (int64_t[]){1, D}, x), rt_reals(g, 1, (int64_t[]){1}, &told),
-                              rt_const(g, RT_I64, 1, (int64_t[]){1}, &y));
-    rt_program *p;
-    OK(rt_compile(&p, g, &(rt_program_spec){.outputs = &o, .n_outputs = 1, .batch = 1, .threads = 1}, &err));
-    OK(rt_run(p, &(rt_clock){0}, &err));
-    memcpy(out, rt_program_data(p, o), D * sizeof *out);
-    rt_program_free(p);
-    rt_graph_free(g);
-}
-
-/* x0 from v, guided (1.39). */
-static void x0_of(const world *w, rt_params *set, double omega, const double *x, double i, int64_t y, double *x0)
-{
-    double v[D], un[D];
-    ask(w, set, x, i, y, v);
-    if (omega != 0) ask(w, set, x, i, NULL_CLASS, un);
-    for (int j = 0; j < D; j++) {
-        x0[j] = alpha_of(i) * x[j] - beta_of(i) * v[j];
-        if (omega != 0) x0[j] = (1 + omega) * x0[j] - omega * (alpha_of(i) * x[j] - beta_of(i) * un[j]);
-    }
 }
 
 /* What a phase drew in its run 3. */
@@ -150,19 +46,13 @@ static drawn run_phase(world *w, rt_phase *p, int times)
     return d;
 }
 
-static void agree(double got, double want, const char *what)
-{
-    print_message("%-34s %.12g, %.12g\n", what, got, want);
-    if (!(fabs(got - want) <= TOL_VSD * fabs(want)) || want == 0) fail_msg("%s: %.12g, the equations give %.12g", what, got, want);
-}
-
 /* (1.17): in the auxiliary score's own output, v; and in x0 under a weight. */
 static void score_objective(void **state)
 {
     (void)state;
     for (int weighted = 0; weighted < 2; weighted++) {
         world w;
-        open_world(&w, (const char *[]){"vsd.score-weight", weighted ? "snr" : "own", NULL});
+        open_vsd(&w, weighted ? "snr" : "own", "0", "uniform");
         rt_params *student = rt__network(&w.task, "student")->set, *score = rt__network(&w.task, "score")->set;
         drawn d = run_phase(&w, &w.round.phases[0], T);
         double want = 0;
@@ -189,20 +79,7 @@ static void generator_objective(void **state)
     for (int way = 0; way < 2; way++) { /* omega = 1 with a guided teacher; even weights */
         const double omega = way ? 0 : 1.5, lr = 1.0 / 64;
         world w;
-        const char *keys[] = {"vsd.guidance",
-                              way ? "0" : "1.5",
-                              "vsd.weight",
-                              way ? "uniform" : "snr",
-                              "vsd.t-min",
-                              "0.1",
-                              "train.optimiser",
-                              "sgd",
-                              "train.beta1",
-                              "0",
-                              "train.ema",
-                              "0",
-                              NULL};
-        open_world(&w, keys);
+        open_vsd(&w, "own", way ? "0" : "1.5", way ? "uniform" : "snr");
         rt_phase *p = &w.round.phases[1];
         rt_params *student = rt__network(&w.task, "student")->set, *score = rt__network(&w.task, "score")->set;
         int first = 7, last = 62, n = last - first + 1; /* times in 0.1 T = 6.4 .. 0.98 T = 62.7 */
@@ -272,8 +149,6 @@ static void generator_objective(void **state)
 
 /* ---- pictures: DMD's normaliser */
 
-enum { SIDE = 8, PIXELS = SIDE * SIDE };
-
 /* The answers at the draws of a phase: x0, f_z and f_p as the networks give them, in a graph of their own. */
 static void answers(const world *w, const double *z, const double *eps, const int64_t *k, int first, double *x0, double *fz, double *fp)
 {
@@ -308,9 +183,10 @@ static void normalised_pictures(void **state)
     static double x0[B * PIXELS], fz[B * PIXELS], fp[B * PIXELS];
     for (int sid = 0; sid < 2; sid++) {
         world w;
-        const char *keys[] = {"vsd.weight", "snr",       "vsd.normalise", "dmd", "vsd.t-min", "0.1", sid ? "sid.start-sigma" : NULL,
-                              "0",          "sid.alpha", "0.75",          NULL};
-        open_task(&w, sid ? "sid" : "vsd", picture_file, 0, keys);
+        open_world(&w, &(world_spec){.method = sid ? "sid" : "vsd",
+                                     .net = picture_file,
+                                     .keys = {"vsd.weight", "snr", "vsd.normalise", "dmd", "vsd.t-min", "0.1",
+                                              sid ? "sid.start-sigma" : NULL, "0", "sid.alpha", "0.75"}});
         rt_phase *p = &w.round.phases[1];
         const int64_t shape[] = {RT_BATCH, 1, SIDE, SIDE}, one[] = {RT_BATCH};
         int first = 7, n = 56;
@@ -459,30 +335,7 @@ static void resumed_is_the_same(void **state)
 static int make_folder(void **state)
 {
     (void)state;
-    strcpy(folder, "/tmp/retort-vsd-XXXXXX");
-    if (!mkdtemp(folder)) return -1;
-    snprintf(net_file, sizeof net_file, "%s/net.json", folder);
-    FILE *f = fopen(net_file, "w");
-    if (!f) return -1;
-    fprintf(f, "{\"_class_name\": \"RetortMLP\", \"data_dim\": 2, \"hidden\": 24, \"layers\": 2, \"num_class_embeds\": %d}", ROWS);
-    if (fclose(f) != 0) return -1;
-    snprintf(picture_file, sizeof picture_file, "%s/pictures.json", folder);
-    f = fopen(picture_file, "w");
-    if (!f) return -1;
-    fprintf(f,
-            "{\"_class_name\": \"UNet2DModel\", \"sample_size\": %d, \"in_channels\": 1, \"out_channels\": 1, \"block_out_channels\": [4], "
-            "\"down_block_types\": [\"DownBlock2D\"], \"up_block_types\": [\"UpBlock2D\"], \"layers_per_block\": 1, "
-            "\"norm_num_groups\": 2, \"attention_head_dim\": 2}",
-            SIDE);
-    return fclose(f);
-}
-
-static int remove_folder(void **state)
-{
-    (void)state;
-    char command[96];
-    snprintf(command, sizeof command, "rm -rf %s", folder);
-    return system(command);
+    return make_world_folder("vsd");
 }
 
 int main(void)
