@@ -203,6 +203,7 @@ static rt_status resolve(cli_call *c, const char *method, bool *resume, rt_confi
             return rt_error_set(err, RT_E_USAGE, "%s: is a run of %s, not of %s", out, config->method, method);
         TRY(rt_config_method(config, method, err));
         TRY(rt_config_read(config, path, err));
+        TRY(rt_config_set(config, "run.until-update", "0", err)); /* where the last process was to stop says nothing about this one */
     }
     TRY(set_all(&t));
     if (cli_flag(c, "deterministic")) TRY(set(&t, "--deterministic", "tune", "false"));
