@@ -94,6 +94,7 @@ middle() { sed -n "/\"rows\"/,\$ { /\"$1\": {/,/}/p }" "$t/json" | grep -o '"mea
     obeys eval eval "$mixture" --class null --reference "$mixture" --n 1000 --steps 64 --metrics energy,near-modes,modes
     grep -q '"floor_source": "other draws of the oracle"' "$t/json"
     awk -v near="$(middle near-modes)" -v modes="$(middle modes)" -v e="$(middle energy)" 'BEGIN { exit !(near > 0.99 && modes == 8 && e < 0.02) }'
+    awk -v e="$(sed -n '/"floor"/,/}/p' "$t/json" | grep -o '"energy": [-0-9.e+]*' | sed 's/.*: //')" 'BEGIN { exit !(e > 1e-4 && e < 0.02) }'
     # one class is one mode, with as many samples near it; one step from noise makes the mean of all, near none
     obeys eval eval "$mixture" --class 3 --reference "$mixture" --n 1000 --steps 64 --metrics modes,near-modes
     awk -v near="$(middle near-modes)" -v modes="$(middle modes)" 'BEGIN { exit !(near > 0.99 && modes == 1) }'
