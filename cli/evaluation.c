@@ -114,6 +114,8 @@ static rt_status choose_measures(cli_judge *j, cli_call *c, rt_error *err)
             return rt_error_set(err, RT_E_USAGE, "--metrics %s: needs pairs; it is measured against --teacher", name);
         if (m->needs == RT_NEEDS_ORACLE && !j->oracle)
             return rt_error_set(err, RT_E_USAGE, "--metrics %s: counts the parts of an oracle; give --reference oracle:FILE.json", name);
+        rt_modes unused; /* refused before anything is drawn */
+        if (m->needs == RT_NEEDS_ORACLE) TRY(rt_oracle_modes(j->oracle, 1, j->points.x, &unused, err));
         if (!j->points.x && strcmp(name, "frechet") != 0)
             return rt_error_set(err, RT_E_USAGE,
                                 "--metrics %s: the reference is a file of statistics, which serves frechet only; give the data", name);

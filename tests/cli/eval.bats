@@ -113,6 +113,4 @@ middle() { sed -n "/\"rows\"/,\$ { /\"$1\": {/,/}/p }" "$t/json" | grep -o '"mea
     fails 2 "kind data has no modes" eval "$oracle" --reference oracle:examples/data.json --metrics modes --n 10
     fails 2 "without features" eval "$oracle" --reference "$oracle" --features models/fashion-features
     fails 3 "nowhere.json" eval "$oracle" --reference oracle:nowhere.json
-    echo '{"kind": "gaussian", "means": [[0]], "covariances": [[[1]]], "prediction": "x0", "process": {"name": "flow"}}' >"$t/one.json"
-    fails 3 "samples of 2 numbers, an oracle of 1" eval "$oracle" --reference "oracle:$t/one.json" --metrics near-modes --n 10 --steps 1
 }
