@@ -112,5 +112,5 @@ middle() { sed -n "/\"rows\"/,\$ { /\"$1\": {/,/}/p }" "$t/json" | grep -o '"mea
     fails 2 "give --reference oracle:FILE.json" eval "$oracle" --reference "$reference" --metrics modes
     fails 2 "kind data has no modes" eval "$oracle" --reference oracle:examples/data.json --metrics modes --n 10
     fails 2 "without features" eval "$oracle" --reference "$oracle" --features models/fashion-features
-    fails 3 "nowhere.json" eval "$oracle" --reference oracle:nowhere.json
+    fails 5 "nowhere.json" eval "$oracle" --reference oracle:nowhere.json
 }
