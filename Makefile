@@ -53,6 +53,9 @@ solvers: all ## measure every solver: docs/solvers.md and its pictures (minutes)
 divergences: all ## one student per divergence on a mixture: docs/divergences.svg (minutes)
 	@scripts/draw-divergences
 
+toys: all ## every method on two exact teachers of points: tables in out/toys, docs/toys-*.svg (what is in out/toys is kept)
+	@scripts/toys
+
 install: all ## install under PREFIX (default /usr/local; DESTDIR is obeyed)
 	@cmake --install build/release --prefix "$(PREFIX)"
 
@@ -65,4 +68,4 @@ clean: ## remove everything that was built
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
 
-.PHONY: all dev demo test test-sanitized test-debian test-emulated test-distribution bench mutants fuzz docs solvers divergences install packages clean help
+.PHONY: all dev demo test test-sanitized test-debian test-emulated test-distribution bench mutants fuzz docs solvers divergences toys install packages clean help

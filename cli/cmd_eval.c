@@ -8,7 +8,7 @@
 #include <sys/stat.h>
 
 static const cli_option options[] = {
-    {"reference", 0, "DATA", "eval.reference", NULL, "the real data, or a file of its statistics", NULL},
+    {"reference", 0, "DATA", "eval.reference", NULL, "the real data, a file of its statistics, or oracle:FILE.json: its draws", NULL},
     {"features", 0, "MODEL", "eval.features", NULL, "the classifier in whose features pictures are compared", NULL},
     {"metrics", 0, "NAME,...", "eval.metrics", NULL, "retort list metrics (frechet; vectors: sliced-wasserstein,energy)", NULL},
     {"n", 'n', "N", "eval.n", "10k", "samples per figure", NULL},
@@ -450,7 +450,7 @@ const cli_command cli_eval_command = {
         "Draws samples of a model (of each student-N of a run), quantises pictures to 8 bits, and measures how far they are from real\n"
         "data: pictures in the features of a classifier, vectors as they are. Beside the figures stands the floor, what other real data\n"
         "of the same number reach: no distance means anything without it. With --teacher, its samples from the same noise.\n"
-        "SAMPLES is a .safetensors file, a zip or a folder.",
+        "SAMPLES is a .safetensors file, a zip or a folder. Against an oracle the metrics modes and near-modes count its parts.",
     .examples = "retort eval models/fashion-mnist-4 --reference fashion-mnist:test --features models/fashion-features --n 1k\n"
                 "retort eval oracle:examples/gaussian.json --reference examples/points.safetensors --n 500 --steps 1,2,8",
     .options = options,

@@ -112,6 +112,10 @@ static rt_status choose_measures(cli_judge *j, cli_call *c, rt_error *err)
         if (!m) return RT_E_USAGE;
         if (m->needs == RT_NEEDS_PAIRS)
             return rt_error_set(err, RT_E_USAGE, "--metrics %s: needs pairs; it is measured against --teacher", name);
+        if (m->needs == RT_NEEDS_ORACLE && !j->oracle)
+            return rt_error_set(err, RT_E_USAGE, "--metrics %s: counts the parts of an oracle; give --reference oracle:FILE.json", name);
+        rt_modes unused; /* refused before anything is drawn */
+        if (m->needs == RT_NEEDS_ORACLE) TRY(rt_oracle_modes(j->oracle, 1, j->points.x, &unused, err));
         if (!j->points.x && strcmp(name, "frechet") != 0)
             return rt_error_set(err, RT_E_USAGE,
                                 "--metrics %s: the reference is a file of statistics, which serves frechet only; give the data", name);
@@ -166,8 +170,33 @@ static rt_status find_real(cli_judge *j, cli_call *c, const char *reference, int
     return status;
 }
 
+/* n draws of an oracle are the reference, n others the real data of the floor. */
+static rt_status open_oracle(cli_judge *j, cli_call *c, const char *path, int64_t n, rt_error *err)
+{
+    int64_t shape[3];
+    double range[2];
+    if (j->features) return rt_error_set(err, RT_E_USAGE, "--features: draws of an oracle are compared as they are, without features");
+    TRY(rt_oracle_open_with(&j->oracle, path, &(rt_oracle_options){.read = rt_oracle_read_data, .threads = cli_threads(c)}, err));
+    if (rt_oracle_shape(j->oracle, shape, &range[0], &range[1]) == 3)
+        return rt_error_set(err, RT_E_USAGE, "%s: an oracle of pictures; pictures are compared with --reference DATA in --features", path);
+    TRY(find_real(j, c, path, n, err));
+    int64_t d = rt_oracle_features(j->oracle), count = (j->real ? 1 : 2) * n * d;
+    double *draws = malloc((size_t)count * sizeof *draws);
+    float *x = malloc((size_t)count * sizeof *x);
+    rt_status status = draws && x ? rt_oracle_draw(j->oracle, 0, 0, count / d, draws, err)
+                                  : rt_error_set(err, RT_E_MEMORY, "out of memory for %lld draws", (long long)(count / d));
+    for (int64_t i = 0; i < count && status == RT_OK; i++) x[i] = (float)draws[i];
+    free(draws);
+    j->points = (rt_points){n, d, x};
+    if (j->real || status != RT_OK) return status;
+    j->real_draws = x + n * d;
+    j->real_source = "other draws of the oracle";
+    return RT_OK;
+}
+
 static rt_status open_reference(cli_judge *j, cli_call *c, const char *path, int64_t n, rt_error *err)
 {
+    if (strncmp(path, "oracle:", 7) == 0) return open_oracle(j, c, path + 7, n, err);
     if (is_statistics(path)) {
         if (!j->features)
             return rt_error_set(err, RT_E_USAGE, "%s: statistics of features need the network that gave them: --features MODEL", path);
@@ -216,6 +245,7 @@ void cli_judge_close(cli_judge *j)
     rt_model_free(j->features);
     rt_dataset_free(j->reference);
     rt_dataset_free(j->real);
+    rt_oracle_free(j->oracle);
     rt_statistics_free(&j->statistics);
     free((float *)j->points.x);
 }
@@ -229,6 +259,8 @@ json_t *cli_judge_json(const cli_judge *j, const char *reference, const char *fe
         rt_dataset_sha256(j->reference, hash);
         json_object_set_new(r, "count", json_integer(rt_dataset_describe(j->reference)->count));
         json_object_set_new(r, "sha256", json_string(hash));
+    } else if (j->oracle) {
+        json_object_set_new(r, "count", json_integer(j->points.n));
     } else {
         json_object_set_new(r, "count", json_integer(j->statistics.n));
         json_object_set_new(r, "sha256", json_string(j->statistics.reference_sha256));
@@ -247,13 +279,15 @@ rt_status cli_judge_measure(const cli_judge *j, int64_t n, const float *points, 
 {
     rt_points b = {n, j->points.x ? j->points.d : j->statistics.d, points};
     if (!j->points.x) return rt_frechet_points(&j->statistics, &b, values, err);
-    rt_measure_options o = {.statistics = j->statistics.mean ? &j->statistics : NULL};
+    rt_measure_options o = {.statistics = j->statistics.mean ? &j->statistics : NULL, .oracle = j->oracle};
     return rt_measure_all(j->measures, j->n_measures, &j->points, &b, &o, values, err);
 }
 
 rt_status cli_judge_floor(cli_judge *j, cli_call *c, int64_t n, double *values, bool *known, rt_error *err)
 {
     float *points = NULL;
+    *known = j->real_draws != NULL;
+    if (*known) return cli_judge_measure(j, n, j->real_draws, values, err);
     *known = j->real && rt_dataset_describe(j->real)->count >= n;
     if (!*known) return RT_OK;
     TRY(rt_dataset_limit(j->real, n, err));

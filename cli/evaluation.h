@@ -14,6 +14,8 @@ typedef struct cli_judge {
     rt_model *features;           /* NULL: vectors are measured as they are */
     rt_dataset *reference, *real; /* real: held against the reference as samples are, to give the floor; NULL: none */
     const char *real_source;      /* where it comes from, for the reader */
+    rt_oracle *oracle;            /* the reference is its draws; NULL: it is data */
+    float *real_draws;            /* of the oracle, as many as samples, none of them in the reference; NULL: `real` counts */
     rt_statistics statistics;     /* of the reference's features; mean NULL: not needed */
     rt_points points;             /* the reference as points; x NULL where only statistics are known */
     const rt_measure *measures[CLI_MOST_MEASURES];

@@ -425,6 +425,15 @@ rt_status rt_oracle_flow_map(const rt_oracle *o, double alpha_s, double beta_s, 
 /* Data: rows of the mixture, sample first + j keyed by seed and its number. */
 rt_status rt_oracle_draw(const rt_oracle *o, uint64_t seed, int64_t first, int64_t n, double *x, rt_error *err);
 
+/* Where samples lie, n >= 1 finite rows x[n][d]: each belongs to the nearest part. It is near it within 4 deviations, sqrt((x - mu)^T Sigma^-1 (x - mu)) <= 4, of
+ * boxes where |x - centre| <= 1.1 half widths on every axis. A part is kept if at least a quarter of the samples that
+ * its weight lets expect are near it. RT_E_USAGE for kind data. */
+typedef struct rt_modes {
+    int64_t parts, kept;
+    double near; /* share of the samples, 0..1 */
+} rt_modes;
+rt_status rt_oracle_modes(const rt_oracle *o, int64_t n, const float *x, rt_modes *modes, rt_error *err);
+
 /* The same answers as nodes, for methods that need them inside an update: every sample has its own alpha, beta and label. All three can be differentiated
  * any number of times in x, alpha and beta, and map sample by sample, so a batch may run in slices. */
 typedef struct rt_oracle_nodes {

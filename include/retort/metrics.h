@@ -12,7 +12,7 @@
 #ifndef RETORT_METRICS_H
 #define RETORT_METRICS_H
 
-#include "retort/base.h"
+#include "retort/diffusion.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -79,7 +79,8 @@ rt_status rt_nearest_neighbours(const rt_points *a, const rt_points *b, int k, r
 typedef enum rt_measure_needs {
     RT_NEEDS_FEATURES, /* of a classifier; also meaningful on low-dimensional vectors */
     RT_NEEDS_VECTORS,  /* the samples themselves */
-    RT_NEEDS_PAIRS     /* the samples themselves, row by row from the same noise */
+    RT_NEEDS_PAIRS,    /* the samples themselves, row by row from the same noise */
+    RT_NEEDS_ORACLE    /* the samples themselves, and the mixture that they should be of */
 } rt_measure_needs;
 
 typedef struct rt_measure_options {
@@ -88,6 +89,7 @@ typedef struct rt_measure_options {
     double bandwidth;                /* 0: the median */
     uint64_t seed;                   /* of the directions */
     const rt_statistics *statistics; /* of the reference, for frechet; NULL: computed */
+    const rt_oracle *oracle;         /* for what needs one (RT_E_USAGE without), borrowed */
 } rt_measure_options;
 
 typedef struct rt_measure {

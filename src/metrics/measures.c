@@ -64,6 +64,20 @@ COMPUTE(rms)
     return rt_rms(a, b, values, err);
 }
 
+COMPUTE(modes)
+{
+    rt_modes m;
+    (void)a;
+    if (!o->oracle) RT_RAISE(RT_E_USAGE, "modes are those of an oracle, and there is none");
+    RT_TRY(rt__points_check(b, "samples", 1, err));
+    if (b->d != rt_oracle_features(o->oracle))
+        RT_RAISE(RT_E_INVALID, "samples of %lld numbers, an oracle of %lld", (long long)b->d, (long long)rt_oracle_features(o->oracle));
+    RT_TRY(rt_oracle_modes(o->oracle, b->n, b->x, &m, err));
+    values[0] = m.near;
+    values[1] = (double)m.kept;
+    return RT_OK;
+}
+
 static const rt_measure measures[] = {
     {"frechet", "d_F^2", "Heusel et al. 2017", "Frechet distance of the two normal distributions with the sets' means and covariances",
      RT_NEEDS_FEATURES, true, frechet, 0},
@@ -81,6 +95,10 @@ static const rt_measure measures[] = {
      "root of the mean squared 2-Wasserstein distance of projections on 512 directions", RT_NEEDS_VECTORS, true, sliced_wasserstein, 0},
     {"rms", "RMS", "Salimans & Ho 2022", "root mean square difference per feature of samples from the same noise", RT_NEEDS_PAIRS, true,
      rms, 0},
+    {"near-modes", "S", "Retort", "share of samples within 4 deviations of a part of the oracle, or in its boxes with a twentieth around",
+     RT_NEEDS_ORACLE, false, modes, 0},
+    {"modes", "K", "Retort", "parts of the oracle that a quarter or more of their share of the samples are near", RT_NEEDS_ORACLE, false,
+     modes, 1},
 };
 
 const rt_measure *rt_measure_at(int i) { return i >= 0 && (size_t)i < RT_COUNT(measures) ? &measures[i] : NULL; }

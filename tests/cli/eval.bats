@@ -85,3 +85,32 @@ value() { grep -o "\"$1\": [-0-9.e+]*" "$t/json" | head -1 | sed 's/.*: //'; }
     needs_shared
     fails 2 "give --features MODEL" eval "$SHARED/teachers/fashion-ddpm-diffusers" --reference "$SHARED/data/fashion-mnist" --n 10
 }
+
+# middle METRIC: the mean of that metric in the first row of the JSON of the last command
+middle() { sed -n "/\"rows\"/,\$ { /\"$1\": {/,/}/p }" "$t/json" | grep -o '"mean": [-0-9.e+]*' | head -1 | sed 's/.*: //'; }
+
+@test "draws of an oracle as the reference: the floor is other draws, and modes are counted" {
+    mixture=oracle:examples/gaussians-8.json
+    obeys eval eval "$mixture" --class null --reference "$mixture" --n 1000 --steps 64 --metrics energy,near-modes,modes
+    grep -q '"floor_source": "other draws of the oracle"' "$t/json"
+    awk -v near="$(middle near-modes)" -v modes="$(middle modes)" -v e="$(middle energy)" 'BEGIN { exit !(near > 0.99 && modes == 8 && e < 0.02) }'
+    awk -v e="$(sed -n '/"floor"/,/}/p' "$t/json" | grep -o '"energy": [-0-9.e+]*' | sed 's/.*: //')" 'BEGIN { exit !(e > 1e-4 && e < 0.02) }'
+    # one class is one mode, with as many samples near it; one step from noise makes the mean of all, near none
+    obeys eval eval "$mixture" --class 3 --reference "$mixture" --n 1000 --steps 64 --metrics modes,near-modes
+    awk -v near="$(middle near-modes)" -v modes="$(middle modes)" 'BEGIN { exit !(near > 0.99 && modes == 1) }'
+    obeys eval eval "$mixture" --class null --reference "$mixture" --n 1000 --steps 1 --metrics modes,near-modes
+    awk -v near="$(middle near-modes)" -v modes="$(middle modes)" 'BEGIN { exit !(near < 0.01 && modes == 0) }'
+    # boxes, from a file of samples
+    "$RETORT" sample oracle:examples/checkerboard.json --class null --n 1000 --steps 64 --out "$t/x.safetensors" -q
+    obeys eval eval "$t/x.safetensors" --reference oracle:examples/checkerboard.json --n 1000 --metrics near-modes,modes
+    awk -v near="$(middle near-modes)" -v modes="$(middle modes)" 'BEGIN { exit !(near > 0.97 && modes == 8) }'
+    obeys eval eval "$mixture" --reference "$mixture" --n 100 --steps 2 --floor "$t/x.safetensors"
+    grep -q "\"floor_source\": \"$t/x.safetensors\"" "$t/json"
+}
+
+@test "modes need an oracle that has some" {
+    fails 2 "give --reference oracle:FILE.json" eval "$oracle" --reference "$reference" --metrics modes
+    fails 2 "kind data has no modes" eval "$oracle" --reference oracle:examples/data.json --metrics modes --n 10
+    fails 2 "without features" eval "$oracle" --reference "$oracle" --features models/fashion-features
+    fails 5 "nowhere.json" eval "$oracle" --reference oracle:nowhere.json
+}

@@ -518,11 +518,15 @@ static void table(void **state)
         assert_ptr_equal(rt_measure_find(m->name, &e), m);
         all[n++] = m;
     }
-    assert_int_equal(n, 11);
+    assert_int_equal(n, 13);
     assert_false(rt_measure_describe(n, &row));
-    OK(rt_measure_all(all, n, &a, &b, NULL, together, &err));
+    rt_oracle *oracle = NULL;
+    OK(rt_oracle_mixture(&oracle, 2, 3, (double[]){0.5, 0.5}, (double[]){0.5, 0.5, 0.5, 90, 90, 90},
+                         (double[]){0.01, 0, 0, 0, 0.01, 0, 0, 0, 0.01, 1, 0, 0, 0, 1, 0, 0, 0, 1}, NULL, NULL, &err));
+    const rt_measure_options known = {.oracle = oracle};
+    OK(rt_measure_all(all, n, &a, &b, &known, together, &err));
     for (int i = 0; i < n; i++) {
-        OK(rt_measure_all(&all[i], 1, &a, &b, NULL, &alone, &err));
+        OK(rt_measure_all(&all[i], 1, &a, &b, &known, &alone, &err));
         NEAR(alone, together[i], 0, 0);
     }
     /* options arrive: other statistics, another bandwidth, other directions, other k */
@@ -543,6 +547,17 @@ static void table(void **state)
     OK(rt_nearest_neighbours(&a, &b, 3, &balls, NULL, NULL, &err));
     OK(rt_measure_all((const rt_measure *[]){rt_measure_find("coverage", NULL)}, 1, &a, &b, &o, &alone, &err));
     NEAR(alone, balls.coverage, 0, 0);
+    /* of what is measured, not of the reference: b is shifted to where one part lies, the other has nothing */
+    rt_modes modes;
+    OK(rt_oracle_modes(oracle, b.n, b.x, &modes, &err));
+    assert_true(modes.near > 0 && modes.near < 1);
+    NEAR(together[11], modes.near, 0, 0);
+    NEAR(together[12], 1, 0, 0);
+    const rt_measure *near_modes = rt_measure_find("near-modes", NULL);
+    REFUSED(rt_measure_all(&near_modes, 1, &a, &b, NULL, &alone, &err), RT_E_USAGE, "there is none");
+    rt_points narrow = {b.n, 2, b.x};
+    REFUSED(rt_measure_all(&near_modes, 1, &a, &narrow, &known, &alone, &err), RT_E_INVALID, "samples of 2 numbers, an oracle of 3");
+    rt_oracle_free(oracle);
     rt_statistics_free(&s);
     rt_error e = {0};
     assert_null(rt_measure_find("frechett", &e));
