@@ -80,7 +80,9 @@ static rt_status critic_times(const rt_task *t, double **times, int *n, rt_error
     return status;
 }
 
-rt_status rt__gan_plan(const rt_task *t, rt_plan *plan, rt_error *err)
+static bool has_real_samples(const rt_task *t) { return t->data || t->teacher.oracle; }
+
+rt_status rt__gan_plan_critic(const rt_task *t, rt_plan *plan, bool regresses, rt_error *err)
 {
     rt__heads heads;
     double *times;
@@ -89,18 +91,32 @@ rt_status rt__gan_plan(const rt_task *t, rt_plan *plan, rt_error *err)
     RT_TRY(critic_times(t, &times, &n, err));
     free(times);
     const rt__sample_settings *samples = &settings(t)->samples;
-    if (samples->pairs > 0 && (t->data || t->teacher.oracle))
+    if (samples->pairs > 0 && has_real_samples(t) && !regresses)
         RT_RAISE(RT_E_USAGE, "dmd.pairs: %lld, but the critic's real samples come from %s; leave it out", (long long)samples->pairs,
                  t->data ? "the data" : "the oracle's own draws");
-    if (!t->data && !t->teacher.oracle && samples->pairs == 0)
+    if (!has_real_samples(t) && samples->pairs == 0 && !regresses)
         RT_RAISE(RT_E_USAGE,
                  "%s: a critic compares with real samples, and there are none; give --data, or --pairs N for N samples of the teacher",
                  t->config->teacher);
-    if (samples->pairs > 0) RT_TRY(rt__plan_samples(plan, samples, err));
+    RT_TRY(rt__plan_samples(plan, samples, err));
     for (int i = 0; i < plan->n_networks; i++)
         if (!strcmp(plan->networks[i].name, "score")) plan->networks[i].declare = declare_head;
     return RT_OK;
 }
+
+rt_status rt__gan_plan(const rt_task *t, rt_plan *plan, bool regresses, rt_error *err)
+{
+    const rt__sample_settings *samples = &settings(t)->samples;
+    if (settings(t)->gan.weight > 0) return rt__gan_plan_critic(t, plan, regresses, err);
+    if (t->data)
+        RT_RAISE(RT_E_USAGE, "%s: data that nobody asks for, as there is no critic; give --gan-weight above 0, or leave --data out",
+                 t->config->data.path);
+    if (samples->pairs > 0 && !regresses)
+        RT_RAISE(RT_E_USAGE, "dmd.pairs: %lld, but nobody asks for samples of the teacher; leave it out", (long long)samples->pairs);
+    return rt__plan_samples(plan, samples, err);
+}
+
+bool rt__gan_planned(const rt_task *t) { return rt__network(t, "score")->plan->declare == declare_head; }
 
 /* ---- real samples */
 
@@ -149,9 +165,9 @@ rt_status rt__gan_real(rt_phase *p, rt_node **x, rt_node **y, rt_error *err)
 {
     const rt_task *t = p->round->task;
     const rt__sample_settings *samples = &settings(t)->samples;
-    *x = rt__input_x(p, samples->pairs > 0 ? "sample" : "x0");
+    *x = rt__input_x(p, has_real_samples(t) ? "x0" : "sample");
     *y = rt__input_y(p);
-    return t->data ? rt__source_data(p, err) : samples->pairs > 0 ? rt__open_samples(p, samples, err) : open_oracle(p, err);
+    return t->data ? rt__source_data(p, err) : t->teacher.oracle ? open_oracle(p, err) : rt__open_samples(p, samples, err);
 }
 
 /* ---- logits */
@@ -216,3 +232,24 @@ rt_status rt__gan_generator_loss(rt_phase *p, rt_node *x0, rt_node *y, rt_node *
     }
     return RT_OK;
 }
+
+/* ---- the score's phase */
+
+static rt_status build_score(rt_phase *p, bool matching, rt_error *err)
+{
+    rt__vsd_sample s;
+    rt_node *critic;
+    const rt_task *t = p->round->task;
+    RT_TRY(rt__vsd_sample_score(p, &s, err));
+    rt_node *loss = matching ? rt__vsd_score_loss(p, &s) : NULL;
+    if (rt__gan_planned(t)) {
+        RT_TRY(rt__gan_critic_loss(p, NULL, s.x0, s.y, &critic, err));
+        rt__log(p, "critic_loss", critic);
+        loss = loss ? rt_add(rt_scale(loss, 1.0 / (double)t->features), critic) : critic;
+    }
+    rt__minimise(p, loss);
+    return RT_OK;
+}
+
+rt_status rt__gan_score_build(rt_phase *p, rt_error *err) { return build_score(p, true, err); }
+rt_status rt__gan_critic_build(rt_phase *p, rt_error *err) { return build_score(p, false, err); }

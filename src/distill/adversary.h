@@ -30,9 +30,17 @@ extern const rt_config_key rt__gan_keys[RT__GAN_KEYS];
         rt__sample_keys, RT__SAMPLE_KEYS, offsetof(rt__adversarial_settings, samples)                                                      \
     }
 
-/* After rt__vsd_plan: gives the network "score" a head. Real samples come from the data set, else from the oracle's own draws, else from dmd.pairs samples of
- * the teacher; refuses a task without. */
-rt_status rt__gan_plan(const rt_task *t, rt_plan *plan, rt_error *err);
+/* After rt__vsd_plan, where gan.weight is above 0: rt__gan_plan_critic. Keys of a critic that will not be, and data and samples of the teacher that nobody asks for, are
+ * refused; `regresses`: the method regresses on the samples. */
+rt_status rt__gan_plan(const rt_task *t, rt_plan *plan, bool regresses, rt_error *err);
+/* Gives the network "score" a head. Real samples come from the data set, else from the oracle's own draws, else from dmd.pairs samples of the teacher; refuses a task
+ * without. */
+rt_status rt__gan_plan_critic(const rt_task *t, rt_plan *plan, bool regresses, rt_error *err);
+bool rt__gan_planned(const rt_task *t); /* has the score a head? */
+
+/* The score's phase: (1.17), with a critic beside it as a mean over features; and the critic alone. */
+rt_status rt__gan_score_build(rt_phase *p, rt_error *err);
+rt_status rt__gan_critic_build(rt_phase *p, rt_error *err);
 
 /* Real samples x (B,..) of classes y (B) or NULL: inputs of the phase, and their source, opened. */
 rt_status rt__gan_real(rt_phase *p, rt_node **x, rt_node **y, rt_error *err);

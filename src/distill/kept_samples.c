@@ -4,10 +4,13 @@
 
 #include "base/internal.h"
 
+enum { FOR_REGRESSION = 10000 }; /* pairs where the settings name no number */
+
 #define STRUCT rt__sample_settings
 const rt_config_key rt__sample_keys[RT__SAMPLE_KEYS] = {
     RT__INT64("dmd.pairs", pairs, 0, 1e9, "0",
-              "samples of the teacher with their noises, drawn once and kept in the run directory; of a critic: instead of data"),
+              "samples of the teacher with their noises, drawn once and kept in the run directory: what dmd regresses on (0: 10000), or "
+              "what a critic takes for real instead of data"),
     RT__INT("dmd.teacher-steps", steps, 1, 100000, "64", "steps of the teacher for its samples"),
     RT__TEXT("dmd.teacher-solver", solver, "ddim", "NAME",
              "of the teacher for its samples, one without noise: row of `retort list solvers`"),
@@ -29,5 +32,5 @@ rt_status rt__plan_samples(rt_plan *plan, const rt__sample_settings *own, rt_err
 
 rt_status rt__open_samples(rt_phase *p, const rt__sample_settings *own, rt_error *err)
 {
-    return rt__source_pairs(p, own->pairs, own->steps, err);
+    return rt__source_pairs(p, own->pairs > 0 ? own->pairs : FOR_REGRESSION, own->steps, err);
 }

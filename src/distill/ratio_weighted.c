@@ -19,7 +19,8 @@ const rt_config_key rt__ratio_keys[RT__RATIO_KEYS] = {
     RT__TEXT("f.ratio-clip", clip, "0.1,20", "LOW,HIGH", "p/p_theta is held in this range; none: it is not"),
     RT__INT("f.bins", bins, 0, 1000, "10",
             "bins of time within each of which ratios are normalised; 0: one for the batch, whose samples then share one time with renyi"),
-    RT__REAL("f.bins-average", decay, 0, 0.9999, "0.9", "decay of the bins' means from update to update; 0: those of the batch alone"),
+    RT__REAL("f.bins-average", decay, 0, 0.9999, "0.9",
+             "decay of the bins' means from update to update; 0, and of ratios that are not clipped: those of the batch alone"),
 };
 
 enum { MOST_EXACT = 8 }; /* numbers of a sample whose density is written out */
@@ -65,7 +66,12 @@ static rt_status check_exact(const rt_task *t, rt_error *err)
     return RT_OK;
 }
 
-static bool keeps_means(const rt_task *t) { return settings(t)->bins > 0 && settings(t)->decay > 0; }
+/* A ratio that is not clipped has no bound: one sample beyond what a float holds would stay in a kept mean. */
+static bool keeps_means(const rt_task *t)
+{
+    const rt__ratio_settings *own = settings(t);
+    return own->bins > 0 && own->decay > 0 && strcmp(own->clip, "none") != 0;
+}
 
 static rt_status declare_means(const rt_task *t, rt_params *set, rt_error *err)
 {
@@ -83,33 +89,17 @@ rt_status rt__ratio_plan(const rt_task *t, rt_plan *plan, rt_error *err)
     if (rt__ratio_critic(t) && own->family.gan.t_max < own->family.vsd.t_max)
         RT_RAISE(RT_E_USAGE, "gan.t-max: %g, but the critic is asked for the ratio at times up to vsd.t-max, %g; give no less",
                  own->family.gan.t_max, own->family.vsd.t_max);
-    return rt__ratio_critic(t) ? rt__gan_plan(t, plan, err) : RT_OK;
+    return rt__ratio_critic(t) ? rt__gan_plan_critic(t, plan, false, err) : rt__gan_plan(t, plan, false, err);
 }
 
 void rt__ratio_plan_phases(const rt_task *t, rt_plan *plan, rt_status (*means)(rt_phase *p, rt_error *err),
                            rt_status (*generator)(rt_phase *p, rt_error *err))
 {
     if (keeps_means(t)) rt__plan_kept_means(plan, declare_means);
-    rt__vsd_plan_score(plan, t, rt__ratio_score_build);
+    rt__vsd_plan_score(plan, t, rt__gan_score_build);
     rt_phase_plan *keeping = keeps_means(t) ? rt__plan_keeping(plan, t, means) : NULL;
     const rt_phase_plan *moves = rt__vsd_plan_generator(plan, t, generator);
     if (keeping) keeping->stream = moves->stream, keeping->first = moves->first;
-}
-
-rt_status rt__ratio_score_build(rt_phase *p, rt_error *err)
-{
-    const rt_task *t = p->round->task;
-    rt__vsd_sample s;
-    rt_node *critic;
-    RT_TRY(rt__vsd_sample_score(p, &s, err));
-    rt_node *loss = rt__vsd_score_loss(p, &s);
-    if (rt__ratio_critic(t)) {
-        RT_TRY(rt__gan_critic_loss(p, NULL, s.x0, s.y, &critic, err));
-        rt__log(p, "critic_loss", critic);
-        loss = rt_add(rt_scale(loss, 1.0 / (double)t->features), critic);
-    }
-    rt__minimise(p, loss);
-    return RT_OK;
 }
 
 /* ---- the exact ratio: the affine student's x_t is normal, N(alpha b, alpha^2 A A^T + beta^2) */

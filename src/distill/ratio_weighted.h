@@ -21,9 +21,6 @@ rt_status rt__ratio_plan(const rt_task *t, rt_plan *plan, rt_error *err);
 /* the score's, the generator's, and with f.bins-average between them the one that keeps the means of bins. */
 void rt__ratio_plan_phases(const rt_task *t, rt_plan *plan, rt_status (*means)(rt_phase *p, rt_error *err),
                            rt_status (*generator)(rt_phase *p, rt_error *err));
-/* The score's phase: (1.17), and the critic where it is asked for a ratio or has a part in the generator's loss. */
-rt_status rt__ratio_score_build(rt_phase *p, rt_error *err);
-
 bool rt__ratio_critic(const rt_task *t); /* is there a critic? */
 
 /* Do the teacher and a student of one step both have densities that can be written out? And log u (B) of them, constant. */

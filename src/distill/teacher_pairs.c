@@ -156,7 +156,7 @@ rt_status rt__source_pairs(rt_phase *phase, int64_t count, int steps, rt_error *
 {
     pairs *p = calloc(1, sizeof *p);
     if (!p) RT_RAISE(RT_E_MEMORY, "out of memory for pairs");
-    *p = (pairs){.phase = phase, .task = phase->round->task, .seed = rt__stream_seed(phase)};
+    *p = (pairs){.phase = phase, .task = phase->round->task, .seed = phase->round->task->config->seed};
     RT_TRY(rt__add_source(phase, (rt_source){p, pairs_fill, pairs_free}, err));
     RT_TRY(open_grid(p, steps, err));
     return open_pairs(p, count, err);

@@ -12,6 +12,7 @@
 #include "base/internal.h"
 
 #include <math.h>
+#include <string.h>
 
 static const rt_meter score_gap = {
     "score_gap", "difference of teacher and auxiliary score on the student's samples", RT_METER_MEAN, 0, -INFINITY, INFINITY, NULL, false};
@@ -81,7 +82,8 @@ static const rt_meter grad_growth = {
 static rt_status measure_scores(rt_phase *p, rt_error *err)
 {
     rt__vsd_sample s;
-    return rt__vsd_measure(p, &s, err);
+    RT_TRY(rt__vsd_measure(p, &s, err));
+    return rt__gan_planned(p->round->task) ? rt__gan_measure(p, &s, err) : RT_OK;
 }
 
 void rt__vsd_plan_meters(rt_plan *plan, const rt_task *t, bool scores, rt_status (*measure)(rt_phase *p, rt_error *err))
@@ -93,21 +95,19 @@ void rt__vsd_plan_meters(rt_plan *plan, const rt_task *t, bool scores, rt_status
         rt__plan_meter(plan, &score_loss);
     }
     if (rt__has_exact_ratio(t) && plan->rounds[0].steps == 1) rt__plan_meter(plan, &kl);
+    for (int i = 0; i < plan->n_networks; i++)
+        if (!strcmp(plan->networks[i].name, "score") && plan->networks[i].declare) rt__plan_meter(plan, &critic_accuracy);
     rt__plan_meter(plan, &distance);
     rt__plan_meter(plan, &mean_off);
     rt__plan_meter(plan, &deviation_off);
     rt__plan_meter(plan, &grad_growth);
 }
 
-void rt__gan_plan_meters(rt_plan *plan) { rt__plan_meter(plan, &critic_accuracy); }
-
 void rt__ratio_plan_meters(rt_plan *plan, const rt_task *t, bool weighted)
 {
     if (weighted) rt__plan_meter(plan, &effective_share);
     rt__plan_meter(plan, &ratio_mean);
-    if (!rt__ratio_critic(t)) return;
-    rt__plan_meter(plan, &real_ratio_mean);
-    rt__gan_plan_meters(plan);
+    if (rt__ratio_critic(t)) rt__plan_meter(plan, &real_ratio_mean);
 }
 
 static bool planned(const rt_phase *p, const rt_meter *row)

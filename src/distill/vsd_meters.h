@@ -6,10 +6,9 @@
 #include "distill/meters.h"
 #include "distill/ratio_weighted.h"
 
-/* Samples beside the teacher's, the gradient, and with `scores` the gap, the lag, and where both densities can be written out the divergence. measure NULL: no
- * others are planned. */
+/* Samples beside the teacher's, the gradient, the critic's accuracy where the plan's score has a head, and with `scores` the gap, the lag, and where both densities can be
+ * written out the divergence. After rt__gan_plan. measure NULL: no others are planned. */
 void rt__vsd_plan_meters(rt_plan *plan, const rt_task *t, bool scores, rt_status (*measure)(rt_phase *p, rt_error *err));
-void rt__gan_plan_meters(rt_plan *plan);
 /* Calibration; with `weighted` the effective sample size of the generator's weights. */
 void rt__ratio_plan_meters(rt_plan *plan, const rt_task *t, bool weighted);
 

@@ -359,6 +359,20 @@ static void score_objective(void **state)
                               .net = picture_file,
                               .keys = {SGD, "gan.critic-weight", "0.3", "gan.levels", "all", "dmd.pairs", "24", "dmd.teacher-steps", "8"}},
                 &(critic){.times = "uniform", .latest = 1, .real = "sample", .run = 3, .heads = {true, true}}, 0.3, 0, true);
+    check_score("score of sid beside a GAN",
+                &(world_spec){.method = "sid",
+                              .net = net_file,
+                              .classes = ROWS,
+                              .null_class = NULL_CLASS,
+                              .data = moons,
+                              .keys = {SGD, "sid.start-sigma", "0", "gan.weight", "0.4", "gan.critic-weight", "0.3"}},
+                &(critic){.times = "uniform", .latest = 1, .real = "x0", .run = 3}, 0.3, 0, true);
+    check_score("score of dmd with pairs and a GAN on them",
+                &(world_spec){.method = "dmd",
+                              .net = picture_file,
+                              .keys = {SGD, "gan.weight", "0.4", "gan.critic-weight", "0.3", "gan.head", "linear", "dmd.pairs", "24",
+                                       "dmd.teacher-steps", "8"}},
+                &(critic){.times = "uniform", .latest = 1, .real = "sample", .run = 3}, 0.3, 0, true);
     check_score("the critic alone, linear head",
                 &(world_spec){.method = "dmd2",
                               .net = picture_file,
@@ -372,6 +386,7 @@ static void score_objective(void **state)
 typedef struct weights {
     double difference, gan, regression; /* dmd.weight, gan.weight from gan.start on, dmd.regression */
     bool normalised;
+    double identity; /* sid.alpha; 0: no loss of SiD */
 } weights;
 
 /* b/(2D)|w (f_z - f_p)/n|^2, weight row snr, and c, its gradient in x0. */
@@ -395,6 +410,18 @@ static double pull(const world *w, const weights *of, int i, const double *x0, d
     return sum;
 }
 
+/* SiD's loss beside a GAN, whose gradient passes both networks: w (f_p - f_z)^T [(f_p - x0) - a (f_p - f_z)]/D, weight row snr. */
+static double identity(const world *w, const weights *of, int i, const double *x0)
+{
+    int64_t f = w->task.features;
+    double x[PIXELS], fz[PIXELS], fp[PIXELS], sum = 0, t = d.own.t[i], weight = pow(alpha_of(t) / beta_of(t), 2);
+    noise(w, &d.own, x0, i, x);
+    x0_of(w, rt__network(&w->task, "score")->set, 0, x, t, d.label[i], fz);
+    x0_of(w, w->teacher, 0, x, t, d.label[i], fp);
+    for (int64_t j = 0; j < f; j++) sum += weight * (fp[j] - fz[j]) * (fp[j] - x0[j] - of->identity * (fp[j] - fz[j])) / (double)f;
+    return sum;
+}
+
 /* What the student moves, its pull replaced by c x0 where a slope is wanted: of samples that the generator makes, and of pairs. */
 static double generator_formula(world *w, const critic *of_gan, const weights *of, double *c, bool value)
 {
@@ -406,6 +433,7 @@ static double generator_formula(world *w, const critic *of_gan, const weights *o
         x0_of(w, student, 0, d.z + i * f, T, d.label[i], x0);
         if (value && of->difference > 0) here += pull(w, of, i, x0, c + i * f);
         for (int64_t j = 0; j < f && !value; j++) here += c[i * f + j] * x0[j];
+        if (of->identity > 0) here += identity(w, of, i, x0);
         noise(w, &d.gan, x0, i, x);
         if (of->gan > 0) here += of->gan * softplus(-logit_of(w, of_gan->heads, x, d.gan.t[i], d.label[i]));
         if (of->regression > 0) x0_of(w, student, 0, d.noise + i * f, T, d.y[i], x0);
@@ -479,7 +507,7 @@ static void generator_objective(void **state)
                                   .data = moons,
                                   .keys = {SGD, "vsd.weight", "snr", "dmd.weight", "0.7", "gan.weight", "0.4", "gan.t-max", "0.75",
                                            "vsd.score-times", "logit-normal"}},
-                    &(critic){.times = "logit-normal", .latest = 0.75, .run = 3, MIDDLE}, &(weights){0.7, 0.4, 0, false}, both);
+                    &(critic){.times = "logit-normal", .latest = 0.75, .run = 3, MIDDLE}, &(weights){0.7, 0.4, 0, false, 0}, both);
     check_generator("generator of dmd2, oracle",
                     &(world_spec){.method = "dmd2",
                                   .net = oracle_net,
@@ -488,7 +516,7 @@ static void generator_objective(void **state)
                                   .oracle = apart,
                                   .keys = {SGD, "vsd.weight", "snr", "vsd.fake-net", fake_net, "vsd.prediction", "v", "gan.weight", "0.4",
                                            "gan.start", "3"}},
-                    &(critic){.times = "uniform", .latest = 1, .run = 3, MIDDLE}, &(weights){1, 0.4, 0, false}, both);
+                    &(critic){.times = "uniform", .latest = 1, .run = 3, MIDDLE}, &(weights){1, 0.4, 0, false, 0}, both);
     check_generator("before gan.start",
                     &(world_spec){.method = "dmd2",
                                   .net = net_file,
@@ -496,13 +524,14 @@ static void generator_objective(void **state)
                                   .null_class = NULL_CLASS,
                                   .data = moons,
                                   .keys = {SGD, "vsd.weight", "snr", "gan.weight", "0.4", "gan.start", "3"}},
-                    &(critic){.times = "uniform", .latest = 1, .run = 2, MIDDLE}, &(weights){1, 0, 0, false}, both);
+                    &(critic){.times = "uniform", .latest = 1, .run = 2, MIDDLE}, &(weights){1, 0, 0, false, 0}, both);
     check_generator("generator of dmd2, pictures",
                     &(world_spec){.method = "dmd2",
                                   .net = picture_file,
                                   .keys = {SGD, "vsd.weight", "snr", "gan.weight", "0.4", "gan.levels", "all", "dmd.pairs", "24",
                                            "dmd.teacher-steps", "8"}},
-                    &(critic){.times = "uniform", .latest = 1, .run = 3, MIDDLE, .heads = {true, true}}, &(weights){1, 0.4, 0, true}, both);
+                    &(critic){.times = "uniform", .latest = 1, .run = 3, MIDDLE, .heads = {true, true}}, &(weights){1, 0.4, 0, true, 0},
+                    both);
     check_generator("the GAN alone",
                     &(world_spec){.method = "dmd2",
                                   .net = net_file,
@@ -510,16 +539,15 @@ static void generator_objective(void **state)
                                   .null_class = NULL_CLASS,
                                   .data = moons,
                                   .keys = {SGD, "dmd.weight", "0", "gan.weight", "0.4"}},
-                    &(critic){.times = "uniform", .latest = 1, .run = 3, MIDDLE}, &(weights){0, 0.4, 0, false},
+                    &(critic){.times = "uniform", .latest = 1, .run = 3, MIDDLE}, &(weights){0, 0.4, 0, false, 0},
                     (const char *[]){"gan_loss", NULL});
     check_generator("generator of dmd2 without a GAN",
                     &(world_spec){.method = "dmd2",
                                   .net = net_file,
                                   .classes = ROWS,
                                   .null_class = NULL_CLASS,
-                                  .data = moons,
                                   .keys = {SGD, "vsd.weight", "snr", "gan.weight", "0"}},
-                    &(critic){.times = "uniform", .latest = 1, .run = 3, MIDDLE}, &(weights){1, 0, 0, false}, difference);
+                    &(critic){.times = "uniform", .latest = 1, .run = 3, MIDDLE}, &(weights){1, 0, 0, false, 0}, difference);
     check_generator("generator of dmd, pairs",
                     &(world_spec){.method = "dmd",
                                   .net = net_file,
@@ -527,18 +555,37 @@ static void generator_objective(void **state)
                                   .null_class = NULL_CLASS,
                                   .keys = {SGD, "vsd.weight", "snr", "dmd.weight", "0.7", "dmd.regression", "0.6", "dmd.pairs", "24",
                                            "dmd.teacher-steps", "8"}},
-                    &(critic){.times = "uniform", .latest = 1, .real = "sample", .run = 3, MIDDLE}, &(weights){0.7, 0, 0.6, false},
+                    &(critic){.times = "uniform", .latest = 1, .real = "sample", .run = 3, MIDDLE}, &(weights){0.7, 0, 0.6, false, 0},
                     (const char *[]){"score_gap", "fake_lag", "regression", NULL});
     check_generator("generator of dmd, normalised",
                     &(world_spec){.method = "dmd", .net = picture_file, .keys = {SGD, "vsd.weight", "snr", "dmd.regression", "0"}},
-                    &(critic){.times = "uniform", .latest = 1, .run = 3, MIDDLE}, &(weights){1, 0, 0, true}, difference);
+                    &(critic){.times = "uniform", .latest = 1, .run = 3, MIDDLE}, &(weights){1, 0, 0, true, 0}, difference);
+    check_generator("generator of dmd, pairs and a GAN",
+                    &(world_spec){.method = "dmd",
+                                  .net = net_file,
+                                  .classes = ROWS,
+                                  .null_class = NULL_CLASS,
+                                  .data = moons,
+                                  .keys = {SGD, "vsd.weight", "snr", "dmd.weight", "0.7", "dmd.regression", "0.6", "dmd.pairs", "24",
+                                           "dmd.teacher-steps", "8", "gan.weight", "0.4"}},
+                    &(critic){.times = "uniform", .latest = 1, .real = "sample", .run = 3, MIDDLE}, &(weights){0.7, 0.4, 0.6, false, 0},
+                    (const char *[]){"gan_loss", "score_gap", "fake_lag", "regression", NULL});
+    check_generator("generator of sid beside a GAN",
+                    &(world_spec){.method = "sid",
+                                  .net = net_file,
+                                  .classes = ROWS,
+                                  .null_class = NULL_CLASS,
+                                  .data = moons,
+                                  .keys = {SGD, "vsd.weight", "snr", "sid.start-sigma", "0", "sid.alpha", "0.75", "gan.weight", "0.4"}},
+                    &(critic){.times = "uniform", .latest = 1, .run = 3, MIDDLE}, &(weights){0, 0.4, 0, false, 0.75},
+                    (const char *[]){"score_gap", "fake_lag", "gan_loss", NULL});
     check_generator("the regression alone",
                     &(world_spec){.method = "dmd",
                                   .net = net_file,
                                   .classes = ROWS,
                                   .null_class = NULL_CLASS,
                                   .keys = {SGD, "dmd.weight", "0", "dmd.regression", "0.6", "dmd.pairs", "24", "dmd.teacher-steps", "8"}},
-                    &(critic){.times = "uniform", .latest = 1, .real = "sample", .run = 3, MIDDLE}, &(weights){0, 0, 0.6, false},
+                    &(critic){.times = "uniform", .latest = 1, .real = "sample", .run = 3, MIDDLE}, &(weights){0, 0, 0.6, false, 0},
                     (const char *[]){"regression", NULL});
 }
 
@@ -632,7 +679,7 @@ static void pairs_of_the_teacher(void **state)
                        .net = net_file,
                        .classes = ROWS,
                        .null_class = NULL_CLASS,
-                       .keys = {"vsd.guidance", "1.5", "dmd.pairs", "24", "dmd.teacher-steps", "8"}};
+                       .keys = {"vsd.guidance", "1.5", "dmd.pairs", "24", "dmd.teacher-steps", "8", "gan.weight", "0.4"}};
     int classes[ROWS] = {0};
     open_task(&wide, &spec);
     open_single(&w, spec);
@@ -650,7 +697,7 @@ static void pairs_of_the_teacher(void **state)
     float ddims[B * D];
     memcpy(ddims, samples, sizeof ddims);
     close_world(&w);
-    spec.keys[6] = "dmd.teacher-solver", spec.keys[7] = "heun";
+    spec.keys[8] = "dmd.teacher-solver", spec.keys[9] = "heun";
     open_single(&w, spec);
     assert_memory_not_equal(fill(&w.round.phases[1], 3, "sample"), ddims, sizeof ddims);
     close_world(&wide);
@@ -700,7 +747,7 @@ static bool differ(world *a, world *b, const char *network)
     return !same;
 }
 
-/* Before gan.start the generator takes the steps that it takes without a GAN. */
+/* Before gan.start the generator takes the steps that it takes while the GAN has no part, and the critic learns all along. */
 static void begins_later(void **state)
 {
     (void)state;
@@ -716,7 +763,7 @@ static void begins_later(void **state)
                                        .classes = ROWS,
                                        .null_class = NULL_CLASS,
                                        .data = moons,
-                                       .keys = {"gan.weight", "0", "vsd.score-updates", "2"}});
+                                       .keys = {"gan.weight", "0.4", "gan.start", "1000", "vsd.score-updates", "2"}});
     for (int64_t u = 0; u < 3; u++) {
         update(&with, u);
         update(&without, u);
@@ -797,7 +844,7 @@ static void refusals(void **state)
         {"dmd2", {NETWORK, "data.path", "toy:moons", "dmd.pairs", "64"}, "dmd.pairs: 64, but the critic's real samples come from the data"},
         {"dmd2", {ORACLE, "dmd.pairs", "64"}, "dmd.pairs: 64, but the critic's real samples come from the oracle's own draws"},
         {"dmd2", {ORACLE, "gan.start", "5", "dmd.weight", "0"}, "gan.start: 5, but dmd.weight is 0: the generator has no loss before"},
-        {"dmd2", {ORACLE, "gan.weight", "0", "dmd.weight", "0"}, "gan.weight is 0, too: the generator has no loss"},
+        {"dmd2", {ORACLE, "gan.weight", "0", "dmd.weight", "0"}, "dmd.regression and gan.weight are 0, too: the generator has no loss"},
         {"dmd2", {ORACLE, "gan.levels", "every"}, "gan.levels: 'every'; give deepest"},
         {"dmd2", {ORACLE, "gan.head", "pooled"}, "gan.head: 'pooled'; give conv"},
         {"dmd2", {ORACLE, "gan.t-max", "0"}, "there is no time up to 0 of the process; give more"},
@@ -807,8 +854,11 @@ static void refusals(void **state)
         {"f", {ORACLE, "f.form", "gan", "f.ratio", "exact"}, "f.form: gan, but f.ratio is exact; a game needs its critic"},
         {"renyi", {ORACLE, "gan.t-max", "0.5"}, "gan.t-max: 0.5, but the critic is asked for the ratio at times up to vsd.t-max, 0.98"},
         {"renyi", {NETWORK, "data.path", "toy:moons", "dmd.pairs", "64"}, "come from the data; leave it out"},
-        {"dmd", {NETWORK, "dmd.pairs", "0"}, "dmd.pairs: 0, but dmd.regression is 0.25; give pairs to regress on"},
-        {"dmd", {NETWORK, "dmd.weight", "0", "dmd.regression", "0"}, "dmd.regression is 0, too: the generator has no loss"},
+        {"dmd", {NETWORK, "dmd.weight", "0", "dmd.regression", "0"}, "dmd.regression and gan.weight are 0, too: the generator has no loss"},
+        {"dmd", {NETWORK, "dmd.regression", "0", "dmd.pairs", "64"}, "dmd.pairs: 64, but nobody asks for samples of the teacher"},
+        {"dmd", {NETWORK, "data.path", "toy:moons"}, "data that nobody asks for, as there is no critic"},
+        {"sid", {NETWORK, "data.path", "toy:moons"}, "data that nobody asks for, as there is no critic"},
+        {"sid", {NETWORK, "gan.weight", "1"}, "there are none; give --data, or --pairs N"},
         {"dmd", {NETWORK, "vsd.steps", "2"}, "pairs say where one step from noise ends, and the student has 2"},
         {"dmd", {NETWORK, "dmd.teacher-solver", "dim"}, "dmd.teacher-solver"},
     };

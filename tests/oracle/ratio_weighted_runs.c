@@ -246,7 +246,7 @@ static void objectives(void **state)
 #undef EVEN
     objective(
         "renyi",
-        (const char *[]){"vsd.weight", "uniform", "renyi.alpha", "0.5", "f.bins", "2", "f.bins-average", "0", "f.ratio-clip", "none", NULL},
+        (const char *[]){"vsd.weight", "uniform", "renyi.alpha", "0.5", "f.bins", "2", "f.ratio-clip", "none", NULL}, /* no kept means */
         0.5, 0, INFINITY, 2, 0);
     objective("renyi", (const char *[]){"vsd.weight", "uniform", "renyi.alpha", "3", "f.bins", "0", NULL}, 3, 0.1, 20, 0, 0);
     objective("renyi", (const char *[]){"vsd.weight", "uniform", "renyi.alpha", "3", "f.bins", "3", "f.bins-average", "0.5", NULL}, 3, 0.1,
