@@ -102,11 +102,6 @@ static rt_status f_plan(const rt_task *t, rt_plan *plan, rt_error *err)
     return RT_OK;
 }
 
-static const char *const f_defaults[] = {"train.batch",  "128",  "train.lr",   "0.001", "train.lr-schedule", "linear",
-                                         "train.warmup", "100",  "train.clip", "0",     "train.beta1",       "0",
-                                         "train.beta2",  "0.99", "train.ema",  "0.999", "train.updates",     "5000",
-                                         "vsd.weight",   "snr",  NULL};
-
 const rt_method rt__method_f = {
     .name = "f",
     .title = "distribution matching under an f-divergence: differences of scores weighted by a ratio, or a game",
@@ -116,6 +111,6 @@ const rt_method rt__method_f = {
     .needs_teacher = true,
     .reads = RT_READS_TEACHER | RT_READS_DATA | RT_READS_METERS,
     .settings = groups,
-    .defaults = f_defaults,
+    .defaults = rt__ratio_defaults,
     .plan = f_plan,
 };

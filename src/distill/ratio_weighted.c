@@ -23,6 +23,11 @@ const rt_config_key rt__ratio_keys[RT__RATIO_KEYS] = {
              "decay of the bins' means from update to update; 0, and of ratios that are not clipped: those of the batch alone"),
 };
 
+const char *const rt__ratio_defaults[] = {"train.batch",  "128",  "train.lr",   "0.001", "train.lr-schedule", "linear",
+                                          "train.warmup", "100",  "train.clip", "0",     "train.beta1",       "0",
+                                          "train.beta2",  "0.99", "train.ema",  "0.999", "train.updates",     "5000",
+                                          "vsd.weight",   "snr",  NULL};
+
 enum { MOST_EXACT = 8 }; /* numbers of a sample whose density is written out */
 static const double most_logit = 10;
 

@@ -13,6 +13,7 @@ typedef struct rt__ratio_settings {
 
 enum { RT__RATIO_KEYS = 4 };
 extern const rt_config_key rt__ratio_keys[RT__RATIO_KEYS];
+extern const char *const rt__ratio_defaults[]; /* of both methods, for shared keys */
 #define RT__RATIO_GROUPS                                                                                                                   \
     RT__ADVERSARIAL_GROUPS, { rt__ratio_keys, RT__RATIO_KEYS, 0 }
 

@@ -59,11 +59,6 @@ static rt_status renyi_plan(const rt_task *t, rt_plan *plan, rt_error *err)
     return RT_OK;
 }
 
-static const char *const renyi_defaults[] = {"train.batch",  "128",  "train.lr",   "0.001", "train.lr-schedule", "linear",
-                                             "train.warmup", "100",  "train.clip", "0",     "train.beta1",       "0",
-                                             "train.beta2",  "0.99", "train.ema",  "0.999", "train.updates",     "5000",
-                                             "vsd.weight",   "snr",  NULL};
-
 const rt_method rt__method_renyi = {
     .name = "renyi",
     .title = "distribution matching under Renyi's divergence: differences of scores weighted by a power of a ratio",
@@ -73,6 +68,6 @@ const rt_method rt__method_renyi = {
     .needs_teacher = true,
     .reads = RT_READS_TEACHER | RT_READS_DATA | RT_READS_METERS,
     .settings = groups,
-    .defaults = renyi_defaults,
+    .defaults = rt__ratio_defaults,
     .plan = renyi_plan,
 };

@@ -785,6 +785,17 @@ static bool has_meter(const world *w, const char *name)
 static void the_gan_alone(void **state)
 {
     (void)state;
+    for (int gan = 0; gan < 2; gan++) { /* a critic's accuracy is read where there is a critic */
+        world w;
+        open_single(&w, (world_spec){.method = "sid",
+                                     .net = net_file,
+                                     .classes = ROWS,
+                                     .null_class = NULL_CLASS,
+                                     .data = gan ? moons : NULL,
+                                     .keys = {"gan.weight", gan ? "0.4" : "0"}});
+        assert_int_equal(has_meter(&w, "critic_accuracy"), gan);
+        close_world(&w);
+    }
     for (int alone = 0; alone < 2; alone++) {
         world w;
         open_single(&w, (world_spec){.method = "dmd2",
