@@ -55,7 +55,7 @@ typedef struct rt_net_info {
     int times;                     /* what t is: 1: (B); 2: (B,2), where x stands and where it is to go */
     int classes;                   /* rows of the class table, the null class included; 0: none. Classifiers: classes told apart */
     int features;                  /* classifiers: width of the pooled features */
-    int n_levels;                  /* all others: hidden representations, of rt_net_levels; the last is rt_net_hidden */
+    int n_levels;                  /* all others: hidden representations, of rt_net_levels */
     int level_channels[RT_NET_LEVELS];
     bool classifier;
 } rt_net_info;
@@ -75,11 +75,9 @@ const char *rt_net_config(const rt_net *net); /* the text of config.json */
  * logits (B,K). */
 rt_node *rt_net_apply(const rt_net *net, rt_params *set, rt_node *x, rt_node *t, rt_node *y);
 rt_node *rt_net_features(const rt_net *net, rt_params *set, rt_node *x); /* classifiers: pooled features (B,F) */
-/* What a critic's head reads: the output of a UNet2DModel's mid block (B,F,h,w), what enters a RetortMLP's proj_out (B,F), the raw output of a
- * RetortAffine (B,D). What lies behind it is not evaluated. Classifiers have none. */
-rt_node *rt_net_hidden(const rt_net *net, rt_params *set, rt_node *x, rt_node *t, rt_node *y);
-/* All of them, n_levels: of a UNet2DModel the outputs of its blocks down, each at its own resolution before it is halved, and of the mid block; of others
- * rt_net_hidden alone. Classifiers have none: all are inert then. */
+/* What a critic's heads read, n_levels hidden representations: of a UNet2DModel the outputs of its blocks down, each at its own resolution before it is halved, and
+ * last that of its mid block (B,C,h,w); of a RetortMLP what enters proj_out (B,F), of a RetortAffine the raw output (B,D). What lies behind is not evaluated.
+ * Classifiers have none: all are inert then. */
 void rt_net_levels(const rt_net *net, rt_params *set, rt_node *x, rt_node *t, rt_node *y, rt_node *levels[RT_NET_LEVELS]);
 
 /* Adds every parameter of the network to the set, with PyTorch's default initialisation for rt_params_init. At most 2^32 numbers. */

@@ -150,13 +150,6 @@ void rt_net_levels(const rt_net *net, rt_params *set, rt_node *x, rt_node *t, rt
     if (!bad) net->kind->levels(net->settings, set, x, t, y, levels);
 }
 
-rt_node *rt_net_hidden(const rt_net *net, rt_params *set, rt_node *x, rt_node *t, rt_node *y)
-{
-    rt_node *levels[RT_NET_LEVELS];
-    rt_net_levels(net, set, x, t, y, levels);
-    return levels[net->info.n_levels > 0 ? net->info.n_levels - 1 : 0];
-}
-
 /* The network on a graph of its own, for its parameters and operations. */
 static void build_alone(const rt_net *net, rt_graph *g, rt_params *set)
 {
