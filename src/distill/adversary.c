@@ -217,14 +217,20 @@ rt_status rt__gan_critic_loss(rt_phase *p, const rt_divergence *d, rt_node *x0, 
     return RT_OK;
 }
 
+rt_status rt__gan_generator_term(rt_phase *p, rt_node *x0, rt_node *y, rt_node **loss, rt_error *err)
+{
+    rt__gan_sample s;
+    RT_TRY(rt__gan_noised(p, "gan", x0, &s, err));
+    *loss = rt_scale(rt_expect(rt__generator_loss(rt__gan_logit(p, s.xt, s.t, y))), settings(p->round->task)->gan.weight);
+    return RT_OK;
+}
+
 rt_status rt__gan_generator_loss(rt_phase *p, rt_node *x0, rt_node *y, rt_node **loss, rt_error *err)
 {
     const rt__gan_settings *own = &settings(p->round->task)->gan;
-    rt__gan_sample s;
     *loss = NULL;
     if (own->weight == 0) return RT_OK;
-    RT_TRY(rt__gan_noised(p, "gan", x0, &s, err));
-    *loss = rt_scale(rt_expect(rt__generator_loss(rt__gan_logit(p, s.xt, s.t, y))), own->weight);
+    RT_TRY(rt__gan_generator_term(p, x0, y, loss, err));
     rt__log(p, "gan_loss", *loss);
     if (own->start > 0) {
         rt_node *begun = rt_less(rt_scalar(p->graph, (double)own->start - 0.5), rt__run_number(p));

@@ -56,7 +56,9 @@ rt_status rt__gan_noised(rt_phase *p, const char *name, rt_node *x, rt__gan_samp
 
 /* The critic's loss on the student's samples x0 of classes y and on real ones, at their own times, with gan.r1; d NULL: the GAN's, else the f-GAN's. */
 rt_status rt__gan_critic_loss(rt_phase *p, const rt_divergence *d, rt_node *x0, rt_node *y, rt_node **loss, rt_error *err);
-/* gan.weight E softplus(-l(x_t)), 0 before update gan.start of the generator; NULL: gan.weight is 0. */
+/* gan.weight E softplus(-l(x_t)). */
+rt_status rt__gan_generator_term(rt_phase *p, rt_node *x0, rt_node *y, rt_node **loss, rt_error *err);
+/* The same, 0 before update gan.start of the generator; NULL: gan.weight is 0. */
 rt_status rt__gan_generator_loss(rt_phase *p, rt_node *x0, rt_node *y, rt_node **loss, rt_error *err);
 
 #endif

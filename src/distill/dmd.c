@@ -15,6 +15,8 @@
 
 #include "base/internal.h"
 
+#include <math.h>
+
 typedef struct dmd_settings {
     rt__adversarial_settings family;
     double weight, regression;
@@ -79,6 +81,30 @@ static rt_status generator_build(rt_phase *p, rt_error *err)
     return RT_OK;
 }
 
+static const rt_meter gan_gradient = {"gan_gradient", "the GAN's gradient at the student's samples over that of the difference of scores",
+                                      RT_METER_MEAN,  0,
+                                      -INFINITY,      INFINITY,
+                                      NULL,           false};
+
+static bool both_terms(const dmd_settings *own) { return own->weight > 0 && own->family.gan.weight > 0; }
+
+static rt_node *norm_per_sample(rt_node *gradient) { return rt_sqrt(rt_norm2(gradient)); }
+
+/* E|dL_gan/dx0| / E|dL_scores/dx0| */
+static rt_status measure(rt_phase *p, rt_error *err)
+{
+    rt__vsd_sample s;
+    rt_node *gan, *of_gan, *of_scores;
+    RT_TRY(rt__vsd_measure(p, &s, err));
+    RT_TRY(rt__gan_planned(p->round->task) ? rt__gan_measure(p, &s, err) : RT_OK);
+    if (!both_terms(settings(p->round->task))) return RT_OK;
+    RT_TRY(rt__gan_generator_term(p, s.x0, s.y, &gan, err));
+    rt_grad(gan, &s.x0, 1, &of_gan);
+    rt_grad(matching(p, &s), &s.x0, 1, &of_scores);
+    rt__meter(p, &gan_gradient, norm_per_sample(of_gan), norm_per_sample(of_scores));
+    return RT_OK;
+}
+
 static rt_status check_regression(const rt_task *t, rt_error *err)
 {
     const dmd_settings *own = settings(t);
@@ -113,7 +139,8 @@ static rt_status plan_phases(const rt_task *t, rt_plan *plan, rt_error *err)
     RT_TRY(rt__gan_plan(t, plan, own->regression > 0, err));
     rt__vsd_plan_score(plan, t, gan->weight > 0 && own->weight == 0 ? rt__gan_critic_build : rt__gan_score_build);
     rt__vsd_plan_generator(plan, t, generator_build);
-    rt__vsd_plan_meters(plan, t, own->weight > 0, NULL);
+    rt__vsd_plan_meters(plan, t, own->weight > 0, measure);
+    if (both_terms(own)) rt__plan_meter(plan, &gan_gradient);
     return RT_OK;
 }
 

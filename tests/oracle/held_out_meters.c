@@ -219,6 +219,43 @@ static void critic(void **state)
     close_world(&w);
 }
 
+/* The expectation of |f(x)|, x normal, by a sum over a fine grid. */
+static double mean_size(double mean, double variance, double (*f)(const double *c, double x), const double *c)
+{
+    double step = 0.002 * sqrt(variance), sum = 0;
+    for (int i = -5000; i <= 5000; i++)
+        sum += step * fabs(f(c, mean + i * step)) * exp(-i * step * i * step / (2 * variance)) / sqrt(2 * M_PI * variance);
+    return sum;
+}
+static double line(const double *c, double x) { return c[0] * x + c[1]; }
+static double falling(const double *c, double x) { return 1 / (1 + exp(line(c, x))); } /* -d/dl softplus(-l) */
+
+/* Trunk and critic as above. The gradients at x0: alpha k gan.weight sigmoid(-l) at the critic's times, and dmd.weight (f_z - f_p) at the generator's. */
+static void gradients_of_the_terms(void **state)
+{
+    (void)state;
+    const double k = 0.8, b = -0.3;
+    world w;
+    open_world(&w, "dmd2", RT_F32,
+               (const char *[]){"run.meter-samples", "16384", "dmd.weight", "0.7", "gan.weight", "0.4", "gan.head", "linear", "gan.t-max",
+                                "0.5", NULL});
+    rt_params *set = rt__network(&w.task, "score")->set;
+    for (int t = 0; t < T; t++) put(set, "weight", t, 1), put(set, "bias", t, 0);
+    put(set, "head.weight", 0, k), put(set, "head.bias", 0, b);
+    OK(rt__meters_read(&w.meters, &w.reading, &err));
+    double gan = 0, scores = 0;
+    int critic_times = 0;
+    for (int t = FIRST; t <= LAST; t++) {
+        noised n = at_time(w.process, t);
+        scores += 0.7 * mean_size(n.mean_z, n.var_z, line, (double[]){1 - n.g_p, -n.b_p}) / (LAST - FIRST + 1);
+        if (t > T / 2) continue;
+        gan += 0.4 * n.alpha * k * mean_size(n.mean_z, n.var_z, falling, (double[]){k, b});
+        critic_times++;
+    }
+    agree(&w, "gan_gradient", gan / critic_times / scores);
+    close_world(&w);
+}
+
 /* Renyi's weights u at alpha 2, u = q/p of two normal distributions: E_q u and E_q u^2 by sums over a fine grid. */
 static void effective_sample_size(void **state)
 {
@@ -545,6 +582,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(scores),
                                        cmocka_unit_test(critic),
+                                       cmocka_unit_test(gradients_of_the_terms),
                                        cmocka_unit_test(effective_sample_size),
                                        cmocka_unit_test(batch_and_threads_do_not_count),
                                        cmocka_unit_test(samples_beside_samples),
