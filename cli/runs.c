@@ -24,6 +24,7 @@ const cli_option cli_run_options[] = {
     {"checkpoint-every", 0, "N", "run.checkpoint-every", NULL, "updates between checkpoints", NULL},
     {"keep", 0, "K", "run.keep", NULL, "checkpoints kept", NULL},
     {"select", 0, "METRIC", "run.select", NULL, "keep the student that this meter was best of (methods with meters: docs/meters.md)", NULL},
+    {"features", 0, "MODEL", "run.features", NULL, "a classifier: recall and coverage in its features are meters, too", NULL},
     {"stop-on", 0, "WHAT", "run.stop-on", NULL, "flat:METER ends a run whose meter stands still, collapse leaves with 7", NULL},
     {0}};
 

@@ -56,6 +56,7 @@ typedef struct rt_config {
         int samples;                                                     /* pictures per grid */
         int64_t meter_every;                                             /* updates; 0: at checkpoints and at the end only */
         int meter_samples;                                               /* held-out samples that meters are measured on */
+        char features[RT_CONFIG_TEXT];                                   /* a classifier for meters in its features; empty: none */
         char select[64];   /* a meter: the result is the network that it was best of; empty: the last */
         char stop_on[128]; /* collapse, flat:METER, both after a comma; empty: nothing */
     } run;

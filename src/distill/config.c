@@ -67,6 +67,8 @@ const rt_config_key rt__shared_keys[] = {
         "updates between two readings of the meters; 0: at checkpoints and at the end only"),
     FOR(RT_READS_METERS, RT_KEY_INT, "run.meter-samples", run.meter_samples, 32, 65536, "256",
         "held-out samples of the meters, at most an eighth of the run's examples, at least 32"),
+    FOR(RT_READS_METERS, RT_KEY_TEXT, "run.features", run.features, 0, 0, "",
+        "a classifier: recall and coverage of the samples in its features are meters, too; empty: none"),
     FOR(RT_READS_METERS, RT_KEY_TEXT, "run.select", run.select, 0, 0, "",
         "meter: the student is that of the reading where it was best; empty: the last"),
     FOR(RT_READS_METERS, RT_KEY_TEXT, "run.stop-on", run.stop_on, 0, 0, "",

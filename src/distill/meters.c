@@ -3,13 +3,14 @@
 #include "distill/sources.h"
 
 #include "base/internal.h"
+#include "retort/metrics.h"
 
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { SLICE = 32, TEACHER_STEPS = 32, STREAM = 1 << 16 };
+enum { SLICE = 32, TEACHER_STEPS = 32, NEIGHBOURS = 5, STREAM = 1 << 16 };
 static const double widest = 30; /* of log-SNRs */
 
 /* No phase's stream: what is held out is drawn by no other. */
@@ -66,10 +67,7 @@ rt_node *rt__meter_times(rt_phase *p, int n, const double *t, int k[RT_METER_TIM
 
 /* ---- opening */
 
-static bool of_samples(const rt_meter *row)
-{
-    return row->kind == RT_METER_DISTANCE || row->kind == RT_METER_MEAN_OFF || row->kind == RT_METER_DEVIATION_OFF;
-}
+static bool of_samples(const rt_meter *row) { return row->kind >= RT_METER_DISTANCE && row->kind <= RT_METER_COVERAGE; }
 
 static rt_status draw(rt_solver_map *map, const rt_meters *m, const double *times, int stride, int steps, double scale, float *x,
                       rt_error *err)
@@ -77,6 +75,41 @@ static rt_status draw(rt_solver_map *map, const rt_meters *m, const double *time
     const rt_task *t = m->task;
     for (int64_t i = 0; i < m->n; i++) rt__noise(seed_of(t), "z", 0, (uint32_t)i, scale, t->features, x + i * t->features);
     return rt__solver_map_roll(map, times, stride, steps, m->n, x, 0, m->classes, &(rt_frozen){"held-out draws", 0, 0}, err);
+}
+
+/* The classifier's features of n samples, which are quantised as pictures are; *features: [n][feature_dims], to be freed. */
+static rt_status features_of(const rt_meters *m, const float *x, float **features, rt_error *err)
+{
+    const rt_task *t = m->task;
+    const rt_model_info *info = rt_model_get_info(m->features);
+    const int64_t count = m->n * t->features;
+    float *seen = malloc((size_t)count * sizeof *seen);
+    *features = malloc((size_t)(m->n * info->feature_dims) * sizeof **features);
+    rt_status s = seen && *features ? RT_OK : rt_error_set(err, RT_E_MEMORY, "out of memory for features of %lld samples", (long long)m->n);
+    if (s == RT_OK) {
+        double scale = (info->high - info->low) / (t->high - t->low);
+        rt_quantise(count, t->low, t->high, x, seen);
+        for (int64_t i = 0; i < count; i++) seen[i] = (float)(info->low + ((double)seen[i] - t->low) * scale);
+        s = rt_model_features(m->features, m->n, seen, *features, NULL, err);
+    }
+    free(seen);
+    return s;
+}
+
+static rt_status open_features(rt_meters *m, rt_error *err)
+{
+    const rt_task *t = m->task;
+    const rt_config *c = t->config;
+    RT_TRY(rt_model_open(
+        &m->features,
+        &(rt_model_spec){.path = c->run.features, .threads = c->threads, .choices = t->choices, .rehearsal = t->dry_run, .unhashed = true},
+        err));
+    const rt_model_info *info = rt_model_get_info(m->features);
+    if (!info->feature_dims) RT_RAISE(RT_E_USAGE, "run.features: %s is a %s; give a classifier", c->run.features, info->network);
+    if (info->features != t->features)
+        RT_RAISE(RT_E_USAGE, "run.features: %s takes %lld numbers per picture, the teacher's samples have %lld", c->run.features,
+                 (long long)info->features, (long long)t->features);
+    return features_of(m, m->teacher, &m->of_teacher, err);
 }
 
 /* The teacher's samples, and the deployed network's map. */
@@ -96,6 +129,7 @@ static rt_status open_samples(rt_meters *m, rt_error *err)
     if (s == RT_OK) s = draw(&teacher, m, times, 1, TEACHER_STEPS, rt_process_noise_scale(t->process), m->teacher, err);
     rt__solver_map_close(&teacher);
     RT_TRY(s);
+    if (*t->config->run.features) RT_TRY(open_features(m, err));
     RT_TRY(rt__network_use(rt__deployed(t), &used, err));
     return rt__map_open(&m->student, t, &used, SLICE, seed_of(t), err);
 }
@@ -153,6 +187,8 @@ void rt__meters_close(rt_meters *m)
     rt_program_free(m->phase.program);
     for (int i = 0; i < m->phase.n_sources; i++) m->phase.sources[i].free(m->phase.sources[i].self);
     rt_graph_free(m->phase.graph);
+    rt_model_free(m->features);
+    free(m->of_teacher);
     free(m->teacher);
     free(m->classes);
     *m = (rt_meters){0};
@@ -244,18 +280,34 @@ static rt_status read_graph(rt_meters *m, rt_reading *r, rt_error *err)
     return status;
 }
 
+/* Recall and coverage, the teacher's samples being the reference. */
+static rt_status compare_features(const rt_meters *m, const float *x, double values[2], rt_error *err)
+{
+    float *features;
+    rt_neighbours found = {0};
+    const int64_t d = rt_model_get_info(m->features)->feature_dims;
+    rt_status s = features_of(m, x, &features, err);
+    if (s == RT_OK)
+        s = rt_nearest_neighbours(&(rt_points){m->n, d, m->of_teacher}, &(rt_points){m->n, d, features}, NEIGHBOURS, &found, NULL, NULL,
+                                  err);
+    free(features);
+    values[0] = found.recall, values[1] = found.coverage;
+    return s;
+}
+
 static rt_status read_samples(rt_meters *m, rt_reading *r, rt_error *err)
 {
     const rt_task *t = m->task;
     const rt_plan *plan = &t->plan;
     const rt_round *round = m->phase.round;
-    double values[3];
+    double values[RT_METER_COVERAGE - RT_METER_DISTANCE + 1] = {0};
     rt_denoiser used;
     float *x = malloc((size_t)(m->n * t->features) * sizeof *x);
     rt_status s = x ? RT_OK : rt_error_set(err, RT_E_MEMORY, "out of memory for %lld held-out samples", (long long)m->n);
     if (s == RT_OK) s = rt__network_use(rt__deployed(t), &used, err); /* the map's weights are these */
     if (s == RT_OK) s = draw(&m->student, m, t->grid, plan->step_counts[0] / round->steps, round->steps, rt__start_scale(t), x, err);
     if (s == RT_OK) rt__compare_samples(m->n, t->features, x, m->teacher, m->classes, values);
+    if (s == RT_OK && m->features) s = compare_features(m, x, values + RT_METER_RECALL - RT_METER_DISTANCE, err);
     for (int i = 0; i < plan->n_meters && s == RT_OK; i++)
         if (of_samples(plan->meters[i])) r->all[i] = values[plan->meters[i]->kind - RT_METER_DISTANCE];
     free(x);

@@ -7,6 +7,7 @@
 #define RT_DISTILL_METERS_H
 
 #include "distill/method.h"
+#include "retort/model.h"
 
 enum { RT_METER_BINS = 8, RT_METER_TIMES = 64 * RT_METER_BINS };
 
@@ -27,6 +28,8 @@ struct rt_meters {
     double share[RT_METER_BINS]; /* how much of the times each bin has */
     int64_t n;                   /* samples */
     rt_solver_map student;       /* of the deployed network as it is used */
+    rt_model *features;          /* the classifier of run.features; NULL: none */
+    float *of_teacher;           /* [n][its feature_dims], of the teacher's samples */
     float *teacher;              /* [n][features], the original teacher's samples; NULL: no meter does, or the networks are in double */
     int64_t *classes;
 };

@@ -140,6 +140,8 @@ typedef enum rt_meter_kind {
     RT_METER_DISTANCE, /* mean distance between two of the deployed network's samples over that between two of the teacher's, of one class */
     RT_METER_MEAN_OFF,      /* root mean square over the features of mean - teacher's mean, over the teacher's deviation */
     RT_METER_DEVIATION_OFF, /* the same of deviations */
+    RT_METER_RECALL,        /* share of the teacher's samples inside the balls of the deployed network's, in the features of run.features */
+    RT_METER_COVERAGE,      /* share of the balls of the teacher's samples that hold one of the deployed network's, there */
     RT_METER_GRADIENT,      /* the main phase's gradient norm over its running median */
 } rt_meter_kind;
 

@@ -73,6 +73,17 @@ static const rt_meter deviation_off = {"deviation_off",
                                        0.5,
                                        "collapse, samples are spread otherwise than the teacher's: " REMEDY,
                                        true};
+static const rt_meter recall = {
+    "recall", "share of the teacher's samples that lie among the student's, in features", RT_METER_RECALL, 1, -INFINITY, INFINITY, NULL,
+    false};
+static const rt_meter coverage = {"coverage",
+                                  "share of the teacher's samples with one of the student's near, in features",
+                                  RT_METER_COVERAGE,
+                                  1,
+                                  0.5,
+                                  INFINITY,
+                                  "collapse, kinds of samples are missing: " REMEDY,
+                                  true};
 static const rt_meter grad_growth = {
     "grad_growth", "gradient norm over its running median", RT_METER_GRADIENT, 1, -INFINITY, 10, "collapse, the gradient grows: " REMEDY,
     true};
@@ -100,6 +111,10 @@ void rt__vsd_plan_meters(rt_plan *plan, const rt_task *t, bool scores, rt_status
     rt__plan_meter(plan, &distance);
     rt__plan_meter(plan, &mean_off);
     rt__plan_meter(plan, &deviation_off);
+    if (*t->config->run.features) {
+        rt__plan_meter(plan, &recall);
+        rt__plan_meter(plan, &coverage);
+    }
     rt__plan_meter(plan, &grad_growth);
 }
 

@@ -238,3 +238,12 @@ last_loss() { tail -n 1 "$1/metrics.jsonl" | sed 's/.*"loss": *\([0-9.e-]*\).*/\
     [ "$(cat "$t/said")" = 1 ]
     cmp "$t/whole/student/unet/diffusion_pytorch_model.safetensors" "$t/parts/student/unet/diffusion_pytorch_model.safetensors"
 }
+
+@test "meters in features: one step of a copied teacher is blurred, so that its pictures lie near the teacher's but not around them" {
+    vsd() { echo distill vsd --teacher models/fashion-mnist-small --batch 16 --updates 128 --until-update 1 --set vsd.score-warmup=0 --score-updates 1 --threads 1 "$@"; }
+    "$RETORT" $(vsd) --out "$t/run" --features models/fashion-features 2>"$t/said"
+    grep '^update 0: ' "$t/said" | awk -F'recall |, coverage ' '{ r = $2; c = $3 } END { print "recall " r ", coverage " c; exit !(r < 0.1 && c > 0.3 && c < 0.7) }'
+    grep -q 'features: .*models/fashion-features' "$t/run/config.yaml"
+    fails 2 "run.features: models/fashion-mnist-small is a UNet2DModel; give a classifier" $(vsd) --out "$t/none" --features models/fashion-mnist-small
+    fails 2 "run.features: the method kd does not read it" distill kd --teacher models/fashion-mnist-small --out "$t/none" --features models/fashion-features
+}
