@@ -12,6 +12,7 @@
 const cli_option cli_run_options[] = {
     {"out", 'o', "RUN", "out", NULL, "the run directory", NULL},
     {"data", 0, "DATA", "data.path", NULL, "idx, folder of images, zip, .safetensors, or toy:NAME", NULL},
+    CLI_FIT_OPTIONS,
     {"data-range", 0, "LOW,HIGH", NULL, NULL, "the range of the model's values (-1,1)", NULL},
     {"updates", 0, "N[,N...]", "train.updates", NULL, "optimiser updates, per round; the last number repeats", NULL},
     {"batch", 'b', "N", "train.batch", NULL, "examples per update", NULL},

@@ -31,7 +31,8 @@ typedef struct rt_config {
         char path[RT_CONFIG_TEXT]; /* DATA; empty: none */
         double low, high;          /* the model's range */
         bool flip;
-        int64_t limit; /* use only so many items, 0: all */
+        int64_t limit;    /* use only so many items, 0: all */
+        int resize, crop; /* the rt_fit of pictures, 0: they stay as they are */
     } data;
 
     struct {
