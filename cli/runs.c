@@ -1,6 +1,7 @@
 /* runs.c -- from options to a run: train and distill differ only in the method and its own options. */
 #include "runs.h"
 #include "method_options.h"
+#include "next.h"
 
 #include "retort/train.h"
 
@@ -365,6 +366,7 @@ rt_status cli_run(cli_call *c, const char *method, rt_error *err)
         if (status == RT_OK) status = rt_run_train(config, resume, &observer, summary, err);
         close_progress(&w);
         if (status == RT_OK) report(c, config, summary);
+        if (status == RT_OK) cli_say_next(c, config, summary);
     }
     free(config);
     free(summary);

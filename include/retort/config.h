@@ -52,13 +52,14 @@ typedef struct rt_config {
     } train;
 
     struct {
-        int64_t log_every, checkpoint_every, sample_every, until_update; /* updates; 0: at the end only / no limit */
-        int keep;                                                        /* checkpoints kept */
-        int samples;                                                     /* pictures per grid */
-        int64_t meter_every;                                             /* updates; 0: at checkpoints and at the end only */
-        int meter_samples;                                               /* held-out samples that meters are measured on */
-        char select[64];   /* a meter: the result is the network that it was best of; empty: the last */
-        char stop_on[128]; /* collapse, flat:METER, both after a comma; empty: nothing */
+        int64_t log_every, checkpoint_every, sample_every,
+            until_update;    /* updates; 0: at the end only / eight times in a round / no limit */
+        int keep;            /* checkpoints kept */
+        int samples;         /* pictures per grid, at most */
+        int64_t meter_every; /* updates; 0: at checkpoints and at the end only */
+        int meter_samples;   /* held-out samples that meters are measured on */
+        char select[64];     /* a meter: the result is the network that it was best of; empty: the last */
+        char stop_on[128];   /* collapse, flat:METER, both after a comma; empty: nothing */
     } run;
 
     union {
