@@ -5,6 +5,7 @@
 #ifndef RETORT_CLI_H
 #define RETORT_CLI_H
 
+#include "retort/data.h"
 #include "retort/graph.h"
 
 #include <jansson.h>
@@ -50,6 +51,11 @@ struct cli_command {
 extern const cli_command *const cli_commands[]; /* NULL-terminated */
 extern const cli_option cli_common[];           /* what every command takes */
 extern const cli_option cli_model_options[];    /* what commands that load a model take */
+#define CLI_FIT_OPTIONS                         /* what commands that read data take, and cli_fit reads */                                 \
+    {"resize", 0, "N", "data.resize", NULL, "resize pictures: their shorter side becomes N", NULL},                                        \
+    {                                                                                                                                      \
+        "crop", 0, "N", "data.crop", NULL, "keep the NxN pixels in the middle of pictures", NULL                                           \
+    }
 const cli_command *cli_command_find(const char *name);
 /* Calls `visit` for every option of a command, own ones first. */
 void cli_each_option(const cli_command *command, void (*visit)(const cli_option *o, void *user), void *user);
@@ -126,6 +132,7 @@ double cli_real(cli_call *c, const char *name, double min, double max);
 const char *cli_word(cli_call *c, const char *name);                                  /* one of its words */
 int cli_ints(cli_call *c, const char *name, int64_t min, int64_t max, int64_t **out); /* "8,4,2,1"; the list belongs to the call */
 int cli_reals(cli_call *c, const char *name, double min, double max, double **out);
+rt_fit cli_fit(cli_call *c);
 rt_status cli_ok(const cli_call *c, rt_error *err);
 /* What `dtype` asks for: RT_F32, or RT_BF16 where the backend (NULL or empty: the fastest) computes in it; where it does not, a line says so. */
 rt_dtype cli_compute(const cli_call *c, const char *backend, const char *dtype);

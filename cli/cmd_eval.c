@@ -17,6 +17,7 @@ static const cli_option options[] = {
     {"teacher", 0, "MODEL", "eval.teacher", NULL, "its column, and the RMS to its samples from the same noise", NULL},
     {"teacher-steps", 0, "N", "eval.teacher-steps", "64", "steps of the teacher's finished samples, for the RMS", NULL},
     {"floor", 0, "DATA", "eval.floor", NULL, "real data that the reference does not hold (the other part of its folder)", NULL},
+    CLI_FIT_OPTIONS,
     {"save-statistics", 0, "FILE", NULL, NULL, "write the reference's statistics, for later --reference", NULL},
     CLI_SAMPLING_OPTIONS,
     {"out", 'o', "FILE.json", NULL, NULL, "write all figures, settings and hashes", NULL},
@@ -421,6 +422,7 @@ static rt_status run(cli_call *c, rt_error *err)
         e->seeds = &one;
     }
     cli_read_sampling(c, &e->sampling);
+    (void)cli_fit(c); /* a wrong value is said before models are read */
     if (e->n_seeds > MOST_SEEDS) cli_wrong(c, "seeds", "at most %d", MOST_SEEDS);
     rt_status status = cli_ok(c, err);
     if (status == RT_OK && !c->n_arguments && !statistics)

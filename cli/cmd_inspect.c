@@ -206,7 +206,9 @@ static rt_status inspect_tensors(cli_call *c, const char *path, rt_error *err)
 static rt_status inspect_data(cli_call *c, const char *path, rt_error *err)
 {
     rt_dataset *data;
-    TRY(rt_dataset_open(&data, path, err));
+    rt_fit fit = cli_fit(c);
+    TRY(cli_ok(c, err));
+    TRY(rt_dataset_open_fit(&data, path, fit, err));
     const rt_dataset_info *i = rt_dataset_describe(data);
     char shape[128], hash[65];
     int64_t *counts = calloc((size_t)i->classes + 1, sizeof *counts), y = 0;
@@ -283,24 +285,36 @@ static rt_status inspect_scheduler(cli_call *c, const char *path, rt_error *err)
     return RT_OK;
 }
 
-static rt_status run(cli_call *c, rt_error *err)
+typedef rt_status inspector(cli_call *c, const char *path, rt_error *err);
+
+static inspector *choose(const char *path)
 {
-    const char *path = c->arguments[0];
-    cli_put(c, "path", json_string(path));
-    if (begins(path, "oracle:")) return inspect_model(c, path, err);
+    if (begins(path, "oracle:")) return inspect_model;
     if (is_folder(path)) {
         bool pipeline = exists(path, "model_index.json");
-        if (!pipeline && exists(path, "config.yaml")) return inspect_run(c, path, err);
-        return pipeline || exists(path, "config.json") ? inspect_model(c, path, err) : inspect_data(c, path, err);
+        if (!pipeline && exists(path, "config.yaml")) return inspect_run;
+        return pipeline || exists(path, "config.json") ? inspect_model : inspect_data;
     }
-    if (ends(path, ".safetensors") || ends(path, ".safetensors.index.json")) return inspect_tensors(c, path, err);
-    if (ends(path, "scheduler_config.json")) return inspect_scheduler(c, path, err);
-    if (ends(path, ".json")) return inspect_network(c, path, err);
+    if (ends(path, ".safetensors") || ends(path, ".safetensors.index.json")) return inspect_tensors;
+    if (ends(path, "scheduler_config.json")) return inspect_scheduler;
+    if (ends(path, ".json")) return inspect_network;
     static const char *const models[] = {".pt", ".pth", ".ckpt", ".pkl", ".onnx"}; /* refused, with the reason */
     for (size_t i = 0; i < sizeof models / sizeof *models; i++)
-        if (ends(path, models[i])) return inspect_model(c, path, err);
-    return inspect_data(c, path, err);
+        if (ends(path, models[i])) return inspect_model;
+    return inspect_data;
 }
+
+static rt_status run(cli_call *c, rt_error *err)
+{
+    const char *path = c->arguments[0], **unused;
+    inspector *inspect = choose(path);
+    if (inspect != inspect_data && cli_texts(c, "resize", &unused) + cli_texts(c, "crop", &unused) > 0)
+        return rt_error_set(err, RT_E_USAGE, "%s: is no set of pictures; --resize and --crop change those alone", path);
+    cli_put(c, "path", json_string(path));
+    return inspect(c, path, err);
+}
+
+static const cli_option options[] = {CLI_FIT_OPTIONS, {0}};
 
 const cli_command cli_inspect_command = {
     .name = "inspect",
@@ -309,6 +323,7 @@ const cli_command cli_inspect_command = {
     .text = "Reads all of PATH and says what it is and which part of a folder was chosen. Whatever `inspect` accepts, the other commands\n"
             "accept, too: weights and their shapes, every tensor, every picture are checked.",
     .examples = "retort inspect examples/points.safetensors\nretort inspect toy:moons",
+    .options = options,
     .shared = cli_model_options,
     .shared_title = "Options for models",
     .min_arguments = 1,

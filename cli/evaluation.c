@@ -148,12 +148,12 @@ static rt_status find_real(cli_judge *j, cli_call *c, const char *reference, int
     char other[4200];
     if (given) {
         j->real_source = given;
-        return rt_dataset_open(&j->real, given, err);
+        return rt_dataset_open_fit(&j->real, given, cli_fit(c), err);
     }
     if (!j->reference) return RT_OK;
     size_t length = strlen(reference) - (ends_with(reference, ":test") ? 5 : ends_with(reference, ":train") ? 6 : 0);
     snprintf(other, sizeof other, "%.*s:%s", (int)length, reference, ends_with(reference, ":test") ? "train" : "test");
-    if (rt_dataset_open(&j->real, other, NULL) == RT_OK) {
+    if (rt_dataset_open_fit(&j->real, other, cli_fit(c), NULL) == RT_OK) {
         j->real_source = cli_own(c, strdup(other));
         if (rt_dataset_describe(j->real)->count >= n) return RT_OK;
         rt_dataset_free(j->real);
@@ -196,8 +196,12 @@ static rt_status open_oracle(cli_judge *j, cli_call *c, const char *path, int64_
 
 static rt_status open_reference(cli_judge *j, cli_call *c, const char *path, int64_t n, rt_error *err)
 {
-    if (strncmp(path, "oracle:", 7) == 0) return open_oracle(j, c, path + 7, n, err);
-    if (is_statistics(path)) {
+    const char **unused;
+    bool oracle = strncmp(path, "oracle:", 7) == 0, statistics = !oracle && is_statistics(path);
+    if ((oracle || statistics) && !cli_text(c, "floor") && cli_texts(c, "resize", &unused) + cli_texts(c, "crop", &unused) > 0)
+        return rt_error_set(err, RT_E_USAGE, "--resize, --crop: the reference %s is no set of pictures; leave them out", path);
+    if (oracle) return open_oracle(j, c, path + 7, n, err);
+    if (statistics) {
         if (!j->features)
             return rt_error_set(err, RT_E_USAGE, "%s: statistics of features need the network that gave them: --features MODEL", path);
         TRY(rt_statistics_read(&j->statistics, path, err));
@@ -207,7 +211,7 @@ static rt_status open_reference(cli_judge *j, cli_call *c, const char *path, int
                                 j->statistics.features_sha256, f->sha256);
         return find_real(j, c, path, n, err);
     }
-    TRY(rt_dataset_open(&j->reference, path, err));
+    TRY(rt_dataset_open_fit(&j->reference, path, cli_fit(c), err));
     cli_remark(c, rt_dataset_describe(j->reference)->remark);
     if (rt_dataset_describe(j->reference)->pictures && !j->features)
         return rt_error_set(err, RT_E_USAGE, "%s: pictures are compared in the features of a classifier: give --features MODEL", path);

@@ -1,6 +1,7 @@
 /* runs.c -- from options to a run: train and distill differ only in the method and its own options. */
 #include "runs.h"
 #include "method_options.h"
+#include "next.h"
 
 #include "retort/train.h"
 
@@ -12,6 +13,7 @@
 const cli_option cli_run_options[] = {
     {"out", 'o', "RUN", "out", NULL, "the run directory", NULL},
     {"data", 0, "DATA", "data.path", NULL, "idx, folder of images, zip, .safetensors, or toy:NAME", NULL},
+    CLI_FIT_OPTIONS,
     {"data-range", 0, "LOW,HIGH", NULL, NULL, "the range of the model's values (-1,1)", NULL},
     {"updates", 0, "N[,N...]", "train.updates", NULL, "optimiser updates, per round; the last number repeats", NULL},
     {"batch", 'b', "N", "train.batch", NULL, "examples per update", NULL},
@@ -365,6 +367,7 @@ rt_status cli_run(cli_call *c, const char *method, rt_error *err)
         if (status == RT_OK) status = rt_run_train(config, resume, &observer, summary, err);
         close_progress(&w);
         if (status == RT_OK) report(c, config, summary);
+        if (status == RT_OK) cli_say_next(c, config, summary);
     }
     free(config);
     free(summary);

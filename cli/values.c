@@ -112,6 +112,8 @@ double cli_real(cli_call *c, const char *name, double min, double max)
     return v;
 }
 
+rt_fit cli_fit(cli_call *c) { return (rt_fit){(int)cli_int(c, "resize", 0, 16384), (int)cli_int(c, "crop", 0, 16384)}; }
+
 const char *cli_word(cli_call *c, const char *name)
 {
     const cli_value *v = find(c, name);

@@ -91,6 +91,7 @@
 #define TOL_MEASURE_RANK   1e-7  /* Frechet distances of covariances without full rank */
 #define TOL_TOY_MOMENTS    5.0   /* toy sets: standard errors that a mean or a share may be off */
 #define TOL_JPEG           1     /* levels of 255: decoders may round differently */
+#define TOL_RESIZED        1e-3  /* levels of 255, beside the half that rounding takes: Pillow resizes in floats */
 
 /* objectives of methods: tests/oracle. The graph in float against the equations in double, relative */
 #define TOL_OBJECTIVE     1e-5

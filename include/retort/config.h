@@ -31,7 +31,8 @@ typedef struct rt_config {
         char path[RT_CONFIG_TEXT]; /* DATA; empty: none */
         double low, high;          /* the model's range */
         bool flip;
-        int64_t limit; /* use only so many items, 0: all */
+        int64_t limit;    /* use only so many items, 0: all */
+        int resize, crop; /* the rt_fit of pictures, 0: they stay as they are */
     } data;
 
     struct {
@@ -51,14 +52,15 @@ typedef struct rt_config {
     } train;
 
     struct {
-        int64_t log_every, checkpoint_every, sample_every, until_update; /* updates; 0: at the end only / no limit */
-        int keep;                                                        /* checkpoints kept */
-        int samples;                                                     /* pictures per grid */
-        int64_t meter_every;                                             /* updates; 0: at checkpoints and at the end only */
-        int meter_samples;                                               /* held-out samples that meters are measured on */
-        char features[RT_CONFIG_TEXT];                                   /* a classifier for meters in its features; empty: none */
-        char select[64];   /* a meter: the result is the network that it was best of; empty: the last */
-        char stop_on[128]; /* collapse, flat:METER, both after a comma; empty: nothing */
+        int64_t log_every, checkpoint_every, sample_every,
+            until_update;              /* updates; 0: at the end only / eight times in a round / no limit */
+        int keep;                      /* checkpoints kept */
+        int samples;                   /* pictures per grid, at most */
+        int64_t meter_every;           /* updates; 0: at checkpoints and at the end only */
+        int meter_samples;             /* held-out samples that meters are measured on */
+        char features[RT_CONFIG_TEXT]; /* a classifier for meters in its features; empty: none */
+        char select[64];               /* a meter: the result is the network that it was best of; empty: the last */
+        char stop_on[128];             /* collapse, flat:METER, both after a comma; empty: nothing */
     } run;
 
     union {

@@ -17,7 +17,7 @@
  *     toy:NAME[:N]       a 2-D set of N (default 100,000) points; point i depends on i alone
  *
  * A data set is held in memory. Bytes are kept as bytes and scaled to a range when they are read; other numbers are left alone. Pictures are planar
- * (C,H,W) and all of one size; grey ones among coloured ones become coloured; transparency is refused, because no background is right for all.
+ * (C,H,W) and all of one size, or made so by an rt_fit; grey ones among coloured ones become coloured; transparency is refused, because no background is right for all.
  *
  * Limits: 2^31 - 1 items, 16384 pixels of width or height, 2^36 bytes, 65536 classes. Errors are RT_E_INVALID (RT_E_IO where the system refuses) and name file, field,
  * value and remedy. Parts share the items of what they were cut from; free them in any order. A loader borrows its data set. */
@@ -44,6 +44,13 @@ typedef struct rt_dataset_info {
 } rt_dataset_info;
 
 rt_status rt_dataset_open(rt_dataset **ds, const char *data, rt_error *err);
+/* How pictures are changed as they are read; 0: not. First the shorter side becomes `resize` pixels, the other one in proportion (Lanczos, antialiased), then
+ * the `crop` x `crop` pixels in the middle are kept. Both are 0 to 16384. */
+typedef struct rt_fit {
+    int resize, crop;
+} rt_fit;
+/* As rt_dataset_open; what was changed stands in the remark. RT_E_USAGE where the items are no pictures, RT_E_INVALID where one is smaller than the crop. */
+rt_status rt_dataset_open_fit(rt_dataset **ds, const char *data, rt_fit fit, rt_error *err);
 void rt_dataset_free(rt_dataset *ds);
 const rt_dataset_info *rt_dataset_describe(const rt_dataset *ds); /* borrowed */
 const char *rt_dataset_class(const rt_dataset *ds, int label);    /* name of a class, or NULL where they have none */

@@ -66,6 +66,15 @@ typedef struct rt_sheet {
     const bool *apart;         /* one per row: is there more room above it? NULL: nowhere */
 } rt_sheet;
 rt_status rt_png_sheet(const char *path, const rt_sheet *sheet, rt_error *err);
+/* Points in the plane, n panels side by side, each 256 pixels wide below its title, on one scale: that of the first panel's points. What lies outside is put on the
+ * edge; points that are not finite are left out. One colour per class, eight that take turns. */
+typedef struct rt_point_panel {
+    const char *title; /* printable ASCII; what is longer than the panel is cut off */
+    int64_t n;
+    const float *x;   /* [n][2] */
+    const int64_t *y; /* classes, from 0; NULL: one colour */
+} rt_point_panel;
+rt_status rt_png_points(const char *path, const rt_point_panel *panels, int n, rt_error *err);
 
 /* ---- metrics of a run ---------------------------------------------------------------------------------------------------------------- */
 

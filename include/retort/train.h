@@ -51,6 +51,7 @@ typedef struct rt_run_summary {
     int64_t updates, images;
     double seconds, loss, accuracy; /* accuracy: classifiers, on the held-out data; else NaN */
     char result[RT_CONFIG_TEXT];    /* the folder of the (last) result */
+    bool finished;                  /* all rounds are done: not stopped by run.until-update */
 } rt_run_summary;
 
 /* What a run would need, without doing it: for --dry-run. All is read and planned as in the run, whose directory is not touched. */

@@ -86,7 +86,76 @@ void rt_dataset_free(rt_dataset *ds)
     free(ds);
 }
 
-rt_status rt_dataset_open(rt_dataset **out, const char *data, rt_error *err)
+/* ---- pictures of another size */
+
+rt_status rt__fit_picture(rt_dataset *ds, rt__picture *p, const char *name, rt_error *err)
+{
+    RT_TRY(rt__picture_fit(p, name, ds->fit.resize, ds->fit.crop, RT_DATA_SIDE, err));
+    ds->fitted.smaller += p->resized < 0;
+    ds->fitted.larger += p->resized > 0;
+    ds->fitted.cut += p->cropped;
+    return RT_OK;
+}
+
+/* Pictures that were read as one array, plane by plane. */
+static rt_status fit_array(rt_dataset *ds, rt_error *err)
+{
+    rt_dataset_info *info = &ds->info;
+    const char *name = ds->items->chosen;
+    if (!info->pictures)
+        RT_RAISE(RT_E_USAGE, "%s: its items are numbers, which are taken as they are, no pictures; leave --resize and --crop out", name);
+    size_t plane = (size_t)(info->shape[1] * info->shape[2]), planes = (size_t)info->count * (size_t)info->shape[0], size = 0, total;
+    int64_t height = 0, width = 0;
+    uint8_t *bytes = NULL;
+    rt_status status = RT_OK;
+    for (size_t i = 0; i < planes && status == RT_OK; i++) {
+        rt__picture p = {.width = (int)info->shape[2], .height = (int)info->shape[1], .channels = 1, .pixels = malloc(plane)};
+        if (p.pixels) memcpy(p.pixels, ds->items->bytes + i * plane, plane);
+        status = p.pixels ? rt__picture_fit(&p, name, ds->fit.resize, ds->fit.crop, RT_DATA_SIDE, err)
+                          : rt_error_set(err, RT_E_MEMORY, "%s: out of memory for a picture", name);
+        if (status == RT_OK && !bytes) { /* all are of one size */
+            height = p.height, width = p.width, size = (size_t)height * (size_t)width;
+            ds->fitted.smaller = p.resized < 0 ? info->count : 0;
+            ds->fitted.larger = p.resized > 0 ? info->count : 0;
+            ds->fitted.cut = p.cropped ? info->count : 0;
+            bytes = rt__mul_size(size, planes, &total) && total <= RT_DATA_BYTES ? malloc(total) : NULL;
+            if (!bytes)
+                status = rt_error_set(err, RT_E_MEMORY, "%s: out of memory for %lld pictures of %dx%d", name, (long long)info->count,
+                                      p.width, p.height);
+        }
+        if (status == RT_OK) memcpy(bytes + i * size, p.pixels, size);
+        rt__picture_free(&p);
+    }
+    if (status != RT_OK) {
+        free(bytes);
+        return status;
+    }
+    free(ds->items->bytes);
+    ds->items->bytes = bytes;
+    info->shape[1] = height;
+    info->shape[2] = width;
+    return RT_OK;
+}
+
+static void say_fit(const rt_dataset *ds)
+{
+    char *out = ds->items->remark;
+    size_t size = sizeof ds->items->remark, used = strlen(out);
+    int64_t resized = ds->fitted.smaller + ds->fitted.larger;
+    if (resized) {
+        used += (size_t)snprintf(out + used, size - used, "%s%lld picture%s resized to a shorter side of %d", used ? "; " : "",
+                                 (long long)resized, resized > 1 ? "s" : "", ds->fit.resize);
+        if (ds->fitted.larger && used < size)
+            used += (size_t)snprintf(out + used, size - used, ", %lld of them from a smaller one", (long long)ds->fitted.larger);
+    }
+    if (ds->fitted.cut && used < size)
+        snprintf(out + used, size - used, "%sof %lld the %dx%d in the middle %s kept", used ? "; " : "", (long long)ds->fitted.cut,
+                 ds->fit.crop, ds->fit.crop, ds->fitted.cut > 1 ? "are" : "is");
+}
+
+rt_status rt_dataset_open(rt_dataset **out, const char *data, rt_error *err) { return rt_dataset_open_fit(out, data, (rt_fit){0}, err); }
+
+rt_status rt_dataset_open_fit(rt_dataset **out, const char *data, rt_fit fit, rt_error *err)
 {
     *out = NULL;
     if (strlen(data) >= RT_DATA_PATH)
@@ -98,11 +167,14 @@ rt_status rt_dataset_open(rt_dataset **out, const char *data, rt_error *err)
     rt_dataset *ds = new_set(NULL);
     if (!ds) RT_RAISE(RT_E_MEMORY, "%s: out of memory", data);
     snprintf(ds->items->chosen, sizeof ds->items->chosen, "%s", data);
+    ds->fit = fit;
     rt_status s = reader->read(ds, data, err);
+    if (s == RT_OK && (fit.resize || fit.crop) && !ds->fitted.done) s = fit_array(ds, err);
     if (s != RT_OK) {
         rt_dataset_free(ds);
         return s;
     }
+    say_fit(ds);
     if (!ds->info.kind) ds->info.kind = reader->name;
     ds->info.chosen = ds->items->chosen;
     ds->info.remark = ds->items->remark;

@@ -11,6 +11,7 @@
 rt_status rt__gallery_begin(rt__gallery *g, rt_dataset *ds, int64_t room, rt_error *err)
 {
     *g = (rt__gallery){.ds = ds, .room = room};
+    ds->fitted.done = true;
     ds->info = (rt_dataset_info){.rank = 3, .pictures = true};
     if (room > RT_DATA_COUNT) RT_RAISE(RT_E_INVALID, "%s: %lld pictures; at most 2^31 - 1", ds->items->chosen, (long long)room);
     return RT_OK;
@@ -38,18 +39,28 @@ static rt_status make_room(rt__gallery *g, const char *name, int channels, rt_er
 rt_status rt__gallery_add(rt__gallery *g, const char *name, const void *file, size_t size, rt_error *err)
 {
     rt_dataset_info *info = &g->ds->info;
+    const rt_fit *fit = &g->ds->fit;
+    bool any = fit->resize || fit->crop; /* size: what they have is changed */
     rt__picture p;
     rt_error why = {0};
-    rt_status read = rt__picture_decode(&p, name, file, size, (int)info->shape[2], (int)info->shape[1], RT_DATA_SIDE, &why);
+    rt_status read =
+        rt__picture_decode(&p, name, file, size, any ? 0 : (int)info->shape[2], any ? 0 : (int)info->shape[1], RT_DATA_SIDE, &why);
     if (read != RT_OK && p.damaged) {
         if (!g->damaged++) snprintf(g->example[0], sizeof g->example[0], "%.127s", why.text);
         return RT_OK;
     }
     if (read != RT_OK) RT_RAISE(read, "%s", why.text);
     g->turned += p.turned;
-    info->shape[1] = p.height;
-    info->shape[2] = p.width;
-    rt_status status = p.channels > info->shape[0] ? make_room(g, name, p.channels, err) : RT_OK;
+    rt_status status = rt__fit_picture(g->ds, &p, name, err);
+    if (status == RT_OK && info->count > 0 && (p.height != info->shape[1] || p.width != info->shape[2]))
+        status = rt_error_set(err, RT_E_INVALID,
+                              "%s: field 'size' is %dx%d after --resize %d, the pictures before it are %lldx%lld; add --crop %d", name,
+                              p.width, p.height, fit->resize, (long long)info->shape[2], (long long)info->shape[1], fit->resize);
+    if (status == RT_OK) {
+        info->shape[1] = p.height;
+        info->shape[2] = p.width;
+        if (p.channels > info->shape[0]) status = make_room(g, name, p.channels, err);
+    }
     if (status == RT_OK) {
         size_t c = (size_t)info->shape[0], plane = (size_t)p.height * (size_t)p.width, from = (size_t)p.channels;
         uint8_t *to = g->ds->items->bytes + (size_t)info->count++ * c * plane;

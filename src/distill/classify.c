@@ -74,7 +74,7 @@ static rt_status classify_measure(const rt_round *r, double *accuracy, rt_error 
     *accuracy = NAN;
     if (!*own->holdout) return RT_OK;
     RT_TRY(rt__network_use(rt__deployed(t), &used, err));
-    RT_TRY(rt_dataset_open(&ds, own->holdout, err));
+    RT_TRY(rt_dataset_open_fit(&ds, own->holdout, (rt_fit){c->data.resize, c->data.crop}, err));
     rt_dataset_range(ds, t->low, t->high, false);
     const rt_dataset_info *info = rt_dataset_describe(ds);
     rt_status s = RT_OK;

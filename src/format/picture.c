@@ -91,7 +91,7 @@ static rt_status allocate(decoding *d, uint32_t width, uint32_t height, int chan
         RT_RAISE(RT_E_INVALID, "%s: field 'size' is %ux%u; sides must be 1 to %d", d->name, width, height, d->max_side);
     uint32_t across = d->orientation > 4 ? height : width, down = d->orientation > 4 ? width : height;
     if (d->width && (across != (uint32_t)d->width || down != (uint32_t)d->height))
-        RT_RAISE(RT_E_INVALID, "%s: field 'size' is %ux%u, the pictures before it are %dx%d; scale or crop them to one size", d->name,
+        RT_RAISE(RT_E_INVALID, "%s: field 'size' is %ux%u, the pictures before it are %dx%d; --resize N --crop N makes them NxN", d->name,
                  across, down, d->width, d->height);
     d->out->width = (int)width;
     d->out->height = (int)height;

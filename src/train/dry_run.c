@@ -18,7 +18,7 @@ static rt_status rehearse_round(rt__run *run, rt_run_plan *plan, rt_error *err)
         plan->flop_per_update += runs * rt__phase_flop(p);
     }
     RT_TRY(rt__round_update(&run->round, 0, n, c->out, 0, err));
-    if (c->run.sample_every > 0) RT_TRY(rt__run_pictures(run, err));
+    if (rt__pictures_every(run) < n) RT_TRY(rt__run_pictures(run, err));
     plan->updates += n;
     return rt__run_finish_round(run, err);
 }

@@ -137,7 +137,8 @@ static rt_status train_round(rt__run *run, rt_error *err)
         RT_TRY(rt__watch_update(run, run->at.in_round == n, &verdict, err));
         if (run->at.updates % c->run.log_every == 0 || run->at.in_round == n || run->read_at == run->at.updates)
             RT_TRY(log_update(run, (double)((run->at.in_round - first) * c->train.batch) / (now() - started), err));
-        if (c->run.sample_every > 0 && run->at.updates % c->run.sample_every == 0) RT_TRY(rt__run_pictures(run, err));
+        int64_t drawn = c->run.sample_every > 0 ? run->at.updates : run->at.in_round;
+        if (run->at.in_round < n && drawn % rt__pictures_every(run) == 0) RT_TRY(rt__run_pictures(run, err));
         run->at.ended = verdict == RT_FLAT;
         if (verdict == RT_COLLAPSED) return leave_collapsed(run, err);
         if (run->at.ended) return RT_OK;
@@ -214,7 +215,8 @@ static void summarise(const rt__run *run, rt_run_summary *s)
                           .images = run->at.examples,
                           .seconds = run->at.seconds,
                           .loss = NAN,
-                          .accuracy = NAN};
+                          .accuracy = NAN,
+                          .finished = run->at.round >= run->task.plan.n_rounds};
     memcpy(s->rounds, run->at.reports, sizeof s->rounds);
     s->accuracy = s->n_rounds > 0 ? run->at.accuracy : NAN;
     if (s->n_rounds > 0) s->loss = s->rounds[s->n_rounds - 1].loss;

@@ -67,7 +67,7 @@ static rt_status open_net(rt__run *run, rt_error *err)
 {
     const rt_config *c = run->config;
     rt_task *t = &run->task;
-    if (!*c->net) RT_RAISE(RT_E_USAGE, "no network to train; give --net with a config.json");
+    if (!*c->net) RT_RAISE(RT_E_USAGE, "no network to train; give --net with a config.json, which `retort init --data DATA` writes");
     RT_TRY(rt_net_open(&run->net, c->net, err));
     const rt_net_info *i = rt_net_describe(run->net);
     t->classes = i->classes;
@@ -103,6 +103,9 @@ static rt_status check_data(const rt__run *run, rt_error *err)
     const rt_net_info *n = rt_net_describe(net);
     bool fits = n->height ? i->rank == 3 && i->shape[0] == n->in_channels && i->shape[1] == n->height && i->shape[2] == n->width
                           : i->rank == 1 && i->shape[0] == n->in_channels;
+    if (!fits && i->pictures && i->shape[0] == n->in_channels && n->height > 0 && n->height == n->width)
+        RT_RAISE(RT_E_INVALID, "%s: pictures of %lldx%lld, the network takes %dx%d; --resize %d --crop %d makes them so",
+                 run->config->data.path, (long long)i->shape[2], (long long)i->shape[1], n->width, n->height, n->height, n->height);
     if (!fits)
         RT_RAISE(RT_E_INVALID, "%s: items of %lldx%lldx%lld, the network takes %dx%dx%d; give data of that size or another network",
                  run->config->data.path, (long long)i->shape[0], (long long)i->shape[1], (long long)i->shape[2], n->in_channels, n->height,
@@ -164,7 +167,7 @@ rt_status rt__run_open(rt__run *run, rt_error *err)
     if (t->method->needs_data && !*c->data.path) RT_RAISE(RT_E_USAGE, "%s learns from data; give --data", c->method);
     if (t->method->needs_teacher && !*c->teacher) RT_RAISE(RT_E_USAGE, "%s needs a model to distil; give --teacher", c->method);
     if (*c->data.path) {
-        RT_TRY(rt_dataset_open(&run->data, c->data.path, err));
+        RT_TRY(rt_dataset_open_fit(&run->data, c->data.path, (rt_fit){c->data.resize, c->data.crop}, err));
         note(run, rt_dataset_describe(run->data)->remark);
         if (c->data.limit > 0) RT_TRY(rt_dataset_limit(run->data, c->data.limit, err));
     }

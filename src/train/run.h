@@ -87,5 +87,6 @@ rt_status rt__checkpoint_read(rt__run *run, rt_error *err);
 /* The deployed network as it is used: its folder, its pictures. */
 rt_status rt__result_write(rt__run *run, rt_error *err);
 rt_status rt__run_pictures(rt__run *run, rt_error *err);
+int64_t rt__pictures_every(const rt__run *run); /* updates of the present round between two of them */
 
 #endif

@@ -59,6 +59,29 @@ teacher() { "$RETORT" train --data toy:moons --net examples/mlp.json --out "$t/t
     "$RETORT" sample "$t/teacher" --n 5 --steps 2 --dtype bf16 --threads 1 --out "$t/x.safetensors" -q
 }
 
+names() { (cd "$1" && echo *); }
+
+@test "pictures through a run, of points beside the data or the teacher" {
+    teacher --updates 220 --batch 8
+    [ "$(names "$t/teacher/samples")" = "update-100.png update-200.png update-220.png" ]
+    "$RETORT" distill kd --teacher "$t/teacher" --out "$t/kd" --pairs 16 --teacher-steps 2 --updates 20 --batch 8 --threads 1 -q --set run.sample-every=15
+    [ "$(names "$t/kd/samples")" = "update-15.png update-20.png" ]
+    for f in "$t/teacher/samples/update-220.png" "$t/kd/samples/update-20.png"; do
+        [ "$(od -A n -t u1 -j 18 -N 2 "$f") $(od -A n -t u1 -j 22 -N 2 "$f")" = "   2  24    1  31" ] || { od -c "$f" | head; return 1; } # 536 x 287
+    done
+}
+
+@test "a run ends with the command that comes next" {
+    "$RETORT" train --data toy:moons --net examples/mlp.json --out "$t/a run" --updates 20 --threads 1 --until-update 10 2>"$t/err"
+    grep -qxF "next: retort train --out '$t/a run' --resume" "$t/err"
+    "$RETORT" train --out "$t/a run" --resume 2>"$t/err"
+    grep -qxF "next: retort sample '$t/a run' --n 64 --steps 50 --out samples.safetensors" "$t/err"
+    program=$(realpath "$RETORT")
+    cd "$t" # the command that is offered works as it stands
+    eval "\"\$program\" $(sed -n 's/^then: retort //p' err) --updates 2 --batch 8 --set pd.pool=64 --threads 1" 2>next
+    grep -qxF "next: retort sample student --n 64 --out samples.safetensors" next
+}
+
 last_loss() { tail -n 1 "$1/metrics.jsonl" | sed 's/.*"loss": *\([0-9.e-]*\).*/\1/'; }
 
 @test "a batch in slices makes the same updates" {

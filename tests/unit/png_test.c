@@ -87,9 +87,51 @@ static void a_grid_reads_from_left_to_right(void **state)
     assert_int_equal(rt_png_grid(path, 1, x, 2, H, W, 0, 1, 0, 1, NULL), RT_E_INVALID);
 }
 
+static bool is(const uint8_t *pixels, int width, int x, int y, const uint8_t *value) { return !memcmp(pixels + 3 * (y * width + x), value, 3); }
+
+/* Two panels of 256 pixels, 8 apart, below titles of 15: the first one's points span -1..1 in x, so that a unit is 253/2.2 pixels; dots have 3x3. */
+static void points(void **state)
+{
+    (void)state;
+    enum { W = 8 + 2 * 264, H = 8 + 15 + 256 + 8 };
+    static const uint8_t first[] = {31, 119, 180}, second[] = {214, 39, 40}, ground[] = {244, 244, 244};
+    const float a[] = {-1, 0, 1, 0, 0, 0.5f}, b[] = {0, 0.5f, 9, -9, NAN, 0};
+    const int64_t y[] = {0, 1, 8};
+    char path[] = "/tmp/retort-points-XXXXXX";
+    int fd = mkstemp(path);
+    assert_true(fd >= 0);
+    close(fd);
+    const rt_point_panel panels[] = {{"data", 3, a, y}, {"model", 3, b, NULL}};
+    assert_int_equal(rt_png_points(path, panels, 2, NULL), RT_OK);
+    FILE *f = fopen(path, "rb");
+    char file[1 << 16];
+    size_t size = fread(file, 1, sizeof file, f);
+    fclose(f);
+    remove(path);
+    uint8_t *pixels = decode(file, size, PNG_FORMAT_RGB, W, H);
+    int found[2][2] = {{0}}; /* pixels of each colour in each panel */
+    for (int i = 0; i < W * H; i++)
+        if (i / W >= 23 && i / W < 279)
+            for (int k = 0; k < 2; k++) found[i % W >= 272][k] += !memcmp(pixels + 3 * i, k ? second : first, 3);
+    assert_int_equal(found[0][0], 18); /* classes 0 and 8 */
+    assert_int_equal(found[0][1], 9);
+    assert_int_equal(found[1][0], 18); /* that which is no number is left out */
+    assert_int_equal(found[1][1], 0);
+    /* the middle of the scale is (0, 1/4): 1/4 is 253/8.8 = 28.75 pixels */
+    int left = 8 + 1 + (int)lrint(253 / 2.2 * 0.1), right = 8 + 1 + (int)lrint(253 / 2.2 * 2.1), low = 23 + 255 - 1 - (int)lrint(253 / 2.2 * 0.85),
+        high = 23 + 255 - 1 - (int)lrint(253 / 2.2 * 1.35);
+    assert_true(is(pixels, W, left, low, first));
+    assert_true(is(pixels, W, right, low, second));
+    assert_true(is(pixels, W, 8 + 1 + 126, high, first));
+    assert_true(is(pixels, W, 264 + 8 + 1 + 126, high, first)); /* the same point in the other panel */
+    assert_true(is(pixels, W, 264 + 8 + 255, 23 + 255, first)); /* and what is far away, on its corner */
+    assert_true(is(pixels, W, 264 + 8, 23, ground));
+    free(pixels);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(values_become_bytes), cmocka_unit_test(pictures_survive),
+    const struct CMUnitTest tests[] = {cmocka_unit_test(values_become_bytes), cmocka_unit_test(pictures_survive), cmocka_unit_test(points),
                                        cmocka_unit_test(a_grid_reads_from_left_to_right)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

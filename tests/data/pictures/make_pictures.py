@@ -1,4 +1,5 @@
-"""Makes small pictures in the forms that PNG and JPEG have, and expected.safetensors with their 8-bit pixels as Pillow decodes them.
+"""Makes small pictures in the forms that PNG and JPEG have, and expected.safetensors with their 8-bit pixels as Pillow decodes them;
+resized.safetensors has some of them resized in floats, so that nothing is rounded between the axes.
 
     python make_pictures.py .
 
@@ -65,3 +66,10 @@ expected["interlaced.png"] = rgb
 assert (np.asarray(Image.open(f"{out}/interlaced.png")) == rgb).all()
 
 save_file({k: np.ascontiguousarray(v) for k, v in expected.items()}, f"{out}/expected.safetensors", metadata={"pillow": PIL.__version__})
+
+resized = {}
+for name in "rgb.png", "grey.png":
+    for side in 2, 5, 8, 16:  # of the shorter side, which is the height
+        planes = [plane.convert("F").resize((round(W * side / H), side), Image.LANCZOS) for plane in Image.open(f"{out}/{name}").split()]
+        resized[f"{name} {side}"] = np.stack([np.asarray(plane) for plane in planes], -1)
+save_file(resized, f"{out}/resized.safetensors", metadata={"pillow": PIL.__version__})
