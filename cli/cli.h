@@ -44,7 +44,7 @@ struct cli_command {
     rt_status (*run)(cli_call *c, rt_error *err);
     bool hidden;
     bool unhashed; /* the hashes of its models matter only to --json */
-    bool explains; /* with an argument, --help is answered by `run` */
+    const char *explains; /* with this option, or an argument where it is empty, --help is answered by `run`; NULL: never */
 };
 
 extern const cli_command *const cli_commands[]; /* NULL-terminated */

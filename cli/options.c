@@ -297,7 +297,7 @@ rt_status cli_parse(cli_call *c, const cli_command *command, int argc, char **ar
     for (int i = 0; i < c->n_written; i++)
         if (strcmp(c->written[i].option->name, "set") == 0) TRY(set_key(c, c->written[i].text, err));
     c->result = json_object();
-    c->explain = c->help && command->explains && c->n_arguments == 1;
+    c->explain = c->help && command->explains && (*command->explains ? cli_given(c, command->explains) : c->n_arguments == 1);
     if (c->explain) c->help = false;
     if (c->help || c->explain) return RT_OK;
     c->seed = (uint64_t)cli_int(c, "seed", 0, CLI_LARGEST);

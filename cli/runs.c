@@ -76,8 +76,11 @@ static rt_status set_method_option(const target *t, const cli_value *v)
     char source[64];
     rt_config_key key;
     snprintf(source, sizeof source, "--%s", name);
-    if (!cli_method_key(method, name, &key))
-        return rt_error_set(t->err, RT_E_USAGE, "--%s: the method %s has no such setting", name, method);
+    if (!cli_method_key(method, name, &key)) {
+        const char *close = cli_method_option_of(method, name);
+        return rt_error_set(t->err, RT_E_USAGE, "--%s: the method %s has no such setting%s%s%s", name, method,
+                            close ? "; did you mean --" : "", close ? close : "", close ? "?" : "");
+    }
     return set(t, source, key.name, v->text);
 }
 
@@ -184,6 +187,13 @@ static bool not_begun(const char *out)
     return empty;
 }
 
+static bool is_given_by_option(const cli_call *c, const char *name)
+{
+    for (int i = 0; i < c->n_values; i++)
+        if (strcmp(c->values[i].option->name, name) == 0) return c->values[i].origin == CLI_OPTION;
+    return false;
+}
+
 static rt_status resolve(cli_call *c, const char *method, bool *resume, rt_config *config, rt_error *err)
 {
     const char *out = cli_text(c, "out");
@@ -206,6 +216,9 @@ static rt_status resolve(cli_call *c, const char *method, bool *resume, rt_confi
         TRY(rt_config_set(config, "run.until-update", "0", err)); /* where the last process was to stop says nothing about this one */
     }
     TRY(set_all(&t));
+    if (config->train.images > 0 && is_given_by_option(c, "updates"))
+        return rt_error_set(err, RT_E_USAGE, "--updates: train.images is %lld and counts instead; leave one out, or set train.images=0",
+                            (long long)config->train.images);
     if (cli_flag(c, "deterministic")) TRY(set(&t, "--deterministic", "tune", "false"));
     if (strcmp(config->method, method) != 0)
         return rt_error_set(err, RT_E_USAGE, "%s: the configuration is for the method %s", method, config->method);

@@ -113,6 +113,20 @@ static rt_status check_data(const rt__run *run, rt_error *err)
     return RT_OK;
 }
 
+/* Numbers for rounds that there are not would go without effect. A method's default serves any number of rounds. */
+static rt_status check_updates(const rt__run *run, rt_error *err)
+{
+    const rt_config *c = run->config;
+    rt_config usual;
+    RT_TRY(rt_config_method(&usual, c->method, err));
+    if (c->train.n_updates <= run->task.plan.n_rounds || c->train.images > 0 ||
+        (c->train.n_updates == usual.train.n_updates &&
+         !memcmp(c->train.updates, usual.train.updates, (size_t)usual.train.n_updates * sizeof *usual.train.updates)))
+        return RT_OK;
+    RT_RAISE(RT_E_USAGE, "train.updates: %d numbers for %d round%s; give at most one for each", c->train.n_updates, run->task.plan.n_rounds,
+             run->task.plan.n_rounds > 1 ? "s" : "");
+}
+
 /* What will be saved must be something that its folder can say. */
 static rt_status check_result(const rt__run *run, rt_error *err)
 {
@@ -177,6 +191,7 @@ rt_status rt__run_open(rt__run *run, rt_error *err)
     t->data = run->data;
     RT_TRY(check_data(run, err));
     RT_TRY(rt__task_open(t, err));
+    RT_TRY(check_updates(run, err));
     RT_TRY(rt__watch_check(run, err));
     return check_result(run, err);
 }
