@@ -34,7 +34,7 @@ static void add_defaults(const rt_config_key *k, char *text, size_t size)
         for (int j = i + 1; rt_method_describe(j, &other); j++)
             if (rt_config_get(&configs[j], k->name, another, sizeof another, NULL) == RT_OK && strcmp(value, another) == 0)
                 snprintf(text + strlen(text), size - strlen(text), ", %s", other.name);
-        snprintf(text + strlen(text), size - strlen(text), ": %s", *value ? value : "none");
+        snprintf(text + strlen(text), size - strlen(text), ": %.200s", *value ? value : "none");
         before = "; ";
     }
     if (*before == ';') snprintf(text + strlen(text), size - strlen(text), ")");

@@ -100,7 +100,7 @@ const cli_option *cli_train_options(void)
 static void print_option(FILE *f, const rt_config *c, const char *name, const char *argument, const char *key, const char *help)
 {
     char left[64], value[RT_CONFIG_TEXT] = "";
-    if (key) (void)rt_config_get(c, key, value, sizeof value, NULL);
+    if (key && argument) (void)rt_config_get(c, key, value, sizeof value, NULL);
     snprintf(left, sizeof left, "--%s %s", name, argument ? argument : "");
     fprintf(f, "  %-26s%s%s%s%s%s\n", left, strlen(left) > 25 ? "\n                            " : "", help, *value ? " (" : "", value,
             *value ? ")" : "");

@@ -60,6 +60,9 @@ static rt_status set(const target *t, const char *source, const char *key, const
     rt_status status = rt_config_get(t->config, key, before, sizeof before, t->err);
     if (status == RT_OK) status = rt_config_set(t->config, key, text, t->err);
     if (status != RT_OK) {
+        size_t n = strlen(key);
+        if (strcmp(source, key) != 0 && strncmp(t->err->text, key, n) == 0 && t->err->text[n] == ':') /* one name is enough */
+            memmove(t->err->text, t->err->text + n + 2, strlen(t->err->text + n + 1));
         if (strcmp(source, key) != 0) rt_error_prefix(t->err, "%s", source);
         return status;
     }

@@ -99,6 +99,16 @@ static void report_progress(const rt__run *run, const char *what, int64_t done, 
     if (run->observer && run->observer->progress) run->observer->progress(run->observer->self, what, done, total, "updates", loss);
 }
 
+/* The remedy of a divergence depends on whether there is something to go back to. */
+static rt_status advised(const rt_config *c, rt_status status, rt_error *err)
+{
+    if (status != RT_E_DIVERGED) return status;
+    rt_error what = *err;
+    *err = (rt_error){0};
+    return rt_error_set(err, status, "%s; %s: lower train.lr or set train.clip", what.text,
+                        rt__checkpoint_exists(c) ? "the last checkpoint is good" : "there is no checkpoint yet to go back to");
+}
+
 /* With a checkpoint, and the student that was selected. */
 static rt_status leave_collapsed(rt__run *run, rt_error *err)
 {
@@ -125,7 +135,7 @@ static rt_status train_round(rt__run *run, rt_error *err)
     double started = now(), before = run->at.seconds;
     int64_t first = run->at.in_round;
     while (run->at.in_round < n) {
-        RT_TRY(rt__round_update(&run->round, run->at.in_round, n, c->out, run->at.updates, err));
+        RT_TRY(advised(c, rt__round_update(&run->round, run->at.in_round, n, c->out, run->at.updates, err), err));
         double loss = rt__main_phase(&run->round)->last_loss;
         run->at.in_round++;
         run->at.updates++;
@@ -144,7 +154,7 @@ static rt_status train_round(rt__run *run, rt_error *err)
         bool stop = run->observer && run->observer->stop && run->observer->stop(run->observer->self);
         bool until = c->run.until_update > 0 && run->at.updates >= c->run.until_update;
         if (run->at.in_round < n && (stop || until || (c->run.checkpoint_every > 0 && run->at.updates % c->run.checkpoint_every == 0)))
-            RT_TRY(rt__checkpoint_write(run, err));
+            RT_TRY(advised(c, rt__checkpoint_write(run, err), err));
         if (run->at.in_round < n && stop)
             RT_RAISE(RT_E_INTERRUPTED, "stopped after update %lld; `--resume` goes on", (long long)run->at.updates);
         if (run->at.in_round < n && until) return RT_OK;
@@ -250,7 +260,7 @@ rt_status rt_run_train(const rt_config *c, bool resume, const rt_observer *obser
         stopped = status == RT_OK && !run.at.ended && run.at.in_round < rt__round_updates(c, run.at.round);
         if (status == RT_OK && !stopped) {
             status = rt__run_finish_round(&run, err);
-            if (status == RT_OK) status = rt__checkpoint_write(&run, err);
+            if (status == RT_OK) status = advised(c, rt__checkpoint_write(&run, err), err);
         }
         rt__meters_close(&run.meters);
         rt__round_close(&run.round);

@@ -103,10 +103,12 @@ static rt_status check_data(const rt__run *run, rt_error *err)
     const rt_net_info *n = rt_net_describe(net);
     bool fits = n->height ? i->rank == 3 && i->shape[0] == n->in_channels && i->shape[1] == n->height && i->shape[2] == n->width
                           : i->rank == 1 && i->shape[0] == n->in_channels;
+    char have[128], want[128];
+    rt_shape_text(have, sizeof have, i->rank, i->shape);
+    rt_shape_text(want, sizeof want, n->height ? 3 : 1, (int64_t[]){n->in_channels, n->height, n->width});
     if (!fits)
-        RT_RAISE(RT_E_INVALID, "%s: items of %lldx%lldx%lld, the network takes %dx%dx%d; give data of that size or another network",
-                 run->config->data.path, (long long)i->shape[0], (long long)i->shape[1], (long long)i->shape[2], n->in_channels, n->height,
-                 n->width);
+        RT_RAISE(RT_E_INVALID, "%s: items of %s%s, the network takes %s%s; give data of that size or another network",
+                 run->config->data.path, have, i->rank == 1 ? " numbers" : "", want, n->height ? "" : " numbers");
     if (t->classes > 0 && i->classes > t->classes)
         RT_RAISE(RT_E_INVALID, "%s: %d classes, the network's table has %d; give a network with num_class_embeds %d or more",
                  run->config->data.path, i->classes, t->classes, i->classes);

@@ -81,6 +81,7 @@ void rt__watch_say_selected(const rt__run *run);
 
 /* RUN/checkpoints/update-N/, complete or absent: all roles of the run's own networks, the position. */
 rt_status rt__checkpoint_write(rt__run *run, rt_error *err);
+bool rt__checkpoint_exists(const rt_config *c);
 /* The newest one that verifies, into the run's networks and position; RT_E_INVALID when there is none. */
 rt_status rt__checkpoint_read(rt__run *run, rt_error *err);
 
