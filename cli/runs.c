@@ -22,6 +22,7 @@ const cli_option cli_run_options[] = {
     {"resume", 0, NULL, NULL, NULL, "go on from the newest checkpoint of --out", NULL},
     {"until-update", 0, "N", "run.until-update", NULL, "stop early, with a checkpoint", NULL},
     {"checkpoint-every", 0, "N", "run.checkpoint-every", NULL, "updates between checkpoints", NULL},
+    {"checkpoint-minutes", 0, "M", "run.checkpoint-minutes", NULL, "minutes after which there is a checkpoint at the latest; 0: off", NULL},
     {"keep", 0, "K", "run.keep", NULL, "checkpoints kept", NULL},
     {"select", 0, "METRIC", "run.select", NULL, "keep the student that this meter was best of (methods with meters: docs/meters.md)", NULL},
     {"stop-on", 0, "WHAT", "run.stop-on", NULL, "flat:METER ends a run whose meter stands still, collapse leaves with 7", NULL},
@@ -53,6 +54,12 @@ typedef struct target {
     rt_error *err;
 } target;
 
+/* Is it an option for one setting? */
+static bool is_one_key(const char *source)
+{
+    return strncmp(source, "--", 2) == 0 && strcmp(source, "--divergence") != 0 && strcmp(source, "--data-range") != 0;
+}
+
 /* Sets one key. A resumed run keeps what it began with, so there a value may only repeat or concern how the run is kept. */
 static rt_status set(const target *t, const char *source, const char *key, const char *text)
 {
@@ -61,13 +68,14 @@ static rt_status set(const target *t, const char *source, const char *key, const
     if (status == RT_OK) status = rt_config_set(t->config, key, text, t->err);
     if (status != RT_OK) {
         size_t n = strlen(key);
-        if (strcmp(source, key) != 0 && strncmp(t->err->text, key, n) == 0 && t->err->text[n] == ':') /* one name is enough */
+        if (is_one_key(source) && strncmp(t->err->text, key, n) == 0 && t->err->text[n] == ':') /* one name is enough */
             memmove(t->err->text, t->err->text + n + 2, strlen(t->err->text + n + 1));
         if (strcmp(source, key) != 0) rt_error_prefix(t->err, "%s", source);
         return status;
     }
     TRY(rt_config_get(t->config, key, after, sizeof after, t->err));
-    if (t->resume && strcmp(before, after) != 0 && !may_change(t->config->method, key))
+    /* more updates are what rt_run_train takes for rounds that go on */
+    if (t->resume && strcmp(before, after) != 0 && !may_change(t->config->method, key) && strcmp(key, "train.updates") != 0)
         return rt_error_set(t->err, RT_E_USAGE, "%s: %s contradicts the run, which has %s = %s; leave it out, or start another run", source,
                             text, key, before);
     return RT_OK;
@@ -362,7 +370,7 @@ rt_status cli_run(cli_call *c, const char *method, rt_error *err)
     watcher w = {.c = c};
     rt_observer observer = {&w, on_progress, on_note, on_meters, on_stop, NULL};
     rt_status status = RT_E_MEMORY;
-    cli_stop_gently();
+    cli_stop_gently(c->quiet ? NULL : "\nretort: stopping: what is done is kept, and --resume goes on; a second signal ends at once\n");
     if (!config || !summary)
         rt_error_set(err, status, "out of memory before the run began");
     else
