@@ -44,8 +44,8 @@ struct cli_command {
     int min_arguments, max_arguments;
     rt_status (*run)(cli_call *c, rt_error *err);
     bool hidden;
-    bool unhashed; /* the hashes of its models matter only to --json */
-    bool explains; /* with an argument, --help is answered by `run` */
+    bool unhashed;        /* the hashes of its models matter only to --json */
+    const char *explains; /* with this option, or an argument where it is empty, --help is answered by `run`; NULL: never */
 };
 
 extern const cli_command *const cli_commands[]; /* NULL-terminated */
@@ -179,9 +179,10 @@ rt_status cli_clear_out(const char *path, rt_error *err);
 /* A text and a newline, complete or absent. */
 rt_status cli_write_file(const char *path, const char *text, rt_error *err);
 
-/* ---- interruption. SIGINT and SIGTERM end the program at once: files are complete or absent anyway. After cli_stop_gently the first one only
- * makes cli_interrupted return its number. */
-void cli_stop_gently(void);
+/* ---- interruption. SIGINT, SIGTERM and SIGHUP end the program at once: files are complete or absent anyway. After cli_stop_gently the first one only
+ * makes cli_interrupted return its number, SIGHUP's that of SIGTERM, and writes `text` (a line with its end; it stays; NULL: nothing) to standard error. A SIGHUP
+ * that was ignored when the program began stays so. */
+void cli_stop_gently(const char *text);
 int cli_interrupted(void);
 void cli_catch_signals(void);
 

@@ -12,7 +12,7 @@ static const cli_option options[] = {
 
 static rt_status run(cli_call *c, rt_error *err)
 {
-    if (c->explain) return cli_method_help(c->arguments[0], stdout, err);
+    if (c->explain) return cli_method_help(c->command, c->arguments[0], stdout, err);
     if (c->n_arguments > 0) return cli_run(c, c->arguments[0], err);
     rt_minimiser follows;
     const char *divergence = cli_text(c, "divergence");
@@ -41,11 +41,11 @@ const cli_command cli_distill_command = {
         "oracle:FILE.json is a teacher, too, if the file names a scheduler; its student is the network of --net, and what vsd and its kin "
         "train\n"
         "beside it that of --fake-net.\n"
-        "`retort distill METHOD --help` lists the options of one method, with its defaults.",
+        "`retort distill METHOD --help` lists the options that one method reads, with its defaults.",
     .examples = "retort distill pd --teacher models/fashion-mnist-small --out run --teacher-steps 4 --steps 2,1 --updates 50",
     .options = options,
     .method_options = cli_distill_options,
-    .explains = true,
+    .explains = "",
     .shared = cli_run_options,
     .shared_title = "Options of runs",
     .more_keys = cli_run_keys,

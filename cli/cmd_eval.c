@@ -97,7 +97,7 @@ static rt_status measure_samples(evaluation *e, const rt_model_info *info, const
 {
     float *points = NULL;
     double all[CLI_MOST_MEASURES], range[2] = {info->low, info->high};
-    rt_status status = cli_judge_points(&e->judge, e->c, e->n, info->features, x, y, info->rank == 3, range, &points, agree, err);
+    rt_status status = cli_judge_points(&e->judge, e->c, e->n, info->rank, info->shape, x, y, range, &points, agree, err);
     if (status == RT_OK) status = cli_judge_measure(&e->judge, e->n, points, all, err);
     for (int m = 0; m < e->judge.n_measures && status == RT_OK; m++) values[m][seed] = all[m];
     free(points);
@@ -167,7 +167,6 @@ static json_t *measures_json(const evaluation *e, const double (*values)[MOST_SE
 
 static void print_head(const evaluation *e)
 {
-    if (e->c->json) return;
     fprintf(e->c->text, "%-6s %-6s", "steps", "calls");
     for (int m = 0; m < e->judge.n_measures; m++) fprintf(e->c->text, " %18s", e->judge.measures[m]->name);
     if (e->teacher) {
@@ -208,6 +207,7 @@ static void report_row(evaluation *e, const subject *s, const figures *f)
     }
     json_array_append_new(e->rows, o);
     if (e->c->json) return;
+    if (json_array_size(e->rows) == 1) print_head(e);
     if (s->model)
         fprintf(e->c->text, "%-6d %-6lld", f->report.steps, (long long)f->report.calls);
     else
@@ -265,7 +265,8 @@ static rt_status measure_file(evaluation *e, const subject *s, figures *f, rt_er
     for (int64_t i = 0; i < n && status == RT_OK; i++) rt_dataset_read(data, i, x + i * d, y + i);
     e->n = n;
     if (status == RT_OK)
-        status = cli_judge_points(&e->judge, e->c, n, d, x, info->classes ? y : NULL, info->rank == 3, range, &points, &f->agree[0], err);
+        status =
+            cli_judge_points(&e->judge, e->c, n, info->rank, info->shape, x, info->classes ? y : NULL, range, &points, &f->agree[0], err);
     if (status == RT_OK) status = cli_judge_measure(&e->judge, n, points, all, err);
     for (int m = 0; m < e->judge.n_measures && status == RT_OK; m++) f->values[m][0] = all[m];
     free(x);
@@ -336,7 +337,6 @@ static rt_status measure_steps(evaluation *e, const char *path, rt_error *err)
 static rt_status measure_all(evaluation *e, const char *path, rt_error *err)
 {
     int numbers[MOST_ROWS], n = students(path, numbers);
-    print_head(e);
     if (n && !cli_given(e->c, "steps")) {
         for (int i = 0; i < n; i++) {
             char student[RT_MODEL_TEXT];

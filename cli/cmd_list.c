@@ -15,11 +15,39 @@ typedef struct kind {
     bool (*row)(int i, rt_row_text *out); /* row i, false past the last */
 } kind;
 
+/* " (pd, kd: 128; classify: 64)": what methods have instead of the table's default. */
+static void add_defaults(const rt_config_key *k, char *text, size_t size)
+{
+    rt_row_text m, other;
+    char value[RT_CONFIG_TEXT], another[RT_CONFIG_TEXT];
+    static rt_config configs[32];
+    const char *before = " (";
+    for (int i = 0; rt_method_describe(i, &m); i++)
+        if (!*configs[i].method) (void)rt_config_method(&configs[i], m.name, NULL);
+    for (int i = 0; rt_method_describe(i, &m); i++) {
+        if (rt_config_get(&configs[i], k->name, value, sizeof value, NULL) != RT_OK || strcmp(value, k->value) == 0) continue;
+        bool said = false;
+        for (int j = 0; j < i; j++)
+            said = said || (rt_config_get(&configs[j], k->name, another, sizeof another, NULL) == RT_OK && strcmp(value, another) == 0);
+        if (said) continue;
+        snprintf(text + strlen(text), size - strlen(text), "%s%s", before, m.name);
+        for (int j = i + 1; rt_method_describe(j, &other); j++)
+            if (rt_config_get(&configs[j], k->name, another, sizeof another, NULL) == RT_OK && strcmp(value, another) == 0)
+                snprintf(text + strlen(text), size - strlen(text), ", %s", other.name);
+        snprintf(text + strlen(text), size - strlen(text), ": %.200s", *value ? value : "none");
+        before = "; ";
+    }
+    if (*before == ';') snprintf(text + strlen(text), size - strlen(text), ")");
+}
+
 static bool key_row(int i, rt_row_text *out)
 {
     rt_config_key k;
+    static char help[1024];
     if (!rt_config_key_at(NULL, i, &k)) return false;
-    *out = (rt_row_text){k.name, *k.value ? k.value : "-", k.help};
+    snprintf(help, sizeof help, "%s", k.help);
+    if (strcmp(k.name, "method") != 0) add_defaults(&k, help, sizeof help);
+    *out = (rt_row_text){k.name, *k.value ? k.value : "-", help};
     return true;
 }
 

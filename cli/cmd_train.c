@@ -22,6 +22,7 @@ static rt_status run(cli_call *c, rt_error *err)
 {
     const char *method = cli_word(c, "objective");
     TRY(cli_ok(c, err));
+    if (c->explain) return cli_method_help(c->command, method, stdout, err);
     return cli_run(c, method, err);
 }
 
@@ -31,10 +32,12 @@ const cli_command cli_train_command = {
     .summary = "train a model from data: a teacher, or a small classifier",
     .text = "Trains a diffusion or flow model (a teacher to distil), or a classifier whose features serve `retort eval`.\n"
             "The run directory holds checkpoints, metrics, pictures and the model, a folder that diffusers loads as it is.\n"
-            "Ctrl-C writes a checkpoint; --resume goes on from it to the same bits.",
+            "Ctrl-C writes a checkpoint; --resume goes on from it to the same bits.\n"
+            "`retort train --objective NAME --help` lists the options that one of the two reads, with its defaults.",
     .examples = "retort train --data toy:moons --net examples/mlp.json --out run --updates 200",
     .options = options,
     .method_options = cli_train_options,
+    .explains = "objective",
     .shared = cli_run_options,
     .shared_title = "Options of runs",
     .more_keys = cli_run_keys,

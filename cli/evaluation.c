@@ -12,13 +12,23 @@ enum { AT_ONCE = 250 };
 
 static int64_t width(const cli_judge *j, int64_t d) { return j->features ? rt_model_get_info(j->features)->feature_dims : d; }
 
-static rt_status check_fit(const cli_judge *j, int64_t d, rt_error *err)
+static int64_t product(int rank, const int64_t *shape)
+{
+    int64_t n = 1;
+    for (int i = 0; i < rank; i++) n *= shape[i];
+    return n;
+}
+
+static rt_status check_fit(const cli_judge *j, const char *what, int rank, const int64_t *shape, rt_error *err)
 {
     const rt_model_info *f = j->features ? rt_model_get_info(j->features) : NULL;
-    if (f && f->features != d)
-        return rt_error_set(err, RT_E_USAGE, "the samples have %lld numbers each, but %s takes %lld", (long long)d, f->chosen,
-                            (long long)f->features);
-    return RT_OK;
+    if (!f || f->features == product(rank, shape)) return RT_OK;
+    char have[128], want[128];
+    rt_shape_text(have, sizeof have, rank, shape);
+    rt_shape_text(want, sizeof want, f->rank, f->shape);
+    return rt_error_set(err, RT_E_USAGE,
+                        "%s: items of %s%s, but %s takes %s; give a classifier of that size, or data of the size of this one", what, have,
+                        rank == 1 ? " numbers" : "", f->chosen, want);
 }
 
 /* A slice of samples in low..high as the classifier wants to see them. */
@@ -55,18 +65,19 @@ static rt_status features_of(cli_judge *j, int64_t n, int64_t d, const float *x,
     return status;
 }
 
-rt_status cli_judge_points(cli_judge *j, cli_call *c, int64_t n, int64_t d, const float *x, const int64_t *y, bool pictures,
+rt_status cli_judge_points(cli_judge *j, cli_call *c, int64_t n, int rank, const int64_t *shape, const float *x, const int64_t *y,
                            const double range[2], float **points, double *agree, rt_error *err)
 {
     (void)c;
     classified seen = {0};
-    TRY(check_fit(j, d, err));
+    int64_t d = product(rank, shape);
+    TRY(check_fit(j, "the samples", rank, shape, err));
     *points = malloc((size_t)(n * width(j, d)) * sizeof **points);
     if (!*points) return rt_error_set(err, RT_E_MEMORY, "out of memory for the features of %lld samples", (long long)n);
     if (!j->features)
         memcpy(*points, x, (size_t)(n * d) * sizeof *x);
     else
-        TRY(features_of(j, n, d, x, y, pictures, range, *points, &seen, err));
+        TRY(features_of(j, n, d, x, y, rank == 3, range, *points, &seen, err));
     *agree = y && seen.n ? (double)seen.right / (double)seen.n : NAN;
     return RT_OK;
 }
@@ -78,7 +89,7 @@ static rt_status points_of_data(cli_judge *j, cli_call *c, const char *label, co
     const rt_dataset_info *info = rt_dataset_describe(data);
     static const double range[2] = {-1, 1};
     int64_t d = info->features, w = width(j, d);
-    TRY(check_fit(j, d, err));
+    TRY(check_fit(j, label, info->rank, info->shape, err));
     *points = malloc((size_t)(n * w) * sizeof **points);
     float *slice = malloc((size_t)(AT_ONCE * d) * sizeof *slice);
     rt_status status =
@@ -116,7 +127,7 @@ static rt_status choose_measures(cli_judge *j, cli_call *c, rt_error *err)
             return rt_error_set(err, RT_E_USAGE, "--metrics %s: counts the parts of an oracle; give --reference oracle:FILE.json", name);
         rt_modes unused; /* refused before anything is drawn */
         if (m->needs == RT_NEEDS_ORACLE) TRY(rt_oracle_modes(j->oracle, 1, j->points.x, &unused, err));
-        if (!j->points.x && strcmp(name, "frechet") != 0)
+        if (!j->points.x && strcmp(m->name, "frechet") != 0)
             return rt_error_set(err, RT_E_USAGE,
                                 "--metrics %s: the reference is a file of statistics, which serves frechet only; give the data", name);
         if (j->n_measures == CLI_MOST_MEASURES) return rt_error_set(err, RT_E_USAGE, "--metrics: more than %d", CLI_MOST_MEASURES);
@@ -218,7 +229,7 @@ static rt_status open_reference(cli_judge *j, cli_call *c, const char *path, int
     TRY(find_real(j, c, path, n, err));
     const rt_dataset_info *info = rt_dataset_describe(j->reference); /* only now: find_real may have put a part in place of the whole */
     float *points = NULL;
-    rt_status status = points_of_data(j, c, "reference", j->reference, info->count, &points, err);
+    rt_status status = points_of_data(j, c, "the reference", j->reference, info->count, &points, err);
     j->points = (rt_points){info->count, width(j, info->features), points};
     return status;
 }

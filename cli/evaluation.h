@@ -27,9 +27,9 @@ rt_status cli_judge_open(cli_judge *j, cli_call *c, int64_t n, rt_error *err);
 void cli_judge_close(cli_judge *j);
 json_t *cli_judge_json(const cli_judge *j, const char *reference, const char *features);
 
-/* Samples as points: pictures are quantised to 8 bits and become features. x [n][d] in low..high; *points is allocated and must be freed. If `y` is
+/* Samples as points: pictures are quantised to 8 bits and become features. x [n][shape] in low..high; *points is allocated and must be freed. If `y` is
  * given, *agree becomes the share of samples that the classifier puts in their class. */
-rt_status cli_judge_points(cli_judge *j, cli_call *c, int64_t n, int64_t d, const float *x, const int64_t *y, bool pictures,
+rt_status cli_judge_points(cli_judge *j, cli_call *c, int64_t n, int rank, const int64_t *shape, const float *x, const int64_t *y,
                            const double range[2], float **points, double *agree, rt_error *err);
 /* Values of all measures of n points against the reference. */
 rt_status cli_judge_measure(const cli_judge *j, int64_t n, const float *points, double *values, rt_error *err);

@@ -19,9 +19,15 @@ bool cli_method_key(const char *method, const char *option, rt_config_key *key)
 {
     for (int i = 0; rt_method_key_at(method, i, key); i++)
         if (strcmp(option_name(key), option) == 0) return true;
-    for (int i = 0; rt_method_key_at(method, i, key); i++)
-        if (strcmp(behind_dot(key), option) == 0) return true;
     return false;
+}
+
+const char *cli_method_option_of(const char *method, const char *word)
+{
+    rt_config_key key;
+    for (int i = 0; rt_method_key_at(method, i, &key); i++)
+        if (strcmp(behind_dot(&key), word) == 0) return option_name(&key);
+    return NULL;
 }
 
 /* What the option says in each method, those of one text together: "pd, map: ...; kd: ...". The caller owns the text. */
@@ -91,7 +97,39 @@ const cli_option *cli_train_options(void)
     return collect(table, false);
 }
 
-rt_status cli_method_help(const char *method, FILE *f, rt_error *err)
+static void print_option(FILE *f, const rt_config *c, const char *name, const char *argument, const char *key, const char *help)
+{
+    char left[64], value[RT_CONFIG_TEXT] = "";
+    if (key && argument) (void)rt_config_get(c, key, value, sizeof value, NULL);
+    snprintf(left, sizeof left, "--%s %s", name, argument ? argument : "");
+    fprintf(f, "  %-26s%s%s%s%s%s\n", left, strlen(left) > 25 ? "\n                            " : "", help, *value ? " (" : "", value,
+            *value ? ")" : "");
+}
+
+/* Does an option that stands for no key concern the method? --divergence does where it minimises one. */
+static bool concerns(const char *option, const char *method)
+{
+    rt_row_text row;
+    rt_minimiser m;
+    if (strcmp(option, "divergence") != 0) return true;
+    for (int i = 0; rt_minimised_describe(i, &row); i++)
+        if (rt_minimiser_of(row.name, method, &m, NULL) == RT_OK) return true;
+    return false;
+}
+
+/* Those of a table that the method reads, but for those that stand for a setting of its own. */
+static void print_shared(FILE *f, const rt_config *c, const cli_option *table)
+{
+    char value[RT_CONFIG_TEXT];
+    rt_config_key own;
+    for (const cli_option *o = table; o->name; o++) {
+        bool read = o->key ? strcmp(o->key, "method") != 0 && rt_config_get(c, o->key, value, sizeof value, NULL) == RT_OK
+                           : concerns(o->name, c->method);
+        if (read && !cli_method_key(c->method, o->name, &own)) print_option(f, c, o->name, o->arg, o->key, o->help);
+    }
+}
+
+rt_status cli_method_help(const cli_command *command, const char *method, FILE *f, rt_error *err)
 {
     rt_row_text row;
     rt_config *c = calloc(1, sizeof *c);
@@ -100,15 +138,14 @@ rt_status cli_method_help(const char *method, FILE *f, rt_error *err)
     for (int i = 0; status == RT_OK && rt_method_describe(i, &row); i++)
         if (strcmp(row.name, method) == 0) fprintf(f, "%s: %s (%s)\n\n", row.name, row.text, row.source);
     rt_config_key key;
-    for (int i = 0; status == RT_OK && rt_method_key_at(method, i, &key); i++) {
-        char left[64], value[RT_CONFIG_TEXT];
-        status = rt_config_get(c, key.name, value, sizeof value, err);
-        snprintf(left, sizeof left, "--%s %s", option_name(&key), key.argument ? key.argument : "N");
-        fprintf(f, "  %-26s%s%s%s%s%s\n", left, strlen(left) > 25 ? "\n                            " : "", key.help, *value ? " (" : "",
-                value, *value ? ")" : "");
+    for (int i = 0; status == RT_OK && rt_method_key_at(method, i, &key); i++)
+        print_option(f, c, option_name(&key), key.argument ? key.argument : "N", key.name, key.help);
+    if (status == RT_OK) {
+        fputs("\nWhat it shares with other methods, with its defaults:\n\n", f);
+        print_shared(f, c, command->options);
+        print_shared(f, c, cli_run_options);
+        fprintf(f, "\nOptions of every command: retort help %s. Keys without an option, for --set: retort list keys.\n", command->name);
     }
-    if (status == RT_OK)
-        fputs("\nSettings that every method has, with those that this one changes: retort help distill, retort list keys.\n", f);
     free(c);
     return status;
 }

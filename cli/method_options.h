@@ -11,7 +11,9 @@ const cli_option *cli_distill_options(void);
 const cli_option *cli_train_options(void);
 /* The key of the method that an option names; false: it has no such setting. */
 bool cli_method_key(const char *method, const char *option, rt_config_key *key);
-/* `retort distill METHOD --help`: the method, its options with their defaults. */
-rt_status cli_method_help(const char *method, FILE *f, rt_error *err);
+/* The option of the method's setting whose key ends in `word`: teacher-steps for kd.steps. NULL: it has none. */
+const char *cli_method_option_of(const char *method, const char *word);
+/* `retort distill METHOD --help`: the method, the options that it reads with its defaults. */
+rt_status cli_method_help(const cli_command *command, const char *method, FILE *f, rt_error *err);
 
 #endif

@@ -7,6 +7,7 @@
 #include <popt.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 static const char *const *dtypes(void)
 {
@@ -280,6 +281,18 @@ rt_dtype cli_compute(const cli_call *c, const char *backend, const char *dtype)
     return RT_F32;
 }
 
+static const char *dtype_of(cli_call *c)
+{
+    static const char *const halves[] = {"fp16", "f16", "float16", "half"};
+    const char *text = cli_text(c, "dtype");
+    for (size_t i = 0; i < sizeof halves / sizeof *halves; i++)
+        if (strcasecmp(text, halves[i]) == 0) {
+            cli_wrong(c, "dtype", "%s is not supported, its range is too small for training; give bf16 or f32", text);
+            return text;
+        }
+    return cli_word(c, "dtype");
+}
+
 rt_status cli_parse(cli_call *c, const cli_command *command, int argc, char **argv, rt_error *err)
 {
     *c = (cli_call){.command = command, .text = stdout, .started = cli_now()};
@@ -297,13 +310,16 @@ rt_status cli_parse(cli_call *c, const cli_command *command, int argc, char **ar
     for (int i = 0; i < c->n_written; i++)
         if (strcmp(c->written[i].option->name, "set") == 0) TRY(set_key(c, c->written[i].text, err));
     c->result = json_object();
-    c->explain = c->help && command->explains && c->n_arguments == 1;
+    c->explain = c->help && command->explains && (*command->explains ? cli_given(c, command->explains) : c->n_arguments == 1);
     if (c->explain) c->help = false;
     if (c->help || c->explain) return RT_OK;
     c->seed = (uint64_t)cli_int(c, "seed", 0, CLI_LARGEST);
     if (cli_text(c, "threads")) c->threads = (int)cli_int(c, "threads", 1, 4096);
     c->backend = cli_word(c, "backend");
-    c->dtype = cli_word(c, "dtype");
+    c->dtype = dtype_of(c);
     TRY(cli_ok(c, err));
+    const cli_value *out = value_of_name(c, "out");
+    if (out && out->text && strcmp(out->text, "-") == 0)
+        return rt_error_set(err, RT_E_USAGE, "--out -: nothing is written to standard output; give a path (./- for a file of that name)");
     return check_arguments(c, err);
 }

@@ -24,6 +24,7 @@ const cli_option cli_run_options[] = {
     {"resume", 0, NULL, NULL, NULL, "go on from the newest checkpoint of --out", NULL},
     {"until-update", 0, "N", "run.until-update", NULL, "stop early, with a checkpoint", NULL},
     {"checkpoint-every", 0, "N", "run.checkpoint-every", NULL, "updates between checkpoints", NULL},
+    {"checkpoint-minutes", 0, "M", "run.checkpoint-minutes", NULL, "minutes after which there is a checkpoint at the latest; 0: off", NULL},
     {"keep", 0, "K", "run.keep", NULL, "checkpoints kept", NULL},
     {"select", 0, "METRIC", "run.select", NULL, "keep the student that this meter was best of (methods with meters: docs/meters.md)", NULL},
     {"features", 0, "MODEL", "run.features", NULL, "a classifier: recall and coverage in its features are meters, too", NULL},
@@ -56,6 +57,12 @@ typedef struct target {
     rt_error *err;
 } target;
 
+/* Is it an option for one setting? */
+static bool is_one_key(const char *source)
+{
+    return strncmp(source, "--", 2) == 0 && strcmp(source, "--divergence") != 0 && strcmp(source, "--data-range") != 0;
+}
+
 /* Sets one key. A resumed run keeps what it began with, so there a value may only repeat or concern how the run is kept. */
 static rt_status set(const target *t, const char *source, const char *key, const char *text)
 {
@@ -63,11 +70,15 @@ static rt_status set(const target *t, const char *source, const char *key, const
     rt_status status = rt_config_get(t->config, key, before, sizeof before, t->err);
     if (status == RT_OK) status = rt_config_set(t->config, key, text, t->err);
     if (status != RT_OK) {
+        size_t n = strlen(key);
+        if (is_one_key(source) && strncmp(t->err->text, key, n) == 0 && t->err->text[n] == ':') /* one name is enough */
+            memmove(t->err->text, t->err->text + n + 2, strlen(t->err->text + n + 1));
         if (strcmp(source, key) != 0) rt_error_prefix(t->err, "%s", source);
         return status;
     }
     TRY(rt_config_get(t->config, key, after, sizeof after, t->err));
-    if (t->resume && strcmp(before, after) != 0 && !may_change(t->config->method, key))
+    /* more updates are what rt_run_train takes for rounds that go on */
+    if (t->resume && strcmp(before, after) != 0 && !may_change(t->config->method, key) && strcmp(key, "train.updates") != 0)
         return rt_error_set(t->err, RT_E_USAGE, "%s: %s contradicts the run, which has %s = %s; leave it out, or start another run", source,
                             text, key, before);
     return RT_OK;
@@ -79,8 +90,11 @@ static rt_status set_method_option(const target *t, const cli_value *v)
     char source[64];
     rt_config_key key;
     snprintf(source, sizeof source, "--%s", name);
-    if (!cli_method_key(method, name, &key))
-        return rt_error_set(t->err, RT_E_USAGE, "--%s: the method %s has no such setting", name, method);
+    if (!cli_method_key(method, name, &key)) {
+        const char *close = cli_method_option_of(method, name);
+        return rt_error_set(t->err, RT_E_USAGE, "--%s: the method %s has no such setting%s%s%s", name, method,
+                            close ? "; did you mean --" : "", close ? close : "", close ? "?" : "");
+    }
     return set(t, source, key.name, v->text);
 }
 
@@ -187,6 +201,13 @@ static bool not_begun(const char *out)
     return empty;
 }
 
+static bool is_given_by_option(const cli_call *c, const char *name)
+{
+    for (int i = 0; i < c->n_values; i++)
+        if (strcmp(c->values[i].option->name, name) == 0) return c->values[i].origin == CLI_OPTION;
+    return false;
+}
+
 static rt_status resolve(cli_call *c, const char *method, bool *resume, rt_config *config, rt_error *err)
 {
     const char *out = cli_text(c, "out");
@@ -209,6 +230,9 @@ static rt_status resolve(cli_call *c, const char *method, bool *resume, rt_confi
         TRY(rt_config_set(config, "run.until-update", "0", err)); /* where the last process was to stop says nothing about this one */
     }
     TRY(set_all(&t));
+    if (config->train.images > 0 && is_given_by_option(c, "updates"))
+        return rt_error_set(err, RT_E_USAGE, "--updates: train.images is %lld and counts instead; leave one out, or set train.images=0",
+                            (long long)config->train.images);
     if (cli_flag(c, "deterministic")) TRY(set(&t, "--deterministic", "tune", "false"));
     if (strcmp(config->method, method) != 0)
         return rt_error_set(err, RT_E_USAGE, "%s: the configuration is for the method %s", method, config->method);
@@ -349,7 +373,7 @@ rt_status cli_run(cli_call *c, const char *method, rt_error *err)
     watcher w = {.c = c};
     rt_observer observer = {&w, on_progress, on_note, on_meters, on_stop, NULL};
     rt_status status = RT_E_MEMORY;
-    cli_stop_gently();
+    cli_stop_gently(c->quiet ? NULL : "\nretort: stopping: what is done is kept, and --resume goes on; a second signal ends at once\n");
     if (!config || !summary)
         rt_error_set(err, status, "out of memory before the run began");
     else

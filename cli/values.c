@@ -6,6 +6,7 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 static cli_value *find(cli_call *c, const char *name)
 {
@@ -122,7 +123,7 @@ const char *cli_word(cli_call *c, const char *name)
     size_t n = 0;
     while (words[n]) n++;
     for (size_t i = 0; i < n; i++)
-        if (strcmp(words[i], v->text) == 0) return v->text;
+        if (strcasecmp(words[i], v->text) == 0) return words[i];
     const char *guess = rt_closest(v->text, words, n);
     if (guess) {
         cli_wrong(c, name, "'%s' is not known; did you mean '%s'?", v->text, guess);

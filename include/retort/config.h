@@ -54,6 +54,7 @@ typedef struct rt_config {
     struct {
         int64_t log_every, checkpoint_every, sample_every,
             until_update;              /* updates; 0: at the end only / eight times in a round / no limit */
+        double checkpoint_minutes;     /* between checkpoints, at most; 0: off */
         int keep;                      /* checkpoints kept */
         int samples;                   /* pictures per grid, at most */
         int64_t meter_every;           /* updates; 0: at checkpoints and at the end only */

@@ -45,7 +45,7 @@ static rt_status classify_plan(const rt_task *t, rt_plan *plan, rt_error *err)
 
 enum { ROWS = 100 };
 
-static rt_status count_hits(rt_evaluator *e, const rt_dataset *ds, double *share, rt_error *err)
+static rt_status count_hits(const rt_task *t, rt_evaluator *e, const rt_dataset *ds, double *share, rt_error *err)
 {
     const rt_dataset_info *info = rt_dataset_describe(ds);
     int64_t hits = 0, y[ROWS];
@@ -56,6 +56,7 @@ static rt_status count_hits(rt_evaluator *e, const rt_dataset *ds, double *share
         int64_t n = info->count - at < ROWS ? info->count - at : ROWS;
         for (int64_t i = 0; i < n; i++) rt_dataset_read(ds, at + i, x + i * info->features, &y[i]);
         s = rt__evaluator_rows(e, n, x, NULL, NULL, logits, NULL, err);
+        if (s == RT_OK && rt__asked_to_stop(t)) s = rt_error_set(err, RT_E_INTERRUPTED, "stopped; `--resume` goes on");
         for (int64_t i = 0; i < n && s == RT_OK; i++) hits += rt__most_likely(e->width, logits + i * e->width) == y[i];
     }
     *share = (double)hits / (double)info->count;
@@ -85,7 +86,7 @@ static rt_status classify_measure(const rt_round *r, double *accuracy, rt_error 
         .denoiser = used,
         .program = {.batch = ROWS, .threads = c->threads, .choices = t->choices, .rehearsal = t->dry_run, .compute = rt_config_compute(c)}};
     if (s == RT_OK) s = rt__evaluator_open(&e, &spec, err);
-    if (s == RT_OK) s = count_hits(&e, ds, accuracy, err);
+    if (s == RT_OK) s = count_hits(t, &e, ds, accuracy, err);
     rt__evaluator_close(&e);
     rt_dataset_free(ds);
     return s;

@@ -62,6 +62,8 @@ const rt_config_key rt__shared_keys[] = {
     FOR(RT_READS_WEIGHT, RT_KEY_TEXT, "train.weight", train.weight, 0, 0, "truncated-snr", "row of `retort list weights`"),
     FREE(RT_KEY_INT64, "run.log-every", run.log_every, 1, 1e12, "50", "updates between two lines of metrics"),
     FREE(RT_KEY_INT64, "run.checkpoint-every", run.checkpoint_every, 0, 1e12, "1000", "updates; 0: only at the end"),
+    FREE(RT_KEY_REAL, "run.checkpoint-minutes", run.checkpoint_minutes, 0, 1e9, "10",
+         "minutes after which there is a checkpoint at the latest; 0: off"),
     FREE(RT_KEY_INT64, "run.sample-every", run.sample_every, 0, 1e12, "0",
          "updates between pictures; 0: eight times in a round, at least 100 updates apart"),
     FREE(RT_KEY_INT64, "run.until-update", run.until_update, 0, 1e12, "0", "stop early, with a checkpoint; 0: no"),

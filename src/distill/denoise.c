@@ -41,6 +41,15 @@ static rt_status denoise_process(const rt_config *c, rt_scheduler_config *schedu
     spec.beta_start = s->diffusion.beta_start;
     spec.beta_end = s->diffusion.beta_end;
     const rt_prediction *prediction = rt_prediction_find(s->diffusion.prediction, err);
+    bool flow = !strcmp(spec.name, "flow");
+    if (!flow && strcmp(spec.name, "ddpm"))
+        RT_RAISE(RT_E_USAGE,
+                 "diffusion.process: %s; train takes ddpm and flow, which diffusers can load (a cosine schedule is --beta-schedule "
+                 "squaredcos_cap_v2)",
+                 spec.name);
+    if (prediction && flow != !strcmp(rt_prediction_name(prediction), "velocity"))
+        RT_RAISE(RT_E_USAGE, "diffusion.prediction: %s, but the process is %s; give --prediction %s", rt_prediction_name(prediction),
+                 spec.name, flow ? "velocity" : "v, epsilon or x0");
     return prediction ? rt_scheduler_config_from(scheduler, &spec, prediction, err) : RT_E_USAGE;
 }
 

@@ -131,7 +131,9 @@ static rt_status open_samples(rt_meters *m, rt_error *err)
     RT_TRY(s);
     if (*t->config->run.features) RT_TRY(open_features(m, err));
     RT_TRY(rt__network_use(rt__deployed(t), &used, err));
-    return rt__map_open(&m->student, t, &used, SLICE, seed_of(t), err);
+    RT_TRY(rt__map_open(&m->student, t, &used, SLICE, seed_of(t), err));
+    m->student.pulse = NULL; /* a reading belongs to its update */
+    return RT_OK;
 }
 
 static rt_status open_graph(rt_meters *m, rt_error *err)

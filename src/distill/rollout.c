@@ -39,6 +39,8 @@ typedef struct rollouts {
     trajectory *trajectories;
     int64_t rows;                     /* of a trajectory */
     int64_t examples, per_pool, pool; /* in a pool; updates that a pool serves; the pool that is present, -1: none */
+    int64_t drawing;                  /* the trajectory in progress */
+    rt_status (*stop)(void *self, int64_t done, int64_t total, rt_error *err); /* the task's pulse */
 } rollouts;
 
 static rt_status draw_trajectory(rollouts *r, int64_t pool, int g, rt_error *err)
@@ -61,6 +63,7 @@ static rt_status draw_trajectory(rollouts *r, int64_t pool, int g, rt_error *err
         }
     }
     rt_frozen draws = {RT_TEACHER_DRAWS, r->round << RT_ROUND_BITS, first};
+    r->drawing = g;
     return rt__solver_map_roll(&r->teacher, s, 1, w->steps, r->rows, w->states, size, w->classes, &draws, err);
 }
 
@@ -130,6 +133,16 @@ static rt_status plan_trajectories(rollouts *r, rt_error *err)
     return RT_OK;
 }
 
+/* The first pool of a sitting shows how far it is. Networks that an update has begun to move must not be left there: only the update's first phase stops. */
+static rt_status pulse(void *self, int64_t done, int64_t total, rt_error *err)
+{
+    rollouts *r = self;
+    const rt_task *t = r->task;
+    int64_t here = r->drawing * r->rows + done * r->rows / total;
+    if (t->progress && r->pool < 0) t->progress(t->self, "teacher rollouts", here, r->n_trajectories * r->rows);
+    return r->phase == &r->phase->round->phases[0] ? r->stop((void *)(uintptr_t)t, done, total, err) : RT_OK;
+}
+
 rt_status rt__source_rollout(rt_phase *p, const rt__time_pairs *pairs, int pairs_per_row, int pool, int reuse, rt_error *err)
 {
     const rt_task *t = p->round->task;
@@ -160,5 +173,9 @@ rt_status rt__source_rollout(rt_phase *p, const rt__time_pairs *pairs, int pairs
                      w->steps + 1, t->method->name);
     }
     if (t->data) RT_TRY(rt_loader_new(&r->loader, t->data, (int)r->rows, r->seed + r->round, err));
-    return rt__map_open(&r->teacher, t, &rt__teacher(t)->denoiser, r->rows < batch ? r->rows : batch, r->seed, err);
+    RT_TRY(rt__map_open(&r->teacher, t, &rt__teacher(t)->denoiser, r->rows < batch ? r->rows : batch, r->seed, err));
+    r->stop = r->teacher.pulse;
+    r->teacher.pulse_self = r;
+    r->teacher.pulse = pulse;
+    return RT_OK;
 }

@@ -257,10 +257,8 @@ rt_status rt__round_update(rt_round *r, int64_t u, int64_t n, const char *where,
             p->last_lr = learning_rate(&p->plan->training, u > first ? u - first : 0, n - first);
             RT_TRY(run_phase(p, before + k, err));
             if (!isfinite(p->last_loss) || !isfinite(p->last_grad_norm))
-                RT_RAISE(RT_E_DIVERGED,
-                         "%s: phase '%s' gave loss %g and gradient norm %g at update %lld; the last checkpoint is good: lower train.lr or "
-                         "set train.clip",
-                         where, p->plan->name, p->last_loss, p->last_grad_norm, (long long)update);
+                RT_RAISE(RT_E_DIVERGED, "%s: phase '%s' gave loss %g and gradient norm %g at update %lld", where, p->plan->name,
+                         p->last_loss, p->last_grad_norm, (long long)update);
         }
     }
     return RT_OK;

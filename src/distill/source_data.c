@@ -29,6 +29,15 @@ void *rt__input_data(const rt_phase *p, rt_program *program, const char *name)
     return NULL;
 }
 
+bool rt__asked_to_stop(const rt_task *t) { return t->stop && t->stop(t->self); }
+
+static rt_status stop_if_asked(void *self, int64_t done, int64_t total, rt_error *err)
+{
+    (void)done, (void)total;
+    if (rt__asked_to_stop(self)) RT_RAISE(RT_E_INTERRUPTED, "stopped; `--resume` goes on");
+    return RT_OK;
+}
+
 rt_status rt__map_open(rt_solver_map *map, const rt_task *t, const rt_denoiser *m, int64_t rows, uint64_t seed, rt_error *err)
 {
     const rt_config *c = t->config;
@@ -41,7 +50,10 @@ rt_status rt__map_open(rt_solver_map *map, const rt_task *t, const rt_denoiser *
                                           .rehearsal = t->dry_run,
                                           .backend = *c->backend ? rt_backend_find(c->backend) : NULL,
                                           .compute = rt_config_compute(c)}};
-    return rt__solver_map_open(map, &spec, seed, err);
+    RT_TRY(rt__solver_map_open(map, &spec, seed, err));
+    map->pulse = stop_if_asked;
+    map->pulse_self = (void *)(uintptr_t)t;
+    return RT_OK;
 }
 
 typedef struct from_data {

@@ -41,7 +41,10 @@ void rt__noise(uint64_t seed, const char *name, uint32_t clock, uint32_t index, 
 void rt__show_draws(uint64_t seed, uint32_t clock, uint32_t index, int q, int64_t features, float *z);
 int64_t rt__class_of(const rt_task *t, int64_t index); /* the class of sample `index`, where each gets the next */
 
-/* The maps of a denoiser's solver for `rows` samples at a time, its noise drawn from `seed`; close it after a failure, too. */
+bool rt__asked_to_stop(const rt_task *t);
+
+/* The maps of a denoiser's solver for `rows` samples at a time, its noise drawn from `seed`; close it after a failure, too. Rolls end with RT_E_INTERRUPTED once
+ * the task is asked to stop: whose rolls may not end so takes the pulse away. */
 rt_status rt__map_open(rt_solver_map *map, const rt_task *t, const rt_denoiser *m, int64_t rows, uint64_t seed, rt_error *err);
 
 #endif

@@ -79,5 +79,7 @@ rt_status rt__source_states(rt_phase *p, rt_error *err)
                   .y = malloc((size_t)rows * sizeof *s->y)};
     RT_TRY(rt__add_source(p, (rt_source){s, states_fill, states_free}, err));
     if (!s->x || !s->y) RT_RAISE(RT_E_MEMORY, "out of memory for %lld states of the student", (long long)rows);
-    return rt__map_open(&s->student, t, rt__denoiser(p, "student"), rows, s->seed, err);
+    RT_TRY(rt__map_open(&s->student, t, rt__denoiser(p, "student"), rows, s->seed, err));
+    s->student.pulse = NULL; /* within an update nothing stops */
+    return RT_OK;
 }

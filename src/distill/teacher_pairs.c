@@ -43,6 +43,23 @@ static double now(void)
 
 enum { CHUNK = 128 }; /* pairs that are drawn together: interrupted files hold a multiple of it, so that what follows has the same bits */
 
+typedef struct drawing {
+    const rt_task *task;
+    int64_t at, n, chunk; /* pairs that are drawn, of all; those in progress */
+    bool stopped;
+} drawing;
+
+static rt_status pulse(void *self, int64_t done, int64_t total, rt_error *err)
+{
+    drawing *w = self;
+    const rt_task *t = w->task;
+    int64_t here = w->at + w->chunk * done / total;
+    if (t->progress && here > 0) t->progress(t->self, "teacher samples", here, w->n);
+    w->stopped = rt__asked_to_stop(t) && done < total;
+    if (w->stopped) RT_RAISE(RT_E_INTERRUPTED, "stopped");
+    return RT_OK;
+}
+
 /* Draws the pairs from number `at` on, and keeps what there is from time to time: every half minute, or less often where writing takes long. */
 static rt_status draw_pairs(pairs *p, int64_t at, rt_error *err)
 {
@@ -50,7 +67,10 @@ static rt_status draw_pairs(pairs *p, int64_t at, rt_error *err)
     int64_t all = p->x.shape[0], n = t->dry_run && all > CHUNK ? CHUNK : all;
     double kept = now(), pause = 30;
     rt_solver_map teacher;
+    drawing w = {.task = t, .n = n};
     rt_status s = rt__map_open(&teacher, t, &rt__teacher(t)->denoiser, CHUNK, p->seed, err);
+    teacher.pulse = pulse;
+    teacher.pulse_self = &w;
     for (; at < n && s == RT_OK; at += CHUNK) {
         int64_t y[CHUNK], m = n - at < CHUNK ? n - at : CHUNK;
         float *x = (float *)p->x.data + at * t->features;
@@ -58,18 +78,21 @@ static rt_status draw_pairs(pairs *p, int64_t at, rt_error *err)
             start_noise(p, at + i, x + i * t->features);
             y[i] = rt__class_of(t, at + i);
         }
+        w.at = at, w.chunk = m;
         s = rt__solver_map_roll(&teacher, p->grid, 1, p->steps, m, x, 0, y, &(rt_frozen){RT_TEACHER_DRAWS, 0, at}, err);
-        if (t->progress) t->progress(t->self, "teacher samples", at + m, n);
-        bool stop = s == RT_OK && t->stop && t->stop(t->self);
-        if (s == RT_OK && !t->dry_run && at + m < n && (stop || now() - kept > pause)) {
+        if (w.stopped) { /* the chunk in progress is lost */
+            *err = (rt_error){0};
+            s = at > 0 ? keep_pairs(p, at, err) : RT_OK;
+            if (s == RT_OK)
+                s = rt_error_set(err, RT_E_INTERRUPTED, "stopped after %lld of %lld teacher samples; `--resume` goes on with them",
+                                 (long long)at, (long long)n);
+        }
+        if (s == RT_OK && !t->dry_run && at + m < n && now() - kept > pause) {
             double began = now();
             s = keep_pairs(p, at + m, err);
             kept = now();
             pause = fmax(pause, 20 * (kept - began));
         }
-        if (s == RT_OK && stop)
-            s = rt_error_set(err, RT_E_INTERRUPTED, "stopped after %lld of %lld teacher samples; `--resume` goes on with them",
-                             (long long)(at + m), (long long)n);
     }
     rt__solver_map_close(&teacher);
     return s;

@@ -79,8 +79,9 @@ COMPUTE(modes)
 }
 
 static const rt_measure measures[] = {
-    {"frechet", "d_F^2", "Heusel et al. 2017", "Frechet distance of the two normal distributions with the sets' means and covariances",
-     RT_NEEDS_FEATURES, true, frechet, 0},
+    {"frechet", "d_F^2", "Heusel et al. 2017",
+     "Frechet distance of the two normal distributions with the sets' means and covariances; also called fid", RT_NEEDS_FEATURES, true,
+     frechet, 0},
     {"kid", "MMD^2", "Binkowski et al. 2018", "squared MMD, kernel (x.y/d + 1)^3, unbiased", RT_NEEDS_FEATURES, true, kid, 0},
     {"precision", "P", "Kynkaanniemi et al. 2019", "share of samples that lie among real points", RT_NEEDS_FEATURES, false, neighbours, 0},
     {"recall", "R", "Kynkaanniemi et al. 2019", "share of real points that lie among samples", RT_NEEDS_FEATURES, false, neighbours, 1},
@@ -113,6 +114,7 @@ bool rt_measure_describe(int i, rt_row_text *row)
 const rt_measure *rt_measure_find(const char *name, rt_error *err)
 {
     const char *names[RT_COUNT(measures)];
+    if (!strcmp(name, "fid")) name = "frechet"; /* its other name */
     for (size_t i = 0; i < RT_COUNT(measures); i++) {
         names[i] = measures[i].name;
         if (strcmp(name, names[i]) == 0) return &measures[i];

@@ -31,6 +31,15 @@ static bool ends_with(const char *text, const char *end)
 
 /* ---- finding the parts */
 
+/* OWNER/NAME, where there is no folder OWNER? */
+static bool is_hub_name(const char *path)
+{
+    const char *slash = strchr(path, '/');
+    char owner[128];
+    if (!slash || slash == path || strchr(slash + 1, '/') || !slash[1] || *path == '.' || *path == '~') return false;
+    return snprintf(owner, sizeof owner, "%.*s", (int)(slash - path), path) < (int)sizeof owner && !rt__is_folder(owner);
+}
+
 static rt_status refuse_file(const char *path, rt_error *err)
 {
     static const char *const pickles[] = {".pt", ".pth", ".ckpt", ".bin", ".pkl"};
@@ -41,6 +50,10 @@ static rt_status refuse_file(const char *path, rt_error *err)
                      "safetensors.torch as s; s.save_file(torch.load('%s', map_location='cpu'), 'diffusion_pytorch_model.safetensors')\"",
                      path, path);
     if (ends_with(path, ".onnx")) RT_RAISE(RT_E_INVALID, "%s: ONNX networks cannot be read by this version; give a diffusers folder", path);
+    if (!rt__file_exists(path) && is_hub_name(path))
+        RT_RAISE(RT_E_IO,
+                 "%s: there is no such file or folder; a model of the Hugging Face Hub is downloaded first: hf download %s --local-dir %s",
+                 path, path, strchr(path, '/') + 1);
     if (!rt__file_exists(path)) RT_RAISE(RT_E_IO, "%s: there is no such file or folder", path);
     RT_RAISE(RT_E_INVALID, "%s: is no model; a model is a folder with model_index.json, config.yaml or config.json, or oracle:FILE.json",
              path);
@@ -199,6 +212,10 @@ static rt_status check_network(const rt_net_info *n, const char *folder, rt_erro
 
 rt_status rt__model_check_whole(const rt_model *m, rt_error *err)
 {
+    if (m->net && rt_net_describe(m->net)->classifier)
+        RT_RAISE(RT_E_USAGE,
+                 "%s: is a classifier, from which nothing is sampled; give a diffusion model (this one is for `eval --features`)",
+                 m->info.chosen);
     if (!m->info.condition) return RT_OK;
     const rt_net_info *n = rt_net_describe(m->net);
     RT_RAISE(

@@ -47,7 +47,6 @@ rt_status rt__model_evaluator(rt_model *m, int64_t rows, rt_evaluator **evaluato
 rt_status rt__model_field(rt_model *m, int64_t rows, rt_field *field, rt_error *err)
 {
     rt_evaluator *e;
-    if (m->info.feature_dims) RT_RAISE(RT_E_USAGE, "%s: a classifier draws no samples", m->info.chosen);
     RT_TRY(rt__model_check_whole(m, err));
     RT_TRY(rt__model_evaluator(m, rows, &e, err));
     *field = e->field;

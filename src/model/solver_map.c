@@ -36,16 +36,17 @@ void rt__solver_map_close(rt_solver_map *m)
 }
 
 typedef struct trajectory {
+    const rt_solver_map *map;
     float *x;
-    int64_t hop, count;
+    int64_t hop, count, before, total; /* steps of samples before this batch, and of all */
 } trajectory;
 
 static rt_status keep(void *self, int k, double t, int64_t n, const double *x, rt_error *err)
 {
-    (void)t, (void)n, (void)err;
+    (void)t;
     const trajectory *to = self;
     for (int64_t i = 0; i < to->count; i++) to->x[k * to->hop + i] = (float)x[i];
-    return RT_OK;
+    return k > 0 && to->map->pulse ? to->map->pulse(to->map->pulse_self, to->before + k * n, to->total, err) : RT_OK;
 }
 
 rt_status rt__solver_map_roll(rt_solver_map *m, const double *times, int stride, int steps, int64_t n, float *x, int64_t hop,
@@ -59,7 +60,7 @@ rt_status rt__solver_map_roll(rt_solver_map *m, const double *times, int stride,
     rt_status s = RT_OK;
     for (int64_t at = 0; at < n && s == RT_OK; at += batch) {
         int64_t rows = n - at < batch ? n - at : batch;
-        trajectory to = {x + at * e->features, hop, rows * e->features};
+        trajectory to = {m, x + at * e->features, hop, rows * e->features, at * steps, n * steps};
         m->draws = draws ? *draws : (rt_frozen){0};
         m->draws.first += at;
         e->noise = draws ? draw : NULL;

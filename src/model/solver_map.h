@@ -18,6 +18,9 @@ typedef struct rt_solver_map {
     uint64_t seed;          /* of the draws */
     rt_frozen draws;        /* of the batch in progress */
     double *state;          /* of one batch */
+    /* Asked after every step with the steps of samples that the roll has done, of all: anything but RT_OK ends the roll with it. NULL: nobody */
+    rt_status (*pulse)(void *self, int64_t done, int64_t total, rt_error *err);
+    void *pulse_self;
     rt_sample_room room;
 } rt_solver_map;
 

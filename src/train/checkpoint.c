@@ -50,8 +50,8 @@ rt_status rt__checkpoint_write(rt__run *run, rt_error *err)
             snprintf(names[n], sizeof names[n], "%s.%s", rt_params_name(set), role_names[role]);
             const float *v = rt_params_data(set, (rt_role)role);
             if (!all_finite(set, v))
-                RT_RAISE(RT_E_DIVERGED, "%s: %s holds NaN or Inf after update %lld and is not saved; the last checkpoint is good",
-                         run->config->out, names[n], (long long)run->at.updates);
+                RT_RAISE(RT_E_DIVERGED, "%s: %s holds NaN or Inf after update %lld and is not saved", run->config->out, names[n],
+                         (long long)run->at.updates);
             parts[n] = (rt_named_tensor){names[n], RT_F32, 1, &extents[s], v};
             n++;
         }
@@ -192,34 +192,42 @@ static rt_status load(rt__run *run, const char *folder, rt_error *err)
     return status;
 }
 
+/* The newest before update `below`; -1: none. */
+static long long newest(const rt_config *c, long long below)
+{
+    char folder[PATH];
+    long long found = -1, u;
+    snprintf(folder, sizeof folder, "%s/checkpoints", c->out);
+    DIR *dir = opendir(folder);
+    for (struct dirent *e; dir && (e = readdir(dir));)
+        if (sscanf(e->d_name, "update-%lld", &u) == 1 && u < below && u > found) found = u;
+    if (dir) closedir(dir);
+    return found;
+}
+
+bool rt__checkpoint_exists(const rt_config *c) { return newest(c, INT64_MAX) >= 0; }
+
 /* A run that ended before its first checkpoint begins again. Checkpoints of which none verifies are not thrown away in silence. */
 rt_status rt__checkpoint_read(rt__run *run, rt_error *err)
 {
     char folder[PATH], line[PATH + 96];
     long long damaged = -1;
     for (long long below = INT64_MAX;;) { /* newest first, until one verifies */
-        long long newest = -1;
-        snprintf(folder, sizeof folder, "%s/checkpoints", run->config->out);
-        DIR *dir = opendir(folder);
-        for (struct dirent *e; dir && (e = readdir(dir));) {
-            long long u;
-            if (sscanf(e->d_name, "update-%lld", &u) == 1 && u < below && u > newest) newest = u;
-        }
-        if (dir) closedir(dir);
-        if (newest < 0 && damaged >= 0)
+        long long u = newest(run->config, below);
+        if (u < 0 && damaged >= 0)
             RT_RAISE(RT_E_INVALID, "%s: no checkpoint that verifies; start the run again with --force", run->config->out);
-        if (newest < 0) {
+        if (u < 0) {
             run->task.note(run->task.self, "there is no checkpoint yet: the run begins at update 0");
             return RT_OK;
         }
-        snprintf(folder, sizeof folder, "%s/checkpoints/update-%lld", run->config->out, newest);
+        snprintf(folder, sizeof folder, "%s/checkpoints/update-%lld", run->config->out, u);
         bool good = verifies(folder);
         if (good && damaged >= 0) {
-            snprintf(line, sizeof line, "the checkpoint of update %lld is damaged; the run goes on from update %lld", damaged, newest);
+            snprintf(line, sizeof line, "the checkpoint of update %lld is damaged; the run goes on from update %lld", damaged, u);
             run->task.note(run->task.self, line);
         }
         if (good) return load(run, folder, err);
-        if (damaged < 0) damaged = newest;
-        below = newest;
+        if (damaged < 0) damaged = u;
+        below = u;
     }
 }

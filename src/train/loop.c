@@ -99,6 +99,16 @@ static void report_progress(const rt__run *run, const char *what, int64_t done, 
     if (run->observer && run->observer->progress) run->observer->progress(run->observer->self, what, done, total, "updates", loss);
 }
 
+/* The remedy of a divergence depends on whether there is something to go back to. */
+static rt_status advised(const rt_config *c, rt_status status, rt_error *err)
+{
+    if (status != RT_E_DIVERGED) return status;
+    rt_error what = *err;
+    *err = (rt_error){0};
+    return rt_error_set(err, status, "%s; %s: lower train.lr or set train.clip", what.text,
+                        rt__checkpoint_exists(c) ? "the last checkpoint is good" : "there is no checkpoint yet to go back to");
+}
+
 /* With a checkpoint, and the student that was selected. */
 static rt_status leave_collapsed(rt__run *run, rt_error *err)
 {
@@ -110,6 +120,34 @@ static rt_status leave_collapsed(rt__run *run, rt_error *err)
     }
     if (status != RT_OK) *err = other;
     return status != RT_OK ? status : RT_E_DIVERGED;
+}
+
+static rt_status keep(rt__run *run, rt_error *err)
+{
+    RT_TRY(advised(run->config, rt__checkpoint_write(run, err), err));
+    run->kept_at = run->at.updates;
+    run->kept_when = now();
+    return RT_OK;
+}
+
+/* A picture on the way that is interrupted is left out. */
+static rt_status pictures_between(rt__run *run, rt_error *err)
+{
+    char line[96];
+    rt_status status = rt__run_pictures(run, err);
+    if (status != RT_E_INTERRUPTED) return status;
+    *err = (rt_error){0};
+    snprintf(line, sizeof line, "the pictures of update %lld are left out", (long long)run->at.updates);
+    run->task.note(run->task.self, line);
+    return RT_OK;
+}
+
+/* Interrupted in an update's first pool or behind a round's last update, the networks stand as update at.updates left them. */
+static rt_status leave_interrupted(rt__run *run, rt_error *err)
+{
+    *err = (rt_error){0};
+    if (run->at.updates > run->kept_at) RT_TRY(keep(run, err));
+    RT_RAISE(RT_E_INTERRUPTED, "stopped after update %lld; `--resume` goes on", (long long)run->at.updates);
 }
 
 static rt_status train_round(rt__run *run, rt_error *err)
@@ -124,8 +162,8 @@ static rt_status train_round(rt__run *run, rt_error *err)
         snprintf(what, sizeof what, "%s", run->task.method->name);
     double started = now(), before = run->at.seconds;
     int64_t first = run->at.in_round;
-    while (run->at.in_round < n) {
-        RT_TRY(rt__round_update(&run->round, run->at.in_round, n, c->out, run->at.updates, err));
+    while (run->at.in_round < n && !run->at.ended) {
+        RT_TRY(advised(c, rt__round_update(&run->round, run->at.in_round, n, c->out, run->at.updates, err), err));
         double loss = rt__main_phase(&run->round)->last_loss;
         run->at.in_round++;
         run->at.updates++;
@@ -138,16 +176,16 @@ static rt_status train_round(rt__run *run, rt_error *err)
         if (run->at.updates % c->run.log_every == 0 || run->at.in_round == n || run->read_at == run->at.updates)
             RT_TRY(log_update(run, (double)((run->at.in_round - first) * c->train.batch) / (now() - started), err));
         int64_t drawn = c->run.sample_every > 0 ? run->at.updates : run->at.in_round;
-        if (run->at.in_round < n && drawn % rt__pictures_every(run) == 0) RT_TRY(rt__run_pictures(run, err));
+        if (run->at.in_round < n && drawn % rt__pictures_every(run) == 0) RT_TRY(pictures_between(run, err));
         run->at.ended = verdict == RT_FLAT;
         if (verdict == RT_COLLAPSED) return leave_collapsed(run, err);
         if (run->at.ended) return RT_OK;
         bool stop = run->observer && run->observer->stop && run->observer->stop(run->observer->self);
         bool until = c->run.until_update > 0 && run->at.updates >= c->run.until_update;
-        if (run->at.in_round < n && (stop || until || (c->run.checkpoint_every > 0 && run->at.updates % c->run.checkpoint_every == 0)))
-            RT_TRY(rt__checkpoint_write(run, err));
-        if (run->at.in_round < n && stop)
-            RT_RAISE(RT_E_INTERRUPTED, "stopped after update %lld; `--resume` goes on", (long long)run->at.updates);
+        bool due = (c->run.checkpoint_every > 0 && run->at.updates % c->run.checkpoint_every == 0) ||
+                   (c->run.checkpoint_minutes > 0 && now() - run->kept_when >= 60 * c->run.checkpoint_minutes);
+        if (run->at.in_round < n && (stop || until || due)) RT_TRY(keep(run, err));
+        if (run->at.in_round < n && stop) RT_RAISE(RT_E_INTERRUPTED, "stopped");
         if (run->at.in_round < n && until) return RT_OK;
     }
     return RT_OK;
@@ -178,10 +216,10 @@ rt_status rt__run_finish_round(rt__run *run, rt_error *err)
         RT_TRY(rt__residual(round, t->plan.held_out, &e, err));
         r->residual = e.local, r->residual_relative = e.relative, r->own_teacher = e.own_teacher, r->drift = e.drift, r->spread = e.spread;
     }
-    run->at.n_reports++;
     rt__watch_say_selected(run);
     if (!t->dry_run) RT_TRY(rt__result_write(run, err));
     RT_TRY(rt__run_pictures(run, err));
+    run->at.n_reports++; /* from here on nothing stops */
     RT_TRY(rt__run_keep_choices(run, err));
     RT_TRY(rt__task_succeed(t, err));
     run->at.round++;
@@ -224,6 +262,36 @@ static void summarise(const rt__run *run, rt_run_summary *s)
     if (deployed) snprintf(s->result, sizeof s->result, "%.960s/%.60s", run->config->out, deployed->plan->name);
 }
 
+/* A resumed run may have more updates than it was begun with, in rounds that go on: the learning rate follows the new number. */
+static rt_status take_updates(const rt__run *run, rt_error *err)
+{
+    const rt_config *c = run->config;
+    char path[RT_CONFIG_TEXT + 16], line[256] = "";
+    rt_config begun;
+    snprintf(path, sizeof path, "%s/config.yaml", c->out);
+    RT_TRY(rt_config_method(&begun, c->method, err));
+    RT_TRY(rt_config_read(&begun, path, err));
+    for (int64_t i = 0; i < run->task.plan.n_rounds; i++) {
+        long long before = rt__round_updates(&begun, i), updates = rt__round_updates(c, i);
+        if (updates == before) continue;
+        if (i < run->at.round)
+            RT_RAISE(RT_E_USAGE, "train.updates: %lld, but round %lld has ended after %lld; leave its number as it is", updates,
+                     (long long)i + 1, before);
+        if (updates < before)
+            RT_RAISE(RT_E_USAGE, "train.updates: %lld, but round %lld was begun with %lld; a resumed run can have more, not fewer", updates,
+                     (long long)i + 1, before);
+        if (!*line)
+            snprintf(line, sizeof line,
+                     "round %lld has %lld updates instead of %lld, which the learning rate follows from here on: the bits are not those of "
+                     "a run "
+                     "begun so",
+                     (long long)i + 1, updates, before);
+    }
+    if (!*line) return RT_OK;
+    run->task.note(run->task.self, line);
+    return rt_config_write(c, path, err); /* so the next resumption goes on with them */
+}
+
 rt_status rt_run_train(const rt_config *c, bool resume, const rt_observer *observer, rt_run_summary *summary, rt_error *err)
 {
     rt_error local = {0};
@@ -242,18 +310,23 @@ rt_status rt_run_train(const rt_config *c, bool resume, const rt_observer *obser
     if (status == RT_OK) status = rt__run_claim(&run, resume, err);
     if (status == RT_OK) status = rt__run_keep_machine(&run, resume, err);
     if (status == RT_OK && resume) status = rt__checkpoint_read(&run, err);
+    run.kept_at = run.at.updates;
+    run.kept_when = now();
+    if (status == RT_OK && resume) status = take_updates(&run, err);
     if (status == RT_OK && resume) status = rt_metrics_truncate(c->out, run.at.updates, err);
     bool stopped = false;
     while (status == RT_OK && run.at.round < run.task.plan.n_rounds && !stopped) {
         status = rt__run_open_round(&run, err);
         if (status == RT_OK) status = rt__run_keep_choices(&run, err);
         if (status == RT_OK) status = rt__watch_open(&run, err);
+        bool trained = status == RT_OK; /* else the networks are as they were read */
         if (status == RT_OK) status = train_round(&run, err);
         stopped = status == RT_OK && !run.at.ended && run.at.in_round < rt__round_updates(c, run.at.round);
         if (status == RT_OK && !stopped) {
             status = rt__run_finish_round(&run, err);
-            if (status == RT_OK) status = rt__checkpoint_write(&run, err);
+            if (status == RT_OK) status = keep(&run, err);
         }
+        if (status == RT_E_INTERRUPTED && trained) status = leave_interrupted(&run, err);
         rt__meters_close(&run.meters);
         rt__round_close(&run.round);
     }

@@ -106,14 +106,30 @@ static rt_status check_data(const rt__run *run, rt_error *err)
     if (!fits && i->pictures && i->shape[0] == n->in_channels && n->height > 0 && n->height == n->width)
         RT_RAISE(RT_E_INVALID, "%s: pictures of %lldx%lld, the network takes %dx%d; --resize %d --crop %d makes them so",
                  run->config->data.path, (long long)i->shape[2], (long long)i->shape[1], n->width, n->height, n->height, n->height);
+    char have[128], want[128];
+    rt_shape_text(have, sizeof have, i->rank, i->shape);
+    rt_shape_text(want, sizeof want, n->height ? 3 : 1, (int64_t[]){n->in_channels, n->height, n->width});
     if (!fits)
-        RT_RAISE(RT_E_INVALID, "%s: items of %lldx%lldx%lld, the network takes %dx%dx%d; give data of that size or another network",
-                 run->config->data.path, (long long)i->shape[0], (long long)i->shape[1], (long long)i->shape[2], n->in_channels, n->height,
-                 n->width);
+        RT_RAISE(RT_E_INVALID, "%s: items of %s%s, the network takes %s%s; give data of that size or another network",
+                 run->config->data.path, have, i->rank == 1 ? " numbers" : "", want, n->height ? "" : " numbers");
     if (t->classes > 0 && i->classes > t->classes)
         RT_RAISE(RT_E_INVALID, "%s: %d classes, the network's table has %d; give a network with num_class_embeds %d or more",
                  run->config->data.path, i->classes, t->classes, i->classes);
     return RT_OK;
+}
+
+/* Numbers for rounds that there are not would go without effect. A method's default serves any number of rounds. */
+static rt_status check_updates(const rt__run *run, rt_error *err)
+{
+    const rt_config *c = run->config;
+    rt_config usual;
+    RT_TRY(rt_config_method(&usual, c->method, err));
+    if (c->train.n_updates <= run->task.plan.n_rounds || c->train.images > 0 ||
+        (c->train.n_updates == usual.train.n_updates &&
+         !memcmp(c->train.updates, usual.train.updates, (size_t)usual.train.n_updates * sizeof *usual.train.updates)))
+        return RT_OK;
+    RT_RAISE(RT_E_USAGE, "train.updates: %d numbers for %d round%s; give at most one for each", c->train.n_updates, run->task.plan.n_rounds,
+             run->task.plan.n_rounds > 1 ? "s" : "");
 }
 
 /* What will be saved must be something that its folder can say. */
@@ -180,6 +196,7 @@ rt_status rt__run_open(rt__run *run, rt_error *err)
     t->data = run->data;
     RT_TRY(check_data(run, err));
     RT_TRY(rt__task_open(t, err));
+    RT_TRY(check_updates(run, err));
     RT_TRY(rt__watch_check(run, err));
     return check_result(run, err);
 }

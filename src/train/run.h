@@ -54,6 +54,8 @@ typedef struct rt__run {
     int64_t read_at;     /* after which update, -1: none of this sitting */
     rt_params *selected; /* the deployed network as run.select chose it; NULL: that is not asked for */
     rt__position at;
+    int64_t kept_at;  /* the update of the newest checkpoint, 0: none is needed yet */
+    double kept_when; /* when that was written, or the sitting began: seconds, monotonic */
 } rt__run;
 
 rt_status rt__run_open(rt__run *run, rt_error *err);
@@ -81,6 +83,7 @@ void rt__watch_say_selected(const rt__run *run);
 
 /* RUN/checkpoints/update-N/, complete or absent: all roles of the run's own networks, the position. */
 rt_status rt__checkpoint_write(rt__run *run, rt_error *err);
+bool rt__checkpoint_exists(const rt_config *c);
 /* The newest one that verifies, into the run's networks and position; RT_E_INVALID when there is none. */
 rt_status rt__checkpoint_read(rt__run *run, rt_error *err);
 

@@ -160,8 +160,8 @@ a_config() {
     a_config in_channels=3 out_channels=3 num_class_embeds=7 'class_embed_type="identity"' '_use_default_values=["class_embed_type"]' >"$t/c.json"
     "$RETORT" inspect "$t/c.json" | grep -q UNet2DModel
     needs_cases
-    for command in "inspect M" "sample M --n 1 --steps 1 --out $t/x.safetensors" "distill pd --teacher M --out $t/r --steps 1 --dry-run"; do
-        fails 3 "out_channels is 6, twice in_channels (3): the network predicts a variance" ${command//M/$cases/05/model}
+    for command in "inspect MODEL" "sample MODEL --n 1 --steps 1 --out $t/x.safetensors" "distill pd --teacher MODEL --out $t/r --steps 1 --dry-run"; do
+        fails 3 "out_channels is 6, twice in_channels (3): the network predicts a variance" ${command//MODEL/$cases/05/model}
     done
 }
 

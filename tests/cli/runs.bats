@@ -111,8 +111,8 @@ last_loss() { tail -n 1 "$1/metrics.jsonl" | sed 's/.*"loss": *\([0-9.e-]*\).*/\
     fails 2 "solver ddim adds no noise" distill kd --teacher "$t/teacher" --out "$t/none" --draws input
     fails 2 "--draws: the method map has no such setting" distill map --teacher "$t/teacher" --out "$t/none" --draws input
     fails 2 "kd.pairs: the method pd does not read it; it is a setting of kd" distill pd --teacher "$t/teacher" --out "$t/none" --set kd.pairs=4
-    fails 2 "--weight: train.weight: the method kd does not read it" distill kd --teacher "$t/teacher" --out "$t/none" --weight snr
-    fails 2 "--data: data.path: the method kd does not read it" distill kd --teacher "$t/teacher" --out "$t/none" --data toy:moons
+    fails 2 "--weight: the method kd does not read it" distill kd --teacher "$t/teacher" --out "$t/none" --weight snr
+    fails 2 "--data: the method kd does not read it" distill kd --teacher "$t/teacher" --out "$t/none" --data toy:moons
     fails 2 "did you mean toy:moons" train --data toy:moonz --net examples/mlp.json --out "$t/none"
     fails 5 "" train --data toy:moons --net "$t/no.json" --out "$t/none"
     [ ! -e "$t/none" ]
