@@ -118,7 +118,7 @@ void retort_model_free(retort_model *model); /* no call may be using it */
 typedef struct retort_model_info {
     size_t size;
     const char *path;                 /* the file or folder that was read. Texts and shape live as long as the model. */
-    const char *network;              /* "unet", "mlp", "classifier", "oracle" */
+    const char *network;              /* its class: "UNet2DModel", "RetortMLP", ...; or "oracle" */
     const char *process, *prediction; /* rows of `retort list`; empty: nothing says */
     const char *scheduler;            /* its class in diffusers; empty: none */
     const char *remark;               /* what was done to the folder to read it; empty: nothing */

@@ -18,7 +18,7 @@ _Static_assert(sizeof((retort_error *)0)->text == RT_ERROR_TEXT, "texts of one l
 
 int retort_version(void) { return RETORT_VERSION_NUMBER; }
 const char *retort_version_text(void) { return TEXT(RETORT_VERSION_MAJOR) "." TEXT(RETORT_VERSION_MINOR) "." TEXT(RETORT_VERSION_PATCH); }
-int retort_version_check(int number) { return number / 1000000 == RETORT_VERSION_MAJOR && number <= RETORT_VERSION_NUMBER; }
+int retort_version_check(int number) { return number >= RETORT_VERSION_MAJOR * 1000000 && number <= RETORT_VERSION_NUMBER; }
 
 /* ---- errors */
 
