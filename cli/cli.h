@@ -41,6 +41,7 @@ struct cli_command {
     const cli_option *shared;                  /* a table that several commands share; NULL: none */
     const char *shared_title;
     const char *const *(*more_keys)(void); /* keys without an option of their own, NULL-terminated; NULL: none */
+    const char *const *(*words)(void);     /* names that its argument may be, NULL-terminated; NULL: anything */
     int min_arguments, max_arguments;
     rt_status (*run)(cli_call *c, rt_error *err);
     bool hidden;

@@ -10,6 +10,15 @@ static const cli_option options[] = {
     {"init", 0, "MODEL", "init", NULL, "start the student from this model's weights instead of the teacher's", NULL},
     {0}};
 
+static const char *const *methods(void)
+{
+    static const char *names[32];
+    rt_row_text row;
+    for (int i = 0, n = 0; !names[n] && n < 31 && rt_method_describe(i, &row); i++)
+        if (rt_method_needs_teacher(row.name)) names[n++] = row.name;
+    return names;
+}
+
 static rt_status run(cli_call *c, rt_error *err)
 {
     if (c->explain) return cli_method_help(c->command, c->arguments[0], stdout, err);
@@ -49,6 +58,7 @@ const cli_command cli_distill_command = {
     .shared = cli_run_options,
     .shared_title = "Options of runs",
     .more_keys = cli_run_keys,
+    .words = methods,
     .min_arguments = 0,
     .max_arguments = 1,
     .run = run,

@@ -1,5 +1,5 @@
 /* cmd_list.c -- the rows of the tables, each with its source. */
-#include "cli.h"
+#include "complete.h"
 
 #include "retort/config.h"
 #include "retort/data.h"
@@ -80,6 +80,20 @@ static const kind kinds[] = {
 
 enum { KINDS = sizeof kinds / sizeof *kinds };
 
+bool cli_list_row(const char *table, int i, rt_row_text *row)
+{
+    for (size_t k = 0; k < KINDS; k++)
+        if (strcmp(kinds[k].name, table) == 0) return kinds[k].row(i, row);
+    return false;
+}
+
+static const char *const *names(void)
+{
+    static const char *list[KINDS + 1];
+    for (size_t i = 0; i < KINDS; i++) list[i] = kinds[i].name;
+    return list;
+}
+
 static void print_rows(cli_call *c, const kind *k)
 {
     json_t *rows = json_array();
@@ -108,15 +122,12 @@ static rt_status run(cli_call *c, rt_error *err)
         cli_put(c, "kinds", names);
         return RT_OK;
     }
-    const char *names[KINDS];
-    for (size_t i = 0; i < KINDS; i++) {
-        names[i] = kinds[i].name;
-        if (strcmp(names[i], c->arguments[0]) == 0) {
+    for (size_t i = 0; i < KINDS; i++)
+        if (strcmp(kinds[i].name, c->arguments[0]) == 0) {
             print_rows(c, &kinds[i]);
             return RT_OK;
         }
-    }
-    const char *guess = rt_closest(c->arguments[0], names, KINDS);
+    const char *guess = rt_closest(c->arguments[0], names(), KINDS);
     if (guess) return rt_error_set(err, RT_E_USAGE, "list: '%s' is no kind of row; did you mean '%s'?", c->arguments[0], guess);
     return rt_error_set(err, RT_E_USAGE, "list: '%s' is no kind of row; 'retort list' names them", c->arguments[0]);
 }
@@ -128,6 +139,7 @@ const cli_command cli_list_command = {
     .text = "Prints the rows of one table: their names as options take them, the paper or equation they come from, and what they do.\n"
             "Without KIND it names the tables.",
     .examples = "retort list\nretort list solvers",
+    .words = names,
     .min_arguments = 0,
     .max_arguments = 1,
     .run = run,

@@ -1,5 +1,5 @@
 /* main.c -- finds the command, runs it, turns its status into the exit code. */
-#include "cli.h"
+#include "complete.h"
 
 #include <errno.h>
 #include <signal.h>
@@ -44,6 +44,10 @@ static rt_status dispatch(int argc, char **argv, rt_error *err)
         return RT_OK;
     }
     if (strcmp(word, "help") == 0) return help(argc, argv, err);
+    if (strcmp(word, "complete") == 0) {
+        cli_complete(argc - 2, argv + 2, stdout);
+        return RT_OK;
+    }
     if (strcmp(word, "--help") == 0 || strcmp(word, "-h") == 0) {
         cli_overview(stdout);
         return RT_OK;

@@ -1,4 +1,4 @@
-/* pages.c -- man pages and bash completion, written from the tables that parsing uses. Run by the build: `retort generate share FOLDER`. */
+/* pages.c -- man pages, written from the tables that parsing uses. Run by the build: `retort generate share FOLDER`. */
 #include "cli.h"
 
 #include "retort/ops.h"
@@ -70,39 +70,6 @@ static void main_page(FILE *f)
           f);
 }
 
-static void complete_option(const cli_option *o, void *user) { fprintf(user, " --%s", o->name); }
-
-static void complete_words(const cli_option *o, void *user)
-{
-    if (!o->words) return;
-    fprintf(user, "    --%s) words='", o->name);
-    for (const char *const *w = o->words(); *w; w++) fprintf(user, "%s%s", w == o->words() ? "" : " ", *w);
-    fputs("' ;;\n", user);
-}
-
-static void completion(FILE *f)
-{
-    fputs("# bash completion for retort\n_retort() {\n  local current=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD-1]} "
-          "options= words=\n"
-          "  if [ \"$COMP_CWORD\" -eq 1 ]; then\n    COMPREPLY=($(compgen -W 'help --help --version",
-          f);
-    for (const cli_command *const *c = cli_commands; *c; c++)
-        if (!(*c)->hidden) fprintf(f, " %s", (*c)->name);
-    fputs("' -- \"$current\"))\n    return\n  fi\n  case ${COMP_WORDS[1]} in\n", f);
-    for (const cli_command *const *c = cli_commands; *c; c++) {
-        if ((*c)->hidden) continue;
-        fprintf(f, "  %s)\n    options='", (*c)->name);
-        cli_each_option(*c, complete_option, f);
-        fputs("'\n    case $before in\n", f);
-        cli_each_option(*c, complete_words, f);
-        fputs("    esac ;;\n", f);
-    }
-    fputs("  esac\n  case $current in\n  -*) COMPREPLY=($(compgen -W \"$options\" -- \"$current\")) ;;\n"
-          "  *) [ -n \"$words\" ] && COMPREPLY=($(compgen -W \"$words\" -- \"$current\")) ;;\n  esac\n}\n"
-          "complete -o default -F _retort retort\n",
-          f);
-}
-
 static rt_status folder(const char *path, rt_error *err)
 {
     if (mkdir(path, 0777) == 0 || errno == EEXIST) return RT_OK;
@@ -125,7 +92,7 @@ static rt_status finish(FILE *f, const char *path, rt_error *err)
 
 static rt_status write_pages(const char *root, rt_error *err)
 {
-    static const char *const folders[] = {"", "/man", "/man/man1", "/bash-completion", "/bash-completion/completions"};
+    static const char *const folders[] = {"", "/man", "/man/man1"};
     char path[4096];
     for (size_t i = 0; i < sizeof folders / sizeof *folders; i++) {
         snprintf(path, sizeof path, "%s%s", root, folders[i]);
@@ -143,11 +110,6 @@ static rt_status write_pages(const char *root, rt_error *err)
     FILE *f = create(path, err);
     if (!f) return RT_E_IO;
     main_page(f);
-    TRY(finish(f, path, err));
-    snprintf(path, sizeof path, "%s/bash-completion/completions/retort", root);
-    f = create(path, err);
-    if (!f) return RT_E_IO;
-    completion(f);
     return finish(f, path, err);
 }
 
@@ -234,9 +196,9 @@ static const cli_option options[] = {
 const cli_command cli_generate_command = {
     .name = "generate",
     .arguments = "share FOLDER | operators | equations | sheet OUT.png COLUMNS FILE...",
-    .summary = "write man pages, completion, tables of docs/, pictures with words",
+    .summary = "write man pages, tables of docs/, pictures with words",
     .text =
-        "share writes FOLDER/man and FOLDER/bash-completion from the tables of commands and options (the build runs it), operators and\n"
+        "share writes FOLDER/man from the tables of commands and options (the build runs it), operators and\n"
         "equations print the documents of these names. sheet draws the first COLUMNS samples of each FILE (tensor x, in -1..1) as a row;\n"
         "a FILE named - leaves more room above the next row. Titles and labels are printable ASCII.",
     .examples = "retort generate share /tmp/share\n"

@@ -187,7 +187,7 @@ void rt__meters_close(rt_meters *m)
 {
     rt__solver_map_close(&m->student);
     rt_program_free(m->phase.program);
-    for (int i = 0; i < m->phase.n_sources; i++) m->phase.sources[i].free(m->phase.sources[i].self);
+    for (int i = 0; i < m->phase.n_sources; i++) (m->phase.sources[i].free)(m->phase.sources[i].self);
     rt_graph_free(m->phase.graph);
     rt_model_free(m->features);
     free(m->of_teacher);

@@ -153,7 +153,7 @@ void rt__round_close(rt_round *r)
 {
     rt__round_free_programs(r);
     for (int i = 0; i < r->n_phases; i++) {
-        for (int k = 0; k < r->phases[i].n_sources; k++) r->phases[i].sources[k].free(r->phases[i].sources[k].self);
+        for (int k = 0; k < r->phases[i].n_sources; k++) (r->phases[i].sources[k].free)(r->phases[i].sources[k].self);
         rt_graph_free(r->phases[i].graph);
     }
     free(r->grid);

@@ -12,7 +12,7 @@ rt_status rt__add_source(rt_phase *p, rt_source source, rt_error *err)
         p->sources[p->n_sources++] = source;
         return RT_OK;
     }
-    source.free(source.self);
+    (source.free)(source.self);
     RT_RAISE(RT_E_INTERNAL, "phase '%s' has more than %d sources", p->plan->name, RT_SOURCES);
 }
 

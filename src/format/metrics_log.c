@@ -158,7 +158,7 @@ static rt_status truncate_log(const char *folder, const char *name, bool table, 
         if (update > (double)last) break;
         keep += n;
     }
-    free(text);
+    rt__free_libc(text);
     bool failed = ferror(f) || ftruncate(fd, keep) != 0 || fsync(fd) != 0;
     int why = errno;
     fclose(f);

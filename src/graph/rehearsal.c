@@ -30,6 +30,10 @@ void rt_rehearsal_reserve(rt_rehearsal *r, int64_t bytes)
  * where few numbers are touched, as in a rehearsal, they would make much resident for little. */
 void *rt__block_new(size_t bytes, bool filled)
 {
+    if (rt__allocator_is_set()) {
+        void *own = aligned_alloc(64, (bytes + 63) / 64 * 64);
+        return own ? memset(own, 0, bytes) : NULL;
+    }
     void *block = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (block == MAP_FAILED) return NULL;
 #ifdef MADV_HUGEPAGE
@@ -40,5 +44,8 @@ void *rt__block_new(size_t bytes, bool filled)
 
 void rt__block_free(void *block, size_t bytes)
 {
-    if (block) munmap(block, bytes);
+    if (rt__allocator_is_set())
+        free(block);
+    else if (block)
+        munmap(block, bytes);
 }

@@ -318,7 +318,7 @@ static bool name_key(const search *s, char key[65])
         fprintf(f, " %a %a %a", s->times[i], rt_process_alpha(m->process, s->times[i]), rt_process_beta(m->process, s->times[i]));
     bool whole = fclose(f) == 0;
     if (whole) rt__sha256(text, size, key);
-    free(text);
+    rt__free_libc(text);
     return whole;
 }
 

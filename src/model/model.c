@@ -303,16 +303,29 @@ rt_status rt_model_open(rt_model **model, const rt_model_spec *spec, rt_error *e
     return status;
 }
 
+rt_status rt__model_share(rt_model **view, const rt_model *m, rt_error *err)
+{
+    rt_model *v = *view = malloc(sizeof *v);
+    if (!v) RT_RAISE(RT_E_MEMORY, "out of memory for a model");
+    *v = *m;
+    v->evaluator = NULL;
+    v->searched = NULL;
+    v->shared = true;
+    return RT_OK;
+}
+
 void rt_model_free(rt_model *m)
 {
     if (!m) return;
     free(m->searched);
     if (m->evaluator) rt__evaluator_close(m->evaluator);
     free(m->evaluator);
-    rt_params_free(m->params);
-    rt_net_free(m->net);
-    if (!m->oracle) rt_scheduler_free(m->scheduler);
-    rt_oracle_free(m->oracle);
+    if (!m->shared) {
+        rt_params_free(m->params);
+        rt_net_free(m->net);
+        if (!m->oracle) rt_scheduler_free(m->scheduler);
+        rt_oracle_free(m->oracle);
+    }
     free(m);
 }
 

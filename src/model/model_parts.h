@@ -28,7 +28,11 @@ struct rt_model {
     rt_choices *choices;     /* NULL: by rule */
     rt_evaluator *evaluator; /* of the last calls, for about as many rows; NULL: none yet */
     rt__searched *searched;  /* grids of the last search; NULL: none */
+    bool shared;             /* a view: evaluator and searched are its own, all else another's */
 };
+
+/* A view of m, for a thread of its own: m's weights, buffers of its own. m must live longer. */
+rt_status rt__model_share(rt_model **view, const rt_model *m, rt_error *err);
 
 /* The model's evaluator for raw outputs of about `rows` rows. Valid until the next call or rt_model_free. */
 rt_status rt__model_evaluator(rt_model *m, int64_t rows, rt_evaluator **evaluator, rt_error *err);

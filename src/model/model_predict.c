@@ -18,8 +18,8 @@ static rt_status check_classes(const rt_model *m, int64_t n, const int64_t *y, r
 rt_status rt__model_evaluator(rt_model *m, int64_t rows, rt_evaluator **evaluator, rt_error *err)
 {
     rt_evaluator *e = m->evaluator;
-    /* somewhat too large will do: the last of several slices is short */
-    bool fits = e && (m->oracle || (e->rows >= rows && e->rows / 8 <= rows));
+    /* somewhat too large will do: the last of several slices is short. A view's calls are to give the bits that they give alone, whichever was before. */
+    bool fits = e && (m->oracle || e->rows == rows || (!m->shared && e->rows >= rows && e->rows / 8 <= rows));
     if (!e) e = m->evaluator = calloc(1, sizeof *e);
     if (!e) RT_RAISE(RT_E_MEMORY, "out of memory for an evaluator");
     *evaluator = e;

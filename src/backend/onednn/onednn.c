@@ -27,6 +27,7 @@
 #endif
 #include <omp.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -186,7 +187,7 @@ static bool add_operand(job *j, const_dnnl_primitive_desc_t pd, int arg, int fro
 static void make_product_code(const_dnnl_primitive_desc_t pd)
 {
     enum { SIDE = 16 };
-    static bool made;
+    static atomic_bool made; /* one that two threads make at once is made */
     const char *kernel = NULL;
     float x[SIDE * SIDE] = {0}, y[SIDE * SIDE];
     if (made || dnnl_primitive_desc_query(pd, dnnl_query_impl_info_str, 0, &kernel) != dnnl_success || !kernel) return;

@@ -1,0 +1,42 @@
+/* embed.h -- what the files behind retort.h share: the scope of a call, structs that grow, errors. */
+#ifndef RT_EMBED_H
+#define RT_EMBED_H
+
+#include "retort.h"
+
+#include "base/internal.h"
+
+#include <locale.h>
+
+/* What a call leaves to the caller as it was, in callbacks as well: the thread's locale and the number of threads of its parallel loops. Inside the
+ * locale is C, where numbers have points. */
+typedef struct rt__scope {
+    locale_t locale;
+    int threads;
+} rt__scope;
+
+/* `computes`: the call runs parallel loops, which is refused where the process was forked from one that had run some: OpenMP's threads are not there, and
+ * GNU's runtime waits for them for ever. What fails has been left already. */
+rt_status rt__enter(rt__scope *s, bool computes, rt_error *err);
+void rt__leave(const rt__scope *s);
+/* A callback's turn: the caller's state between the two. */
+void rt__pause(const rt__scope *s);
+void rt__resume(const rt__scope *s);
+
+/* A line for the hook of retort_set_log; empty lines are none. */
+void rt__tell(const rt__scope *s, const char *line);
+
+/* Asks an observer (NULL: none): true, stop. */
+bool rt__observed(const rt__scope *s, retort_observe observe, void *self, const char *what, const char *unit, int64_t done, int64_t total,
+                  double loss);
+
+/* Copies a struct of options that begins with its size into one of `known` bytes, what the caller does not have as 0. RT_E_USAGE: no size, or more fields than
+ * are known and not 0. `name`: of the struct, for the message. NULL gives zeros. */
+rt_status rt__take_options(void *to, size_t known, const void *from, const char *name, rt_error *err);
+/* The other way: as much as the caller has room for, zeros beyond what is known; its size stays. */
+rt_status rt__give_result(void *to, const void *from, size_t known, const char *name, rt_error *err);
+
+/* Ends every function of the interface: *to gets what *from says. */
+retort_status rt__answer(retort_error *to, rt_status status, const rt_error *from);
+
+#endif
