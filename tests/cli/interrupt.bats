@@ -89,13 +89,13 @@ ends() {
 
 @test "pairs stop within a chunk, and what was drawn before it is kept" {
     teacher
-    kd=(distill kd --teacher "$t/teacher" --teacher-steps 1000 --pairs 3000 --updates 2 --batch 8 --threads 1)
+    kd=(distill kd --teacher "$t/teacher" --teacher-steps 1000 --pairs 30000 --updates 2 --batch 8 --threads 1)
     in_background "${kd[@]}" --out "$t/run"
     until_there "$t/run/config.yaml"
     sleep 0.5
     kill -INT $!
     ends 130
-    drawn=$(grep -o "stopped after [0-9]* of 3000 teacher samples" "$t/err" | cut -d " " -f 3)
+    drawn=$(grep -o "stopped after [0-9]* of 30000 teacher samples" "$t/err" | cut -d " " -f 3)
     [ "$((drawn % 128))" = 0 ]
     [ "$drawn" = 0 ] || "$RETORT" inspect "$t/run/pairs.safetensors" | grep -q "$drawn"
 }

@@ -268,5 +268,5 @@ last_loss() { tail -n 1 "$1/metrics.jsonl" | sed 's/.*"loss": *\([0-9.e-]*\).*/\
     grep '^update 0: ' "$t/said" | awk -F'recall |, coverage ' '{ r = $2; c = $3 } END { print "recall " r ", coverage " c; exit !(r < 0.1 && c > 0.3 && c < 0.7) }'
     grep -q 'features: .*models/fashion-features' "$t/run/config.yaml"
     fails 2 "run.features: models/fashion-mnist-small is a UNet2DModel; give a classifier" $(vsd) --out "$t/none" --features models/fashion-mnist-small
-    fails 2 "run.features: the method kd does not read it" distill kd --teacher models/fashion-mnist-small --out "$t/none" --features models/fashion-features
+    fails 2 "--features: the method kd does not read it" distill kd --teacher models/fashion-mnist-small --out "$t/none" --features models/fashion-features
 }
