@@ -68,8 +68,10 @@ void cli_say_next(cli_call *c, const rt_config *config, const rt_run_summary *s)
                 cli_data_words(c, "--reference", data, (rt_fit){config->data.resize, config->data.crop}));
         return;
     }
-    cli_say(c, "next: retort sample %s --n 64%s --out samples%s", out, distilled ? "" : " --steps 50",
-            draws_pictures(s) ? ".png" : ".safetensors");
+    char *samples = NULL; /* beside the run */
+    if (asprintf(&samples, "%s%s", config->out, draws_pictures(s) ? ".png" : ".safetensors") < 0) return;
+    cli_say(c, "next: retort sample %s --n 64%s --out %s", out, distilled ? "" : " --steps 50", cli_quoted(c, samples));
+    free(samples);
     student_steps(config, steps);
     if (!distilled) cli_say(c, "then: retort distill pd --teacher %s --out student --teacher-steps 64 --steps %s", out, steps);
 }

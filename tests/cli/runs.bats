@@ -75,11 +75,11 @@ names() { (cd "$1" && echo *); }
     "$RETORT" train --data toy:moons --net examples/mlp.json --out "$t/a run" --updates 20 --threads 1 --until-update 10 2>"$t/err"
     grep -qxF "next: retort train --out '$t/a run' --resume" "$t/err"
     "$RETORT" train --out "$t/a run" --resume 2>"$t/err"
-    grep -qxF "next: retort sample '$t/a run' --n 64 --steps 50 --out samples.safetensors" "$t/err"
+    grep -qxF "next: retort sample '$t/a run' --n 64 --steps 50 --out '$t/a run.safetensors'" "$t/err"
     program=$(realpath "$RETORT")
     cd "$t" # the command that is offered works as it stands
     eval "\"\$program\" $(sed -n 's/^then: retort //p' err) --updates 2 --batch 8 --set pd.pool=64 --threads 1" 2>next
-    grep -qxF "next: retort sample student --n 64 --out samples.safetensors" next
+    grep -qxF "next: retort sample student --n 64 --out student.safetensors" next
 }
 
 last_loss() { tail -n 1 "$1/metrics.jsonl" | sed 's/.*"loss": *\([0-9.e-]*\).*/\1/'; }
