@@ -37,11 +37,12 @@ static rt_status read_inputs(inputs *in, const char *path, const rt_model_info *
     if (count != 1 && (in->t.rank != 1 || count != in->n))
         return rt_error_set(err, RT_E_INVALID, "%s: tensor 't' holds %lld numbers; must be one, or one for each of the %lld samples", path,
                             (long long)count, (long long)in->n);
-    int64_t broken = 0;
+    int64_t broken = 0, wrong = 0;
     for (int64_t i = 0, n = rt_tensor_count(&in->x); i < n; i++) broken += !isfinite(((float *)in->x.data)[i]);
-    if (broken)
-        return rt_error_set(err, RT_E_INVALID, "%s: tensor 'x' holds %lld numbers that are NaN or infinite; take samples without them",
-                            path, (long long)broken);
+    for (int64_t i = 0; in->t.data && i < count; i++) wrong += !isfinite(((double *)in->t.data)[i]);
+    if (broken + wrong > 0)
+        return rt_error_set(err, RT_E_INVALID, "%s: tensor '%s' holds %lld numbers that are NaN or infinite; take samples without them",
+                            path, broken ? "x" : "t", (long long)(broken ? broken : wrong));
     if (info->classes && !info->feature_dims && !in->y.data)
         return rt_error_set(err, RT_E_INVALID, "%s: there is no tensor 'y'; this model needs a class (0 to %lld) for each sample", path,
                             (long long)info->classes - 1);

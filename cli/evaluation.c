@@ -113,7 +113,19 @@ static rt_status points_of_data(cli_judge *j, cli_call *c, const char *label, co
 
 /* ---- opening */
 
-static rt_status choose_measures(cli_judge *j, cli_call *c, rt_error *err)
+/* Covariances of fewer samples than features are singular, which shows in frechet. */
+static void few_samples(const cli_judge *j, cli_call *c, int64_t n)
+{
+    int64_t d = j->points.x ? j->points.d : j->statistics.d, reference = j->points.x ? j->points.n : j->statistics.n;
+    char line[256];
+    if (n > d && reference > d) return;
+    snprintf(line, sizeof line,
+             "frechet: %lld %s, no more than the %lld features: the covariance is singular, and figures compare only at equal numbers",
+             (long long)(n > d ? reference : n), n > d ? "items of the reference" : "samples", (long long)d);
+    cli_remark(c, line);
+}
+
+static rt_status choose_measures(cli_judge *j, cli_call *c, int64_t n, rt_error *err)
 {
     const char *text = cli_text(c, "metrics");
     if (!text) text = j->features ? "frechet" : "sliced-wasserstein,energy";
@@ -133,6 +145,8 @@ static rt_status choose_measures(cli_judge *j, cli_call *c, rt_error *err)
         if (j->n_measures == CLI_MOST_MEASURES) return rt_error_set(err, RT_E_USAGE, "--metrics: more than %d", CLI_MOST_MEASURES);
         j->measures[j->n_measures++] = m;
     }
+    for (int i = 0; i < j->n_measures; i++)
+        if (strcmp(j->measures[i]->name, "frechet") == 0) few_samples(j, c, n);
     return RT_OK;
 }
 
@@ -248,7 +262,7 @@ rt_status cli_judge_open(cli_judge *j, cli_call *c, int64_t n, rt_error *err)
                                 rt_model_get_info(j->features)->network);
     }
     TRY(open_reference(j, c, reference, n, err));
-    TRY(choose_measures(j, c, err));
+    TRY(choose_measures(j, c, n, err));
     if (!j->points.x || j->statistics.mean) return RT_OK;
     for (int i = 0; i < j->n_measures; i++)
         if (strcmp(j->measures[i]->name, "frechet") == 0) return rt_statistics_of(&j->statistics, &j->points, err);

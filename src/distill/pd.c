@@ -144,7 +144,9 @@ static rt_status plan_steps(rt_plan *plan, const pd_settings *own, bool converts
     plan->step_counts[plan->n_step_counts++] = own->teacher_steps ? own->teacher_steps : 2 * own->steps[0];
     for (int i = 0; i < own->n_steps; i++) {
         int before = plan->step_counts[i];
-        if (before % own->steps[i] || before == own->steps[i])
+        if (before == own->steps[i])
+            RT_RAISE(RT_E_USAGE, "pd.steps: %d, as many as its teacher has; give a divisor of it that is less", before);
+        if (before % own->steps[i])
             RT_RAISE(RT_E_USAGE, "pd.steps: %d does not divide %d, the steps of its teacher; each number must divide the one before",
                      own->steps[i], before);
         plan->step_counts[plan->n_step_counts++] = own->steps[i];

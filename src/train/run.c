@@ -198,7 +198,8 @@ rt_status rt__run_open(rt__run *run, rt_error *err)
     RT_TRY(rt__task_open(t, err));
     RT_TRY(check_updates(run, err));
     RT_TRY(rt__watch_check(run, err));
-    return check_result(run, err);
+    RT_TRY(check_result(run, err));
+    return rt__run_remarks(run, err);
 }
 
 bool rt__run_exists(const rt_config *c)

@@ -59,6 +59,8 @@ typedef struct rt__run {
 } rt__run;
 
 rt_status rt__run_open(rt__run *run, rt_error *err);
+/* Lines about settings that are allowed and seldom meant: class tables that the data does not fill, a student as teacher, a prediction that cannot be. */
+rt_status rt__run_remarks(const rt__run *run, rt_error *err);
 /* Its directory: locked, and begun unless it is resumed. */
 bool rt__run_exists(const rt_config *c); /* is there a run in the folder `out`? */
 rt_status rt__run_claim(rt__run *run, bool resume, rt_error *err);

@@ -233,3 +233,76 @@ a_config() {
     sed -i 's/"clip_sample": false/"clip_sample": true/' "$t/teacher/scheduler/scheduler_config.json"
     remarks "the teacher's clip_sample is not used" "${kd[@]}" --out "$t/b"
 }
+
+mlp() { echo '{"_class_name": "RetortMLP", "data_dim": 2, "hidden": 16, "layers": 1'"$1"'}'; } # with more FIELDS
+
+@test "remarks: class tables that the data does not fill" {
+    small() { "$RETORT" train --data "$1" --net "$t/net.json" --updates 1 --batch 4 --threads 1 --out "$t/run" --force --json >"$t/json" 2>"$t/err"; }
+    mlp ', "num_class_embeds": 5' >"$t/net.json"
+    small toy:moons
+    grep -q "toy:moons has 2 classes, the network's table 5, none of which is the null class: what is trained never sees the others" "$t/err"
+    grep -q '"toy:moons has 2 classes' "$t/json"
+    small toy:swiss-roll
+    grep -q "toy:swiss-roll has no labels, and the network a table of 5 classes: everything is class 0" "$t/err"
+    for fits in 2 3; do
+        mlp ", \"num_class_embeds\": $fits" >"$t/net.json"
+        small toy:moons
+        never grep -q classes "$t/err"
+    done
+    cp -r "$t/run/model" "$t/teacher" # 2 classes and the null class
+    "$RETORT" distill pd --teacher "$t/teacher" --data toy:moons --steps 1 --updates 1 --batch 4 --threads 1 --out "$t/a" 2>"$t/err"
+    never grep -q classes "$t/err"
+    mlp ', "num_class_embeds": 6' >"$t/net.json"
+    small toy:pinwheel
+    remarks "toy:moons has 2 classes, the network's table 6 with the null class: what is trained never sees the others" distill pd --teacher "$t/run" \
+        --data toy:moons --steps 1 --updates 1 --batch 4 --threads 1 --out "$t/b"
+}
+
+@test "remarks: a student as teacher at other steps than its own" {
+    a_model "$t/teacher"
+    small=(--updates 1 --batch 4 --threads 1)
+    "$RETORT" distill pd --teacher "$t/teacher" --steps 4 "${small[@]}" --out "$t/student" -q
+    remarks "$t/student is a student of 4 steps, made for their times only, and is asked at the times of 8 steps here" distill kd \
+        --teacher "$t/student" --teacher-steps 8 --pairs 8 "${small[@]}" --out "$t/a"
+    remarks "$t/student is a student of 4 steps, made for their times only, and is asked at any time here" distill vsd \
+        --teacher "$t/student" "${small[@]}" --out "$t/b"
+    "$RETORT" distill pd --teacher "$t/student" --steps 2 "${small[@]}" --out "$t/c" 2>"$t/err"
+    never grep -q "is a student" "$t/err"
+}
+
+@test "remarks: a teacher whose output cannot be what its scheduler says" {
+    for prediction in v epsilon; do
+        a_model "$t/$prediction" --prediction $prediction --updates 300 --batch 64
+        kd=(distill kd --teacher "$t/$prediction" --teacher-steps 2 --pairs 8 --updates 1 --batch 4 --threads 1)
+        "$RETORT" "${kd[@]}" --out "$t/$prediction-right" 2>"$t/err"
+        never grep -q prediction_type "$t/err"
+        sed -i 's/v_prediction/X/; s/epsilon/v_prediction/; s/X/epsilon/' "$t/$prediction/scheduler/scheduler_config.json"
+        remarks "is prediction_type right?" "${kd[@]}" --out "$t/$prediction-wrong"
+    done
+    grep -Eq "predicts v by its scheduler, but at the noisiest time its output holds (1|0\.9[0-9]*) of the noise, where it should hold next to none" "$t/err"
+}
+
+@test "remarks: fewer samples than features; as many steps as the teacher" {
+    a_model "$t/teacher"
+    "$RETORT" sample "$t/teacher" --n 4 --steps 2 --out "$t/x.safetensors" -q
+    remarks "frechet: 2 samples, no more than the 2 features: the covariance is singular" eval "$t/x.safetensors" --reference toy:moons:50 --metrics frechet --n 2
+    "$RETORT" eval "$t/x.safetensors" --reference toy:moons:50 --metrics frechet --n 3 2>&1 | never grep singular
+    "$RETORT" eval "$t/x.safetensors" --reference toy:moons:50 --metrics energy --n 2 2>&1 | never grep singular
+    fails 2 "pd.steps: 8, as many as its teacher has; give a divisor of it that is less" distill pd --teacher "$t/teacher" --teacher-steps 8 --steps 8,4 \
+        --out "$t/none"
+}
+
+@test "predict: NaN in x or in t is refused by the tensor's name" {
+    a_model "$t/teacher"
+    header='{"t":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"x":{"dtype":"F32","shape":[1,2],"data_offsets":[4,12]}}'
+    one='\x00\x00\x80\x3f' nan='\x00\x00\xc0\x7f'
+    inputs() { # FILE T X X
+        printf "\\x$(printf %x ${#header})\\0\\0\\0\\0\\0\\0\\0%s$2$3$4" "$header" >"$1"
+    }
+    inputs "$t/good.safetensors" $one $one $one
+    "$RETORT" predict "$t/teacher" --inputs "$t/good.safetensors" --out "$t/o.safetensors" -q
+    inputs "$t/x.safetensors" $one $one $nan
+    fails 3 "tensor 'x' holds 1 numbers that are NaN or infinite" predict "$t/teacher" --inputs "$t/x.safetensors" --out "$t/none.safetensors"
+    inputs "$t/t.safetensors" $nan $one $one
+    fails 3 "tensor 't' holds 1 numbers that are NaN or infinite" predict "$t/teacher" --inputs "$t/t.safetensors" --out "$t/none.safetensors"
+}
