@@ -10,9 +10,10 @@ rt_training rt__training(const rt_config *c)
     return (rt_training){.lr = c->train.lr,
                          .lr_schedule = c->train.lr_schedule,
                          .warmup = c->train.warmup,
-                         .optimiser = {.kind = !strcmp(c->train.optimiser, "adamw") ? RT_ADAMW
-                                               : !strcmp(c->train.optimiser, "sgd") ? RT_SGD
-                                                                                    : RT_ADAM,
+                         .optimiser = {.kind = !strcmp(c->train.optimiser, "adamw")   ? RT_ADAMW
+                                               : !strcmp(c->train.optimiser, "radam") ? RT_RADAM
+                                               : !strcmp(c->train.optimiser, "sgd")   ? RT_SGD
+                                                                                      : RT_ADAM,
                                        .beta1 = c->train.beta1,
                                        .beta2 = c->train.beta2,
                                        .eps = c->train.eps,

@@ -138,7 +138,7 @@ static rt_status one_of(const char *key, const char *value, const char *const *n
 /* Settings that are names: a wrong one must not pass for the default. */
 static rt_status check_names(const rt_config *c, rt_error *err)
 {
-    static const char *const schedules[] = {"constant", "linear", "cosine"}, *const optimisers[] = {"adam", "adamw", "sgd"};
+    static const char *const schedules[] = {"constant", "linear", "cosine"}, *const optimisers[] = {"adam", "adamw", "radam", "sgd"};
     static const char *const types[] = {"f32", "bf16"};
     size_t backends = 0;
     while (rt_backend_names()[backends]) backends++;
