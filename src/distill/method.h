@@ -60,6 +60,9 @@ typedef struct rt_network_plan {
     bool averaged;          /* with train.ema: what is used of it is the average of its weights */
     bool deployed;          /* what the run is for: shown, measured and saved, one of the list */
     const char *follows;    /* at the end of a round it takes the weights of this network as they are used; NULL: it stays as it is */
+    const char
+        *trails; /* starts as this trained network, and after each of its updates: own = keep own + (1 - keep) its; NULL: it does not */
+    double keep;
     const rt_prediction *prediction; /* NULL: as the teacher */
     const rt_solver *solver;         /* NULL: ddim */
     double guidance;                 /* omega of (1.39), 0: none */
@@ -162,7 +165,8 @@ typedef struct rt_plan {
     } rounds[RT_ROUNDS];
     int step_counts[RT_ROUNDS + 1], n_step_counts;
     double start;                 /* the time at which the student is first asked, of beta z instead of noise; 0: the end of the process */
-    double times[RT_CONFIG_LIST]; /* of the student's steps, noisy to clean, with start where they begin; times[0] 0: a grid of even ones */
+    double times[RT_CONFIG_LIST]; /* of the student's steps, noisy to clean, with start where they begin; times[0] 0: those of the grid */
+    const char *grid;             /* row of `retort list grids` for step_counts[0] steps; NULL: even ones, nested */
     int held_out;                 /* noises on which a round's maps are measured against the teacher's; 0: they are not */
     rt_network_plan networks[RT_NETWORKS];
     int n_networks;
@@ -232,7 +236,7 @@ struct rt_method {
 /* The table: methods.c. */
 extern const rt_method *const rt__methods[];
 extern const rt_method rt__method_denoise, rt__method_classify, rt__method_kd, rt__method_pd, rt__method_map, rt__method_vsd,
-    rt__method_sid, rt__method_f, rt__method_renyi, rt__method_dmd, rt__method_dmd2;
+    rt__method_sid, rt__method_f, rt__method_renyi, rt__method_dmd, rt__method_dmd2, rt__method_cd;
 const rt_method *rt__method_find(const char *name);            /* NULL: there is none */
 rt_status rt__method_unknown(const char *name, rt_error *err); /* RT_E_USAGE with "did you mean" */
 
