@@ -75,6 +75,7 @@ static rt_status cd_plan(const rt_task *t, rt_plan *plan, rt_error *err)
     if (!prediction || !rt__distance_find("cd.distance", own->distance, err)) return RT_E_USAGE;
     RT_TRY(rt__consistency_plan_steps(plan, "cd.steps", own->points, own->steps, err));
     plan->grid = own->grid;
+    plan->held_out = own->steps == 1 ? RT_HELD_OUT : 0;
     rt_network_plan *student = rt__plan_student(plan, t);
     student->prediction = prediction;
     student->solver = solver;

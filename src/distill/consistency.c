@@ -24,6 +24,5 @@ rt_status rt__consistency_plan_steps(rt_plan *plan, const char *key, int points,
     plan->rounds[0].teacher_steps = plan->step_counts[0] = points;
     plan->rounds[0].steps = plan->step_counts[1] = steps;
     plan->n_step_counts = steps < points ? 2 : 1;
-    plan->held_out = steps == 1 ? RT_HELD_OUT : 0;
     return RT_OK;
 }

@@ -122,6 +122,80 @@ static void target_of_cd(void **state)
     close_world(&w);
 }
 
+/* ---- ect: pairs of times by the published rule, and the loss, in double */
+
+static double sigma_of(double i) { return beta_of(i) / alpha_of(i); }
+static double whole_time(const world *w, double sigma)
+{
+    return fmin(fmax(floor(rt_process_time(w->process, -2 * log(sigma)) + 0.5), 1), T);
+}
+
+/* Time number m of n even quantiles of log sigma ~ N(0, 1). */
+static double drawn_time(const world *w, int64_t m, int n)
+{
+    double z = -8;
+    while (erfc(-z / sqrt(2)) / 2 < ((double)m + 0.5) / n) z += 1e-4;
+    return whole_time(w, exp(z));
+}
+
+static double time_before(const world *w, double s, double divisor)
+{
+    double sigma = sigma_of(s), to = sigma * (1 - (1 + 8 / (1 + exp(sigma))) / divisor);
+    return to > 0 ? fmin(whole_time(w, to), s - 1) : 0;
+}
+
+static void loss_of_ect(void **state)
+{
+    (void)state;
+    static const struct {
+        double run, divisor;
+    } stages[] = {
+        {0, 4}, {2, 4}, {3, 16}, {8, 64}, {1e6, 262144}}; /* k rises after every third run, up to q^(k+1) = 4^9, the last below 10^6 */
+    enum { TIMES = 1024 };
+    const int64_t each[] = {RT_BATCH};
+    const double c = 0.5;
+    int at_data = 0, between = 0;
+    rt_dataset *data;
+    world w;
+    OK(rt_dataset_open(&data, "toy:moons", &err));
+    open_world(&w, &(world_spec){.method = "ect",
+                                 .net = net_file,
+                                 .classes = ROWS,
+                                 .null_class = NULL_CLASS,
+                                 .data = data,
+                                 .keys = {"ect.q", "4", "ect.every", "3", "ect.mean", "0", "ect.deviation", "1", "ect.huber", "0.5"}});
+    rt_phase *p = &w.round.phases[0];
+    rt_params *student = rt__network(&w.task, "student")->set;
+    rt_node *outputs[] = {p->loss, rt_randint(p->graph, "t", 1, each, TIMES), rt_randn(p->graph, "eps", w.task.rank, w.task.shape)};
+    OK(rt_compile(&w.program, p->graph, &(rt_program_spec){.outputs = outputs, .n_outputs = 3, .batch = B, .threads = 1}, &err));
+    for (size_t i = 0; i < sizeof stages / sizeof *stages; i++) {
+        double *x0 = rt__input_data(p, w.program, "x0"), want = 0;
+        int64_t *y = rt__input_data(p, w.program, "y");
+        for (int b = 0; b < B * D; b++) x0[b] = sin(b);
+        for (int b = 0; b < B; b++) y[b] = b % ROWS;
+        *(double *)rt_program_data(w.program, p->run_number) = stages[i].run;
+        OK(rt_run(w.program, &(rt_clock){.seed = 11, .step = (uint32_t)i}, &err));
+        const int64_t *m = rt_program_data(w.program, outputs[1]);
+        const double *eps = rt_program_data(w.program, outputs[2]);
+        for (int b = 0; b < B; b++) {
+            double s = drawn_time(&w, m[b], TIMES), t = time_before(&w, s, stages[i].divisor), xs[D], xt[D], f[D], ahead[D], apart = 0;
+            for (int j = 0; j < D; j++) { /* one noise */
+                xs[j] = alpha_of(s) * sin(b * D + j) + beta_of(s) * eps[b * D + j];
+                xt[j] = alpha_of(t) * sin(b * D + j) + beta_of(t) * eps[b * D + j];
+            }
+            x0_of(&w, student, 0, xs, s, b % ROWS, f);
+            if (t > 0) x0_of(&w, student, 0, xt, t, b % ROWS, ahead);
+            for (int j = 0; j < D; j++) apart += pow(f[j] - (t > 0 ? ahead[j] : xt[j]), 2);
+            *(t > 0 ? &between : &at_data) += 1;
+            want += (sqrt(apart + c * c) - c) / (sigma_of(s) - sigma_of(t)) / B;
+        }
+        agree(*(const double *)rt_program_data(w.program, p->loss), want, "ect's loss");
+    }
+    assert_true(at_data > 0 && between > B); /* early stages end at data, later ones do not */
+    close_world(&w);
+    rt_dataset_free(data);
+}
+
 /* ---- cd on a normal distribution: affine maps, one per time of the grid */
 
 static rt_status answer(void *self, const rt_field_call *at, int64_t n, const double *x, const int64_t *y, double *out, rt_error *e)
@@ -222,6 +296,6 @@ static void composition_of_steps(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(examples_of_cd), cmocka_unit_test(loss_of_cd), cmocka_unit_test(target_of_cd),
-                                       cmocka_unit_test(composition_of_steps)};
+                                       cmocka_unit_test(loss_of_ect), cmocka_unit_test(composition_of_steps)};
     return cmocka_run_group_tests_name("consistency", tests, make_folder, remove_folder);
 }
