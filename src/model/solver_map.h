@@ -17,6 +17,7 @@ typedef struct rt_solver_map {
     rt_evaluator evaluator; /* its denoiser has a solver */
     uint64_t seed;          /* of the draws */
     rt_frozen draws;        /* of the batch in progress */
+    const double *omegas;   /* of the samples of the next roll, where the evaluator's spec has `each` */
     double *state;          /* of one batch */
     rt_sample_room room;
 } rt_solver_map;
