@@ -18,6 +18,7 @@ typedef struct cd_settings {
     double target_ema;
     char solver[32];
     double guidance;
+    char range[64];    /* of omega as a knob; empty: the teacher's, if it has one */
     char distance[32]; /* a row of `retort list distances` */
     int steps;         /* of the student */
     int pool;
@@ -32,6 +33,8 @@ static const rt_config_key keys[] = {
     RT__REAL("cd.target-ema", target_ema, 0, 1, "0.95", "decay of the target's weights, which trail the student's; 0: the student itself"),
     RT__TEXT("cd.solver", solver, "heun-sigma", "NAME", "what the teacher steps with: row of `retort list solvers`"),
     RT__REAL("cd.guidance", guidance, 0, 1e4, "0", "weight omega of (1.39) for the teacher: (1+W) conditional - W unconditional"),
+    RT__TEXT("cd.guidance-range", range, "", "LOW,HIGH",
+             "omega as a knob of the student (1.40), one for each example; empty: that of a teacher which has one"),
     RT__TEXT("cd.distance", distance, "l2", "NAME", "d of (1.10): row of `retort list distances`"),
     RT__INT("cd.steps", steps, 1, RT_RECIPE_STEPS, "1", "steps of the student, a divisor of the points; several add noise again between"),
     RT__INT("cd.pool", pool, 1, 1 << 24, "4096", "examples that are shuffled together"),
@@ -56,8 +59,9 @@ static rt_status cd_build(rt_phase *p, rt_error *err)
         w[k] = rt_weight_at(weight, task->process, r->grid[k], r->grid[k + 1]);
     }
     rt_node *xs = rt__input_x(p, "xs"), *xt = rt__input_x(p, "xt"), *y = rt__input_y(p), *k = rt__input(p, "k", RT_I64, 1, each);
-    rt_node *f = rt__denoise(rt__denoiser(p, "student"), xs, NULL, rt__at(p, r->grid, n, 1, k), y);
-    rt_node *ahead = rt__denoise(rt__denoiser(p, "target"), xt, NULL, rt__at(p, there, n, 1, k), y);
+    rt_at s = rt__at(p, r->grid, n, 1, k), t = rt__at(p, there, n, 1, k);
+    s.omega = t.omega = rt__input_omega(p);
+    rt_node *f = rt__denoise(rt__denoiser(p, "student"), xs, NULL, s, y), *ahead = rt__denoise(rt__denoiser(p, "target"), xt, NULL, t, y);
     rt_node *target = rt__consistency_target(ahead, xt, rt_reshape(rt__pick(p, data, n, k), 1, each));
     rt_node *apart = rt__distance_find("cd.distance", own->distance, NULL)(task, f, target);
     rt__minimise(p, rt_expect(rt_mul(rt_reshape(rt__pick(p, w, n, k), 1, each), apart)));
@@ -87,7 +91,7 @@ static rt_status cd_plan(const rt_task *t, rt_plan *plan, rt_error *err)
                                              .prediction = prediction});
     RT_TRY(rt__plan_teacher(plan, t, "cd.solver", own->solver, own->guidance, err));
     rt__plan_phase(plan, t, "consist", "student", cd_build);
-    return RT_OK;
+    return rt__plan_knob(plan, t, "cd.guidance-range", own->range, err);
 }
 
 static const char *const cd_defaults[] = {

@@ -53,6 +53,8 @@ static rt_status open_teacher(rt__run *run, rt_error *err)
         RT_RAISE(RT_E_USAGE, "%s: a student that sees its teacher's draws is no teacher; distil the one that it had", c->teacher);
     if (*c->net) RT_TRY(rt_net_open(&run->net, c->net, err));
     if (*c->net) RT_TRY(check_student(run, err));
+    t->omega_low = m->info.recipe.guidance_low;
+    t->omega_high = m->info.recipe.guidance_high;
     t->process = m->process;
     t->null_class = (int)m->info.null_class;
     t->classes = (int)m->info.classes;
