@@ -62,6 +62,8 @@ static void describe_recipe(cli_call *c, const rt_model_info *i)
          strlen(times) >= 160 ? ", ..." : "");
     if (r->draws) line(c, "draws", "%d, which the network sees, in each step", r->draws);
     if (r->has_guidance) line(c, "guidance", "%g", r->guidance);
+    if (r->has_range)
+        line(c, "guidance", "%g to %g in one call, %g without --guidance", r->guidance_low, r->guidance_high, r->guidance_default);
 }
 
 static rt_status inspect_model(cli_call *c, const char *path, rt_error *err)

@@ -79,6 +79,10 @@ static json_t *recipe_json(const rt_model_info *info)
     json_object_set_new(o, "times", reals(info->recipe_times, r->steps + 1));
     json_object_set_new(o, "draws", json_integer(r->draws));
     json_object_set_new(o, "guidance", r->has_guidance ? json_real(r->guidance) : json_null());
+    if (r->has_range) {
+        json_object_set_new(o, "guidance_range", reals((double[]){r->guidance_low, r->guidance_high}, 2));
+        json_object_set_new(o, "guidance_default", json_real(r->guidance_default));
+    }
     return o;
 }
 

@@ -44,7 +44,7 @@ typedef struct rt_config {
         double lr;
         char lr_schedule[16]; /* constant, linear or cosine, falling to 0 over the round */
         int64_t warmup;
-        char optimiser[16]; /* adam, adamw or sgd */
+        char optimiser[16]; /* adam, adamw, radam or sgd */
         double beta1, beta2, eps, weight_decay, clip;
         double ema;      /* 0: no average */
         char weight[32]; /* a row of `retort list weights` */

@@ -239,6 +239,7 @@ typedef struct rt_sample_spec {
     /* Guidance: (1 + omega) conditional - omega unconditional (1.39), in one call of 2n rows; needs classes and a null class. With a `guide`, a worse
      * model on the same process, (1 + omega) model - omega guide (autoguidance, Karras et al. 2024), two calls. */
     double guidance;                    /* omega, 0: none */
+    const double *omegas;               /* [n]: each sample's own, in its place; NULL: none */
     double guidance_low, guidance_high; /* only where beta/alpha lies between (Kynkaanniemi et al. 2024); high 0: no bound */
     double guidance_rescale; /* phi: so much of the output is brought back to the conditional one's deviation (Lin et al. 2024, (16)) */
     const struct rt_field *guide; /* NULL: none */
@@ -274,6 +275,8 @@ typedef struct rt_student_recipe {
     double input_scale; /* what unit noise is multiplied by at timesteps[0], which is not the noisiest; 0: as the process says */
     bool has_guidance;
     double guidance;    /* the lecture's omega that sampling needs */
+    bool has_range;     /* the network is told omega: in one call, any of this range, of which the default is one */
+    double guidance_low, guidance_high, guidance_default;
     int64_t null_class; /* -1: none */
     double low, high;   /* range of the data */
     bool exact_in_diffusers;

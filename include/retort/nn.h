@@ -11,6 +11,9 @@
  * target_embedding(features(second time)), which starts at 0, to the time embedding of a RetortMLP or a UNet2DModel (diffusers ignores fields that
  * begin with "_", and the weights).
  *
+ * A network may be told the weight omega of guidance (1.40): `"_guidance": true` adds guidance_embedding(features(1000 omega)), which starts at 0, to the time
+ * embedding of a RetortMLP or a UNet2DModel; omega stands behind the times.
+ *
  * A network may also see the draws of the step that it makes (1.4.5): `"_draws": q` adds draws_in(z), which starts at 0, to the output of a
  * RetortMLP's proj_in, a UNet2DModel's conv_in (a 3x3 convolution) and a RetortAffine (`draws_in`, one matrix per time): the first layer widened.
  * rt_net_apply then takes x and the q draws, each of x's size, concatenated along axis 1.
@@ -52,7 +55,9 @@ typedef struct rt_net_info {
     rt_label label;                /* what rt_net_apply takes as y */
     int label_width;               /* of RT_LABEL_VECTOR, else 0 */
     int draws;                     /* q of `_draws`, 0: none; x has (1 + q) in_channels channels */
-    int times;                     /* what t is: 1: (B); 2: (B,2), where x stands and where it is to go */
+    int times;                     /* 1: where x stands; 2: and where it is to go */
+    bool guidance;                 /* told omega, too */
+    int told;                      /* what t is: 1: (B), a time; else (B,told), the times and then omega */
     int classes;                   /* rows of the class table, the null class included; 0: none. Classifiers: classes told apart */
     int features;                  /* classifiers: width of the pooled features */
     int n_levels;                  /* all others: hidden representations, of rt_net_levels */
@@ -67,11 +72,13 @@ bool rt_net_kind_describe(int i, rt_row_text *row);
 rt_status rt_net_open(rt_net **net, const char *path, rt_error *err);
 /* The same network with `"_draws": draws` in its config.json. RT_E_USAGE if its kind sees none. */
 rt_status rt_net_with_draws(rt_net **net, const rt_net *like, int draws, rt_error *err);
+/* Likewise with `"_guidance": true`. */
+rt_status rt_net_with_guidance(rt_net **net, const rt_net *like, rt_error *err);
 void rt_net_free(rt_net *net);
 const rt_net_info *rt_net_describe(const rt_net *net);
 const char *rt_net_config(const rt_net *net); /* the text of config.json */
 
-/* Raw output. x (B,C,H,W) or (B,D), with draws behind it along axis 1; t (B) or (B,2), the numbers the network is told, real; y as info->label says, else NULL. Classifiers take x alone and give
+/* Raw output. x (B,C,H,W) or (B,D), with draws behind it along axis 1; t (B) or (B,told), the numbers the network is told, real; y as info->label says, else NULL. Classifiers take x alone and give
  * logits (B,K). */
 rt_node *rt_net_apply(const rt_net *net, rt_params *set, rt_node *x, rt_node *t, rt_node *y);
 rt_node *rt_net_features(const rt_net *net, rt_params *set, rt_node *x); /* classifiers: pooled features (B,F) */

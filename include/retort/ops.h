@@ -139,7 +139,7 @@ rt_node *rt_cross_entropy(rt_node *logits, rt_node *index); /* (N,K), (N) I64 ->
  * read the old ones. It sweeps the whole set: clip, step, average. lr and the step count t (from 1) are inputs, so schedules are the loop's. */
 
 typedef struct rt_optimiser {
-    enum { RT_ADAM, RT_ADAMW, RT_SGD } kind;
+    enum { RT_ADAM, RT_ADAMW, RT_RADAM, RT_SGD } kind;
     double beta1, beta2, eps, weight_decay; /* SGD: beta1 is the momentum */
     double clip;                            /* largest global gradient norm; 0: none */
     bool average;                           /* keep RT_AVERAGE: avg = d avg + (1-d) value, with d from the input */

@@ -50,7 +50,7 @@ static rt_status ask_guide(rt__advance *a, const double *x, double t, double alp
 static rt_status guided(rt__advance *a, const double *x, double t, double alpha, double beta, rt_error *err)
 {
     const rt_sample_spec *spec = a->spec;
-    double w = spec->guidance, *cond = a->out, *other = a->out + a->count;
+    double *cond = a->out, *other = a->out + a->count;
     if (spec->guide) {
         RT_TRY(ask_guide(a, x, t, alpha, beta, other, err));
         RT_TRY(ask(a, a->field, t, a->n, x, cond, err));
@@ -63,6 +63,7 @@ static rt_status guided(rt__advance *a, const double *x, double t, double alpha,
     int64_t d = a->field->features;
     for (int64_t j = 0; j < a->n; j++) {
         double *c = cond + j * d, *u = other + j * d, before = spec->guidance_rescale > 0 ? deviation(c, d) : 0;
+        double w = spec->omegas ? spec->omegas[j] : spec->guidance;
         for (int64_t i = 0; i < d; i++) c[i] = (1 + w) * c[i] - w * u[i];
         double after = spec->guidance_rescale > 0 ? deviation(c, d) : 0, phi = after > 0 ? spec->guidance_rescale : 0;
         for (int64_t i = 0; phi > 0 && i < d; i++) c[i] *= phi * before / after + 1 - phi;
@@ -73,7 +74,7 @@ static rt_status guided(rt__advance *a, const double *x, double t, double alpha,
 static bool is_guided(const rt_sample_spec *spec, double alpha, double beta)
 {
     bool above = beta >= spec->guidance_low * alpha, below = spec->guidance_high == 0 || beta <= spec->guidance_high * alpha;
-    return spec->guidance != 0 && above && below;
+    return (spec->guidance != 0 || spec->omegas) && above && below;
 }
 
 static rt_status trace(rt__advance *a, double t, const double *x, rt_error *err)
@@ -190,7 +191,7 @@ rt_status rt_sample(const rt_sample_spec *spec, const rt_field *field, int64_t n
 {
     const double *to = spec->to ? spec->to : spec->from + 1;
     RT_TRY(check(spec, to, err));
-    bool pairs = spec->guidance != 0;
+    bool pairs = spec->guidance != 0 || spec->omegas;
     if (pairs && spec->guide && spec->guide->features != field->features)
         RT_RAISE(RT_E_USAGE, "the guide has %lld features, the model %lld; they must be of one data", (long long)spec->guide->features,
                  (long long)field->features);

@@ -276,6 +276,15 @@ static rt_status check_key(const reader *r, const rt__scheduler_class *class, co
     RT_RAISE(RT_E_INVALID, "%s: field '%s' is not known; no scheduler of diffusers has it: remove it", r->path, key);
 }
 
+/* Two numbers, the first not above the second. */
+static bool read_range(const json_t *v, double *low, double *high)
+{
+    const json_t *a = json_array_get(v, 0), *b = json_array_get(v, 1);
+    *low = json_number_value(a);
+    *high = json_number_value(b);
+    return json_array_size(v) == 2 && json_is_number(a) && json_is_number(b) && *low <= *high;
+}
+
 static rt_status read_recipe(const reader *r, rt_student_recipe *recipe, const json_t *object, rt_error *err)
 {
 #define PART(kind, name, min, max)                                                                                                         \
@@ -286,7 +295,7 @@ static rt_status read_recipe(const reader *r, rt_student_recipe *recipe, const j
         PART(TEXT, method, 0, 0),         PART(TEXT, solver, 0, 0),
         PART(WHOLE, null_class, 0, 1e9),  PART(TRUTH, exact_in_diffusers, 0, 0),
         PART(TEXT, teacher_sha256, 0, 0), PART(REAL, guidance, -1e3, 1e3),
-        PART(REAL, input_scale, 0, 1e9),
+        PART(REAL, input_scale, 0, 1e9),  PART(REAL, guidance_default, 0, 1e9),
     };
 #undef PART
     if (!json_is_object(object)) return wrong(r, "", "_retort", object, "must be an object", err);
@@ -305,13 +314,14 @@ static rt_status read_recipe(const reader *r, rt_student_recipe *recipe, const j
     v = json_object_get(object, "guidance");
     recipe->has_guidance = v && !json_is_null(v);
     v = json_object_get(object, "data_range");
-    if (v) {
-        const json_t *low = json_array_get(v, 0), *high = json_array_get(v, 1);
-        if (json_array_size(v) != 2 || !json_is_number(low) || !json_is_number(high) || !(json_number_value(low) < json_number_value(high)))
-            return wrong(r, "_retort.", "data_range", v, "must be two numbers, the lower one first", err);
-        recipe->low = json_number_value(low);
-        recipe->high = json_number_value(high);
-    }
+    if (v && !(read_range(v, &recipe->low, &recipe->high) && recipe->low < recipe->high))
+        return wrong(r, "_retort.", "data_range", v, "must be two numbers, the lower one first", err);
+    v = json_object_get(object, "guidance_range");
+    recipe->has_range = v != NULL;
+    if (v && !(read_range(v, &recipe->guidance_low, &recipe->guidance_high) && recipe->guidance_low >= 0))
+        return wrong(r, "_retort.", "guidance_range", v, "must be two numbers, the lower one first and not negative", err);
+    if (v && !(recipe->guidance_default >= recipe->guidance_low && recipe->guidance_default <= recipe->guidance_high))
+        return wrong(r, "_retort.", "guidance_default", json_object_get(object, "guidance_default"), "must lie in guidance_range", err);
     v = json_object_get(object, "steps");
     const json_t *times = json_object_get(object, "timesteps");
     if (!v && !times) return RT_OK;
@@ -575,6 +585,10 @@ static json_t *recipe_object(const rt_student_recipe *r)
     if (*r->solver) json_object_set_new(object, "solver", json_string(r->solver));
     if (*r->teacher_sha256) json_object_set_new(object, "teacher_sha256", json_string(r->teacher_sha256));
     if (r->draws) json_object_set_new(object, "draws", json_integer(r->draws));
+    if (r->has_range) {
+        json_object_set_new(object, "guidance_range", json_pack("[f, f]", r->guidance_low, r->guidance_high));
+        json_object_set_new(object, "guidance_default", json_real(r->guidance_default));
+    }
     if (!r->steps) return object;
     json_t *times = json_array();
     for (int i = 0; i < r->steps; i++) {

@@ -50,7 +50,7 @@ const rt_config_key rt__shared_keys[] = {
     RT__REAL("train.lr", train.lr, 0, 1e3, "0.0003", "learning rate at its highest"),
     TEXT("train.lr-schedule", train.lr_schedule, "linear", "constant, linear or cosine: how it falls over a round"),
     RT__INT64("train.warmup", train.warmup, 0, 1e9, "50", "updates of linear rise at the start of a round"),
-    TEXT("train.optimiser", train.optimiser, "adam", "adam, adamw or sgd"),
+    TEXT("train.optimiser", train.optimiser, "adam", "adam, adamw, radam or sgd"),
     RT__REAL("train.beta1", train.beta1, 0, 1, "0.9", "decay of the first moment"),
     RT__REAL("train.beta2", train.beta2, 0, 1, "0.99", "decay of the second moment"),
     RT__REAL("train.eps", train.eps, 0, 1, "1e-08", "added to the root of the second moment"),

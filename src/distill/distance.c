@@ -2,6 +2,7 @@
 #include "distill/method.h"
 
 #include "base/internal.h"
+#include "distill/consistency.h"
 #include "diffusion/diffusion_rows.h"
 
 #include <math.h>
@@ -15,10 +16,12 @@ static rt_node *l1(const rt_task *t, rt_node *a, rt_node *b)
 }
 
 #define HUBER 0.00054 /* Song & Dhariwal 2023: c = 0.00054 sqrt(features) */
-static rt_node *huber(const rt_task *t, rt_node *a, rt_node *b)
+static rt_node *huber(const rt_task *t, rt_node *a, rt_node *b) { return rt__huber_sample(a, b, HUBER * sqrt((double)t->features)); }
+
+#define HUBER_ELEMENT 0.001 /* Luo et al. 2023 */
+static rt_node *huber_elements(const rt_task *t, rt_node *a, rt_node *b)
 {
-    double c = HUBER * sqrt((double)t->features);
-    return rt_offset(rt_sqrt(rt_offset(rt_norm2(rt_sub(a, b)), c * c)), -c);
+    return rt_scale(rt__huber_elements(a, b, HUBER_ELEMENT), 1.0 / (double)t->features);
 }
 
 static const struct {
@@ -28,6 +31,7 @@ static const struct {
     {"l2", "(1.10)", "|a - b|^2 per feature", l2},
     {"l1", "Luhman & Luhman 2021", "sum of |a_i - b_i| per feature", l1},
     {"pseudo-huber", "Song & Dhariwal 2023", "sqrt(|a - b|^2 + c^2) - c, c = 0.00054 sqrt(features)", huber},
+    {"huber-elements", "Luo et al. 2023, LCM", "sum of sqrt((a_i - b_i)^2 + c^2) - c per feature, c = 0.001", huber_elements},
 };
 
 bool rt_distance_describe(int i, rt_row_text *row)

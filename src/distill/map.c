@@ -19,6 +19,7 @@ typedef struct map_settings {
     int teacher_steps; /* points between which pairs of times are drawn */
     char solver[32];
     double guidance;
+    char range[64];    /* of omega as a knob; empty: the teacher's, if it has one */
     char pairs[32];    /* a row of `retort list time-pairs` */
     char distance[32]; /* a row of `retort list distances` */
     int per_rollout, pool;
@@ -32,6 +33,8 @@ static const rt_config_key keys[] = {
     RT__INT("map.teacher-steps", teacher_steps, 1, 4096, "32", "steps of the teacher, whose points are the times of the pairs"),
     RT__TEXT("map.teacher-solver", solver, "dpmpp-2m", "NAME", "what the teacher steps with: row of `retort list solvers`"),
     RT__REAL("map.guidance", guidance, 0, 1e4, "0", "weight omega of (1.39) for the teacher: (1+W) conditional - W unconditional"),
+    RT__TEXT("map.guidance-range", range, "", "LOW,HIGH",
+             "omega as a knob of the student (1.40), one for each rollout; empty: that of a teacher which has one"),
     RT__TEXT("map.pairs", pairs, "uniform", "NAME", "pi of (1.10): row of `retort list time-pairs`"),
     RT__TEXT("map.distance", distance, "l2", "NAME", "d of (1.10): row of `retort list distances`"),
     RT__INT("map.per-rollout", per_rollout, 1, 1 << 20, "16", "pairs of times that a rollout serves"),
@@ -79,6 +82,7 @@ static rt_status map_build(rt_phase *p, rt_error *err)
     rt_node *k = rt__input(p, "k", RT_I64, 1, (int64_t[]){RT_BATCH});
     rt_at s = rt__at(p, table.s, n, 1, k);
     if (rt_net_describe(student->net)->times == 2) s = rt__towards(s, rt__at(p, table.t, n, 1, k));
+    s.omega = rt__input_omega(p);
     rt_node *x0 = rt__denoise(student, xs, NULL, s, y);
     rt_node *a = rt__pick(p, table.A, n, k), *c = rt__pick(p, table.C, n, k), *G = rt_add(rt_mul(a, xs), rt_mul(c, x0));
     rt_node *w = rt_reshape(rt__pick(p, table.w, n, k), 1, (int64_t[]){RT_BATCH});
@@ -119,6 +123,7 @@ static rt_status map_plan(const rt_task *t, rt_plan *plan, rt_error *err)
     if (!prediction) return RT_E_USAGE;
     rt__plan_student(plan, t)->prediction = prediction;
     RT_TRY(rt__plan_teacher(plan, t, "map.teacher-solver", own->solver, own->guidance, err));
+    RT_TRY(rt__plan_knob(plan, t, "map.guidance-range", own->range, err));
     rt__plan_phase(plan, t, "match", "student", map_build);
     return check_times(t, own, err);
 }

@@ -60,9 +60,13 @@ typedef struct rt_network_plan {
     bool averaged;          /* with train.ema: what is used of it is the average of its weights */
     bool deployed;          /* what the run is for: shown, measured and saved, one of the list */
     const char *follows;    /* at the end of a round it takes the weights of this network as they are used; NULL: it stays as it is */
+    const char
+        *trails; /* starts as this trained network, and after each of its updates: own = keep own + (1 - keep) its; NULL: it does not */
+    double keep;
     const rt_prediction *prediction; /* NULL: as the teacher */
     const rt_solver *solver;         /* NULL: ddim */
-    double guidance;                 /* omega of (1.39), 0: none */
+    double guidance;                 /* omega of (1.39), 0: none; with a knob the default */
+    bool told;                       /* the network is told omega (1.40): where its architecture is not, it gets the layer for that */
     int draws;                       /* q draws of its teacher's that it sees in each step: its first layer is widened */
     rt_status (*declare)(const rt_task *t, rt_params *set,
                          rt_error *err); /* of a declared one; of others: what the set holds beside the network */
@@ -164,8 +168,11 @@ typedef struct rt_plan {
     } rounds[RT_ROUNDS];
     int step_counts[RT_ROUNDS + 1], n_step_counts;
     double start;                 /* the time at which the student is first asked, of beta z instead of noise; 0: the end of the process */
-    double times[RT_CONFIG_LIST]; /* of the student's steps, noisy to clean, with start where they begin; times[0] 0: a grid of even ones */
-    int held_out;                 /* noises on which a round's maps are measured against the teacher's; 0: they are not */
+    double times[RT_CONFIG_LIST]; /* of the student's steps, noisy to clean, with start where they begin; times[0] 0: those of the grid */
+    const char *grid;             /* row of `retort list grids` for step_counts[0] steps; NULL: even ones, nested */
+    bool knob; /* omega of (1.40) is drawn for each sample, evenly from omega_low to omega_high, and all networks are asked at it */
+    double omega_low, omega_high;
+    int held_out; /* noises on which a round's maps are measured against the teacher's; 0: they are not */
     rt_network_plan networks[RT_NETWORKS];
     int n_networks;
     rt_phase_plan phases[RT_PHASES];
@@ -177,6 +184,7 @@ typedef struct rt_plan {
 
 struct rt_task {
     /* given */
+    double omega_low, omega_high; /* of a teacher that is told omega: its range */
     const rt_method *method;
     const rt_config *config;
     const rt_process *process; /* NULL: a classifier's */
@@ -233,8 +241,9 @@ struct rt_method {
 
 /* The table: methods.c. */
 extern const rt_method *const rt__methods[];
-extern const rt_method rt__method_denoise, rt__method_classify, rt__method_kd, rt__method_pd, rt__method_map, rt__method_vsd,
-    rt__method_sid, rt__method_f, rt__method_renyi, rt__method_dmd, rt__method_dmd2;
+extern const rt_method rt__method_denoise, rt__method_classify, rt__method_kd, rt__method_pd, rt__method_map, rt__method_guide,
+    rt__method_vsd, rt__method_sid, rt__method_f, rt__method_renyi, rt__method_dmd, rt__method_dmd2, rt__method_cd, rt__method_ct,
+    rt__method_ect;
 const rt_method *rt__method_find(const char *name);            /* NULL: there is none */
 rt_status rt__method_unknown(const char *name, rt_error *err); /* RT_E_USAGE with "did you mean" */
 
@@ -253,6 +262,9 @@ void rt__plan_meter(rt_plan *plan, const rt_meter *meter);
 rt_network_plan *rt__plan_student(rt_plan *plan, const rt_task *t);
 /* The original teacher with the solver that the setting `key` names, any row, and guidance, which needs a null class. */
 rt_status rt__plan_teacher(rt_plan *plan, const rt_task *t, const char *key, const char *solver, double guidance, rt_error *err);
+/* The setting `key` = `range`, LOW,HIGH: omega as a knob of the networks in the plan, whose default is the teacher's guidance; empty: that of a teacher which has
+ * one, else none. After all networks. */
+rt_status rt__plan_knob(rt_plan *plan, const rt_task *t, const char *key, const char *range, rt_error *err);
 /* What the setting `key` = `value` says of a student whose step is q of its teacher's: hidden, or input, and then it sees the teacher's draws. */
 rt_status rt__plan_draws(rt_plan *plan, const char *key, const char *value, int q, rt_error *err);
 
@@ -308,6 +320,8 @@ rt_at rt__towards(rt_at s, rt_at t);
 rt_node *rt__input(rt_phase *p, const char *name, rt_dtype dtype, int rank, const int64_t *shape);
 rt_node *rt__input_x(rt_phase *p, const char *name);         /* data (B,...) */
 rt_node *rt__input_y(rt_phase *p);                           /* "y", classes (B); NULL: there are none */
+rt_node *rt__omega(rt_phase *p);                             /* omega (B), drawn; NULL: there is no knob */
+rt_node *rt__input_omega(rt_phase *p);                       /* "omega" (B), of the source; NULL: there is no knob */
 rt_node *rt__input_draws(rt_phase *p, const rt_denoiser *m); /* "draws" (B,q C,..) for a network that sees some; NULL: it does not */
 /* Mean over features of the squared difference, per sample; the explicit 1/d of losses that are quoted per feature. */
 rt_node *rt__mean_square(const rt_task *t, rt_node *a, rt_node *b);

@@ -3,6 +3,7 @@
 
 #include "base/internal.h"
 
+#include <stdio.h>
 #include <string.h>
 
 rt_training rt__training(const rt_config *c)
@@ -10,9 +11,10 @@ rt_training rt__training(const rt_config *c)
     return (rt_training){.lr = c->train.lr,
                          .lr_schedule = c->train.lr_schedule,
                          .warmup = c->train.warmup,
-                         .optimiser = {.kind = !strcmp(c->train.optimiser, "adamw") ? RT_ADAMW
-                                               : !strcmp(c->train.optimiser, "sgd") ? RT_SGD
-                                                                                    : RT_ADAM,
+                         .optimiser = {.kind = !strcmp(c->train.optimiser, "adamw")   ? RT_ADAMW
+                                               : !strcmp(c->train.optimiser, "radam") ? RT_RADAM
+                                               : !strcmp(c->train.optimiser, "sgd")   ? RT_SGD
+                                                                                      : RT_ADAM,
                                        .beta1 = c->train.beta1,
                                        .beta2 = c->train.beta2,
                                        .eps = c->train.eps,
@@ -53,10 +55,40 @@ rt_status rt__plan_teacher(rt_plan *plan, const rt_task *t, const char *key, con
     const rt_solver *row = rt_solver_find(solver, err);
     if (!row) rt_error_prefix(err, "%s", key);
     if (!row) return RT_E_USAGE;
-    if (guidance > 0 && t->null_class < 0)
+    bool told = t->teacher.net && rt_net_describe(t->teacher.net)->guidance;
+    if (guidance > 0 && t->null_class < 0 && !told)
         RT_RAISE(RT_E_USAGE, "%s: guidance needs a null class, and the teacher's recipe names none; give --null-class K",
                  t->config->teacher);
     rt__plan_network(plan, (rt_network_plan){.name = "teacher", .kind = RT_NETWORK_TEACHER, .solver = row, .guidance = guidance});
+    return RT_OK;
+}
+
+rt_status rt__plan_knob(rt_plan *plan, const rt_task *t, const char *key, const char *range, rt_error *err)
+{
+    bool told = t->teacher.net && rt_net_describe(t->teacher.net)->guidance;
+    double low = t->omega_low, high = t->omega_high, omega = 0;
+    int end = 0;
+    if (!*range && !told) return RT_OK;
+    if (*range && (sscanf(range, "%lf,%lf%n", &low, &high, &end) != 2 || range[end] || !(low >= 0 && low <= high && high <= 1e4)))
+        RT_RAISE(RT_E_USAGE, "%s: '%s'; give LOW,HIGH with 0 <= LOW <= HIGH such as 0,4", key, range);
+    if (told && (low < t->omega_low || high > t->omega_high))
+        RT_RAISE(RT_E_USAGE, "%s: %g,%g is not within %g,%g, which the teacher was trained for", key, low, high, t->omega_low,
+                 t->omega_high);
+    if (!told && t->null_class < 0)
+        RT_RAISE(RT_E_USAGE, "%s: guidance needs a null class, and the teacher's recipe names none; give --null-class K", key);
+    for (int i = 0; i < plan->n_networks; i++)
+        if (plan->networks[i].kind == RT_NETWORK_TEACHER) omega = plan->networks[i].guidance;
+    if (omega < low || omega > high)
+        RT_RAISE(RT_E_USAGE, "%s: %g, which --guidance makes the default, is outside %g,%g; give --guidance W within", key, omega, low,
+                 high);
+    plan->knob = true;
+    plan->omega_low = low;
+    plan->omega_high = high;
+    for (int i = 0; i < plan->n_networks; i++) {
+        rt_network_plan *n = &plan->networks[i];
+        n->told = n->kind == RT_NETWORK_NET || (n->kind == RT_NETWORK_COPY && !(n->config && *n->config));
+        if (n->told) n->guidance = omega;
+    }
     return RT_OK;
 }
 

@@ -25,6 +25,18 @@ rt_node *rt__input_x(rt_phase *p, const char *name)
 
 rt_node *rt__input_y(rt_phase *p) { return p->round->task->classes > 0 ? rt__input(p, "y", RT_I64, 1, one_per_sample) : NULL; }
 
+rt_node *rt__omega(rt_phase *p)
+{
+    const rt_plan *plan = &p->round->task->plan;
+    if (!plan->knob) return NULL;
+    return rt_offset(rt_scale(rt_rand(p->graph, "omega", 1, one_per_sample), plan->omega_high - plan->omega_low), plan->omega_low);
+}
+
+rt_node *rt__input_omega(rt_phase *p)
+{
+    return p->round->task->plan.knob ? rt__input(p, "omega", rt_graph_real(p->graph), 1, one_per_sample) : NULL;
+}
+
 rt_node *rt__input_draws(rt_phase *p, const rt_denoiser *m)
 {
     const rt_task *t = p->round->task;
@@ -52,7 +64,7 @@ rt_at rt__at(rt_phase *p, const double *grid, int n, int stride, rt_node *k)
     double *alpha = malloc((size_t)(3 * n) * sizeof *alpha), *beta = alpha + n, *network = beta + n;
     if (!alpha) {
         rt_node *inert = rt_fail(p->graph, "out of memory for %d times", n);
-        return (rt_at){inert, inert, inert};
+        return (rt_at){inert, inert, inert, NULL};
     }
     for (int i = 0; i < n; i++) {
         double t = grid[i * stride];

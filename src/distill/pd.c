@@ -21,6 +21,7 @@ typedef struct pd_settings {
     char starts[16];     /* student or all: which k of (1.35) are drawn */
     char solver[32];     /* of the first teacher */
     double guidance;     /* omega of (1.39) for the first teacher; 0: none */
+    char range[64];      /* of omega as a knob; empty: the teacher's, if it has one */
     char draws[16];      /* hidden or input: whether the student sees the first teacher's noise */
     int reuse;           /* how often each example of a rollout is used */
     int pool;            /* examples kept of rollouts */
@@ -45,6 +46,8 @@ static const rt_config_key keys[] = {
     RT__TEXT("pd.teacher-solver", solver, "ddim", "NAME",
              "what the first teacher steps with: row of `retort list solvers`; students step by ddim"),
     RT__REAL("pd.guidance", guidance, 0, 1e4, "0", "weight omega of (1.39) for the first teacher: (1+W) conditional - W unconditional"),
+    RT__TEXT("pd.guidance-range", range, "", "LOW,HIGH",
+             "omega as a knob of the students (1.40), one for each rollout; empty: that of a teacher which has one"),
     RT__TEXT("pd.draws", draws, "hidden", "WHICH",
              "hidden or input: whether the student sees the noise of a stochastic first teacher (one round)"),
     RT__INT("pd.reuse", reuse, 1, 1000, "1", "times that an example of a rollout is used"),
@@ -67,7 +70,7 @@ static rt_node *conversion(rt_phase *p, rt_node *xs, rt_at s, rt_node *y)
     rt_node *x0 = rt__denoise(rt__denoiser(p, "teacher"), xs, NULL, s, y);
     rt_node *alpha_eps = rt_mul(s.alpha, rt_div(rt_sub(xs, rt_mul(s.alpha, x0)), s.beta));
     rt_node *target = rt_sub(alpha_eps, rt_mul(s.beta, x0)); /* v = alpha eps - beta x0 */
-    rt_node *v = rt_net_apply(student->net, student->set, xs, s.network, y);
+    rt_node *v = rt_net_apply(student->net, student->set, xs, rt__told(student, s), y);
     return rt_expect(rt__mean_square(p->round->task, rt_mul(s.alpha, v), rt_mul(s.alpha, rt_stop_grad(target))));
 }
 
@@ -99,6 +102,7 @@ static rt_status build(rt_phase *p, bool convert, rt_error *err)
     rt_node *y = rt__input_y(p), *z = rt__input_draws(p, student), *xs, *xt = NULL;
     rt_node *k = inside ? rt_randint(g, "k", 1, (int64_t[]){RT_BATCH}, n) : rt__input(p, "k", RT_I64, 1, (int64_t[]){RT_BATCH});
     rt_at s = rt__at(p, r->grid, n, stride, k);
+    s.omega = inside ? rt__omega(p) : rt__input_omega(p);
     if (inside) {
         rt_node *x0 = rt__input_x(p, "x0"), *eps = rt_randn(g, "eps", task->rank, task->shape);
         xs = rt_diffuse(x0, s.alpha, s.beta, eps); /* x_s ~ p_s (1.1) */
@@ -106,6 +110,7 @@ static rt_status build(rt_phase *p, bool convert, rt_error *err)
         xt = xs;
         for (int j = 1; j <= q && !convert; j++) { /* (1.31), (1.32) */
             rt_at to = rt__at(p, r->grid + j, n, stride, k);
+            to.omega = s.omega;
             xt = rt_ddim_step(xt, rt__denoise(teacher, xt, NULL, from, y), from.alpha, from.beta, to.alpha, to.beta);
             from = to;
         }
@@ -189,6 +194,7 @@ static rt_status pd_plan(const rt_task *t, rt_plan *plan, rt_error *err)
     rt__plan_student(plan, t)->prediction = prediction;
     RT_TRY(rt__plan_teacher(plan, t, "pd.teacher-solver", own->solver, own->guidance, err));
     plan->networks[plan->n_networks - 1].follows = "student"; /* phi* <- theta (Algorithm 2) */
+    RT_TRY(rt__plan_knob(plan, t, "pd.guidance-range", own->range, err));
     if (converts) rt__plan_phase(plan, t, "convert", "student", convert_build)->end_round = 1;
     rt_phase_plan *distil = rt__plan_phase(plan, t, "distil", "student", pd_build);
     distil->first_round = converts;

@@ -24,6 +24,7 @@ typedef struct trajectory {
     int from, steps;  /* on the grid */
     float *states;    /* [steps + 1][rows][features] */
     int64_t *classes; /* [rows] */
+    double *omegas;   /* [rows], where guidance has a knob: one for a whole rollout */
 } trajectory;
 
 typedef struct rollouts {
@@ -62,6 +63,13 @@ static rt_status draw_trajectory(rollouts *r, int64_t pool, int g, rt_error *err
             w->classes[j] = rt__class_of(t, first + j);
         }
     }
+    rt__draw omega = {.seed = r->seed, .name = rt__draw_name("omega"), .clock = r->round};
+    for (int64_t j = 0; j < r->rows && t->plan.knob; j++) {
+        uint32_t word[4];
+        rt__draw_words(&omega, (uint32_t)(first + j), 0, word);
+        w->omegas[j] = t->plan.omega_low + rt__unit(word[0]) * (t->plan.omega_high - t->plan.omega_low);
+    }
+    r->teacher.omegas = t->plan.knob ? w->omegas : NULL;
     rt_frozen draws = {RT_TEACHER_DRAWS, r->round << RT_ROUND_BITS, first};
     r->drawing = g;
     return rt__solver_map_roll(&r->teacher, s, 1, w->steps, r->rows, w->states, size, w->classes, &draws, err);
@@ -74,7 +82,7 @@ static rt_status rollouts_fill(void *self, int64_t u, int64_t first, int64_t n, 
     for (int g = 0; g < r->n_trajectories && pool != r->pool; g++) RT_TRY(draw_trajectory(r, pool, g, err));
     r->pool = pool;
     float *xs = rt__input_data(r->phase, program, "xs"), *xt = rt__input_data(r->phase, program, "xt"),
-          *z = rt__input_data(r->phase, program, "draws");
+          *z = rt__input_data(r->phase, program, "draws"), *omega = rt__input_data(r->phase, program, "omega");
     int64_t *k = rt__input_data(r->phase, program, "k"), *y = rt__input_data(r->phase, program, "y");
     rt__draw draw = {.seed = r->seed, .name = rt__draw_name("time pair"), .clock = r->round};
     for (int64_t i = 0; i < n; i++) {
@@ -95,6 +103,7 @@ static rt_status rollouts_fill(void *self, int64_t u, int64_t first, int64_t n, 
         }
         if (k) k[i] = pair;
         if (y) y[i] = w->classes[row];
+        if (omega) omega[i] = (float)w->omegas[row];
     }
     return RT_OK;
 }
@@ -109,6 +118,7 @@ static void rollouts_free(void *self)
     for (int g = 0; r->trajectories && g < r->n_trajectories; g++) {
         free(r->trajectories[g].states);
         free(r->trajectories[g].classes);
+        free(r->trajectories[g].omegas);
     }
     free(r->trajectories);
     free(r->of);
@@ -168,7 +178,8 @@ rt_status rt__source_rollout(rt_phase *p, const rt__time_pairs *pairs, int pairs
         trajectory *w = &r->trajectories[g];
         w->states = malloc((size_t)(w->steps + 1) * (size_t)(r->rows * t->features) * sizeof *w->states);
         w->classes = calloc((size_t)r->rows, sizeof *w->classes);
-        if (!w->states || !w->classes)
+        w->omegas = calloc((size_t)r->rows, sizeof *w->omegas);
+        if (!w->states || !w->classes || !w->omegas)
             RT_RAISE(RT_E_MEMORY, "out of memory for %lld rollouts of %d states; lower %s.pool", (long long)r->rows * r->n_trajectories,
                      w->steps + 1, t->method->name);
     }

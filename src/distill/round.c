@@ -225,6 +225,29 @@ rt_clock rt__phase_clock(const rt_phase *p, int64_t run)
         .seed = c->seed + 0x9e3779b97f4a7c15u * round + 0xbf58476d1ce4e5b9u * stream, .step = (uint32_t)run, .total = c->train.batch};
 }
 
+/* Networks that trail the one that was trained. What is frozen stands elsewhere in its set than in theirs, hence entry by entry. */
+static void trail(const rt_task *t, const rt_network *leader)
+{
+    for (int i = 0; i < t->plan.n_networks; i++) {
+        const rt_network_plan *plan = &t->plan.networks[i];
+        if (!plan->trails || strcmp(plan->trails, leader->plan->name) != 0) continue;
+        rt_params *own = t->networks[i].set;
+        for (int j = 0; j < rt_params_entries(own); j++) {
+            const rt_entry *to = rt_params_entry(own, j), *from = rt_params_entry(leader->set, j);
+            if (t->real == RT_F64) {
+                double *a = (double *)rt_params_data(own, RT_VALUE) + to->offset;
+                const double *b = (double *)rt_params_data(leader->set, RT_VALUE) + from->offset;
+                for (int64_t k = 0; k < to->count; k++) a[k] = plan->keep * a[k] + (1 - plan->keep) * b[k];
+            } else {
+                float *a = (float *)rt_params_data(own, RT_VALUE) + to->offset, keep = (float)plan->keep;
+                const float *b = (float *)rt_params_data(leader->set, RT_VALUE) + from->offset;
+                for (int64_t k = 0; k < to->count; k++) a[k] = keep * a[k] + (1 - keep) * b[k];
+            }
+        }
+        rt_params_touch(own);
+    }
+}
+
 /* Run t of the phase in the round. */
 static rt_status run_phase(rt_phase *p, int64_t t, rt_error *err)
 {
@@ -240,6 +263,7 @@ static rt_status run_phase(rt_phase *p, int64_t t, rt_error *err)
         tell(p, k, p->program);
     }
     RT_TRY(run_slices(p, p->program, t, clock, err));
+    trail(p->round->task, p->network);
     p->last_loss = scalar(p->program, p->loss);
     p->last_grad_norm = scalar(p->program, p->update.grad_norm);
     for (int i = 0; i < p->n_logged; i++) p->last_logged[i] = scalar(p->program, p->logged[i].node);

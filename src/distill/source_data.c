@@ -44,6 +44,7 @@ rt_status rt__map_open(rt_solver_map *map, const rt_task *t, const rt_denoiser *
     rt_evaluator_spec spec = {.denoiser = *m,
                               .process = t->process,
                               .x0 = true,
+                              .each = t->plan.knob,
                               .program = {.batch = rows,
                                           .threads = c->threads,
                                           .choices = t->choices,

@@ -15,7 +15,7 @@ rt_status rt__source_data(rt_phase *p, rt_error *err);
 
 /* Examples (x_s, x~_t, k, y) of the teacher's maps by its solver, k the number of a pair of times. Without data they lie along rollouts from noise, each
  * of which serves `pairs_per_row` pairs of times; with data x_s ~ p_s. `pool` examples or so are shuffled together and used `reuse` times. Takes over `pairs`.
- * Inputs: xs, xt, k, y; draws, those of the teacher's steps from x_s on. */
+ * Inputs: xs, xt, k, y; omega, the guidance of the row; draws, those of the teacher's steps from x_s on. */
 rt_status rt__source_rollout(rt_phase *p, const rt__time_pairs *pairs, int pairs_per_row, int pool, int reuse, rt_error *err);
 
 /* `count` pairs of (noise, teacher sample), drawn once and kept in the run directory, by `steps` even steps of the teacher's solver; 0: along the round's grid.

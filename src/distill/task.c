@@ -84,8 +84,13 @@ static rt_status choose_net(const rt_task *t, rt_network *n, rt_error *err)
         RT_RAISE(RT_E_USAGE,
                  "%s: field '_draws' is %d, but nothing is drawn for it; remove it: --draws input adds it where a method has that",
                  t->config->net, rt_net_describe(net)->draws);
-    if (p->draws == 0) return RT_OK;
-    RT_TRY(rt_net_with_draws(&n->own, net, p->draws, err));
+    bool told = rt_net_describe(net)->guidance;
+    if (told && !p->told)
+        RT_RAISE(RT_E_USAGE, "%s: field '_guidance': the network is told the weight of guidance, which %s does not keep as a knob here",
+                 p->kind == RT_NETWORK_NET && t->net ? t->config->net : t->config->teacher, t->method->name);
+    if (p->told && p->draws) RT_RAISE(RT_E_USAGE, "a student that sees its teacher's draws has no knob of guidance; give one of the two");
+    if (p->draws == 0 && (told || !p->told)) return RT_OK;
+    RT_TRY(p->draws ? rt_net_with_draws(&n->own, net, p->draws, err) : rt_net_with_guidance(&n->own, net, err));
     n->denoiser.net = n->own;
     return RT_OK;
 }
@@ -163,7 +168,8 @@ static rt_status open_grid(rt_task *t, rt_error *err)
     if (p->n_step_counts == 0) return RT_OK;
     t->grid = malloc((size_t)(p->step_counts[0] + 1) * sizeof *t->grid);
     if (!t->grid) RT_RAISE(RT_E_MEMORY, "out of memory for a grid of %d steps", p->step_counts[0]);
-    RT_TRY(rt_grid_nested(t->process, p->step_counts, p->n_step_counts, t->grid, err));
+    RT_TRY(p->grid ? rt_grid_build(p->grid, t->process, p->step_counts[0], t->grid, err)
+                   : rt_grid_nested(t->process, p->step_counts, p->n_step_counts, t->grid, err));
     if (p->start > 0) t->grid[0] = p->start;
     if (p->times[0] > 0) memcpy(t->grid, p->times, (size_t)p->step_counts[0] * sizeof *t->grid);
     return rt_grid_check(t->process, p->step_counts[0], t->grid, err);
@@ -191,8 +197,11 @@ rt_status rt__task_open(rt_task *t, rt_error *err)
     for (int k = 0; k < t->plan.n_networks; k++) t->networks[k].plan = &t->plan.networks[k];
     RT_TRY(check_plan(t, err));
     for (int k = 0; k < t->plan.n_networks; k++) RT_TRY(open_network(t, &t->networks[k], err));
-    for (int k = 0; k < t->plan.n_networks; k++)
+    for (int k = 0; k < t->plan.n_networks; k++) {
+        const char *leader = t->plan.networks[k].trails;
         if (t->plan.networks[k].follows) RT_TRY(open_follower(t, &t->networks[k], err));
+        if (leader) RT_TRY(rt_params_copy(t->networks[k].set, RT_VALUE, rt__network(t, leader)->set, RT_VALUE, err));
+    }
     return open_grid(t, err);
 }
 

@@ -13,16 +13,21 @@ typedef struct rt_denoiser {
     const rt_oracle *oracle; /* instead of a network; in graphs where rt_oracle_check_graph allows it */
     const rt_prediction *prediction;
     const rt_solver *solver;
-    double guidance;    /* omega of (1.39), 0: none */
+    double guidance;    /* omega of (1.39), 0: none; a network that is told omega is told this one */
     int64_t null_class; /* the label that means no class; -1: none */
 } rt_denoiser;
 
-/* A time per sample: (B,1,..,1) nodes of alpha and beta; what the network is told, (B), or (B,2) for networks of two times. */
+/* A time per sample: (B,1,..,1) nodes of alpha and beta; what the network is told of it, (B), or (B,2) for networks of two times; omega (B), for all
+ * denoisers that are asked there, NULL: each has its own. */
 typedef struct rt_at {
-    rt_node *alpha, *beta, *network;
+    rt_node *alpha, *beta, *network, *omega;
 } rt_at;
 
-/* x0-prediction (B,...) at (x, t) for classes y (B) (NULL: none), guided by (1.39) where the denoiser is. draws (B,q C,..): those that the network
+/* All that the network is told: its times, and omega where it is told that. */
+rt_node *rt__told(const rt_denoiser *m, rt_at t);
+
+/* x0-prediction (B,...) at (x, t) for classes y (B) (NULL: none), guided by (1.39) where the denoiser or t is: in one call by a network that is told omega,
+ * in two by others. draws (B,q C,..): those that the network
  * sees beside x; NULL: it sees none. */
 rt_node *rt__denoise(const rt_denoiser *m, rt_node *x, rt_node *draws, rt_at t, rt_node *y);
 

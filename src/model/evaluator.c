@@ -31,9 +31,10 @@ static rt_status compile(rt_evaluator *e, rt_error *err)
         e->alpha = e->spec.x0 ? rt_input(g, "alpha", RT_F32, rank, one) : NULL;
         e->beta = e->spec.x0 ? rt_input(g, "beta", RT_F32, rank, one) : NULL;
         e->time = rt_input(g, "time", RT_F32, i->times, (int64_t[]){RT_BATCH, 2});
+        e->omega = i->guidance || e->spec.each ? rt_input(g, "omega", RT_F32, 1, one) : NULL;
+        rt_at at = {e->alpha, e->beta, e->time, e->omega};
         rt_node *seen = e->draws && !e->spec.x0 ? rt_concat((rt_node *[]){e->x, e->draws}, 2, 1) : e->x;
-        e->out = e->spec.x0 ? rt__denoise(m, e->x, e->draws, (rt_at){e->alpha, e->beta, e->time}, e->y)
-                            : rt_net_apply(m->net, m->set, seen, e->time, e->y);
+        e->out = e->spec.x0 ? rt__denoise(m, e->x, e->draws, at, e->y) : rt_net_apply(m->net, m->set, seen, rt__told(m, at), e->y);
     }
     outputs[0] = e->out;
     rt_program_spec spec = e->spec.program;
@@ -80,6 +81,12 @@ static void show_draws(rt_evaluator *e, int64_t first, int64_t rows)
         }
 }
 
+static void show_omegas(rt_evaluator *e, int64_t first, int64_t rows)
+{
+    float *to = e->omega ? rt_program_data(e->program, e->omega) : NULL;
+    for (int64_t row = 0; row < rows && to; row++) to[row] = (float)(e->omegas ? e->omegas[(first + row) % e->samples] : e->told);
+}
+
 /* Networks that make whole steps, to a second time or with the draws of a teacher's, answer only where the solver's step is affine in one x0. */
 static rt_status check_whole(const rt_evaluator *e, const rt_field_call *at, rt_error *err)
 {
@@ -109,6 +116,7 @@ static rt_status eval(void *self, const rt_field_call *at, int64_t n, const doub
         int64_t rows = n - first < e->rows ? n - first : e->rows, count = rows * e->features;
         for (int64_t i = 0; i < count; i++) xs[i] = (float)x[first * e->features + i];
         show_draws(e, first, rows);
+        show_omegas(e, first, rows);
         if (ys) memcpy(ys, y + first, (size_t)rows * sizeof *ys);
         RT_TRY(rt_run(e->program, &(rt_clock){0}, err));
         for (int64_t i = 0; i < count; i++) out[first * e->features + i] = (double)results[i];
@@ -148,6 +156,7 @@ rt_status rt__evaluator_rows(rt_evaluator *e, int64_t n, const float *x, const d
         int64_t rows = n - at < e->rows ? n - at : e->rows;
         memcpy(rt_program_data(e->program, e->x), x + at * e->features, (size_t)(rows * e->features) * sizeof *x);
         for (int64_t i = 0; ts && i < rows; i++) ts[i] = (float)t[at + i];
+        show_omegas(e, at, rows);
         if (ys) memcpy(ys, y + at, (size_t)rows * sizeof *ys);
         RT_TRY(rt_run(e->program, &(rt_clock){0}, err));
         memcpy(out + at * e->width, rt_program_data(e->program, e->out), (size_t)(rows * e->width) * sizeof *out);
@@ -170,7 +179,8 @@ rt_status rt__evaluator_open(rt_evaluator *e, const rt_evaluator_spec *spec, rt_
         return RT_OK;
     }
     RT_TRY(compile(e, err));
-    e->guidance = spec->x0 ? 0 : m->guidance;
+    e->told = m->guidance;
+    e->guidance = spec->x0 || e->omega ? 0 : m->guidance;
     e->field = (rt_field){e, eval, spec->x0 ? rt_prediction_find("x0", NULL) : m->prediction, e->features, spec->x0 ? -1 : m->null_class};
     return RT_OK;
 }

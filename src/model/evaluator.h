@@ -11,19 +11,22 @@ typedef struct rt_evaluator_spec {
     const char *name;          /* of the model, for messages; NULL: none */
     rt_denoiser denoiser;      /* its prediction may be NULL where raw outputs are wanted */
     const rt_process *process; /* NULL: only raw outputs can be asked for */
-    bool x0; /* the field answers x0, converted and guided in the network's own graph; else the raw output, which the driver guides */
+    bool x0;   /* the field answers x0, converted and guided in the network's own graph; else the raw output, which the driver guides */
+    bool each; /* every sample has an omega of its own, rt_evaluator.omegas */
     rt_program_spec program; /* batch: rows; backend, threads, choices, rehearsal and compute count, too */
 } rt_evaluator_spec;
 
 typedef struct rt_evaluator {
     rt_evaluator_spec spec;
-    rt_field field;  /* for rt_sample; borrows the evaluator */
-    double guidance; /* what the driver has to do of spec.denoiser.guidance */
+    rt_field field;       /* for rt_sample; borrows the evaluator */
+    double guidance;      /* what the driver has to do of spec.denoiser.guidance */
+    double told;          /* the omega of all samples, for networks that are told it: spec.denoiser.guidance */
+    const double *omegas; /* of the samples of the sampling in progress, with spec.each; more rows than samples repeat them */
     rt_graph *graph;
-    rt_program *program;                                         /* NULL: an oracle */
-    rt_node *x, *time, *alpha, *beta, *y, *draws, *out, *pooled; /* NULL where there is none; pooled: a classifier's features */
-    int64_t rows, features, width;                               /* width: numbers of out per row */
-    int draws_per_step;                                          /* q of networks that see draws */
+    rt_program *program;                                                 /* NULL: an oracle */
+    rt_node *x, *time, *alpha, *beta, *omega, *y, *draws, *out, *pooled; /* NULL where there is none; pooled: a classifier's features */
+    int64_t rows, features, width;                                       /* width: numbers of out per row */
+    int draws_per_step;                                                  /* q of networks that see draws */
     /* The unit noise of steps of the sampling in progress, z[n][features] of its n samples, for networks that see draws: numbers k q .. k q + q - 1 in
      * step k. More rows than samples (guidance) repeat them. */
     rt_status (*noise)(void *self, int k, int64_t n, double *z, rt_error *err);

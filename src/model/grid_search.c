@@ -309,8 +309,8 @@ static bool name_key(const search *s, char key[65])
     if (!f) return false;
     const rt_sample_spec *w = s->wish;
     const rt_solver_options *o = &w->options;
-    const double settings[] = {w->guidance,  w->guidance_low, w->guidance_high, w->guidance_rescale, w->clip,
-                               o->tolerance, o->churn,        o->churn_min,     o->churn_max,        o->churn_noise};
+    const double settings[] = {m->omega + w->guidance, w->guidance_low, w->guidance_high, w->guidance_rescale, w->clip,
+                               o->tolerance,           o->churn,        o->churn_min,     o->churn_max,        o->churn_noise};
     fprintf(f, FORMAT " %s %s %s %d %lld", hash, rt_prediction_name(m->prediction), rt_solver_get_info(w->solver)->name, w->steps,
             (long long)m->info.null_class);
     for (size_t i = 0; i < RT_COUNT(settings); i++) fprintf(f, " %a", settings[i]);

@@ -141,6 +141,11 @@ static rt_status open_scheduler(rt_model *m, const char *path, bool own, rt_erro
     if (i->null_class >= i->classes)
         RT_RAISE(RT_E_INVALID, "%s: the recipe's null class is %lld, but the network has %lld classes", path, (long long)i->null_class,
                  (long long)i->classes);
+    bool told = m->net && rt_net_describe(m->net)->guidance;
+    m->omega = c->recipe.guidance_default;
+    if (i->recipe.has_range != told)
+        RT_RAISE(RT_E_INVALID, "%s: the recipe %s 'guidance_range', but the network is %stold the weight of guidance ('_guidance')", path,
+                 told ? "has no" : "has a", told ? "" : "not ");
     int sees = m->net ? rt_net_describe(m->net)->draws : 0;
     if (i->recipe.draws != sees)
         RT_RAISE(RT_E_INVALID, "%s: by the recipe a step takes %d draws, by the network's config.json ('_draws') %d", path, i->recipe.draws,

@@ -20,6 +20,7 @@ struct rt_model {
     rt_oracle *oracle; /* instead of a network */
     rt_net *net;
     rt_params *params;
+    double omega;        /* what a network is told that is told the weight of guidance: its recipe's, or that of the sampling in progress */
     const char *variant; /* of the weights: "raw", NULL: the usual ones */
     const rt_backend *backend;
     int threads;

@@ -23,18 +23,23 @@ rt_status rt__model_evaluator(rt_model *m, int64_t rows, rt_evaluator **evaluato
     if (!e) e = m->evaluator = calloc(1, sizeof *e);
     if (!e) RT_RAISE(RT_E_MEMORY, "out of memory for an evaluator");
     *evaluator = e;
+    e->told = m->omega;
     if (fits) return RT_OK;
     rt__evaluator_close(e);
-    rt_evaluator_spec spec = {
-        .name = m->info.chosen,
-        .denoiser = {.net = m->net, .set = m->params, .oracle = m->oracle, .prediction = m->prediction, .null_class = m->info.null_class},
-        .process = m->process,
-        .program = {.batch = rows,
-                    .backend = m->backend,
-                    .threads = m->threads,
-                    .choices = m->choices,
-                    .compute = m->compute,
-                    .rehearsal = m->rehearsal}};
+    rt_evaluator_spec spec = {.name = m->info.chosen,
+                              .denoiser = {.net = m->net,
+                                           .set = m->params,
+                                           .oracle = m->oracle,
+                                           .prediction = m->prediction,
+                                           .null_class = m->info.null_class,
+                                           .guidance = m->omega},
+                              .process = m->process,
+                              .program = {.batch = rows,
+                                          .backend = m->backend,
+                                          .threads = m->threads,
+                                          .choices = m->choices,
+                                          .compute = m->compute,
+                                          .rehearsal = m->rehearsal}};
     rt_status status = rt__evaluator_open(e, &spec, err);
     if (status == RT_OK) return RT_OK;
     rt__evaluator_close(e);

@@ -37,6 +37,23 @@ static void join_steps(path *p)
     for (int k = 0; k < p->steps; k++) p->to[k] = p->from[k + 1];
 }
 
+/* A network that is told omega needs one call and no null class: nothing is left for the driver. */
+static rt_status tell_guidance(rt_model *m, const rt_sampling *s, path *p, rt_error *err)
+{
+    const rt_student_recipe *r = &m->info.recipe;
+    m->omega = s->has_guidance ? s->guidance : r->guidance_default;
+    p->guidance = 0;
+    if (!(m->omega >= r->guidance_low && m->omega <= r->guidance_high))
+        RT_RAISE(RT_E_USAGE, "--guidance: %g is outside %g..%g, which the network was trained for (its recipe's guidance_range)", m->omega,
+                 r->guidance_low, r->guidance_high);
+    if (s->guide || s->guidance_low > 0 || s->guidance_high > 0 || s->guidance_rescale > 0)
+        RT_RAISE(RT_E_USAGE,
+                 "%s: the network is told the weight of guidance and makes one call: there is nothing that a guide, an interval or "
+                 "rescaling could act on; leave them out",
+                 m->info.chosen);
+    return RT_OK;
+}
+
 /* Whose word counts: the caller's times or grid, then the recipe that a student carries, then the scheduler, then trailing times. */
 static rt_status choose_path(rt_model *m, const rt_sampling *s, path *p, rt_sample_report *r, rt_error *err)
 {
@@ -73,6 +90,7 @@ static rt_status choose_path(rt_model *m, const rt_sampling *s, path *p, rt_samp
     snprintf(r->solver, sizeof r->solver, "%s", rt_solver_get_info(p->solver)->name);
     p->clip = m->scheduler ? rt_scheduler_clip(m->scheduler) : 0;
     p->guidance = s->has_guidance ? s->guidance : recipe && recipe->has_guidance ? recipe->guidance : 0;
+    if (m->info.recipe.has_range) RT_TRY(tell_guidance(m, s, p, err));
     if (strcmp(grid, "search")) return RT_OK;
     if (s->guide) RT_RAISE(RT_E_USAGE, "--grid search knows no guide; search without it and give the times with --times");
     rt_sample_spec spec = {.solver = p->solver,
@@ -93,7 +111,7 @@ static void remark(const rt_model *m, const rt_sampling *s, const path *p, rt_sa
     const rt_student_recipe *recipe = &m->info.recipe;
     size_t size = sizeof r->remark, at = strlen(r->remark);
     bool other = (s->steps && s->steps != recipe->steps) || s->n_times || s->grid || (s->solver && strcmp(s->solver, recipe->solver)) ||
-                 (s->has_guidance && (!recipe->has_guidance || s->guidance != recipe->guidance));
+                 (s->has_guidance && !recipe->has_range && (!recipe->has_guidance || s->guidance != recipe->guidance));
     if (recipe->steps && other)
         at += (size_t)snprintf(r->remark, size, "warning: this student was made for %d steps of %s; its recipe is overridden. ",
                                recipe->steps, recipe->solver);

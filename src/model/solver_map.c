@@ -65,12 +65,14 @@ rt_status rt__solver_map_roll(rt_solver_map *m, const double *times, int stride,
         m->draws.first += at;
         e->noise = draws ? draw : NULL;
         e->samples = rows;
+        e->omegas = m->omegas ? m->omegas + at : NULL;
         for (int64_t i = 0; i < to.count; i++) m->state[i] = (double)to.x[i];
         rt_sample_spec spec = {.process = e->spec.process,
                                .solver = e->spec.denoiser.solver,
                                .steps = steps,
                                .from = own ? own : times,
                                .guidance = e->guidance,
+                               .omegas = e->program ? NULL : e->omegas,
                                .trace = keep,
                                .trace_self = &to,
                                .noise = draws ? draw : NULL,

@@ -17,6 +17,7 @@ typedef struct rt_solver_map {
     rt_evaluator evaluator; /* its denoiser has a solver */
     uint64_t seed;          /* of the draws */
     rt_frozen draws;        /* of the batch in progress */
+    const double *omegas;   /* of the samples of the next roll, where the evaluator's spec has `each` */
     double *state;          /* of one batch */
     /* Asked after every step with the steps of samples that the roll has done, of all: anything but RT_OK ends the roll with it. NULL: nobody */
     rt_status (*pulse)(void *self, int64_t done, int64_t total, rt_error *err);

@@ -50,6 +50,8 @@ rt_node *rt__time(rt_node *t, int which)
     return rt_reshape(rt_slice(t, 1, which, which + 1, 1), 1, (int64_t[]){rt_dim(t, 0)});
 }
 
+rt_node *rt__guidance(rt_node *t) { return rt_scale(rt__time(t, (int)rt_dim(t, 1) - 1), 1000); }
+
 static rt_node *convolve(rt__layers l, const char *name, rt_node *x, int64_t in, int64_t out, int kernel, const rt_conv *conv, rt_init init)
 {
     rt_push(l.g, "%s", name);

@@ -22,8 +22,10 @@ rt_node *rt__linear_zero(rt__layers l, const char *name, rt_node *x, int64_t in,
 rt_node *rt__conv_zero(rt__layers l, const char *name, rt_node *x, int64_t in, int64_t out, int kernel, const rt_conv *conv);
 /* x (B,C,..) without the draws behind it on axis 1, which go to *draws (B,n C,..); n 0: x itself, NULL. */
 rt_node *rt__split_draws(rt_node *x, int64_t channels, int n, rt_node **draws);
-/* Time `which` (0 or 1) of times (B) or (B,2), as (B). */
+/* Number `which` of what a network is told, (B) or (B,n), as (B). */
 rt_node *rt__time(rt_node *t, int which);
+/* 1000 omega, which is embedded as times are; omega stands last. */
+rt_node *rt__guidance(rt_node *t);
 
 /* diffusers' names of activations, in any case; NULL for others, NULL included. */
 typedef rt_node *(*rt__activation)(rt_node *x);

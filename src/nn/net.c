@@ -43,6 +43,7 @@ static rt_status read_config(rt_net *net, const rt__fields *f)
     if (!net->settings) RT_RAISE(RT_E_MEMORY, "%s: out of memory", f->file);
     RT_TRY(net->kind->read(net->settings, &net->info, f));
     net->info.kind = net->kind->name;
+    net->info.told = net->info.times + net->info.guidance;
     return RT_OK;
 }
 
@@ -76,18 +77,35 @@ rt_status rt_net_open(rt_net **out, const char *path, rt_error *err)
     return open_text(out, file, text, size, err);
 }
 
-rt_status rt_net_with_draws(rt_net **out, const rt_net *like, int draws, rt_error *err)
+/* The same network with one field of its config.json set; takes `value` over. */
+static rt_status with_field(rt_net **out, const rt_net *like, const char *field, json_t *value, rt_error *err)
 {
     json_t *config = json_loads(like->config, 0, NULL);
-    char *text = config && json_object_set_new(config, "_draws", json_integer(draws)) == 0 ? json_dumps(config, JSON_INDENT(2)) : NULL;
+    char *text = config && json_object_set_new(config, field, value) == 0 ? json_dumps(config, JSON_INDENT(2)) : NULL;
     json_decref(config);
     *out = NULL;
     if (!text) RT_RAISE(RT_E_MEMORY, "%s: out of memory", like->kind->name);
-    RT_TRY(open_text(out, like->kind->name, text, strlen(text), err));
-    if ((*out)->info.draws == draws) return RT_OK;
+    return open_text(out, like->kind->name, text, strlen(text), err);
+}
+
+static rt_status refuse(rt_net **out, const char *what, rt_error *err)
+{
+    rt_status s = rt_error_set(err, RT_E_USAGE, "%s: %s", (*out)->kind->name, what);
     rt_net_free(*out);
     *out = NULL;
-    RT_RAISE(RT_E_USAGE, "%s: cannot see draws; RetortMLP, RetortAffine and UNet2DModel can", like->kind->name);
+    return s;
+}
+
+rt_status rt_net_with_draws(rt_net **out, const rt_net *like, int draws, rt_error *err)
+{
+    RT_TRY(with_field(out, like, "_draws", json_integer(draws), err));
+    return (*out)->info.draws == draws ? RT_OK : refuse(out, "cannot see draws; RetortMLP, RetortAffine and UNet2DModel can", err);
+}
+
+rt_status rt_net_with_guidance(rt_net **out, const rt_net *like, rt_error *err)
+{
+    RT_TRY(with_field(out, like, "_guidance", json_true(), err));
+    return (*out)->info.guidance ? RT_OK : refuse(out, "cannot be told the weight of guidance; RetortMLP and UNet2DModel can", err);
 }
 
 void rt_net_free(rt_net *net)
@@ -114,8 +132,11 @@ static rt_node *misfit(const rt_net *net, rt_node *x, rt_node *t, rt_node *y)
         return rt_fail(g, "%s takes (B,%d%s), not (%s)", i->kind, channels(i), i->height ? ",H,W" : "",
                        rt_shape_text(shape, sizeof shape, rt_node_rank(x), rt_node_shape(x)));
     if (i->classifier) return NULL;
-    if (!t || rt_node_rank(t) != i->times || (i->times == 2 && rt_dim(t, 1) != 2))
-        return rt_fail(g, i->times == 2 ? "%s with _target_time takes times (B,2)" : "%s takes times (B)", i->kind);
+    if (!t || rt_node_rank(t) != (i->told > 1 ? 2 : 1) || (i->told > 1 && rt_dim(t, 1) != i->told)) {
+        if (i->told == 1) return rt_fail(g, "%s takes times (B)", i->kind);
+        return rt_fail(g, "%s with %s%s%s takes times (B,%d)", i->kind, i->times == 2 ? "_target_time" : "", i->told == 3 ? " and " : "",
+                       i->guidance ? "_guidance" : "", i->told);
+    }
     bool whole = y && rt_node_dtype(y) == RT_I64;
     bool good = !y                            ? i->label == RT_LABEL_NONE
                 : i->label == RT_LABEL_CLASS  ? whole && rt_node_rank(y) == 1
@@ -157,7 +178,7 @@ static void build_alone(const rt_net *net, rt_graph *g, rt_params *set)
     rt_dtype real = rt_graph_real(g);
     rt_node *x = i->height ? rt_input(g, "x", real, 4, (int64_t[]){RT_BATCH, channels(i), i->height, i->width})
                            : rt_input(g, "x", real, 2, (int64_t[]){RT_BATCH, channels(i)});
-    rt_node *t = i->classifier ? NULL : rt_input(g, "t", real, i->times, (int64_t[]){RT_BATCH, 2}), *y = NULL;
+    rt_node *t = i->classifier ? NULL : rt_input(g, "t", real, i->told > 1 ? 2 : 1, (int64_t[]){RT_BATCH, i->told}), *y = NULL;
     if (i->label != RT_LABEL_NONE)
         y = rt_input(g, "y", i->label == RT_LABEL_CLASS ? RT_I64 : real, i->label == RT_LABEL_VECTOR ? 2 : 1,
                      (int64_t[]){RT_BATCH, i->label_width});

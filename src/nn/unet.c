@@ -206,6 +206,8 @@ static rt_node *encode(builder *b, rt_node *x, rt_node *t, rt_node *y, skip *ski
     b->emb = embed(b->l, "time_embedding", features, width, u->time_dim);
     if (u->target_time)
         b->emb = rt_add(b->emb, rt__linear_zero(b->l, "target_embedding", time_proj(b, rt__time(t, 1), &width), width, u->time_dim));
+    if (u->guidance)
+        b->emb = rt_add(b->emb, rt__linear_zero(b->l, "guidance_embedding", time_proj(b, rt__guidance(t), &width), width, u->time_dim));
     if (y) b->emb = rt_add(b->emb, label_embedding(b, y));
 
     rt_node *draws;

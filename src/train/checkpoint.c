@@ -136,7 +136,7 @@ static rt_status check_frozen(const rt_params *set, rt_tensors *t, const char *f
     return RT_OK;
 }
 
-/* All roles of a network's set that the file has; a trained one must be there. */
+/* All roles of a network's set that the file has; a trained one must be there, and one that trails such. */
 static rt_status load_network(const rt_network *n, rt_tensors *t, const char *file, rt_error *err)
 {
     char name[96];
@@ -144,7 +144,7 @@ static rt_status load_network(const rt_network *n, rt_tensors *t, const char *fi
     for (int role = 0; role < RT_ROLES; role++) {
         snprintf(name, sizeof name, "%s.%s", rt_params_name(n->set), role_names[role]);
         int i = rt_tensors_find(t, name);
-        if (i < 0 && role == RT_VALUE && n->plan->trained)
+        if (i < 0 && role == RT_VALUE && (n->plan->trained || n->plan->trails))
             RT_RAISE(RT_E_INVALID, "%s: tensor '%s' is missing; the run was begun by another version: start it again", file, name);
         if (i < 0) continue;
         float *v = rt_params_data(n->set, (rt_role)role);

@@ -36,6 +36,10 @@ static rt_status write_scheduler(rt__run *run, rt_scheduler_config *c, const cha
                              .steps = steps,
                              .draws = net->draws,
                              .input_scale = t->plan.start > 0 ? rt__start_scale(t) : 0,
+                             .has_range = net->guidance,
+                             .guidance_low = t->plan.omega_low,
+                             .guidance_high = t->plan.omega_high,
+                             .guidance_default = rt__deployed(t)->plan->guidance,
                              .null_class = t->null_class,
                              .low = t->low,
                              .high = t->high};
@@ -43,9 +47,9 @@ static rt_status write_scheduler(rt__run *run, rt_scheduler_config *c, const cha
     snprintf(r->solver, sizeof r->solver, "%s", deployed_solver(run)->name);
     for (int k = 0; k < steps && k < RT_RECIPE_STEPS; k++)
         r->timesteps[k] = rt_process_network_time(t->process, t->grid[k * (t->plan.step_counts[0] / steps)]);
-    /* diffusers has no continuous processes, nor networks of two times or that see draws */
+    /* diffusers has no continuous processes, nor networks that are told more than a time or see draws */
     bool same_steps = renoises(run) ? lcm_skip(r) <= most_skip : ddim_exact(T, r);
-    r->exact_in_diffusers = T > 0 && same_steps && net->times == 1 && net->draws == 0 && t->plan.start == 0;
+    r->exact_in_diffusers = T > 0 && same_steps && net->told == 1 && net->draws == 0 && t->plan.start == 0;
     if (run->teacher) snprintf(r->teacher_sha256, sizeof r->teacher_sha256, "%s", rt_model_get_info(run->teacher)->sha256);
     char path[PATH + 64];
     snprintf(path, sizeof path, "%s/scheduler", folder);

@@ -53,6 +53,8 @@ static rt_status open_teacher(rt__run *run, rt_error *err)
         RT_RAISE(RT_E_USAGE, "%s: a student that sees its teacher's draws is no teacher; distil the one that it had", c->teacher);
     if (*c->net) RT_TRY(rt_net_open(&run->net, c->net, err));
     if (*c->net) RT_TRY(check_student(run, err));
+    t->omega_low = m->info.recipe.guidance_low;
+    t->omega_high = m->info.recipe.guidance_high;
     t->process = m->process;
     t->null_class = (int)m->info.null_class;
     t->classes = (int)m->info.classes;
@@ -157,7 +159,7 @@ static rt_status one_of(const char *key, const char *value, const char *const *n
 /* Settings that are names: a wrong one must not pass for the default. */
 static rt_status check_names(const rt_config *c, rt_error *err)
 {
-    static const char *const schedules[] = {"constant", "linear", "cosine"}, *const optimisers[] = {"adam", "adamw", "sgd"};
+    static const char *const schedules[] = {"constant", "linear", "cosine"}, *const optimisers[] = {"adam", "adamw", "radam", "sgd"};
     static const char *const types[] = {"f32", "bf16"};
     size_t backends = 0;
     while (rt_backend_names()[backends]) backends++;

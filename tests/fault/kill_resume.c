@@ -58,6 +58,12 @@ static const killed_run runs[] = {
      .arrays = 7,
      .data = true,
      .results = STUDENT},
+    {.method = "cd",
+     .keys = {"cd.points", "4", "cd.grid", "uniform", "cd.solver", "ddim", "cd.pool", "32"},
+     .updates = 60,
+     .arrays = 5, /* value, two moments, average; the target */
+     .results = STUDENT},
+    {.method = "ect", .keys = {"ect.every", "20"}, .updates = 60, .arrays = 4, .data = true, .results = STUDENT},
 };
 
 static void configure(rt_config *c, const killed_run *run, const char *name)

@@ -1,7 +1,8 @@
-/* distribution.c -- objectives of vsd, dmd and sid as the methods call them, on given networks and draws, and the states of a student of several steps, against
- * PyTorch's: make test-distribution. */
+/* distribution.c -- objectives of vsd, dmd, sid, cd and ect as the methods call them, on given networks and draws, and the states of a student of several steps,
+ * against PyTorch's: make test-distribution. */
 #include "golden/distribution_case.h"
 
+#include "distill/consistency.h"
 #include "distill/score_objectives.h"
 
 /* ---- what networks answer */
@@ -117,11 +118,81 @@ static rt_node *regression(dist_graph *g, const char *name)
     return !strcmp(name, "regression") ? rt_norm2(rt_sub(g->x0, dist_input(g, "in.reference", g->c->real))) : NULL;
 }
 
+/* ---- consistency: x_s, x_t at times cd.s, cd.t */
+
+static double process_time(const dist_case *c, double network) { return rt_process_from_network_time(c->process, network); }
+
+/* alpha, beta and network time of the tensor `key`; *data (B): 1 where the time is that of data. */
+static rt_at times_of(dist_graph *g, const char *key, const rt_node *like, rt_node **data)
+{
+    const dist_case *c = g->c;
+    double *alpha = malloc((size_t)c->B * sizeof *alpha), *beta = malloc((size_t)c->B * sizeof *beta),
+           *at_data = malloc((size_t)c->B * sizeof *at_data);
+    rt_tensor t = dist_read(c, key);
+    for (int64_t i = 0; i < c->B; i++) {
+        double at = process_time(c, ((double *)t.data)[i]);
+        alpha[i] = rt_process_alpha(c->process, at);
+        beta[i] = rt_process_beta(c->process, at);
+        at_data[i] = at == 0;
+    }
+    char name[3][32];
+    for (int i = 0; i < 3; i++) snprintf(name[i], sizeof name[i], "%s %d", key, i);
+    rt_at out = {.network = dist_given(g, key, c->real, 1, t.shape, t.data)};
+    out.alpha = rt_per_sample(dist_given(g, name[0], c->real, 1, &c->B, alpha), like);
+    out.beta = rt_per_sample(dist_given(g, name[1], c->real, 1, &c->B, beta), like);
+    rt_node *mask = dist_given(g, name[2], c->real, 1, &c->B, at_data);
+    if (data) *data = mask;
+    return out;
+}
+
+/* Named SOLVER.DISTANCE. */
+static rt_node *cd(dist_graph *g, const char *name)
+{
+    const dist_case *c = g->c;
+    bool ddim = !strncmp(name, "ddim.", 5);
+    const char *distance = strchr(name, '.');
+    rt_node *xs = dist_input(g, "cd.xs", c->real), *xt = dist_input(g, ddim ? "cd.ddim" : "cd.heun", c->real), *data;
+    rt_at s = times_of(g, "cd.s", xs, NULL), t = times_of(g, "cd.t", xs, &data);
+    rt_node *f = dist_denoise(g, &c->student, 0, xs, s);
+    rt_node *target = rt__consistency_target(dist_denoise(g, &c->fake, 0, xt, t), xt, data);
+    if (!distance) return NULL;
+    return !strcmp(distance, ".l2")               ? rt_norm2(rt_sub(f, target))
+           : !strcmp(distance, ".huber-elements") ? rt__huber_elements(f, target, 0.001)
+           : !strcmp(distance, ".huber-sample")   ? rt__huber_sample(f, target, 0.03)
+                                                  : NULL;
+}
+
+static rt_node *ect(dist_graph *g, const char *name)
+{
+    const dist_case *c = g->c;
+    if (*name) return NULL;
+    rt_node *x0 = dist_input(g, "in.x_data", c->real), *eps = dist_input(g, "in.noise", c->real), *data;
+    rt_at s = times_of(g, "cd.s", x0, NULL), t = times_of(g, "cd.t", x0, &data);
+    rt_node *xs = rt_diffuse(x0, s.alpha, s.beta, eps), *xt = rt_diffuse(x0, t.alpha, t.beta, eps);
+    rt_node *target = rt__consistency_target(dist_denoise(g, &c->student, 0, xt, t), xt, data);
+    rt_node *apart = rt__huber_sample(dist_denoise(g, &c->student, 0, xs, s), target, 0);
+    return rt_div(apart, dist_input(g, "ect.gap", c->real));
+}
+
+/* The teacher's step and the target at its end, in the graph; the sampling driver's Heun. */
+static void consistency_step(dist_case *c)
+{
+    dist_graph g;
+    dist_build(&g, c);
+    rt_node *xs = dist_input(&g, "cd.xs", c->real), *data;
+    rt_at s = times_of(&g, "cd.s", xs, NULL), t = times_of(&g, "cd.t", xs, &data);
+    rt_node *xt = rt_ddim_step(xs, dist_denoise(&g, &c->teacher, c->guidance, xs, s), s.alpha, s.beta, t.alpha, t.beta);
+    rt_node *target = rt__consistency_target(dist_denoise(&g, &c->fake, 0, xt, t), xt, data);
+    dist_check_nodes(&g, (const char *const[]){"cd.ddim", "cd.ddim.target"}, (rt_node *[]){xt, target}, 2);
+    dist_free(&g);
+}
+
 static const struct {
     const char *prefix;
     rt_node *(*per_sample)(dist_graph *g, const char *name);
     bool fake; /* it trains the auxiliary network */
-} families[] = {{"vsd.", vsd, false}, {"sds.", sds, false}, {"dsm.", dsm, true}, {"sid.", sid, false}, {"dmd.", regression, false}};
+} families[] = {{"vsd.", vsd, false},        {"sds.", sds, false}, {"dsm.", dsm, true}, {"sid.", sid, false},
+                {"dmd.", regression, false}, {"cd.", cd, false},   {"ect", ect, false}};
 
 static void objective(dist_case *c, const char *key)
 {
@@ -144,8 +215,8 @@ static void objective(dist_case *c, const char *key)
 
 /* ---- backsim: the sampling driver with `renoise` brings the student to its third step, which DMD's loss trains */
 
-/* The student's x0 for states x (B,..), all at time t of the process. */
-static rt_node *student_at(dist_graph *g, double t, const double *x)
+/* A network's x0 for states x (B,..), all at time t of the process. */
+static rt_node *answer_at(dist_graph *g, const dist_network *n, double guidance, double t, const double *x)
 {
     dist_case *c = g->c;
     double at[] = {rt_process_alpha(c->process, t), rt_process_beta(c->process, t), rt_process_network_time(c->process, t)};
@@ -157,15 +228,23 @@ static rt_node *student_at(dist_graph *g, double t, const double *x)
         for (int64_t k = 0; k < c->B; k++) all[k] = at[i];
         when[i] = dist_given(g, (const char *const[]){"state alpha", "state beta", "state time"}[i], c->real, 1, &c->B, all);
     }
-    return dist_denoise(g, &c->student, 0, state, (rt_at){rt_per_sample(when[0], state), rt_per_sample(when[1], state), when[2]});
+    return dist_denoise(g, n, guidance, state, (rt_at){rt_per_sample(when[0], state), rt_per_sample(when[1], state), when[2]});
 }
+
+/* A field for the sampling driver. */
+typedef struct asked {
+    dist_case *c;
+    const dist_network *network;
+    double guidance;
+} asked;
 
 static rt_status answer(void *self, const rt_field_call *at, int64_t n, const double *x, const int64_t *y, double *out, rt_error *err)
 {
-    dist_graph g = {.c = self, .graph = rt_graph_new(((dist_case *)self)->real)};
+    const asked *a = self;
+    dist_graph g = {.c = a->c, .graph = rt_graph_new(a->c->real)};
     (void)y, (void)err;
     if (g.c->null_class >= 0) g.y = dist_input(&g, "in.y", RT_I64);
-    rt_node *x0 = student_at(&g, at->t, x);
+    rt_node *x0 = answer_at(&g, a->network, a->guidance, at->t, x);
     rt_program *p = dist_run(&g, &x0, 1);
     double *values = dist_values(&g, p, x0);
     memcpy(out, values, (size_t)(n * g.c->features) * sizeof *out);
@@ -192,7 +271,8 @@ static void backsim(dist_case *c)
     rt_tensor t = dist_read(c, "backsim.t");
     for (int k = 0; k <= BEFORE; k++) times[k] = rt_process_from_network_time(c->process, ((double *)t.data)[k]);
     rt_tensor_free(&t);
-    rt_field field = {c, answer, NULL, c->features, -1};
+    asked student = {c, &c->student, 0};
+    rt_field field = {&student, answer, NULL, c->features, -1};
     rt_sample_spec spec = {.process = c->process, .steps = BEFORE, .from = times, .noise = fresh_noise, .noise_self = c};
     DIST_OK((field.prediction = rt_prediction_find("x0", err)) ? RT_OK : RT_E_USAGE);
     DIST_OK((spec.solver = rt_solver_find("renoise", err)) ? RT_OK : RT_E_USAGE);
@@ -201,7 +281,7 @@ static void backsim(dist_case *c)
     dist_compare(c, "backsim.x_chosen", x, c->B * c->features, dist_limit(c, "backsim", false));
     dist_graph g;
     dist_build(&g, c);
-    g.x0 = student_at(&g, times[BEFORE], x);
+    g.x0 = answer_at(&g, &c->student, 0, times[BEFORE], x);
     dist_ask(&g);
     dist_check_nodes(&g, (const char *const[]){"backsim.x0"}, &g.x0, 1);
     dist_check(&g, "backsim", NULL, rt_expect(dmd(&g)), &c->student);
@@ -209,9 +289,36 @@ static void backsim(dist_case *c)
     free(x);
 }
 
+/* One step of the row heun-sigma by the guided teacher, each sample between its own times. */
+static void heun_steps(dist_case *c)
+{
+    rt_tensor s = dist_read(c, "cd.s"), t = dist_read(c, "cd.t"), xs = dist_read(c, "cd.xs");
+    int64_t d = c->features;
+    double *x = malloc((size_t)(c->B * d) * sizeof *x), *out = malloc((size_t)(c->B * d) * sizeof *out);
+    asked teacher = {c, &c->teacher, c->guidance};
+    rt_field field = {&teacher, answer, NULL, d, -1};
+    DIST_OK((field.prediction = rt_prediction_find("x0", err)) ? RT_OK : RT_E_USAGE);
+    for (int64_t i = 0; i < c->B; i++) {
+        double times[] = {process_time(c, ((double *)s.data)[i]), process_time(c, ((double *)t.data)[i])};
+        rt_sample_spec spec = {.process = c->process, .steps = 1, .from = times};
+        DIST_OK((spec.solver = rt_solver_find("heun-sigma", err)) ? RT_OK : RT_E_USAGE);
+        memcpy(x, xs.data, (size_t)(c->B * d) * sizeof *x);
+        DIST_OK(rt_sample(&spec, &field, c->B, x, NULL, err));
+        memcpy(out + i * d, x + i * d, (size_t)d * sizeof *out);
+    }
+    dist_compare(c, "cd.heun", out, c->B * d, dist_limit(c, "cd.heun", false));
+    free(x);
+    free(out);
+    rt_tensor_free(&s);
+    rt_tensor_free(&t);
+    rt_tensor_free(&xs);
+}
+
 static void check(dist_case *c)
 {
     forwards(c);
+    if (dist_has(c, "cd.ddim")) consistency_step(c);
+    if (dist_has(c, "cd.heun")) heun_steps(c);
     if (dist_has(c, "dmd.normaliser")) normaliser(c);
     if (dist_has(c, "backsim.loss")) backsim(c);
     for (int i = 0; i < rt_tensors_count(c->numbers); i++) {

@@ -118,6 +118,19 @@ typedef struct coefficients {
     real root, eps, keep, mix; /* average = keep average + mix p */
 } coefficients;
 
+/* RAdam (Liu et al. 2020): Adam's step times a rectification once r > 5, where its variance is tractable, eps beside the root of v as it stands; before
+ * that the momentum's step alone, which is m/(0 sqrt(v) + 1). */
+static void rectify(const rt_optimiser *o, double t, coefficients *k)
+{
+    double decay = pow(o->beta2, t), most = 2 / (1 - o->beta2) - 1, r = most - 2 * t * decay / (1 - decay);
+    bool tractable = r > 5;
+    if (tractable)
+        k->step *= (real)sqrt((r - 4) * (r - 2) * most / ((most - 4) * (most - 2) * r) * (1 - decay));
+    else
+        k->eps = 1;
+    k->root = tractable;
+}
+
 static coefficients prepare(const rt_call *c)
 {
     const rt_optimiser *o = &((const rt__update_attr *)c->node->attr)->opt;
@@ -136,6 +149,7 @@ static coefficients prepare(const rt_call *c)
         k.rest2 = (real)(1 - o->beta2);
         k.step = (real)(in[LR] / (1 - pow(o->beta1, in[T])));
         k.root = (real)(1 / sqrt(1 - pow(o->beta2, in[T])));
+        if (o->kind == RT_RADAM) rectify(o, in[T], &k);
     }
     return k;
 }
@@ -230,7 +244,8 @@ const rt_op RT_ROW(norm2_all) = {
 
 const rt_op RT_ROW(update) = {
     .name = "update",
-    .formula = "g = min(1, clip / (norm + 1e-6)) gradient; Adam, AdamW or SGD step of every entry; average = d average + (1-d) value",
+    .formula =
+        "g = min(1, clip / (norm + 1e-6)) gradient; Adam, AdamW, RAdam or SGD step of every entry; average = d average + (1-d) value",
     .min_in = 5,
     .max_in = -1,
     .attr_size = sizeof(rt__update_attr),
