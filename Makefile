@@ -59,6 +59,12 @@ toys: all ## every method on two exact teachers of points: tables in out/toys, d
 install: all ## install under PREFIX (default /usr/local; DESTDIR is obeyed)
 	@cmake --install build/release --prefix "$(PREFIX)"
 
+uninstall: ## remove what install put under PREFIX
+	@scripts/uninstall "$(PREFIX)"
+
+package: ## Debian packages in build/package, and what lintian says of them (dpkg-dev, debhelper, lintian)
+	@scripts/package
+
 packages: ## install the Debian or Ubuntu packages that are missing
 	@scripts/install-packages
 
@@ -68,4 +74,4 @@ clean: ## remove everything that was built
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
 
-.PHONY: all dev demo test test-sanitized test-debian test-emulated test-distribution bench mutants fuzz docs solvers divergences toys install packages clean help
+.PHONY: all dev demo test test-sanitized test-debian test-emulated test-distribution bench mutants fuzz docs solvers divergences toys install uninstall package packages clean help

@@ -17,8 +17,10 @@ foreach(name retort retort-static)
   configure_file(cmake/${name}.pc.in ${name}.pc @ONLY)
   install(FILES ${CMAKE_CURRENT_BINARY_DIR}/${name}.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
 endforeach()
+configure_file(cmake/retort-config.cmake.in retort-config.cmake @ONLY)
 write_basic_package_version_file(retort-config-version.cmake COMPATIBILITY SameMajorVersion)
-install(FILES cmake/retort-config.cmake ${CMAKE_CURRENT_BINARY_DIR}/retort-config-version.cmake DESTINATION ${CMAKE_INSTALL_LIBDIR}/cmake/retort)
+install(FILES ${CMAKE_CURRENT_BINARY_DIR}/retort-config.cmake ${CMAKE_CURRENT_BINARY_DIR}/retort-config-version.cmake
+        DESTINATION ${CMAKE_INSTALL_LIBDIR}/cmake/retort)
 install(EXPORT retort-targets NAMESPACE retort:: DESTINATION ${CMAKE_INSTALL_LIBDIR}/cmake/retort)
 
 if(TARGET retort-cli)
