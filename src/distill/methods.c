@@ -5,9 +5,9 @@
 
 #include <string.h>
 
-const rt_method *const rt__methods[] = {&rt__method_denoise, &rt__method_classify, &rt__method_kd,    &rt__method_pd,
-                                        &rt__method_map,     &rt__method_vsd,      &rt__method_sid,   &rt__method_dmd,
-                                        &rt__method_dmd2,    &rt__method_f,        &rt__method_renyi, NULL};
+const rt_method *const rt__methods[] = {
+    &rt__method_denoise, &rt__method_classify, &rt__method_kd, &rt__method_pd,    &rt__method_map, &rt__method_vsd,      &rt__method_sid,
+    &rt__method_dmd,     &rt__method_dmd2,     &rt__method_f,  &rt__method_renyi, &rt__method_scm, &rt__method_meanflow, NULL};
 
 bool rt_method_describe(int i, rt_row_text *row)
 {
