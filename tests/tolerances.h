@@ -22,6 +22,7 @@
 #define TOL_PASSES            1e-13 /* a network's gradients with passes on against all off, in double */
 #define TOL_PASSES_SINGLE     1e-5  /* in float on the fastest backend against double */
 #define TOL_PENALTY           1e-8  /* gradient of a gradient penalty through a network, central differences in double */
+#define TOL_JVP_NET           1e-8  /* a network's derivative along a direction against central differences in double */
 
 /* operators and compositions: tests/unit */
 #define TOL_COMPOSED     1e-13 /* compositions in double against loops over their formulas */

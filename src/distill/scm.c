@@ -37,7 +37,14 @@ static const rt_config_key keys[] = {
              "of the student; empty: the teacher's, v where that says nothing at pure noise, velocity on straight paths"),
     RT__REAL("scm.time-mean", mean, -20, 20, "-1", "of log(beta/alpha), which is drawn from a normal distribution"),
     RT__REAL("scm.time-deviation", deviation, 1e-3, 20, "1.4", "of log(beta/alpha)"),
-    RT__INT64("scm.warmup", warmup, 0, 1e9, "10000", "updates over which the derivative of the student comes to count"),
+    {.name = "scm.warmup",
+     .kind = RT_KEY_INT64,
+     RT__AT(warmup),
+     .min = 0,
+     .max = 1e9,
+     .value = "10000",
+     .option = "tangent-warmup",
+     .help = "updates over which the derivative of the student comes to count"},
 };
 static const rt_key_group groups[] = {{keys, RT_COUNT(keys), 0}, {0}};
 

@@ -5,7 +5,10 @@
 #include "base/internal.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
+
+enum { STEEP = 16 }; /* of half the range of what a network is told: beyond, one started by draws is worth a note */
 
 /* ---- the path of a process */
 
@@ -40,10 +43,12 @@ static void discrete_time(const rt_process *p, double phi, double *t, double *sl
     *slope = (a + u * (2 * (3 - 2 * a - b) + u * 3 * (a + b - 2))) / h;
 }
 
-/* d network time/dt: processes have it linear, or smooth. */
+/* d network time/dt by differences within the process: rows have it linear, or smooth. */
 static double network_rate(const rt_process *p, double t)
 {
-    double h = fmin(1e-3 * rt_process_end(p), t / 4), d[2];
+    double end = rt_process_end(p), d[2];
+    t = fmin(t, (1 - 1e-6) * end);
+    double h = fmin(fmin(1e-3 * end, t / 4), end - t);
     for (int i = 0; i < 2; i++, h /= 2) d[i] = (rt_process_network_time(p, t + h) - rt_process_network_time(p, t - h)) / (2 * h);
     return (4 * d[1] - d[0]) / 3;
 }
@@ -153,6 +158,18 @@ rt_status rt__plan_velocity(rt_plan *plan, const rt_task *t, const rt__velocity_
         RT_RAISE(RT_E_USAGE, "dtype: bf16, but %s differentiates in time, for which bf16 has too few digits; give f32", v->key);
     if (v->teacher_steps % v->steps)
         RT_RAISE(RT_E_USAGE, "%s.steps: %d does not divide %d, the steps of the teacher", v->key, v->steps, v->teacher_steps);
+    /* The derivative of a network started by draws in what it is told is of its size, so that in the time it is larger by this factor. */
+    double told = fabs(rt_process_network_time(t->process, rt_process_end(t->process)) -
+                       rt_process_network_time(t->process, rt_process_end(t->process) / 2));
+    if (!t->teacher.net && !t->init.set && told > STEEP && t->note) {
+        char line[256];
+        snprintf(line, sizeof line,
+                 "a network started by draws is told times up to %g, in which it is too steep for its derivative to mean much; give "
+                 "--init, or an "
+                 "oracle whose process has few timesteps, such as 4",
+                 rt_process_network_time(t->process, rt_process_end(t->process)));
+        t->note(t->self, line);
+    }
     const rt_prediction *prediction = student_prediction(t, v->prediction, err);
     if (!prediction) return RT_E_USAGE;
     plan->n_rounds = 1;
