@@ -48,7 +48,7 @@ static double network_rate(const rt_process *p, double t)
 {
     double end = rt_process_end(p), d[2];
     t = fmin(t, (1 - 1e-6) * end);
-    double h = fmin(fmin(1e-3 * end, t / 4), end - t);
+    double h = fmin(fmin(1e-3 * end, t / 64), end - t);
     for (int i = 0; i < 2; i++, h /= 2) d[i] = (rt_process_network_time(p, t + h) - rt_process_network_time(p, t - h)) / (2 * h);
     return (4 * d[1] - d[0]) / 3;
 }
