@@ -243,7 +243,7 @@ struct rt_method {
 extern const rt_method *const rt__methods[];
 extern const rt_method rt__method_denoise, rt__method_classify, rt__method_kd, rt__method_pd, rt__method_map, rt__method_guide,
     rt__method_vsd, rt__method_sid, rt__method_f, rt__method_renyi, rt__method_dmd, rt__method_dmd2, rt__method_cd, rt__method_ct,
-    rt__method_ect;
+    rt__method_ect, rt__method_scm, rt__method_meanflow;
 const rt_method *rt__method_find(const char *name);            /* NULL: there is none */
 rt_status rt__method_unknown(const char *name, rt_error *err); /* RT_E_USAGE with "did you mean" */
 

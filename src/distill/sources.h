@@ -12,6 +12,8 @@ enum { RT_ROUND_BITS = 20 }; /* clocks of draws per round: at least the steps of
 
 /* Data: inputs x0, y. */
 rt_status rt__source_data(rt_phase *p, rt_error *err);
+/* The draws of a teacher that is an oracle: the same inputs. */
+rt_status rt__source_oracle(rt_phase *p, rt_error *err);
 
 /* Examples (x_s, x~_t, k, y) of the teacher's maps by its solver, k the number of a pair of times. Without data they lie along rollouts from noise, each
  * of which serves `pairs_per_row` pairs of times; with data x_s ~ p_s. `pool` examples or so are shuffled together and used `reuse` times. Takes over `pairs`.
