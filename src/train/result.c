@@ -169,9 +169,9 @@ rt_status rt__run_pictures(rt__run *run, rt_error *err)
 {
     rt_task *t = &run->task;
     rt_denoiser used;
-    enum { STEPS = 16 };
+    enum { STEPS = 16, COLUMNS = 10 };
     if (!t->process || t->rank != 4 || (t->shape[1] != 1 && t->shape[1] != 3)) return RT_OK;
-    int64_t n = run->config->run.samples;
+    int64_t n = rt__at_most_an_eighth(&run->round, run->config->run.samples, COLUMNS);
     int own_steps = run->round.steps, steps = own_steps > 0 ? own_steps : STEPS,
         stride = own_steps > 0 ? t->plan.step_counts[0] / own_steps : 1;
     double *own = own_steps > 0 ? NULL : malloc((STEPS + 1) * sizeof *own), *times = own_steps > 0 ? t->grid : own;
@@ -192,7 +192,7 @@ rt_status rt__run_pictures(rt__run *run, rt_error *err)
     char path[PATH];
     snprintf(path, sizeof path, "%s/samples/update-%lld.png", run->config->out, (long long)run->at.updates);
     if (s == RT_OK && !t->dry_run)
-        s = rt_png_grid(path, n, x, (int)t->shape[1], (int)t->shape[2], (int)t->shape[3], t->low, t->high, 10, 2, err);
+        s = rt_png_grid(path, n, x, (int)t->shape[1], (int)t->shape[2], (int)t->shape[3], t->low, t->high, COLUMNS, 2, err);
     free(own);
     free(x);
     free(y);
