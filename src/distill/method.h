@@ -250,6 +250,10 @@ rt_status rt__method_unknown(const char *name, rt_error *err); /* RT_E_USAGE wit
 /* Examples that a program takes at a time. */
 static inline int rt__slice(const rt_config *c) { return c->train.micro_batch > 0 ? c->train.micro_batch : c->train.batch; }
 
+int64_t rt__round_updates(const rt_config *c, int64_t round);
+/* n, or an eighth of the round's examples where that is less, but not below `least`: what a small run is measured by is small, too. */
+int64_t rt__at_most_an_eighth(const rt_round *r, int64_t n, int64_t least);
+
 /* ---- for plans */
 
 rt_training rt__training(const rt_config *c); /* train.*; text is borrowed from c */
