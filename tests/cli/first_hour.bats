@@ -17,7 +17,7 @@ shape() { grep -vE '%\), .*left|in [0-9]+:[0-9:]+, [0-9.e+]+/s' | sed -E 's/[0-9
     for shown in shown.*; do
         read -r command <"$shown"
         [[ $command == "\$ retort "* ]] || continue
-        command=$(sed -E 's/^\$ retort //; s/--updates [0-9k]+/--updates 4/; s/--n [0-9k]+/--n 18/' <<<"$command")
+        command=$(sed -E 's/^\$ retort //; s/--updates [0-9k]+/--updates 4/; s/--n [0-9k]+/--n 8/' <<<"$command")
         echo "retort $command"
         eval "\"\$program\" $command" >said 2>&1 </dev/null || { cat said; return 1; }
         diff <(sed 1d "$shown" | shape) <(shape <said)
