@@ -36,11 +36,20 @@ static rt_status make_room(rt__gallery *g, const char *name, int channels, rt_er
     return RT_OK;
 }
 
+static rt_status fit_picture(rt_dataset *ds, rt__picture *p, const char *name, rt_error *err)
+{
+    RT_TRY(rt__picture_fit(p, name, ds->fit.resize, ds->fit.crop, RT_DATA_SIDE, err));
+    ds->fitted.smaller += p->resized < 0;
+    ds->fitted.larger += p->resized > 0;
+    ds->fitted.cut += p->cropped;
+    return RT_OK;
+}
+
 rt_status rt__gallery_add(rt__gallery *g, const char *name, const void *file, size_t size, rt_error *err)
 {
     rt_dataset_info *info = &g->ds->info;
     const rt_fit *fit = &g->ds->fit;
-    bool any = fit->resize || fit->crop; /* size: what they have is changed */
+    bool any = fit->resize || fit->crop; /* then sizes are compared behind it */
     rt__picture p;
     rt_error why = {0};
     rt_status read =
@@ -51,7 +60,7 @@ rt_status rt__gallery_add(rt__gallery *g, const char *name, const void *file, si
     }
     if (read != RT_OK) RT_RAISE(read, "%s", why.text);
     g->turned += p.turned;
-    rt_status status = rt__fit_picture(g->ds, &p, name, err);
+    rt_status status = fit_picture(g->ds, &p, name, err);
     if (status == RT_OK && info->count > 0 && (p.height != info->shape[1] || p.width != info->shape[2]))
         status = rt_error_set(err, RT_E_INVALID,
                               "%s: field 'size' is %dx%d after --resize %d, the pictures before it are %lldx%lld; add --crop %d", name,
