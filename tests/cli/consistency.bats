@@ -77,6 +77,17 @@ distil() { "$RETORT" distill "$1" --teacher "$w/teacher" --updates 12 --batch 16
         distil $method --guidance-range 1,2 --guidance 1.5 --out "$t/$name-both"
         "$RETORT" inspect "$t/$name-both" | grep -q "guidance  *1 to 2 in one call, 1.5 without --guidance"
     done
+    for method in vsd sid "dmd --pairs 32" "vsd --steps 2"; do
+        name=${method%% *}
+        # shellcheck disable=SC2086
+        "$RETORT" distill $method --teacher "$w/guided" --out "$t/$name" --updates 3 --batch 16 --threads 1 -q --force
+        "$RETORT" inspect "$t/$name" | grep -q "guidance  *0 to 4 in one call"
+    done
+    sed 's/{/{"_guidance": true, /' "$w/net.json" >"$t/told.json"
+    distil vsd --guidance-range 0,2 --fake-net "$t/told.json" --out "$t/fresh"
+    fails 2 "field '_guidance' is missing, but the network 'score' is told" distill vsd --teacher "$w/teacher" --guidance-range 0,2 --fake-net "$w/net.json" --out "$t/none"
+    fails 2 "field '_guidance' is true, but the network 'score' is not told" distill vsd --teacher "$w/teacher" --fake-net "$t/told.json" --out "$t/none"
+    fails 2 "a critic compares with real samples, which have none" distill dmd2 --teacher "$w/guided" --data toy:moons --out "$t/none"
     "$RETORT" distill pd --teacher "$w/guided" --guidance-range 1,2 --guidance 1 --steps 2 --data toy:moons --out "$t/narrow" --updates 5 --batch 16 --threads 1 -q
     fails 2 "pd.guidance-range: 0,9 is not within 0,4, which the teacher was trained for" distill pd --teacher "$w/guided" --guidance-range 0,9 --out "$t/none"
     fails 2 "pd.guidance-range: '4,1'; give LOW,HIGH" distill pd --teacher "$w/teacher" --guidance-range 4,1 --out "$t/none"

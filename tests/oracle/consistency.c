@@ -1,8 +1,9 @@
-/* consistency.c -- the methods cd, ect and guide as they run: examples, objective and target in double against the equations written out; where the exact flow is known,
+/* consistency.c -- the methods cd, ect and guide, and vsd with omega as a knob, as they run: examples, objective and target in double against the equations written out; where the exact flow is known,
  * cd's maps against the composition of its teacher's steps. */
 #include "objective_world.h"
 
 #include "base/internal.h"
+#include "model/classes.h"
 #include "retort/train.h"
 
 enum { POINTS = 8 };
@@ -226,6 +227,13 @@ static void told_x0(const world *w, rt_params *set, double omega, const double *
     rt_graph_free(g);
 }
 
+static void say_something(rt_params *set)
+{
+    const rt_entry *layer = rt_params_entry(set, rt_params_find(set, "guidance_embedding.weight"));
+    for (int64_t i = 0; i < layer->count; i++) ((double *)rt_params_data(set, RT_VALUE))[layer->offset + i] = sin((double)i) / 4;
+    rt_params_touch(set);
+}
+
 static void loss_of_guide(void **state)
 {
     (void)state;
@@ -241,9 +249,7 @@ static void loss_of_guide(void **state)
                                  .keys = {"guide.guidance-range", "1,4", "train.weight", "snr"}});
     rt_phase *p = &w.round.phases[0];
     rt_params *student = rt__network(&w.task, "student")->set;
-    const rt_entry *layer = rt_params_entry(student, rt_params_find(student, "guidance_embedding.weight"));
-    for (int64_t i = 0; i < layer->count; i++) ((double *)rt_params_data(student, RT_VALUE))[layer->offset + i] = sin((double)i) / 4;
-    rt_params_touch(student);
+    say_something(student);
     rt_node *outputs[] = {p->loss, rt_randint(p->graph, "t", 1, each, T), rt_randn(p->graph, "eps", w.task.rank, w.task.shape),
                           rt_rand(p->graph, "omega", 1, each)};
     OK(rt_compile(&w.program, p->graph, &(rt_program_spec){.outputs = outputs, .n_outputs = 4, .batch = B, .threads = 1}, &err));
@@ -267,6 +273,52 @@ static void loss_of_guide(void **state)
     assert_true(least < 2 && most > 3);
     close_world(&w);
     rt_dataset_free(data);
+}
+
+/* ---- vsd with the knob: generator and score are told the omega of the sample, the teacher is guided by it */
+
+static void losses_of_vsd(void **state)
+{
+    (void)state;
+    const int64_t each[] = {RT_BATCH};
+    for (int phase = 0; phase < 2; phase++) {
+        world w;
+        open_world(&w, &(world_spec){.method = "vsd",
+                                     .net = net_file,
+                                     .classes = ROWS,
+                                     .null_class = NULL_CLASS,
+                                     .keys = {"vsd.guidance-range", "1,4", "vsd.guidance", "1", "vsd.score-weight", "uniform-x0",
+                                              "vsd.t-min", "0.1"}});
+        rt_phase *p = &w.round.phases[phase];
+        rt_params *student = rt__network(&w.task, "student")->set, *score = rt__network(&w.task, "score")->set;
+        say_something(student);
+        say_something(score);
+        int first = phase ? 7 : 1, n = phase ? 56 : T; /* the generator's times: 0.1 T = 6.4 .. 0.98 T = 62.7 */
+        rt_node *outputs[] = {p->loss,
+                              rt_randint(p->graph, "t", 1, each, n),
+                              rt_randn(p->graph, "eps", w.task.rank, w.task.shape),
+                              rt_rand(p->graph, "omega", 1, each),
+                              rt_randn(p->graph, "z", w.task.rank, w.task.shape),
+                              rt_randint(p->graph, "class", 1, each, rt__usual_classes(ROWS, NULL_CLASS))};
+        OK(rt_compile(&w.program, p->graph, &(rt_program_spec){.outputs = outputs, .n_outputs = 6, .batch = B, .threads = 1}, &err));
+        OK(rt_run(w.program, &(rt_clock){.seed = 11}, &err));
+        const int64_t *m = rt_program_data(w.program, outputs[1]), *label = rt_program_data(w.program, outputs[5]);
+        const double *eps = rt_program_data(w.program, outputs[2]), *u = rt_program_data(w.program, outputs[3]),
+                     *z = rt_program_data(w.program, outputs[4]);
+        double want = 0;
+        for (int b = 0; b < B; b++) {
+            double t = (double)m[b] + first, omega = 1 + 3 * u[b], x0[D], x[D], fz[D], fp[D];
+            int64_t y = rt__usual_class(ROWS, NULL_CLASS, label[b]);
+            told_x0(&w, student, omega, z + b * D, T, y, x0);
+            for (int j = 0; j < D; j++) x[j] = alpha_of(t) * x0[j] + beta_of(t) * eps[b * D + j];
+            told_x0(&w, score, omega, x, t, y, fz);
+            x0_of(&w, w.teacher, omega, x, t, y, fp);
+            for (int j = 0; j < D; j++) want += (phase ? (fz[j] - fp[j]) * x0[j] : (fz[j] - x0[j]) * (fz[j] - x0[j])) / B;
+        }
+        agree(*(const double *)rt_program_data(w.program, p->loss), want,
+              phase ? "vsd's generator, told omega" : "vsd's score, told omega");
+        close_world(&w);
+    }
 }
 
 /* ---- cd on a normal distribution: affine maps, one per time of the grid */
@@ -368,8 +420,9 @@ static void composition_of_steps(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(examples_of_cd), cmocka_unit_test(loss_of_cd),
-                                       cmocka_unit_test(target_of_cd),   cmocka_unit_test(loss_of_ect),
-                                       cmocka_unit_test(loss_of_guide),  cmocka_unit_test(composition_of_steps)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(examples_of_cd),      cmocka_unit_test(loss_of_cd),
+                                       cmocka_unit_test(target_of_cd),        cmocka_unit_test(loss_of_ect),
+                                       cmocka_unit_test(loss_of_guide),       cmocka_unit_test(losses_of_vsd),
+                                       cmocka_unit_test(composition_of_steps)};
     return cmocka_run_group_tests_name("consistency", tests, make_folder, remove_folder);
 }
