@@ -28,7 +28,7 @@ test-debian: ## make test on Debian 12 and 13, in folders filled by debootstrap 
 test-emulated: ## the operator walk on an old x86-64 and on 64-bit ARM, emulated by qemu
 	@scripts/test-emulated
 
-test-distribution: packages ## objectives of vsd, dmd, sid, f, renyi, critics, scm and meanflow against PyTorch's numbers in GOLDEN (../shared/golden/distribution)
+test-distribution: packages ## objectives of vsd, dmd, sid, f, renyi, critics, guide, cd, ect, scm and meanflow against PyTorch's numbers in GOLDEN (../shared/golden/distribution)
 	@scripts/build release
 	@build/release/tests/test_golden_distribution "$(GOLDEN)"
 	@build/release/tests/test_golden_distribution_critic "$(GOLDEN)"

@@ -87,6 +87,11 @@ rt_status rt__gan_plan_critic(const rt_task *t, rt_plan *plan, bool regresses, r
     rt__heads heads;
     double *times;
     int n;
+    if (plan->knob)
+        RT_RAISE(
+            RT_E_USAGE,
+            "vsd.guidance-range: omega is a knob here, and a critic compares with real samples, which have none; take a method without a "
+            "critic, or gan.weight 0");
     RT_TRY(find_heads(t, &heads, err));
     RT_TRY(critic_times(t, &times, &n, err));
     free(times);

@@ -26,7 +26,7 @@ rt_status rt__source_pairs(rt_phase *p, int64_t count, int steps, rt_error *err)
 
 /* States of the student's own sampling, x before step j of its N (backward simulation): j is drawn once for a whole batch, each as likely, and the steps before
  * it are made by the student as it stands, by its solver, which is how sampling gets there. Nothing is differentiated through them. Inputs: state, step
- * (j - 1 for each sample), label (a class for each, where there are some, all as likely). */
+ * (j - 1 for each sample), label (a class for each, where there are some, all as likely), omega (where guidance has a knob). */
 rt_status rt__source_states(rt_phase *p, rt_error *err);
 
 /* Adds a source, which the phase frees, at once where there is no room; and what all of a phase's sources fill. */

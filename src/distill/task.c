@@ -70,6 +70,10 @@ static rt_status open_own(const rt_task *t, rt_network *n, rt_error *err)
     if (i->classifier || i->draws || i->times != 1 || i->classes != t->classes || features != t->features)
         RT_RAISE(RT_E_INVALID, "%s: a %s of %lld numbers and %d classes cannot be the network '%s', which is asked for %lld and %d",
                  n->plan->config, i->kind, (long long)features, i->classes, n->plan->name, (long long)t->features, t->classes);
+    if (i->guidance != t->plan.knob)
+        RT_RAISE(RT_E_USAGE, "%s: field '_guidance' is %s, but the network '%s' is %s the weight of guidance; %s", n->plan->config,
+                 i->guidance ? "true" : "missing", n->plan->name, t->plan.knob ? "told" : "not told",
+                 t->plan.knob ? "set it" : "remove it");
     n->denoiser.net = n->own;
     return RT_OK;
 }
