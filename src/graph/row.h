@@ -80,6 +80,7 @@ typedef struct rt_call {
     const rt_clock *clock; /* of the run; draws read it. clock->total is never 0 here */
     void *state;           /* what a backend's prepare returned */
     rt_choices *choices;   /* during prepare; NULL: by rule */
+    rt_status *fault;      /* RT_OK before a backend's prepare and run; there they say what failed: RT_E_MEMORY, RT_E_INTERNAL */
 } rt_call;
 
 struct rt_op {
@@ -221,7 +222,7 @@ typedef struct rt__pool_attr {
 
 /* ---- backends */
 /* A backend claims rows that it does better than the reference. prepare returns its state for a node with fixed extents (NULL: not mine, use the
- * reference), and *scratch, the bytes it needs during run; run only computes. */
+ * reference, unless *c->fault says that it failed), and *scratch, the bytes it needs during run; run only computes. */
 struct rt_backend {
     const char *name;
     const char *(*version)(void);
