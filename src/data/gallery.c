@@ -126,10 +126,28 @@ static size_t folder_length(const char *name)
 
 static int by_text(const void *a, const void *b) { return strcmp(*(char *const *)a, *(char *const *)b); }
 
-/* Class = the folder that a picture lies in; the folders in the order of their names. One folder for all means no classes. */
+/* Is the list laid out in numbered parts, as EDM's dataset tool does: picture k is K/imgNNNNNNNN.png, NNNNNNNN = k, K = k / 1000 in five digits? */
+static bool in_numbered_parts(char *const *names, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++) {
+        unsigned part, picture;
+        int end = 0;
+        const char *name = names[i] + folder_length(names[i]);
+        while (name > names[i] && name[-1] != '/') name--;
+        if (sscanf(name, "%5u/img%8u.%n", &part, &picture, &end) != 2 || end != 5 + 1 + 3 + 8 + 1 || part != picture / 1000) return false;
+    }
+    return true;
+}
+
+/* Class = the folder that a picture lies in; the folders in the order of their names. One folder for all means no classes, and so do numbered parts. */
 static rt_status label_by_folder(rt_dataset *ds, const char *where, char *const *names, int64_t n, int64_t left, rt_error *err)
 {
     rt__items *it = ds->items;
+    if (in_numbered_parts(names, n + left)) {
+        size_t used = strlen(it->remark);
+        snprintf(it->remark + used, sizeof it->remark - used, "%sits numbered folders are parts of one list, no classes", used ? "; " : "");
+        return RT_OK;
+    }
     bool several = false;
     for (int64_t i = 1; i < n + left && !several; i++) {
         if (i >= n && folder_length(names[i]) == 0) continue; /* beside the folders, and left out */
