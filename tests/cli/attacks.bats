@@ -138,21 +138,17 @@ weights=model/unet/diffusion_pytorch_model.safetensors
         cp -r "$t/r" "$t/d"
         outcome env LD_PRELOAD="$REFUSE_LIB" REFUSE="$kind 0" REFUSE_COUNT="$t/count" "$RETORT" train --out "$t/d" --resume --until-update 0 -q
         [ "$code" -eq 0 ]
-        n=$(cat "$t/count") failed=0
+        n=$(cat "$t/count")
         for i in 1 2 3 4; do
             k=$((n * i / 5 + 1))
             rm -rf "$t/d"
             cp -r "$t/r" "$t/d"
             outcome env LD_PRELOAD="$REFUSE_LIB" REFUSE="$kind $k" "$RETORT" train --out "$t/d" --resume --until-update 0 -q
-            [ "$code" -eq 0 ] || [ "$code" -eq 5 ] || { echo "exit $code: $kind $k of $n"; cat "$t/err"; return 1; }
-            if [ "$code" -eq 5 ]; then
-                said ''
-                failed=$((failed + 1))
-                "$RETORT" train --out "$t/d" --resume --until-update 0 -q
-            fi
+            [ "$code" -eq 5 ] || { echo "exit $code: $kind $k of $n"; cat "$t/err"; return 1; }
+            said ''
+            "$RETORT" train --out "$t/d" --resume --until-update 0 -q
             cmp "$t/whole/$weights" "$t/d/$weights"
         done
-        [ "$failed" -ge 1 ] || { echo "no failure of $kind was noticed"; return 1; }
     done
 }
 

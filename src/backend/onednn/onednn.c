@@ -129,10 +129,11 @@ static void release(void *state)
     free(j);
 }
 
-/* Did the library do it? Where it has no memory the call fails; for other reasons another way, or the reference, may take its place. */
+/* Did the library do it? Where it has no memory, or broke, the call fails; what it does not know another way, or the reference, does in its place. */
 static bool done(const rt_call *c, dnnl_status_t status)
 {
-    if (status == dnnl_out_of_memory) *c->fault = RT_E_MEMORY;
+    if (status == dnnl_out_of_memory || status == dnnl_runtime_error)
+        *c->fault = status == dnnl_out_of_memory ? RT_E_MEMORY : RT_E_INTERNAL;
     return status == dnnl_success;
 }
 
