@@ -60,7 +60,8 @@ static void *open_library(void)
 static rt_status load(int threads, rt_error *err)
 {
     if (!rt__has_room(room_for(threads)))
-        RT_RAISE(RT_E_MEMORY, LIBRARY ": %zu MiB of addresses are refused, which it takes with %d threads; allow more (ulimit -v) or fewer threads",
+        RT_RAISE(RT_E_MEMORY,
+                 LIBRARY ": %zu MiB of addresses are refused, which it takes with %d threads; allow more (ulimit -v) or fewer threads",
                  room_for(threads) >> 20, threads);
     void *library = open_library();
     if (!library) RT_RAISE(RT_E_IO, "%s; install OpenBLAS (Debian: libopenblas0)", dlerror());
@@ -118,7 +119,8 @@ rt_status rt__singular_values(int d, double *a, double *values, rt_error *err)
     free(work);
     free(indices);
     if (!room) RT_RAISE(RT_E_MEMORY, "out of memory for the singular values of a matrix of %dx%d", d, d);
-    if (info) RT_RAISE(RT_E_INVALID, "a matrix of %dx%d has no singular values (LAPACK says %d); look for NaN or infinity in it", d, d, info);
+    if (info)
+        RT_RAISE(RT_E_INVALID, "a matrix of %dx%d has no singular values (LAPACK says %d); look for NaN or infinity in it", d, d, info);
     return RT_OK;
 }
 

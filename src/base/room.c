@@ -28,8 +28,8 @@ rt_status rt__start_threads(int n, rt_error *err)
     if (n > started) {
         size_t bytes = (size_t)(n - started) * rt__thread_bytes();
         if (!rt__has_room(bytes))
-            RT_RAISE(RT_E_MEMORY, "out of memory for the stacks of %d threads (%zu MiB); use fewer (--threads) or allow more (ulimit -v)", n,
-                     bytes >> 20);
+            RT_RAISE(RT_E_MEMORY, "out of memory for the stacks of %d threads (%zu MiB); use fewer (--threads) or allow more (ulimit -v)",
+                     n, bytes >> 20);
 #pragma omp parallel num_threads(n)
         started = n;
     }

@@ -107,8 +107,10 @@ static rt_status failed(const rt_program *p, const rt__step *s, rt_status fault,
 {
     double mib = s->bytes / (1 << 20);
     if (fault == RT_E_MEMORY)
-        RT_RAISE(fault, "%s: %s is out of memory for %s, beside the %.3g MiB that it reads and writes; allow more (ulimit -v) or use a smaller batch",
-                 s->node->path, p->backend->name, s->op->name, mib);
+        RT_RAISE(
+            fault,
+            "%s: %s is out of memory for %s, beside the %.3g MiB that it reads and writes; allow more (ulimit -v) or use a smaller batch",
+            s->node->path, p->backend->name, s->op->name, mib);
     RT_RAISE(fault, "%s: %s failed in %s of %.3g MiB; please report this", s->node->path, p->backend->name, s->op->name, mib);
 }
 

@@ -113,11 +113,11 @@ static const char *fault_of(const char *folder)
     json_t *o = json_load_file(file, JSON_REJECT_DUPLICATES, &why);
     const char *want = json_string_value(json_object_get(json_object_get(o, "sha256"), "state.safetensors"));
     snprintf(file, sizeof file, "%s/state.safetensors", folder);
-    const char *fault = !want                                      ? "manifest.json is damaged"
-                        : !rt__file_exists(file)                   ? "state.safetensors is missing"
+    const char *fault = !want                                       ? "manifest.json is damaged"
+                        : !rt__file_exists(file)                    ? "state.safetensors is missing"
                         : rt__sha256_file(file, hex, NULL) != RT_OK ? "state.safetensors cannot be read"
-                        : strcmp(hex, want)                        ? "state.safetensors is damaged: its SHA-256 is not the manifest's"
-                                                                   : NULL;
+                        : strcmp(hex, want)                         ? "state.safetensors is damaged: its SHA-256 is not the manifest's"
+                                                                    : NULL;
     json_decref(o);
     return fault;
 }

@@ -31,10 +31,10 @@ weights=model/unet/diffusion_pytorch_model.safetensors
 
 @test "whatever address space there is, sample draws or says that memory is out" {
     sanitized && skip "the sanitizers take terabytes of addresses"
-    "$RETORT" sample $model --n 2 --steps 1 --out "$t/want.safetensors" -q
     drew=0 refused=0
     for threads in 2 16; do
-        for kib in 60000 70000 75000 80000 85000 90000 100000 120000 153600 200000 400000 1000000; do
+        "$RETORT" sample $model --n 2 --steps 1 --threads $threads --out "$t/want.safetensors" -q --force
+        for kib in 60000 75000 90000 120000 153600 400000; do
             rm -f "$t/x.safetensors"
             outcome bash -c 'ulimit -v "$0"; exec "$@"' $kib "$RETORT" sample $model --n 2 --steps 1 --threads $threads --out "$t/x.safetensors" -q
             case $code in
@@ -45,27 +45,31 @@ weights=model/unet/diffusion_pytorch_model.safetensors
             esac
         done
     done
-    [ "$drew" -ge 4 ] && [ "$refused" -ge 2 ] || { echo "$drew drew, $refused were refused"; return 1; }
+    [ "$drew" -ge 2 ] && [ "$refused" -ge 2 ] || { echo "$drew drew, $refused were refused"; return 1; }
 }
 
+# of oneDNN, what throws; its own operator new, by posix_memalign, crashes where it is refused something once (docs/architecture.md)
 @test "whatever allocation is refused, sample draws or says that memory is out" {
     sanitized && skip "the sanitizers have a malloc of their own"
     sample=("$RETORT" sample $model --n 2 --steps 1 --threads 1 --out "$t/x.safetensors" -q)
-    outcome env LD_PRELOAD="$REFUSE_LIB" REFUSE="memory 0" REFUSE_COUNT="$t/count" "${sample[@]}"
-    [ "$code" -eq 0 ]
-    mv "$t/x.safetensors" "$t/want.safetensors"
-    n=$(cat "$t/count") refused=0
-    [ "$n" -gt 1000 ]
-    for i in $(seq 1 36); do
-        k=$((n * i / 37))
-        outcome env LD_PRELOAD="$REFUSE_LIB" REFUSE="memory $k" "${sample[@]}"
-        case $code in
-        0) cmp "$t/want.safetensors" "$t/x.safetensors"; rm "$t/x.safetensors" ;;
-        4 | 5) said 'memory'; [ ! -e "$t/x.safetensors" ]; refused=$((refused + 1)) ;;
-        *) echo "exit $code when allocation $k of $n is refused"; cat "$t/err"; return 1 ;;
-        esac
+    for kind in memory new; do
+        rm -f "$t/x.safetensors"
+        outcome env LD_PRELOAD="$REFUSE_LIB" REFUSE="$kind 0" REFUSE_COUNT="$t/count" "${sample[@]}"
+        [ "$code" -eq 0 ]
+        mv "$t/x.safetensors" "$t/want.safetensors"
+        n=$(cat "$t/count") refused=0
+        [ "$n" -gt 300 ]
+        for i in $(seq 1 12); do
+            k=$((n * i / 13))
+            outcome env LD_PRELOAD="$REFUSE_LIB" REFUSE="$kind $k" "${sample[@]}"
+            case $code in
+            0) cmp "$t/want.safetensors" "$t/x.safetensors"; rm "$t/x.safetensors" ;;
+            4) said 'out of memory'; [ ! -e "$t/x.safetensors" ]; refused=$((refused + 1)) ;;
+            *) echo "exit $code when allocation $k of $n is refused ($kind)"; cat "$t/err"; return 1 ;;
+            esac
+        done
+        [ "$refused" -ge 6 ] || { echo "$refused were refused ($kind)"; return 1; }
     done
-    [ "$refused" -ge 12 ] || { echo "$refused were refused"; return 1; }
 }
 
 @test "OpenBLAS is loaded by who needs it; without room for it measuring says so" {
@@ -134,21 +138,17 @@ weights=model/unet/diffusion_pytorch_model.safetensors
         cp -r "$t/r" "$t/d"
         outcome env LD_PRELOAD="$REFUSE_LIB" REFUSE="$kind 0" REFUSE_COUNT="$t/count" "$RETORT" train --out "$t/d" --resume --until-update 0 -q
         [ "$code" -eq 0 ]
-        n=$(cat "$t/count") failed=0
-        for i in 1 2 3 4; do
-            k=$((n * i / 5 + 1))
+        n=$(cat "$t/count")
+        for i in 1 2; do
+            k=$((n * i / 3 + 1))
             rm -rf "$t/d"
             cp -r "$t/r" "$t/d"
             outcome env LD_PRELOAD="$REFUSE_LIB" REFUSE="$kind $k" "$RETORT" train --out "$t/d" --resume --until-update 0 -q
-            [ "$code" -eq 0 ] || [ "$code" -eq 5 ] || { echo "exit $code: $kind $k of $n"; cat "$t/err"; return 1; }
-            if [ "$code" -eq 5 ]; then
-                said ''
-                failed=$((failed + 1))
-                "$RETORT" train --out "$t/d" --resume --until-update 0 -q
-            fi
+            [ "$code" -eq 5 ] || { echo "exit $code: $kind $k of $n"; cat "$t/err"; return 1; }
+            said ''
+            "$RETORT" train --out "$t/d" --resume --until-update 0 -q
             cmp "$t/whole/$weights" "$t/d/$weights"
         done
-        [ "$failed" -ge 1 ] || { echo "no failure of $kind was noticed"; return 1; }
     done
 }
 

@@ -1,9 +1,8 @@
-/* refuse.c -- to be preloaded: refuses the K-th call of a kind that a program makes, and with REFUSE_ALL those after it. REFUSE="KIND K", KIND memory, open, flush,
- * fsync or rename; K 0 refuses none. Calls count from main on; their number is written to the file REFUSE_COUNT at the end. */
+/* refuse.c -- to be preloaded: refuses the K-th call of a kind that a program makes, and with REFUSE_ALL those after it. REFUSE="KIND K", KIND memory, new (of
+ * C++), open, flush, fsync or rename; K 0 refuses none. Calls count from main on; their number is written to the file REFUSE_COUNT at the end. */
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <malloc.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -18,6 +17,7 @@ void *__libc_memalign(size_t, size_t);
 static const char *kind;
 static long at, count;
 static int all, error;
+static _Thread_local int empty;
 
 static int refused(const char *what)
 {
@@ -59,16 +59,21 @@ __attribute__((destructor)) static void tell(void)
     fclose(f);
 }
 
-void *malloc(size_t n) { return refused("memory") ? NULL : __libc_malloc(n); }
+void *malloc(size_t n) { return empty || refused("memory") ? NULL : __libc_malloc(n); }
 void *calloc(size_t n, size_t size) { return refused("memory") ? NULL : __libc_calloc(n, size); }
 void *realloc(void *p, size_t n) { return refused("memory") ? NULL : __libc_realloc(p, n); }
-void *memalign(size_t align, size_t n) { return refused("memory") ? NULL : __libc_memalign(align, n); }
 void *aligned_alloc(size_t align, size_t n) { return refused("memory") ? NULL : __libc_memalign(align, n); }
-int posix_memalign(void **p, size_t align, size_t n)
+
+/* operator new(size_t), which throws where malloc has nothing */
+typedef void *creating(size_t);
+void *_Znwm(size_t n);
+void *_Znwm(size_t n)
 {
-    void *got = refused("memory") ? NULL : __libc_memalign(align, n);
-    if (got) *p = got;
-    return got ? 0 : ENOMEM;
+    NEXT(creating, "_Znwm");
+    empty = refused("new");
+    void *p = next(n);
+    empty = 0;
+    return p;
 }
 
 typedef FILE *opening(const char *, const char *);

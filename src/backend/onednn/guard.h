@@ -9,9 +9,11 @@
 extern "C" {
 #endif
 
+dnnl_status_t rt__dnnl_limit(dnnl_cpu_isa_t most);
+dnnl_status_t rt__dnnl_isa(dnnl_cpu_isa_t *level); /* what the library takes the processor for */
 dnnl_status_t rt__dnnl_engine(dnnl_engine_t *engine);
 dnnl_status_t rt__dnnl_stream(dnnl_stream_t *stream, dnnl_engine_t engine);
-dnnl_status_t rt__dnnl_attr(dnnl_primitive_attr_t *attr); /* scratchpad: the caller's */
+dnnl_status_t rt__dnnl_attr(dnnl_primitive_attr_t *attr);      /* scratchpad: the caller's */
 dnnl_status_t rt__dnnl_accumulate(dnnl_primitive_attr_t attr); /* makes a primitive add to its result */
 dnnl_status_t rt__dnnl_tag(md_own *m, int n, const dnnl_dims_t dims, dnnl_data_type_t type, dnnl_format_tag_t tag);
 dnnl_status_t rt__dnnl_strides(md_own *m, int n, const dnnl_dims_t dims, dnnl_data_type_t type, const dnnl_dims_t strides);

@@ -43,13 +43,17 @@ static void limit(void)
                                                  [RT_ISA_AVX2] = dnnl_cpu_isa_avx2,
                                                  [RT_ISA_AVX512] = dnnl_cpu_isa_avx512_core,
                                                  [RT_ISA_AVX512_BF16] = dnnl_cpu_isa_avx512_core_bf16};
-    if (rt__isa_forced()) dnnl_set_max_cpu_isa(most[rt__isa()]);
+    if (rt__isa_forced()) rt__dnnl_limit(most[rt__isa()]);
 #endif
 }
+/* For want of memory it has not said what it has: the next program fails. */
+static atomic_bool unknown;
 static dnnl_cpu_isa_t library_isa(void)
 {
+    dnnl_cpu_isa_t level = (dnnl_cpu_isa_t)0;
     pthread_once(&limited, limit);
-    return dnnl_get_effective_cpu_isa();
+    if (rt__dnnl_isa(&level) != dnnl_success) unknown = true;
+    return level;
 }
 
 /* Levels are sets of bits. */
@@ -125,10 +129,11 @@ static void release(void *state)
     free(j);
 }
 
-/* Did the library do it? Where it has no memory the call fails; for other reasons another way, or the reference, may take its place. */
+/* Did the library do it? Where it has no memory, or broke, the call fails; what it does not know another way, or the reference, does in its place. */
 static bool done(const rt_call *c, dnnl_status_t status)
 {
-    if (status == dnnl_out_of_memory) *c->fault = RT_E_MEMORY;
+    if (status == dnnl_out_of_memory || status == dnnl_runtime_error)
+        *c->fault = status == dnnl_out_of_memory ? RT_E_MEMORY : RT_E_INTERNAL;
     return status == dnnl_success;
 }
 
@@ -148,21 +153,6 @@ static job *new_job(const rt_call *c)
         return NULL;
     }
     return j;
-}
-
-/* The library maps 256 KiB for the code of a kernel, several for some primitives and 4 MiB for its general matrix product, and writes there even if it
- * was refused them. */
-static bool room_for_code(const rt_call *c)
-{
-    static const size_t most = 16 << 20;
-    if (rt__has_room(most)) return true;
-    *c->fault = RT_E_MEMORY;
-    return false;
-}
-
-static bool make_primitive(const rt_call *c, dnnl_primitive_t *primitive, const_dnnl_primitive_desc_t pd)
-{
-    return room_for_code(c) && done(c, rt__dnnl_primitive(primitive, pd));
 }
 
 /* The offset of so many bytes more. */
@@ -186,7 +176,7 @@ static bool add_operand(const rt_call *c, job *j, const_dnnl_primitive_desc_t pd
     dnnl_primitive_desc_t rpd;
     bool in = from >= 0;
     if (!done(c, rt__dnnl_reorder_pd(&rpd, j->engine, in ? user : want, in ? want : user))) return false;
-    bool ok = make_primitive(c, &o->reorder, rpd);
+    bool ok = done(c, rt__dnnl_primitive(&o->reorder, rpd));
     dnnl_primitive_desc_destroy(rpd);
     return ok;
 }
@@ -200,7 +190,7 @@ static bool make_product_code(const rt_call *c, const_dnnl_primitive_desc_t pd)
     const char *kernel = NULL;
     float x[SIDE * SIDE] = {0}, y[SIDE * SIDE];
     if (made || dnnl_primitive_desc_query(pd, dnnl_query_impl_info_str, 0, &kernel) != dnnl_success || !kernel) return true;
-    if (strncmp(kernel, "gemm:jit", 8) == 0) made = room_for_code(c) && done(c, rt__dnnl_sgemm(SIDE, x, x, y));
+    if (strncmp(kernel, "gemm:jit", 8) == 0) made = done(c, rt__dnnl_sgemm(SIDE, x, x, y));
     return *c->fault == RT_OK;
 }
 
@@ -213,7 +203,7 @@ static bool finish(const rt_call *c, job *j, const_dnnl_primitive_desc_t pd)
         if (!done(c, rt__dnnl_memory(&j->scratchpad, pad, j->engine))) return false;
         j->scratchpad_offset = take(&j->scratch, bytes);
     }
-    return make_primitive(c, &j->primitive, pd);
+    return done(c, rt__dnnl_primitive(&j->primitive, pd));
 }
 
 /* y[n,o,:] = b[o] */
@@ -274,8 +264,7 @@ static void run(const rt_call *c)
     execute(c, j->primitive, n, args);
     for (int i = 0; i < j->n; i++) {
         operand *o = &j->operands[i];
-        if (o->own && o->from < 0)
-            execute(c, o->reorder, 2, (dnnl_exec_arg_t[]){{DNNL_ARG_FROM, o->own}, {DNNL_ARG_TO, o->user}});
+        if (o->own && o->from < 0) execute(c, o->reorder, 2, (dnnl_exec_arg_t[]){{DNNL_ARG_FROM, o->own}, {DNNL_ARG_TO, o->user}});
     }
     dnnl_stream_wait(j->stream);
     omp_set_num_threads(threads);
@@ -371,7 +360,8 @@ static job *prepare_conv(const rt_call *c, conv_kind kind, dnnl_alg_kind_t alg)
                  add_operand(c, j, pd, DNNL_ARG_DST, -1, md_of(&user[2])) &&
                  (!biased || add_operand(c, j, pd, DNNL_ARG_BIAS, 2, md_of(&user[3])));
         } else if (kind == CONV_DATA) {
-            ok = add_operand(c, j, pd, DNNL_ARG_DIFF_DST, 0, md_of(&user[2])) && add_operand(c, j, pd, DNNL_ARG_WEIGHTS, 1, md_of(&user[1])) &&
+            ok = add_operand(c, j, pd, DNNL_ARG_DIFF_DST, 0, md_of(&user[2])) &&
+                 add_operand(c, j, pd, DNNL_ARG_WEIGHTS, 1, md_of(&user[1])) &&
                  add_operand(c, j, pd, DNNL_ARG_DIFF_SRC, -1, md_of(&user[0]));
         } else {
             ok = add_operand(c, j, pd, DNNL_ARG_SRC, 0, md_of(&user[0])) && add_operand(c, j, pd, DNNL_ARG_DIFF_DST, 1, md_of(&user[2])) &&
@@ -433,8 +423,9 @@ static job *product(const rt_call *c, int64_t batch, int64_t m, int64_t k, int64
     bool ok = j && done(c, rt__dnnl_attr(&attr)) && (!add || done(c, rt__dnnl_accumulate(attr))) &&
               done(c, rt__dnnl_matmul_pd(&pd, attr, j->engine, md_of(&md[0]), md_of(&md[1]), md_of(&md[2])));
     if (ok) {
-        ok = add_operand(c, j, pd, DNNL_ARG_SRC, a.from, md_of(&user[0])) && add_operand(c, j, pd, DNNL_ARG_WEIGHTS, b.from, md_of(&user[1])) &&
-             add_operand(c, j, pd, DNNL_ARG_DST, -1, md_of(&md[2])) && finish(c, j, pd);
+        ok = add_operand(c, j, pd, DNNL_ARG_SRC, a.from, md_of(&user[0])) &&
+             add_operand(c, j, pd, DNNL_ARG_WEIGHTS, b.from, md_of(&user[1])) && add_operand(c, j, pd, DNNL_ARG_DST, -1, md_of(&md[2])) &&
+             finish(c, j, pd);
         dnnl_primitive_desc_destroy(pd);
     }
     if (attr) dnnl_primitive_attr_destroy(attr);
@@ -617,6 +608,8 @@ static size_t kept(const void *state) { return ((const job *)state)->kept; }
 static void *prepare(const rt_call *c, int threads, size_t *scratch)
 {
     const rt_op *op = c->node->op;
+    if (atomic_exchange(&unknown, false)) *c->fault = RT_E_MEMORY;
+    if (*c->fault != RT_OK) return NULL;
     if (op != rt__ops_f32[RT_OP_conv2d] && op != rt__ops_f32[RT_OP_conv2d_data] && op != rt__ops_f32[RT_OP_conv2d_weight] &&
         op != rt__ops_f32[RT_OP_matmul])
         return NULL;
