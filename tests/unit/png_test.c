@@ -87,7 +87,10 @@ static void a_grid_reads_from_left_to_right(void **state)
     assert_int_equal(rt_png_grid(path, 1, x, 2, H, W, 0, 1, 0, 1, NULL), RT_E_INVALID);
 }
 
-static bool is(const uint8_t *pixels, int width, int x, int y, const uint8_t *value) { return !memcmp(pixels + 3 * (y * width + x), value, 3); }
+static bool is(const uint8_t *pixels, int width, int x, int y, const uint8_t *value)
+{
+    return !memcmp(pixels + 3 * (y * width + x), value, 3);
+}
 
 /* Two panels of 256 pixels, 8 apart, below titles of 15: the first one's points span -1..1 in x, so that a unit is 253/2.2 pixels; dots have 3x3. */
 static void points(void **state)
@@ -118,8 +121,8 @@ static void points(void **state)
     assert_int_equal(found[1][0], 18); /* that which is no number is left out */
     assert_int_equal(found[1][1], 0);
     /* the middle of the scale is (0, 1/4): 1/4 is 253/8.8 = 28.75 pixels */
-    int left = 8 + 1 + (int)lrint(253 / 2.2 * 0.1), right = 8 + 1 + (int)lrint(253 / 2.2 * 2.1), low = 23 + 255 - 1 - (int)lrint(253 / 2.2 * 0.85),
-        high = 23 + 255 - 1 - (int)lrint(253 / 2.2 * 1.35);
+    int left = 8 + 1 + (int)lrint(253 / 2.2 * 0.1), right = 8 + 1 + (int)lrint(253 / 2.2 * 2.1),
+        low = 23 + 255 - 1 - (int)lrint(253 / 2.2 * 0.85), high = 23 + 255 - 1 - (int)lrint(253 / 2.2 * 1.35);
     assert_true(is(pixels, W, left, low, first));
     assert_true(is(pixels, W, right, low, second));
     assert_true(is(pixels, W, 8 + 1 + 126, high, first));

@@ -1,4 +1,4 @@
-/* resample.c -- pictures of another size: Lanczos resampling, and the middle of a picture.
+/* resize.c -- pictures of another size: Lanczos resampling, and the middle of a picture.
  *
  * Lanczos with antialiasing, one axis at a time (the usual `LANCZOS` of Python's pictures): value i of n_out out of n_in is
  *
