@@ -173,7 +173,7 @@ const cli_command cli_init_command = {
         "Reads DATA and writes the config.json of a network for it: a UNet2DModel for pictures, an MLP for vectors, with their size and\n"
         "channels, and with a row for each class and one for none, which guidance needs. `train --net` takes it. The file may be changed\n"
         "before: it is that of diffusers.",
-    .examples = "retort init --data toy:moons --out mlp.json\nretort init --data cifar-10-batches-bin --size medium --out unet.json",
+    .examples = "retort init --data toy:moons --out mlp.json\nretort init --data fashion-mnist --size medium --out unet.json",
     .options = options,
     .max_arguments = 0,
     .run = run,

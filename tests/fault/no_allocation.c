@@ -198,7 +198,7 @@ static void long_runs_are_flat(void **state)
                               "run.checkpoint-every",
                               "0",
                               "run.sample-every",
-                              "0",
+                              "1000000",
                               "run.log-every",
                               "1000000"};
     rt_config c;
