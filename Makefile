@@ -28,10 +28,11 @@ test-debian: ## make test on Debian 12 and 13, in folders filled by debootstrap 
 test-emulated: ## the operator walk on an old x86-64 and on 64-bit ARM, emulated by qemu
 	@scripts/test-emulated
 
-test-distribution: packages ## objectives of vsd, dmd, sid, f, renyi and critics against PyTorch's numbers in GOLDEN (../shared/golden/distribution)
+test-distribution: packages ## objectives of vsd, dmd, sid, f, renyi, critics, guide, cd, ect, scm and meanflow against PyTorch's numbers in GOLDEN (../shared/golden/distribution)
 	@scripts/build release
 	@build/release/tests/test_golden_distribution "$(GOLDEN)"
 	@build/release/tests/test_golden_distribution_critic "$(GOLDEN)"
+	@build/release/tests/test_golden_distribution_flow "$(GOLDEN)"
 
 bench: packages ## speed of this machine on this work
 	@scripts/build release
@@ -59,6 +60,12 @@ toys: all ## every method on two exact teachers of points: tables in out/toys, d
 install: all ## install under PREFIX (default /usr/local; DESTDIR is obeyed)
 	@cmake --install build/release --prefix "$(PREFIX)"
 
+uninstall: ## remove what install put under PREFIX
+	@scripts/uninstall "$(PREFIX)"
+
+package: ## Debian packages in build/package, and what lintian says of them (dpkg-dev, debhelper, lintian)
+	@scripts/package
+
 packages: ## install the Debian or Ubuntu packages that are missing
 	@scripts/install-packages
 
@@ -68,4 +75,4 @@ clean: ## remove everything that was built
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
 
-.PHONY: all dev demo test test-sanitized test-debian test-emulated test-distribution bench mutants fuzz docs solvers divergences toys install packages clean help
+.PHONY: all dev demo test test-sanitized test-debian test-emulated test-distribution bench mutants fuzz docs solvers divergences toys install uninstall package packages clean help

@@ -149,6 +149,26 @@ static rt_status time_forward(const rt_net *net, rt_params *set, const bench_set
     return status;
 }
 
+/* A forward with its derivative as x and the times move along directions. NaN where the network has none. */
+static rt_status time_derivative(const rt_net *net, rt_params *set, const bench_setup *s, double *ms, rt_error *err)
+{
+    *ms = NAN;
+    if (rt_net_describe(net)->classifier) return RT_OK;
+    work w = {.graph = rt_graph_new(RT_F32)};
+    rt_node *x, *out = append(&w, net, set, &x), *t = w.inputs[1];
+    rt_node *along[] = {add_input(&w, "dx", RT_F32, rt_node_rank(x), rt_node_shape(x)),
+                        add_input(&w, "dt", RT_F32, rt_node_rank(t), rt_node_shape(t))};
+    rt_node *both[] = {rt_sum(rt_square(out), RT_ALL_AXES, false),
+                       rt_sum(rt_square(rt_jvp(out, (rt_node *[]){x, t}, along, 2)), RT_ALL_AXES, false)};
+    rt_status status = RT_OK;
+    if (rt_graph_status(w.graph, NULL) == RT_OK) {
+        status = work_compile(&w, s, rt_add(both[0], both[1]), NULL, s->batch, err);
+        if (status == RT_OK) status = time_runs(&w, s, s->repeats, ms, NULL, err);
+    }
+    work_free(&w);
+    return status;
+}
+
 /* An update of a method, with one key of its own, by the product's own loop. NaN where the network cannot be distilled so. */
 static rt_status time_update(const rt_net *net, const bench_setup *s, const char *method, const char *key, const char *value, double *ms,
                              double *mean, rt_error *err)
@@ -193,6 +213,8 @@ rt_status bench_network(const bench_setup *s, bool profile, bench_speed *speed, 
     double flop = 0;
     if (status == RT_OK) status = time_forward(net, set, s, s->batch, s->repeats, &speed->forward_ms, &speed->forward_mean_ms, &flop, err);
     if (status == RT_OK) status = time_forward(net, set, s, 1, 3 * s->repeats, &speed->one_image_ms, NULL, NULL, err);
+    speed->derivative_ms = NAN;
+    if (status == RT_OK && profile) status = time_derivative(net, set, s, &speed->derivative_ms, err);
     if (status == RT_OK) {
         speed->vsd_over_parts = speed->vsd_ms / (2 * speed->train_ms + 3 * speed->forward_ms);
         speed->gflop_per_image = flop / (double)s->batch / 1e9;

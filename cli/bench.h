@@ -27,11 +27,12 @@ typedef struct bench_speed {
     double gflop_per_image;
     double train_ms, train_images_per_s, train_gflops;
     double forward_ms, forward_mean_ms, forward_gflops, one_image_ms;
-    double pd_ms, pd_mean_ms;             /* an update of pd: two calls of the teacher and a training step; NaN: not of this network */
-    double vsd_ms, vsd_mean_ms;           /* an update of vsd with one of the score; NaN likewise */
-    double vsd_over_parts;                /* over two training steps and three forwards, of which it consists */
-    double peak_mib;                      /* resident, until the training steps are done */
-    double planned_mib;                   /* of it, what the training program planned: activations and scratch */
+    double derivative_ms;       /* with profile: a forward with its derivative along a direction; NaN where the network has none */
+    double pd_ms, pd_mean_ms;   /* an update of pd: two calls of the teacher and a training step; NaN: not of this network */
+    double vsd_ms, vsd_mean_ms; /* an update of vsd with one of the score; NaN likewise */
+    double vsd_over_parts;      /* over two training steps and three forwards, of which it consists */
+    double peak_mib;            /* resident, until the training steps are done */
+    double planned_mib;         /* of it, what the training program planned: activations and scratch */
     rt_profile_row rows[BENCH_OPERATORS]; /* of the training step, if asked for: time per operator, longest first */
     int n_rows, profiled;                 /* runs that the rows add up */
 } bench_speed;

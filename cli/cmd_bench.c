@@ -47,6 +47,8 @@ static void print_speed(FILE *f, const bench_speed *s)
     if (isfinite(s->vsd_ms))
         fprintf(f, "update of vsd        %.1f ms   %.2f of two training steps and three forwards\n", s->vsd_ms, s->vsd_over_parts);
     fprintf(f, "forward              %.1f ms   %.1f GFLOP/s\n", s->forward_ms, s->forward_gflops);
+    if (isfinite(s->derivative_ms))
+        fprintf(f, "with its derivative  %.1f ms   along a direction: %.2f forwards\n", s->derivative_ms, s->derivative_ms / s->forward_ms);
     fprintf(f, "forward of one       %.2f ms\n", s->one_image_ms);
     fprintf(f, "memory               %.0f MiB resident at most, %.0f of it planned\n", s->peak_mib, s->planned_mib);
 }
@@ -124,6 +126,8 @@ static void put_results(cli_call *c, const bench_setup *setup, const bench_speed
                  {"fraction_of_peak", s->train_gflops / best_rate(setup, p)}};
     for (size_t i = 0; i < sizeof reals / sizeof *reals; i++) cli_put(c, reals[i].key, cli_json_real(reals[i].value));
     if (!s->n_rows) return;
+    cli_put(c, "derivative_ms", cli_json_real(s->derivative_ms));
+    cli_put(c, "derivative_over_forward", cli_json_real(s->derivative_ms / s->forward_ms));
     json_t *rows = json_array();
     for (int i = 0; i < s->n_rows; i++) {
         const rt_profile_row *r = &s->rows[i];

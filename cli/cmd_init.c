@@ -44,13 +44,22 @@ static int count_levels(int64_t height, int64_t width)
     return levels;
 }
 
+/* The side nearest to this one that can be halved down to MOST. */
+static long long nearest(int64_t side)
+{
+    int64_t unit = 1;
+    while (side > MOST * unit && unit < 1 << (LEVELS - 1)) unit *= 2;
+    int64_t near = (side + unit / 2) / unit * unit;
+    return near < MOST * unit ? near : MOST * unit;
+}
+
 /* UNet2DModel: attention on the coarsest level and in the middle. */
 static rt_status unet(json_t **net, const rt_dataset_info *i, bool medium, rt_error *err)
 {
     int64_t h = i->shape[1], w = i->shape[2];
     int levels = count_levels(h, w), channels[LEVELS];
     if (h >> (levels - 1) > MOST || w >> (levels - 1) > MOST) {
-        long long near = (long long)((h < w ? h : w) + 4) / 8 * 8;
+        long long near = nearest(h < w ? h : w);
         return rt_error_set(err, RT_E_INVALID,
                             "%s: pictures of %lldx%lld, which cannot be halved down to %dx%d; give --resize %lld --crop %lld", i->chosen,
                             (long long)w, (long long)h, MOST, MOST, near, near);

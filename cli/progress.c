@@ -6,7 +6,7 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
-static const double live_interval = 0.1, plain_interval = 30; /* seconds */
+static const double live_interval = 0.1, plain_interval = 30, plain_first = 2; /* seconds; the first plain line is the estimate */
 
 static int terminal_width(void)
 {
@@ -63,7 +63,8 @@ void cli_progress_at(cli_progress *p, double done)
         p->first = done;
         p->started = p->shown = now;
     }
-    if (p->call->quiet || done <= 0 || now - p->shown < (p->width ? live_interval : plain_interval)) return;
+    double pause = p->width ? live_interval : p->shown > p->started ? plain_interval : plain_first;
+    if (p->call->quiet || done <= 0 || now - p->shown < pause) return;
     p->shown = now;
     show(p, done, false);
 }

@@ -21,7 +21,7 @@
  *   - Threads: any number of threads may use one model at once, each call takes buffers of its own and gives the bits that it gives alone. Settings
  *     belong to one thread at a time. Functions that set hooks come before all others.
  *   - The caller's state (locale, number of OpenMP threads, affinity, signals, environment, working directory) is after a call, and in callbacks, what it was.
- *     Nothing is printed, nothing exits. RETORT_ISA, OMP_NUM_THREADS and TMPDIR are read from the environment.
+ *     Nothing is printed, nothing exits. RETORT_ISA and OMP_NUM_THREADS are read from the environment.
  *   - fork: a child may use all that its parent has opened, as long as nothing in the parent has computed (sampled, predicted, trained). OpenMP's threads do not
  *     survive fork: after the first computation, whatever computes fails in children with RETORT_E_USAGE. Fork while no other thread is in a call.
  *   - Callbacks must not throw or jump out, and must not free what the call works on. */

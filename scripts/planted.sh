@@ -8,7 +8,7 @@ find . \( -path ./build -o -path ./.git \) -prune -o -type f -print | while read
 done
 (cd "$copy" && find . -type f -print) | while read -r f; do [ -e "$f" ] || rm "$copy/$f"; done
 if ! [ -f $out/CMakeCache.txt ]; then
-    set -- -DCMAKE_BUILD_TYPE=Release -DBUILD_SHARED_LIBS=ON -DCMAKE_LINK_DEPENDS_NO_SHARED=ON
+    set -- -DCMAKE_BUILD_TYPE=Release -DRETORT_PLANTED=ON -DCMAKE_LINK_DEPENDS_NO_SHARED=ON
     if command -v ninja >/dev/null; then set -- "$@" -G Ninja; fi
     if command -v ccache >/dev/null; then set -- "$@" -DCMAKE_C_COMPILER_LAUNCHER=ccache; fi
     cmake -S "$copy" -B $out "$@" >"${copy%/tree}/configure.log"

@@ -22,6 +22,7 @@
 #define TOL_PASSES            1e-13 /* a network's gradients with passes on against all off, in double */
 #define TOL_PASSES_SINGLE     1e-5  /* in float on the fastest backend against double */
 #define TOL_PENALTY           1e-8  /* gradient of a gradient penalty through a network, central differences in double */
+#define TOL_JVP_NET           1e-8  /* a network's derivative along a direction against central differences in double */
 
 /* operators and compositions: tests/unit */
 #define TOL_COMPOSED     1e-13 /* compositions in double against loops over their formulas */
@@ -46,6 +47,7 @@
 #define TOL_IDENTITY      1e-8   /* d alpha/dt = f alpha, d beta^2/dt = 2 f beta^2 + g^2: finite differences, relative to the larger term */
 #define TOL_KERNEL        1e-9   /* log alpha and (beta/alpha)^2 as integrals of f and of g^2/alpha^2, the latter relative */
 #define TOL_TWEEDIE       4e-15  /* (1.2), (1.3) on a Gaussian, times the terms that cancel */
+#define TOL_PATH          1e-7   /* a process by its angle: derivatives against differences, relative to 1 + the derivative */
 #define TOL_QUANTILE      1e-9   /* densities of t: distribution functions at the quantiles of their tables */
 #define TOL_KOLMOGOROV    1.95   /* Kolmogorov's distance of n draws, times sqrt n: exceeded once in a thousand times */
 #define TOL_BETA          4e-14  /* quantiles of the beta distribution against SciPy, of the value or absolute */
@@ -117,8 +119,10 @@
 #define TOL_RESIDUAL   1e-6 /* residuals of exact flow maps, whose tables are float; RMS per feature */
 
 /* direct matching of maps: tests/oracle */
-#define TOL_MAP_OBJECTIVE 1e-11 /* the graph in double against the equation, relative */
-#define TOL_MAP_GRADIENT  1e-6  /* against central differences, of the largest entry looked at */
-#define TOL_MAP_EXAMPLES  5e-3  /* 64 steps of DPM-Solver-3 against the exact flow map of a mixture */
+#define TOL_FLOW_LOSS       1e-8  /* losses of scm and meanflow in double, derivatives by differences */
+#define TOL_FLOW_LOSS_KNOTS 2e-6  /* the same where differences cross a whole time, at which a cubic's second derivative jumps */
+#define TOL_MAP_OBJECTIVE   1e-11 /* the graph in double against the equation, relative */
+#define TOL_MAP_GRADIENT    1e-6  /* against central differences, of the largest entry looked at */
+#define TOL_MAP_EXAMPLES    5e-3  /* 64 steps of DPM-Solver-3 against the exact flow map of a mixture */
 
 #endif

@@ -123,6 +123,12 @@ double rt_graph_flop(const rt_graph *g, int64_t batch);
  * Follows only paths from wrt to loss. Being nodes, gradients can be differentiated again. */
 void rt_grad(rt_node *loss, rt_node *const *wrt, int n, rt_node **out);
 
+/* The derivative of y when n distinct real nodes x move along dx (of their shapes), by forward mode: sum over i of (dy/dx[i]) dx[i], of y's shape; zeros where
+ * y does not depend on them. x are independent variables: none is followed into another. What makes numbers of a comparison or rounds to whole ones, as a
+ * look-up by time does, is refused by name; rt_stop_grad is constant here, too. Being nodes, derivatives can be differentiated again.
+ * Source: Lu & Song 2024 (sCM), Geng et al. 2025 (MeanFlow). */
+rt_node *rt_jvp(rt_node *y, rt_node *const *x, rt_node *const *dx, int n);
+
 /* ---- programs ----------------------------------------------------------------------------------------------------------------------
  * A program is a compiled list of outputs and updates with its own memory plan. It runs many times and allocates nothing per run. */
 

@@ -29,10 +29,14 @@ rt_status rt__file_read(const char *path, size_t limit, char **data, size_t *siz
     *size = 0;
     FILE *f = fopen(path, "rbe");
     if (!f) RT_RAISE(RT_E_IO, "%s: cannot be opened: %s", path, strerror(errno));
-    struct stat st;
+    struct stat st = {0};
     if (fstat(fileno(f), &st) == 0 && S_ISDIR(st.st_mode)) {
         fclose(f);
         RT_RAISE(RT_E_IO, "%s: is a folder; a file is needed", path);
+    }
+    if (S_ISREG(st.st_mode) && (size_t)st.st_size > limit) { /* before it is read, however little of it lies on the disk */
+        fclose(f);
+        RT_RAISE(RT_E_INVALID, "%s: %lld bytes; a file of this kind has at most %zu", path, (long long)st.st_size, limit);
     }
     size_t room = 1 << 16, used = 0;
     char *buf = malloc(room + 1);
@@ -51,7 +55,7 @@ rt_status rt__file_read(const char *path, size_t limit, char **data, size_t *siz
     if (failed || used > limit) {
         free(buf);
         if (failed) RT_RAISE(RT_E_IO, "%s: cannot be read: %s", path, strerror(why));
-        RT_RAISE(RT_E_INVALID, "%s: more than %zu bytes; too large for this kind of file", path, limit);
+        RT_RAISE(RT_E_INVALID, "%s: more than %zu bytes; a file of this kind has at most that", path, limit);
     }
     buf[used] = 0;
     *data = buf;

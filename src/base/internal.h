@@ -30,6 +30,13 @@ char *rt__arena_strdup(rt__arena *a, const char *s);
 char *rt__arena_printf(rt__arena *a, const char *format, ...) __attribute__((format(printf, 2, 3)));
 void rt__arena_free(rt__arena *a);
 
+/* Would the system give so many bytes of addresses more? For libraries that crash or hang where they are refused some: they are asked for here, and given
+ * back, before such a library is called. */
+bool rt__has_room(size_t bytes);
+size_t rt__thread_bytes(void); /* what a thread's stack takes */
+/* Parallel loops of this thread have n threads from here on, and they exist: GNU's OpenMP ends the process where one is refused memory. */
+rt_status rt__start_threads(int n, rt_error *err);
+
 static inline const char *rt__closest(const char *word, const char *const *names, size_t n) { return rt_closest(word, names, n); }
 
 /* Philox4x32-10 (Salmon et al. 2011): out = the block at `counter` under `key`. */

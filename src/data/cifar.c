@@ -8,7 +8,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
-enum { PIXELS = 3 * 32 * 32, RECORD = 1 + PIXELS, CLASSES = 10 };
+enum { PIXELS = 3 * 32 * 32, RECORD = 1 + PIXELS, CLASSES = 10, MOST = 1 << 30 }; /* MOST: bytes; CIFAR-10 has 184 million in all */
 
 /* File k of a part in its folder; NULL past the last. */
 static const char *file_of(const char *part, int k)
@@ -34,7 +34,7 @@ static rt_status append(rt_dataset *ds, const char *file, rt_error *err)
 {
     char *data;
     size_t size, have = (size_t)ds->info.count;
-    RT_TRY(rt__file_read(file, (size_t)1 << 32, &data, &size, err));
+    RT_TRY(rt__file_read(file, MOST, &data, &size, err));
     size_t n = size / RECORD;
     rt__items *it = ds->items;
     uint8_t *bytes = NULL;

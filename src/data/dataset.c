@@ -2,6 +2,7 @@
 #include "data/reader.h"
 
 #include "base/files.h"
+#include "format/picture.h"
 
 #include <sha2.h>
 #include <stdio.h>
@@ -87,15 +88,6 @@ void rt_dataset_free(rt_dataset *ds)
 }
 
 /* ---- pictures of another size */
-
-rt_status rt__fit_picture(rt_dataset *ds, rt__picture *p, const char *name, rt_error *err)
-{
-    RT_TRY(rt__picture_fit(p, name, ds->fit.resize, ds->fit.crop, RT_DATA_SIDE, err));
-    ds->fitted.smaller += p->resized < 0;
-    ds->fitted.larger += p->resized > 0;
-    ds->fitted.cut += p->cropped;
-    return RT_OK;
-}
 
 /* Pictures that were read as one array, plane by plane. */
 static rt_status fit_array(rt_dataset *ds, rt_error *err)

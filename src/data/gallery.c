@@ -36,11 +36,20 @@ static rt_status make_room(rt__gallery *g, const char *name, int channels, rt_er
     return RT_OK;
 }
 
+static rt_status fit_picture(rt_dataset *ds, rt__picture *p, const char *name, rt_error *err)
+{
+    RT_TRY(rt__picture_fit(p, name, ds->fit.resize, ds->fit.crop, RT_DATA_SIDE, err));
+    ds->fitted.smaller += p->resized < 0;
+    ds->fitted.larger += p->resized > 0;
+    ds->fitted.cut += p->cropped;
+    return RT_OK;
+}
+
 rt_status rt__gallery_add(rt__gallery *g, const char *name, const void *file, size_t size, rt_error *err)
 {
     rt_dataset_info *info = &g->ds->info;
     const rt_fit *fit = &g->ds->fit;
-    bool any = fit->resize || fit->crop; /* size: what they have is changed */
+    bool any = fit->resize || fit->crop; /* then sizes are compared behind it */
     rt__picture p;
     rt_error why = {0};
     rt_status read =
@@ -51,7 +60,7 @@ rt_status rt__gallery_add(rt__gallery *g, const char *name, const void *file, si
     }
     if (read != RT_OK) RT_RAISE(read, "%s", why.text);
     g->turned += p.turned;
-    rt_status status = rt__fit_picture(g->ds, &p, name, err);
+    rt_status status = fit_picture(g->ds, &p, name, err);
     if (status == RT_OK && info->count > 0 && (p.height != info->shape[1] || p.width != info->shape[2]))
         status = rt_error_set(err, RT_E_INVALID,
                               "%s: field 'size' is %dx%d after --resize %d, the pictures before it are %lldx%lld; add --crop %d", name,
@@ -126,10 +135,28 @@ static size_t folder_length(const char *name)
 
 static int by_text(const void *a, const void *b) { return strcmp(*(char *const *)a, *(char *const *)b); }
 
-/* Class = the folder that a picture lies in; the folders in the order of their names. One folder for all means no classes. */
+/* Is the list laid out in numbered parts, as EDM's dataset tool does: picture k is K/imgNNNNNNNN.png, NNNNNNNN = k, K = k / 1000 in five digits? */
+static bool in_numbered_parts(char *const *names, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++) {
+        unsigned part, picture;
+        int end = 0;
+        const char *name = names[i] + folder_length(names[i]);
+        while (name > names[i] && name[-1] != '/') name--;
+        if (sscanf(name, "%5u/img%8u.%n", &part, &picture, &end) != 2 || end != 5 + 1 + 3 + 8 + 1 || part != picture / 1000) return false;
+    }
+    return true;
+}
+
+/* Class = the folder that a picture lies in; the folders in the order of their names. One folder for all means no classes, and so do numbered parts. */
 static rt_status label_by_folder(rt_dataset *ds, const char *where, char *const *names, int64_t n, int64_t left, rt_error *err)
 {
     rt__items *it = ds->items;
+    if (in_numbered_parts(names, n + left)) {
+        size_t used = strlen(it->remark);
+        snprintf(it->remark + used, sizeof it->remark - used, "%sits numbered folders are parts of one list, no classes", used ? "; " : "");
+        return RT_OK;
+    }
     bool several = false;
     for (int64_t i = 1; i < n + left && !several; i++) {
         if (i >= n && folder_length(names[i]) == 0) continue; /* beside the folders, and left out */

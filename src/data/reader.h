@@ -5,7 +5,6 @@
 #include "retort/data.h"
 
 #include "base/internal.h"
-#include "format/picture.h"
 
 #include <stdatomic.h>
 
@@ -31,8 +30,8 @@ struct rt_dataset {
     int64_t *chosen; /* items of a part, ascending; NULL: all */
     rt_fit fit;
     struct {
-        bool done; /* by the reader, picture by picture */
-        int64_t smaller, larger, cut;
+        bool done;                    /* by the reader, picture by picture */
+        int64_t smaller, larger, cut; /* how many pictures */
     } fitted;
     double low, high;
     bool flip;
@@ -69,9 +68,6 @@ rt_status rt__gallery_add(rt__gallery *g, const char *name, const void *file, si
 bool rt__gallery_leave(rt__gallery *g, const char *name);
 /* Says in the items' remark what was turned and left out. RT_E_INVALID where nothing was read. */
 rt_status rt__gallery_end(rt__gallery *g, rt_error *err);
-
-/* Applies the data set's fit to a picture, and counts. */
-rt_status rt__fit_picture(rt_dataset *ds, rt__picture *p, const char *name, rt_error *err);
 
 /* Labels of named pictures: from dataset.json (`json` of `size` bytes, NULL: there is none), else from the folders that the n names lead through. The
  * `left` names after them are of pictures that were left out: their folders are classes, too. */

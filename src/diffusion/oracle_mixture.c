@@ -7,9 +7,8 @@
  * is the Gaussian. An oracle is what other code is checked against: it shares no formula with predictions, transitions or solvers. */
 #include "diffusion/oracle.h"
 
-#include "base/internal.h"
+#include "base/openblas.h"
 
-#include <lapacke.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -33,10 +32,13 @@ static rt_status check_covariance(int64_t d, const double *mean, const double *c
 
 static rt_status decompose(int64_t d, rt__component *c, rt_error *err)
 {
-    int info = LAPACKE_dsyevd(LAPACK_ROW_MAJOR, 'V', 'U', (int)d, c->basis, (int)d, c->variance);
-    if (info)
-        RT_RAISE(info == LAPACK_WORK_MEMORY_ERROR || info == LAPACK_TRANSPOSE_MEMORY_ERROR ? RT_E_MEMORY : RT_E_INTERNAL,
-                 "dsyevd of a %lldx%lld covariance: info %d", (long long)d, (long long)d, info);
+    RT_TRY(rt__eigenvectors((int)d, c->basis, c->variance, err));
+    for (int64_t i = 0; i < d; i++) /* rows to columns */
+        for (int64_t j = 0; j < i; j++) {
+            double *below = &c->basis[i * d + j], *above = &c->basis[j * d + i], kept = *below;
+            *below = *above;
+            *above = kept;
+        }
     if (!(c->variance[0] > 0))
         RT_RAISE(RT_E_INVALID, "the covariance is not positive definite: its smallest eigenvalue is %g; must be positive", c->variance[0]);
     return RT_OK;

@@ -87,6 +87,11 @@ rt_status rt__gan_plan_critic(const rt_task *t, rt_plan *plan, bool regresses, r
     rt__heads heads;
     double *times;
     int n;
+    if (plan->knob)
+        RT_RAISE(
+            RT_E_USAGE,
+            "vsd.guidance-range: omega is a knob here, and a critic compares with real samples, which have none; take a method without a "
+            "critic, or gan.weight 0");
     RT_TRY(find_heads(t, &heads, err));
     RT_TRY(critic_times(t, &times, &n, err));
     free(times);
@@ -120,54 +125,13 @@ bool rt__gan_planned(const rt_task *t) { return rt__network(t, "score")->plan->d
 
 /* ---- real samples */
 
-typedef struct from_oracle {
-    const rt_phase *phase;
-    uint64_t seed;
-    double *row;
-} from_oracle;
-
-/* Sample number u batch + first + i; the classes take turns. */
-static rt_status oracle_fill(void *self, int64_t u, int64_t first, int64_t n, rt_program *program, rt_error *err)
-{
-    from_oracle *f = self;
-    const rt_task *t = f->phase->round->task;
-    float *x = rt__input_data(f->phase, program, "x0");
-    int64_t *y = rt__input_data(f->phase, program, "y");
-    for (int64_t i = 0; i < n; i++) {
-        int64_t index = u * f->phase->batch + first + i, label = rt__class_of(t, index);
-        const rt_oracle *o = t->classes > 0 ? rt_oracle_given(t->teacher.oracle, label) : t->teacher.oracle;
-        if (y) y[i] = label;
-        if (!x) continue;
-        RT_TRY(rt_oracle_draw(o, f->seed, index, 1, f->row, err));
-        for (int64_t j = 0; j < t->features; j++) x[i * t->features + j] = (float)f->row[j];
-    }
-    return RT_OK;
-}
-
-static void oracle_free(void *self)
-{
-    from_oracle *f = self;
-    if (f) free(f->row);
-    free(f);
-}
-
-static rt_status open_oracle(rt_phase *p, rt_error *err)
-{
-    from_oracle *f = calloc(1, sizeof *f);
-    if (!f) RT_RAISE(RT_E_MEMORY, "out of memory for draws of the oracle");
-    *f = (from_oracle){.phase = p, .seed = rt__stream_seed(p), .row = malloc((size_t)p->round->task->features * sizeof *f->row)};
-    RT_TRY(rt__add_source(p, (rt_source){f, oracle_fill, oracle_free}, err));
-    if (!f->row) RT_RAISE(RT_E_MEMORY, "out of memory for draws of the oracle");
-    return RT_OK;
-}
-
 rt_status rt__gan_real(rt_phase *p, rt_node **x, rt_node **y, rt_error *err)
 {
     const rt_task *t = p->round->task;
     const rt__sample_settings *samples = &settings(t)->samples;
     *x = rt__input_x(p, has_real_samples(t) ? "x0" : "sample");
     *y = rt__input_y(p);
-    return t->data ? rt__source_data(p, err) : t->teacher.oracle ? open_oracle(p, err) : rt__open_samples(p, samples, err);
+    return t->data ? rt__source_data(p, err) : t->teacher.oracle ? rt__source_oracle(p, err) : rt__open_samples(p, samples, err);
 }
 
 /* ---- logits */

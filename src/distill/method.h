@@ -243,12 +243,16 @@ struct rt_method {
 extern const rt_method *const rt__methods[];
 extern const rt_method rt__method_denoise, rt__method_classify, rt__method_kd, rt__method_pd, rt__method_map, rt__method_guide,
     rt__method_vsd, rt__method_sid, rt__method_f, rt__method_renyi, rt__method_dmd, rt__method_dmd2, rt__method_cd, rt__method_ct,
-    rt__method_ect;
+    rt__method_ect, rt__method_scm, rt__method_meanflow;
 const rt_method *rt__method_find(const char *name);            /* NULL: there is none */
 rt_status rt__method_unknown(const char *name, rt_error *err); /* RT_E_USAGE with "did you mean" */
 
 /* Examples that a program takes at a time. */
 static inline int rt__slice(const rt_config *c) { return c->train.micro_batch > 0 ? c->train.micro_batch : c->train.batch; }
+
+int64_t rt__round_updates(const rt_config *c, int64_t round);
+/* n, or an eighth of the round's examples where that is less, but not below `least`: what a small run is measured by is small, too. */
+int64_t rt__at_most_an_eighth(const rt_round *r, int64_t n, int64_t least);
 
 /* ---- for plans */
 

@@ -22,6 +22,19 @@ rt_training rt__training(const rt_config *c)
                                        .clip = c->train.clip}};
 }
 
+int64_t rt__round_updates(const rt_config *c, int64_t round)
+{
+    if (c->train.images > 0) return (c->train.images + c->train.batch - 1) / c->train.batch;
+    return c->train.updates[round < c->train.n_updates ? round : c->train.n_updates - 1];
+}
+
+int64_t rt__at_most_an_eighth(const rt_round *r, int64_t n, int64_t least)
+{
+    const rt_config *c = r->task->config;
+    int64_t eighth = rt__round_updates(c, r->index) * c->train.batch / 8, most = eighth > least ? eighth : least;
+    return n < most ? n : most;
+}
+
 rt_network_plan *rt__plan_network(rt_plan *plan, rt_network_plan network)
 {
     plan->networks[plan->n_networks] = network;

@@ -5,10 +5,10 @@
 
 #include <string.h>
 
-const rt_method *const rt__methods[] = {&rt__method_denoise, &rt__method_classify, &rt__method_kd,  &rt__method_pd,
-                                        &rt__method_map,     &rt__method_guide,    &rt__method_vsd, &rt__method_sid,
-                                        &rt__method_dmd,     &rt__method_dmd2,     &rt__method_f,   &rt__method_renyi,
-                                        &rt__method_cd,      &rt__method_ct,       &rt__method_ect, NULL};
+const rt_method *const rt__methods[] = {
+    &rt__method_denoise, &rt__method_classify, &rt__method_kd,  &rt__method_pd,   &rt__method_map,      &rt__method_guide,
+    &rt__method_vsd,     &rt__method_sid,      &rt__method_dmd, &rt__method_dmd2, &rt__method_f,        &rt__method_renyi,
+    &rt__method_cd,      &rt__method_ct,       &rt__method_ect, &rt__method_scm,  &rt__method_meanflow, NULL};
 
 bool rt_method_describe(int i, rt_row_text *row)
 {

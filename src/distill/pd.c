@@ -51,9 +51,10 @@ static const rt_config_key keys[] = {
     RT__TEXT("pd.draws", draws, "hidden", "WHICH",
              "hidden or input: whether the student sees the noise of a stochastic first teacher (one round)"),
     RT__INT("pd.reuse", reuse, 1, 1000, "1", "times that an example of a rollout is used"),
-    RT__INT("pd.pool", pool, 1, 1 << 24, "2048", "examples of rollouts that are shuffled together"),
+    RT__INT("pd.pool", pool, 1, 1 << 24, "2048", "examples of rollouts that are shuffled together, no more than the round uses"),
     RT__TEXT("pd.prediction", prediction, "", "NAME", "of the students; empty: the teacher's, v for an epsilon teacher"),
-    RT__INT("pd.holdout", holdout, 1, 1 << 16, "64", "held-out noises for the table of residuals"),
+    RT__INT("pd.holdout", holdout, 1, 1 << 16, "64",
+            "held-out noises for the table of residuals, at most an eighth of the round's examples, at least 8"),
 };
 static const rt_key_group groups[] = {{keys, RT_COUNT(keys), 0}, {0}};
 

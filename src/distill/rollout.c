@@ -169,7 +169,9 @@ rt_status rt__source_rollout(rt_phase *p, const rt__time_pairs *pairs, int pairs
                     .reuse = reuse,
                     .pool = -1};
     RT_TRY(plan_trajectories(r, err));
-    int64_t batch = c->train.batch, want = pool > batch ? pool : batch;
+    int64_t batch = c->train.batch, used = rt__phase_runs_before(p->plan, rt__round_updates(c, p->round->index)) * batch,
+            want = pool < (used + reuse - 1) / reuse ? pool : (used + reuse - 1) / reuse;
+    if (want < batch) want = batch;
     r->pairs_per_row = t->data && pairs_per_row < r->n_trajectories ? r->n_trajectories : pairs_per_row; /* no trajectory for nothing */
     r->rows = (want + r->pairs_per_row - 1) / r->pairs_per_row;
     r->examples = r->rows * r->pairs_per_row;

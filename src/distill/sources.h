@@ -12,6 +12,8 @@ enum { RT_ROUND_BITS = 20 }; /* clocks of draws per round: at least the steps of
 
 /* Data: inputs x0, y. */
 rt_status rt__source_data(rt_phase *p, rt_error *err);
+/* The draws of a teacher that is an oracle: the same inputs. */
+rt_status rt__source_oracle(rt_phase *p, rt_error *err);
 
 /* Examples (x_s, x~_t, k, y) of the teacher's maps by its solver, k the number of a pair of times. Without data they lie along rollouts from noise, each
  * of which serves `pairs_per_row` pairs of times; with data x_s ~ p_s. `pool` examples or so are shuffled together and used `reuse` times. Takes over `pairs`.
@@ -24,7 +26,7 @@ rt_status rt__source_pairs(rt_phase *p, int64_t count, int steps, rt_error *err)
 
 /* States of the student's own sampling, x before step j of its N (backward simulation): j is drawn once for a whole batch, each as likely, and the steps before
  * it are made by the student as it stands, by its solver, which is how sampling gets there. Nothing is differentiated through them. Inputs: state, step
- * (j - 1 for each sample), label (a class for each, where there are some, all as likely). */
+ * (j - 1 for each sample), label (a class for each, where there are some, all as likely), omega (where guidance has a knob). */
 rt_status rt__source_states(rt_phase *p, rt_error *err);
 
 /* Adds a source, which the phase frees, at once where there is no room; and what all of a phase's sources fill. */

@@ -16,8 +16,9 @@ typedef struct states {
     const rt_phase *phase;
     uint64_t seed;
     rt_solver_map student;
-    float *x;   /* [batch][features] */
-    int64_t *y; /* [batch] */
+    float *x;       /* [batch][features] */
+    int64_t *y;     /* [batch] */
+    double *omegas; /* [batch], where guidance has a knob: one for all steps of a sample */
 } states;
 
 /* 0 .. N - 1, the steps before the one that run u trains; all of them in a rehearsal, which shall see what the longest takes. */
@@ -37,6 +38,14 @@ static int64_t label_of(const states *s, int64_t u, int64_t index)
     return rt__usual_class(t->classes, t->null_class, (int64_t)(rt__unit(words[0]) * (double)rt__usual_classes(t->classes, t->null_class)));
 }
 
+static double omega_of(const states *s, int64_t u, int64_t index)
+{
+    const rt_plan *plan = &s->phase->round->task->plan;
+    uint32_t words[4];
+    rt__draw_words(&(rt__draw){.seed = s->seed, .name = rt__draw_name("state omega"), .clock = (uint32_t)u}, (uint32_t)index, 0, words);
+    return plan->omega_low + rt__unit(words[0]) * (plan->omega_high - plan->omega_low);
+}
+
 static rt_status states_fill(void *self, int64_t u, int64_t first, int64_t n, rt_program *program, rt_error *err)
 {
     states *s = self;
@@ -46,13 +55,16 @@ static rt_status states_fill(void *self, int64_t u, int64_t first, int64_t n, rt
     for (int64_t i = 0; i < n; i++) {
         rt__noise(s->seed, "state", (uint32_t)u, (uint32_t)(first + i), rt__start_scale(r->task), d, s->x + i * d);
         s->y[i] = label_of(s, u, first + i);
+        s->omegas[i] = omega_of(s, u, first + i);
     }
+    s->student.omegas = r->task->plan.knob ? s->omegas : NULL;
     rt_frozen eps = {"state eps", (uint32_t)(u * r->steps), first};
     if (before > 0) RT_TRY(rt__solver_map_roll(&s->student, r->grid, 1, before, n, s->x, 0, s->y, &eps, err));
-    float *x = rt__input_data(s->phase, program, "state");
+    float *x = rt__input_data(s->phase, program, "state"), *omega = rt__input_data(s->phase, program, "omega");
     int64_t *step = rt__input_data(s->phase, program, "step"), *label = rt__input_data(s->phase, program, "label");
     if (x) memcpy(x, s->x, (size_t)(n * d) * sizeof *x);
     for (int64_t i = 0; i < n && step; i++) step[i] = before;
+    for (int64_t i = 0; i < n && omega; i++) omega[i] = (float)s->omegas[i];
     if (label) memcpy(label, s->y, (size_t)n * sizeof *label);
     return RT_OK;
 }
@@ -64,6 +76,7 @@ static void states_free(void *self)
     rt__solver_map_close(&s->student);
     free(s->x);
     free(s->y);
+    free(s->omegas);
     free(s);
 }
 
@@ -76,9 +89,10 @@ rt_status rt__source_states(rt_phase *p, rt_error *err)
     *s = (states){.phase = p,
                   .seed = rt__stream_seed(p),
                   .x = malloc((size_t)(rows * t->features) * sizeof *s->x),
-                  .y = malloc((size_t)rows * sizeof *s->y)};
+                  .y = malloc((size_t)rows * sizeof *s->y),
+                  .omegas = malloc((size_t)rows * sizeof *s->omegas)};
     RT_TRY(rt__add_source(p, (rt_source){s, states_fill, states_free}, err));
-    if (!s->x || !s->y) RT_RAISE(RT_E_MEMORY, "out of memory for %lld states of the student", (long long)rows);
+    if (!s->x || !s->y || !s->omegas) RT_RAISE(RT_E_MEMORY, "out of memory for %lld states of the student", (long long)rows);
     RT_TRY(rt__map_open(&s->student, t, rt__denoiser(p, "student"), rows, s->seed, err));
     s->student.pulse = NULL; /* within an update nothing stops */
     return RT_OK;

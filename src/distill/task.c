@@ -41,22 +41,23 @@ static rt_status new_set(const rt_task *t, const rt_network *n, const char *suff
     return n->plan->deployed && *t->config->train.freeze ? rt_params_freeze(*set, t->config->train.freeze, err) : RT_OK;
 }
 
-/* A network that has all that the teacher's has, and more, starts as the teacher; any other by draws. */
-static rt_status start_as_teacher(const rt_task *t, rt_params *set, rt_error *err)
+/* By draws, and then all that `from` has where the set has it, too, and perhaps more; false: it has not, and nothing is taken. */
+static rt_status start_as(const rt_task *t, const rt_params *from_set, rt_params *set, bool *taken, rt_error *err)
 {
-    const rt_params *teacher = t->teacher.set;
+    *taken = false;
     RT_TRY(rt_params_init(set, t->config->seed, err));
-    if (!teacher || rt_params_dtype(teacher) != rt_params_dtype(set)) return RT_OK;
+    if (!from_set || rt_params_dtype(from_set) != rt_params_dtype(set)) return RT_OK;
     size_t width = rt_dtype_size(rt_params_dtype(set));
-    const char *from = rt_params_data((rt_params *)(uintptr_t)teacher, RT_VALUE);
+    const char *from = rt_params_data((rt_params *)(uintptr_t)from_set, RT_VALUE);
     char *to = rt_params_data(set, RT_VALUE);
     for (int copy = 0; copy < 2; copy++)
-        for (int i = 0; i < rt_params_entries(teacher); i++) {
-            const rt_entry *a = rt_params_entry(teacher, i), *b = rt_params_entry(set, rt_params_find(set, a->name));
+        for (int i = 0; i < rt_params_entries(from_set); i++) {
+            const rt_entry *a = rt_params_entry(from_set, i), *b = rt_params_entry(set, rt_params_find(set, a->name));
             if (!b || a->rank != b->rank || memcmp(a->shape, b->shape, (size_t)a->rank * sizeof *a->shape) != 0) return RT_OK;
             if (copy) memcpy(to + (size_t)b->offset * width, from + (size_t)a->offset * width, (size_t)a->count * width);
         }
     rt_params_touch(set);
+    *taken = true;
     return RT_OK;
 }
 
@@ -69,6 +70,10 @@ static rt_status open_own(const rt_task *t, rt_network *n, rt_error *err)
     if (i->classifier || i->draws || i->times != 1 || i->classes != t->classes || features != t->features)
         RT_RAISE(RT_E_INVALID, "%s: a %s of %lld numbers and %d classes cannot be the network '%s', which is asked for %lld and %d",
                  n->plan->config, i->kind, (long long)features, i->classes, n->plan->name, (long long)t->features, t->classes);
+    if (i->guidance != t->plan.knob)
+        RT_RAISE(RT_E_USAGE, "%s: field '_guidance' is %s, but the network '%s' is %s the weight of guidance; %s", n->plan->config,
+                 i->guidance ? "true" : "missing", n->plan->name, t->plan.knob ? "told" : "not told",
+                 t->plan.knob ? "set it" : "remove it");
     n->denoiser.net = n->own;
     return RT_OK;
 }
@@ -76,7 +81,15 @@ static rt_status open_own(const rt_task *t, rt_network *n, rt_error *err)
 static rt_status choose_net(const rt_task *t, rt_network *n, rt_error *err)
 {
     const rt_network_plan *p = n->plan;
-    if (p->config && *p->config) return open_own(t, n, err);
+    if (p->config && *p->config) {
+        RT_TRY(open_own(t, n, err));
+        rt_net *plain = n->own;
+        if (!p->told || rt_net_describe(plain)->guidance) return RT_OK;
+        rt_status s = rt_net_with_guidance(&n->own, plain, err);
+        rt_net_free(plain);
+        n->denoiser.net = n->own;
+        return s;
+    }
     const rt_net *net = p->kind == RT_NETWORK_NET && t->net ? t->net : t->teacher.net;
     if (!net) RT_RAISE(RT_E_USAGE, "no network to train; give --net with a config.json");
     n->denoiser.net = net;
@@ -102,16 +115,18 @@ static rt_status start_as_given(const rt_task *t, rt_network *n, rt_error *err)
     if (given && wanted && given != wanted)
         RT_RAISE(RT_E_USAGE, "%s: predicts %s, but what is trained %s; give a model of that prediction", t->config->init,
                  rt_prediction_name(given), rt_prediction_name(wanted));
-    rt_status s = rt_params_copy(n->set, RT_VALUE, t->init.set, RT_VALUE, err);
+    bool taken = false;
+    if (n->plan->declare) RT_TRY(start_as(t, t->init.set, n->set, &taken, err)); /* it has more than a model */
+    rt_status s = taken ? RT_OK : rt_params_copy(n->set, RT_VALUE, t->init.set, RT_VALUE, err);
     if (s != RT_OK) rt_error_prefix(err, "%s", t->config->init);
     return s;
 }
 
 static rt_status start(const rt_task *t, rt_network *n, rt_error *err)
 {
-    const rt_config *c = t->config;
     if (n->plan->deployed && t->init.set) return start_as_given(t, n, err);
-    return n->plan->start == RT_START_TEACHER ? start_as_teacher(t, n->set, err) : rt_params_init(n->set, c->seed, err);
+    bool taken;
+    return start_as(t, n->plan->start == RT_START_TEACHER ? t->teacher.set : NULL, n->set, &taken, err);
 }
 
 static rt_status open_network(rt_task *t, rt_network *n, rt_error *err)

@@ -68,7 +68,7 @@ static rt_status draw_pairs(pairs *p, int64_t at, rt_error *err)
     double kept = now(), pause = 30;
     rt_solver_map teacher;
     drawing w = {.task = t, .n = n};
-    rt_status s = rt__map_open(&teacher, t, &rt__teacher(t)->denoiser, CHUNK, p->seed, err);
+    rt_status s = rt__map_open(&teacher, t, &rt__teacher(t)->denoiser, all < CHUNK ? all : CHUNK, p->seed, err);
     teacher.pulse = pulse;
     teacher.pulse_self = &w;
     for (; at < n && s == RT_OK; at += CHUNK) {
@@ -108,13 +108,13 @@ static rt_status read_pairs(pairs *p, const char *path, int64_t *n, rt_error *er
     int i = rt_tensors_find(t, "x");
     const rt_tensor_info *info = rt_tensors_info(t, i);
     int64_t count = p->x.shape[0], d = p->x.shape[1];
-    bool fits = info && info->dtype == RT_F32 && info->rank == 2 && info->shape[1] == d &&
-                (info->shape[0] == count || (info->shape[0] < count && info->shape[0] % CHUNK == 0));
+    bool fits = info && info->dtype == RT_F32 && info->rank == 2 && info->shape[1] == d && info->shape[0] <= count;
     rt_status s =
         fits ? rt_tensors_read(t, i, &found, err)
              : rt_error_set(err, RT_E_INVALID, "%s: tensor 'x' is not that of this run; remove the file, and it is drawn again", path);
     if (s == RT_OK) {
-        *n = found.shape[0];
+        *n = found.shape[0] < count ? found.shape[0] / CHUNK * CHUNK
+                                    : count; /* whole chunks: a run that has more updates now may need more */
         memcpy(p->x.data, found.data, (size_t)(*n * d) * sizeof(float));
         snprintf(line, sizeof line, "%lld of %lld teacher samples are there already and are used", (long long)*n, (long long)count);
         if (p->task->note && !p->phase->meters) p->task->note(p->task->self, line);
@@ -175,6 +175,22 @@ static rt_status open_grid(pairs *p, int steps, rt_error *err)
     return RT_OK;
 }
 
+/* Pairs that no update would see are not drawn. The phases and meters of a run share them. */
+static int64_t used_pairs(const rt_phase *p, int64_t count)
+{
+    const rt_task *t = p->round->task;
+    int64_t most = 0;
+    char line[160];
+    for (int i = 0; i < t->plan.n_phases; i++) {
+        int64_t used = rt__phase_runs_before(&t->plan.phases[i], rt__round_updates(t->config, 0)) * t->config->train.batch;
+        if (used > most) most = used;
+    }
+    if (most >= count) return count;
+    snprintf(line, sizeof line, "%lld teacher samples are drawn instead of %lld: the run uses no more", (long long)most, (long long)count);
+    if (t->note && !p->meters) t->note(t->self, line);
+    return most;
+}
+
 rt_status rt__source_pairs(rt_phase *phase, int64_t count, int steps, rt_error *err)
 {
     pairs *p = calloc(1, sizeof *p);
@@ -182,5 +198,5 @@ rt_status rt__source_pairs(rt_phase *phase, int64_t count, int steps, rt_error *
     *p = (pairs){.phase = phase, .task = phase->round->task, .seed = phase->round->task->config->seed};
     RT_TRY(rt__add_source(phase, (rt_source){p, pairs_fill, pairs_free}, err));
     RT_TRY(open_grid(p, steps, err));
-    return open_pairs(p, count, err);
+    return open_pairs(p, used_pairs(phase, count), err);
 }

@@ -36,6 +36,8 @@ const rt_config_key rt__vsd_keys[RT__VSD_KEYS] = {
     RT__TEXT("vsd.prediction", prediction, "", "NAME",
              "of the student; empty: the teacher's, v for an epsilon teacher, velocity on straight paths"),
     RT__REAL("vsd.guidance", guidance, 0, 1e4, "0", "weight omega of (1.39) for the teacher: (1+W) conditional - W unconditional"),
+    RT__TEXT("vsd.guidance-range", range, "", "LOW,HIGH",
+             "omega as a knob of the student (1.40), one for each sample; empty: that of a teacher which has one"),
     RT__REAL("vsd.start", start, 0, 1, "1", "time at which a generator of one step is asked, as a fraction of the process"),
     RT__INT("vsd.steps", steps, 0, RT_RECIPE_STEPS, "0", "steps of the student, at even times; 0: as many as vsd.timesteps lists, else 1"),
     {.name = "vsd.timesteps",
@@ -213,6 +215,10 @@ rt_status rt__vsd_plan(const rt_task *t, rt_plan *plan, double start, rt_error *
                                              .start = *own->fake_net ? RT_START_SEED : RT_START_TEACHER,
                                              .trained = true,
                                              .prediction = fake});
+    RT_TRY(rt__plan_knob(plan, t, "vsd.guidance-range", own->range, err));
+    if (own->score_step && plan->knob)
+        RT_RAISE(RT_E_USAGE, "vsd.score-step: the score is told omega, the weight of guidance, which is a knob here, and has room for one "
+                             "number; give false");
     return RT_OK;
 }
 
@@ -248,12 +254,14 @@ static rt_node *draw_classes(rt_phase *p)
     return rt_index_select(table, 0, k);
 }
 
-rt_node *rt__vsd_generate(rt_phase *p, rt_node *y)
+rt_node *rt__vsd_generate(rt_phase *p, rt_node *y, rt_node *omega)
 {
     const rt_task *t = p->round->task;
     rt_node *z = rt_scale(rt_randn(p->graph, "z", t->rank, t->shape), rt__start_scale(t));
     rt_node *k = rt_broadcast(rt_const(p->graph, RT_I64, 0, NULL, &(int64_t){0}), 1, (int64_t[]){RT_BATCH});
-    return rt__denoise(rt__denoiser(p, "student"), z, NULL, rt__at(p, p->round->grid, 1, 1, k), y);
+    rt_at at = rt__at(p, p->round->grid, 1, 1, k);
+    at.omega = omega;
+    return rt__denoise(rt__denoiser(p, "student"), z, NULL, at, y);
 }
 
 /* The first of a sample: what the generator makes, and for which class. */
@@ -263,13 +271,16 @@ static rt_status generate(rt_phase *p, rt__vsd_sample *s, rt_error *err)
     s->step = NULL;
     if (rt__vsd_steps(r->task) == 1) {
         s->y = draw_classes(p);
-        s->x0 = rt__vsd_generate(p, s->y);
+        s->omega = rt__omega(p);
+        s->x0 = rt__vsd_generate(p, s->y, s->omega);
         return RT_OK;
     }
     const int64_t one[] = {RT_BATCH};
     rt_node *x = rt__input_x(p, "state"), *k = rt__input(p, "step", RT_I64, 1, one);
     s->y = r->task->classes > 0 ? rt__input(p, "label", RT_I64, 1, one) : NULL;
-    s->x0 = rt__denoise(rt__denoiser(p, "student"), x, NULL, rt__at(p, r->grid, r->steps, 1, k), s->y);
+    rt_at at = rt__at(p, r->grid, r->steps, 1, k);
+    at.omega = s->omega = rt__input_omega(p);
+    s->x0 = rt__denoise(rt__denoiser(p, "student"), x, NULL, at, s->y);
     double number[RT_CONFIG_LIST];
     for (int i = 0; i < r->steps; i++) number[i] = i;
     if (settings(r->task)->score_step) s->step = rt_reshape(rt__pick(p, number, r->steps, k), 1, one);
@@ -284,6 +295,7 @@ static void noise_sample(rt_phase *p, const drawn_times *d, bool one_time, rt__v
     rt_node *k = one_time ? rt_broadcast(rt_randint(p->graph, "t", 0, NULL, d->n), 1, each) : rt_randint(p->graph, "t", 1, each, d->n);
     s->eps = rt_randn(p->graph, "eps", task->rank, task->shape);
     s->t = rt__at(p, d->t, d->n, 1, k);
+    s->t.omega = s->omega;
     s->w = rt_reshape(rt__pick(p, d->w, d->n, k), 1, (int64_t[]){RT_BATCH});
     s->when = rt_scale(rt_reshape(rt__pick(p, d->t, d->n, k), 1, (int64_t[]){RT_BATCH}), 1 / rt_process_end(task->process));
     s->xt = rt_diffuse(s->x0, s->t.alpha, s->t.beta, s->eps);
@@ -342,7 +354,7 @@ rt_status rt__vsd_sample_held_out(rt_phase *p, rt__vsd_sample *s, rt_node **scor
 rt_node *rt__vsd_score(rt_phase *p, const rt__vsd_sample *s)
 {
     rt_at t = s->t;
-    t.omega = s->step; /* the score has no guidance: it learns what the generator makes */
+    if (s->step) t.omega = s->step;
     return rt__denoise(rt__denoiser(p, "score"), s->xt, NULL, t, s->y);
 }
 

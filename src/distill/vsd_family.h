@@ -20,12 +20,13 @@ typedef struct rt__vsd_settings {
     int64_t score_warmup;
     char fake_net[RT_CONFIG_TEXT], fake_prediction[32], prediction[32];
     double guidance;
+    char range[64];                                    /* of omega as a knob; empty: the teacher's, if it has one */
     double start;                                      /* time of the input of a generator of one step, a fraction of the process */
     int steps, timesteps[RT_CONFIG_LIST], n_timesteps; /* of the student; 0, and none listed: one */
     bool score_step;                                   /* the score is told which step made a sample */
 } rt__vsd_settings;
 
-enum { RT__VSD_KEYS = 18 };
+enum { RT__VSD_KEYS = 19 };
 extern const rt_config_key rt__vsd_keys[RT__VSD_KEYS];
 
 /* Refuses settings that cannot be; plans one round, and the networks: student, teacher, and score, the auxiliary one. `start`: the time at which the
@@ -43,13 +44,13 @@ double rt__vsd_start(const rt_task *t);
 
 /* One draw of a phase. x0 (B,..) from noise z at the start, or the answer of one of several steps, y (B) its class or NULL, x_t (1.12) at a time t of its own per sample, w (B) the weight there. */
 typedef struct rt__vsd_sample {
-    rt_node *x0, *y, *eps, *xt, *w;
-    rt_node *when; /* (B) t as a fraction of the process */
-    rt_node *step; /* (B) which of the student's steps made x0, 0 the first; NULL: the score is not told */
+    rt_node *x0, *y, *omega, *eps, *xt, *w; /* omega (B) that the sample was made with, NULL: there is no knob */
+    rt_node *when;                          /* (B) t as a fraction of the process */
+    rt_node *step;                          /* (B) which of the student's steps made x0, 0 the first; NULL: the score is not told */
     rt_at t;
 } rt__vsd_sample;
-/* G(z): the x0-prediction at the start, for classes y: of several steps that of the first. The draw is named "z". */
-rt_node *rt__vsd_generate(rt_phase *p, rt_node *y);
+/* G(z): the x0-prediction at the start, for classes y, told omega (NULL: there is no knob): of several steps that of the first. The draw is named "z". */
+rt_node *rt__vsd_generate(rt_phase *p, rt_node *y, rt_node *omega);
 /* For the generator's phase: times of vsd.times in vsd.t-min..vsd.t-max, the weight vsd.weight. */
 rt_status rt__vsd_sample_generator(rt_phase *p, rt__vsd_sample *s, rt_error *err);
 /* Likewise, but all samples of the batch share the time that is drawn. */

@@ -231,11 +231,27 @@ static bool decode_jpeg(decoding *d)
     return ok;
 }
 
+/* The orientation in a WebP: RIFF, chunks of a name, a size and as many bytes, padded to an even number; EXIF's may begin as it does in a JPEG. */
+static int webp_orientation(const unsigned char *file, size_t size)
+{
+    for (size_t at = 12; size - at >= 8;) {
+        const unsigned char *chunk = file + at + 8;
+        size_t n = file[at + 4] | (size_t)file[at + 5] << 8 | (size_t)file[at + 6] << 16 | (size_t)file[at + 7] << 24;
+        if (n > size - at - 8) break;
+        size_t head = n > 6 && !memcmp(chunk, "Exif\0", 6) ? 6 : 0;
+        if (!memcmp(file + at, "EXIF", 4)) return exif_orientation(chunk + head, n - head);
+        at += 8 + n;
+        if (n % 2 && at < size) at++;
+    }
+    return 1;
+}
+
 static bool decode_webp(decoding *d)
 {
     int width = 0, height = 0;
     snprintf(d->text, sizeof d->text, "libwebp cannot read it");
     if (!webp.size(d->file, d->size, &width, &height) || width < 1 || height < 1) return false;
+    d->orientation = webp_orientation(d->file, d->size);
     d->status = allocate(d, (uint32_t)width, (uint32_t)height, 4);
     uint8_t *pixels = d->status == RT_OK ? webp.decode(d->file, d->size, &width, &height) : NULL;
     if (!pixels) return false;

@@ -17,8 +17,8 @@ typedef struct rt__picture {
 typedef enum rt__picture_kind { RT__NO_PICTURE, RT__OTHER_PICTURE, RT__PICTURE } rt__picture_kind;
 rt__picture_kind rt__picture_name(const char *name);
 /* `name` is for messages. Sides are 1 .. max_side, and `width` x `height` unless these are 0: checked before pixels are decoded. 16-bit samples are
- * rounded to 8; gamma and colour profiles are ignored, as the usual data tools do; an alpha channel must be opaque. The EXIF orientation of PNG
- * and JPEG files is applied; sizes are those of the turned picture. */
+ * rounded to 8; gamma and colour profiles are ignored, as the usual data tools do; an alpha channel must be opaque. The EXIF orientation is
+ * applied; sizes are those of the turned picture. */
 rt_status rt__picture_decode(rt__picture *p, const char *name, const void *file, size_t size, int width, int height, int max_side,
                              rt_error *err);
 void rt__picture_free(rt__picture *p);

@@ -102,6 +102,16 @@ static bool *find_fixed(rt_program *p)
     return fixed;
 }
 
+/* What a backend says of a step that it could not prepare or run. */
+static rt_status failed(const rt_program *p, const rt__step *s, rt_status fault, rt_error *err)
+{
+    double mib = s->bytes / (1 << 20);
+    if (fault == RT_E_MEMORY)
+        RT_RAISE(fault, "%s: %s is out of memory for %s, beside the %.3g MiB that it reads and writes; allow more (ulimit -v) or use a smaller batch",
+                 s->node->path, p->backend->name, s->op->name, mib);
+    RT_RAISE(fault, "%s: %s failed in %s of %.3g MiB; please report this", s->node->path, p->backend->name, s->op->name, mib);
+}
+
 /* The steps' calls, and what runs them with how much scratch; no memory of values yet. */
 static rt_status prepare(rt_program *p, rt_choices *choices, rt_error *err)
 {
@@ -125,14 +135,16 @@ static rt_status prepare(rt_program *p, rt_choices *choices, rt_error *err)
             s->bytes += (double)c->side.count * (double)rt_dtype_size(c->side.dtype);
         }
         s->flop = s->op->flop ? s->op->flop(c) : (double)c->out.count;
+        rt_status fault = RT_OK;
+        c->fault = &fault;
         if (p->backend->prepare && p->graph->real == RT_F32) c->state = p->backend->prepare(c, p->threads, &s->scratch);
         c->choices = NULL;
-        if (c->state)
-            s->backend = p->backend;
-        else if (p->bf16 && s->op->type == RT_TYPE_BACKEND && has_bf16(c))
+        c->fault = NULL;
+        if (c->state) s->backend = p->backend;
+        if (fault != RT_OK) return failed(p, s, fault, err);
+        if (!c->state && p->bf16 && s->op->type == RT_TYPE_BACKEND && has_bf16(c))
             RT_RAISE(RT_E_INTERNAL, "%s: %s has no %s in bf16", s->node->path, p->backend->name, s->op->name);
-        else
-            s->scratch = s->kernel->scratch ? s->kernel->scratch(c) : 0;
+        if (!c->state) s->scratch = s->kernel->scratch ? s->kernel->scratch(c) : 0;
         s->kept = s->backend && s->backend->kept ? s->backend->kept(c->state) : 0;
     }
     return RT_OK;
@@ -194,7 +206,7 @@ rt_status rt_compile(rt_program **program, rt_graph *g, const rt_program_spec *s
     if (status == RT_OK) status = rt__lower(p, spec, err);
     if (status == RT_OK && spec->recompute && p->lowered[spec->recompute->id]) status = rt__recompute(p, spec, err);
     if (status == RT_OK) status = rt__plan(p, spec, err);
-    omp_set_num_threads(p->threads);
+    if (status == RT_OK) status = rt__start_threads(p->threads, err);
     if (status == RT_OK) status = prepare(p, spec->rehearsal ? NULL : spec->choices, err);
     if (status == RT_OK) status = rt__place(p, err);
     if (status == RT_OK) status = bind(p, err);
@@ -240,22 +252,25 @@ static void add_into(void *sum, const void *part, const rt_view *v)
         for (int64_t i = 0; i < v->count; i++) ((int64_t *)sum)[i] += ((const int64_t *)part)[i];
 }
 
-static void run_step(rt_program *p, rt__step *s, const rt_clock *clock)
+static rt_status run_step(rt_program *p, rt__step *s, const rt_clock *clock, rt_error *err)
 {
     rt_call *c = &s->call;
+    rt_status fault = RT_OK;
     c->clock = clock;
+    c->fault = &fault;
     c->version = p->version;
     void *sum = c->out.data;
     bool add = s->join && clock->resumed;
     if (add) c->out.data = s->partial;
     double t0 = p->profile ? now() : 0;
     (s->backend ? s->backend->run : s->kernel->run)(c);
-    if (add) {
-        c->out.data = sum;
-        add_into(sum, s->partial, &c->out);
-    }
+    c->fault = NULL;
+    c->out.data = sum;
+    if (fault != RT_OK) return failed(p, s, fault, err);
+    if (add) add_into(sum, s->partial, &c->out);
     if (p->profile) s->seconds += now() - t0, s->calls++;
     if (s->op->flags & RT_ROW_UPDATE) rt_params_touch(((const rt__update_attr *)s->node->attr)->set);
+    return RT_OK;
 }
 
 static void look_at_threads(rt_program *p)
@@ -277,17 +292,17 @@ rt_status rt_run(rt_program *p, const rt_clock *clock, rt_error *err)
         rt_rehearsal_reserve(p->rehearsal, 0);
         return RT_OK;
     }
-    omp_set_num_threads(p->threads);
+    RT_TRY(rt__start_threads(p->threads, err));
     look_at_threads(p);
     bool stale = p->version == 0;
     for (int i = 0; i < p->n_watch; i++) stale |= p->watch[i].version != rt_params_version(p->watch[i].set);
     if (stale) {
         p->version++;
-        for (int i = 0; i < p->n_prologue; i++) run_step(p, &p->steps[i], &at);
+        for (int i = 0; i < p->n_prologue; i++) RT_TRY(run_step(p, &p->steps[i], &at, err));
         for (int i = 0; i < p->n_watch; i++) p->watch[i].version = rt_params_version(p->watch[i].set);
     }
     for (int i = p->n_prologue; i < p->n_steps; i++)
-        if (!(at.more && p->steps[i].stage == RT_STAGE_JOINED)) run_step(p, &p->steps[i], &at);
+        if (!(at.more && p->steps[i].stage == RT_STAGE_JOINED)) RT_TRY(run_step(p, &p->steps[i], &at, err));
     return RT_OK;
 }
 

@@ -80,6 +80,7 @@ typedef struct rt_call {
     const rt_clock *clock; /* of the run; draws read it. clock->total is never 0 here */
     void *state;           /* what a backend's prepare returned */
     rt_choices *choices;   /* during prepare; NULL: by rule */
+    rt_status *fault;      /* RT_OK before a backend's prepare and run; there they say what failed: RT_E_MEMORY, RT_E_INTERNAL */
 } rt_call;
 
 struct rt_op {
@@ -103,6 +104,9 @@ struct rt_op {
     void (*grad)(rt_node *y, rt_node *gy, rt_node **gx);
     /* The same value in simpler rows: a row without `grad` is differentiated through it. Never reads y itself. */
     rt_node *(*expand)(rt_node *y);
+    /* Forward mode: the derivative of y when each input i moves along dx[i] (of its shape; NULL: it stands still; for a comparison's result: anything), as
+     * a node that broadcasts to y's shape; NULL: it is 0. A row without `jvp` goes by its `expand`. */
+    rt_node *(*jvp)(rt_node *y, rt_node *const *dx);
     /* The reference kernel, in `real`. Parallel loops are `#pragma omp parallel for`; results do not depend on the number of threads. */
     void (*run)(const rt_call *c);
     /* Can the kernel of `host`, a node of another row, write y's value to call->side? Then y needs none. NULL: no. */
@@ -160,6 +164,11 @@ rt_node *rt__const_borrowed(rt_graph *g, rt_dtype dtype, int rank, const int64_t
 bool rt__broadcast_shape(const rt_node *a, const rt_node *b, int *rank, int64_t *shape);
 /* Sums a gradient down to the shape of `like`, which was broadcast to get g's. */
 rt_node *rt__sum_to(rt_node *g, const rt_node *like);
+/* Rules for `jvp`: of rows whose Jacobian is symmetric, such as those of one operand, element by element: their gradient's rule; of rows that are linear in
+ * each real input by itself; and by a row's expansion. */
+rt_node *rt__jvp_diagonal(rt_node *y, rt_node *const *dx);
+rt_node *rt__jvp_linear(rt_node *y, rt_node *const *dx);
+rt_node *rt__jvp_expanded(rt_node *y, rt_node *const *dx);
 /* x with zeros before and after it along an axis. */
 rt_node *rt__pad_zero(rt_node *x, int axis, int64_t before, int64_t after);
 static inline bool rt__is_real(const rt_node *n) { return n->dtype == RT_F32 || n->dtype == RT_F64; }
@@ -197,14 +206,15 @@ typedef struct rt__conv_attr {
     rt_conv conv;
     int extent[2];
 } rt__conv_attr;
-/* group_norm (x[, w, b][, t]); group_norm_data (x[, w, b][, t], gy[, a]) -> gx; group_norm_sums (x[, w, b][, t], gy) -> (N,C,3): see ops/norm.c. */
+/* group_norm (x[, w, b][, t]); group_norm_data (x[, w, b][, t], gy[, a]) -> gx; group_norm_sums (x[, w, b][, t], gy) -> (N,C,3);
+ * group_norm_jvp (x[, w, b][, t], dx) -> dy: see ops/norm.c. */
 typedef struct rt__group_attr {
     int64_t groups;
     double eps;
     int silu, addend; /* SiLU follows; the last input is added */
 } rt__group_attr;
 bool rt__is_channel_shift(const rt_node *x, const rt_node *t); /* t (N,C,1,..) for x (N,C,...)? */
-/* attention (x (N,3 C,H,W)) -> (N,C,H,W); attention_grad (x, gy) -> gx */
+/* attention (x (N,3 C,H,W)) -> (N,C,H,W); attention_grad (x, gy) -> gx; attention_jvp (x, dx) -> dy */
 typedef struct rt__attention_attr {
     int64_t heads;
     double scale;
@@ -221,7 +231,7 @@ typedef struct rt__pool_attr {
 
 /* ---- backends */
 /* A backend claims rows that it does better than the reference. prepare returns its state for a node with fixed extents (NULL: not mine, use the
- * reference), and *scratch, the bytes it needs during run; run only computes. */
+ * reference, unless *c->fault says that it failed), and *scratch, the bytes it needs during run; run only computes. */
 struct rt_backend {
     const char *name;
     const char *(*version)(void);

@@ -1,9 +1,9 @@
 /* frechet.c -- means, covariances and the distance between the two normal distributions that have them. */
 #include "metrics/pairs.h"
 
-#include <cblas.h>
+#include "base/openblas.h"
+
 #include <float.h>
-#include <lapacke.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -34,15 +34,17 @@ rt_status rt_statistics_of(rt_statistics *s, const rt_points *p, rt_error *err)
     for (int64_t i = 0; i < p->n; i++)
         for (size_t k = 0; k < d; k++) s->mean[k] += (double)p->x[(size_t)i * d + k];
     for (size_t k = 0; k < d; k++) s->mean[k] /= (double)p->n;
-    for (int64_t i = 0; i < p->n; i += ROWS) {
+    rt_status status = RT_OK;
+    for (int64_t i = 0; i < p->n && status == RT_OK; i += ROWS) {
         int rows = p->n - i < ROWS ? (int)(p->n - i) : ROWS;
         for (size_t j = 0; j < (size_t)rows * d; j++) centred[j] = (double)p->x[(size_t)i * d + j] - s->mean[j % d];
-        cblas_dsyrk(CblasRowMajor, CblasLower, CblasTrans, (int)d, rows, 1 / (double)(p->n - 1), centred, (int)d, 1, s->covariance, (int)d);
+        status = rt__add_gram((int)d, rows, 1 / (double)(p->n - 1), centred, s->covariance, err);
     }
     for (size_t i = 0; i < d; i++)
         for (size_t j = 0; j < i; j++) s->covariance[j * d + i] = s->covariance[i * d + j];
     free(centred);
-    return RT_OK;
+    if (status != RT_OK) rt_statistics_free(s);
+    return status;
 }
 
 /* C = V diag(lambda) V': out[k][:] = sqrt(lambda_k) v_k', so that out' out = C. What rounding made of a zero eigenvalue is put back to 0: its root would
@@ -51,15 +53,15 @@ static rt_status root(const rt_statistics *s, double *out, double *lambda, rt_er
 {
     int d = (int)s->d;
     memcpy(out, s->covariance, (size_t)d * (size_t)d * sizeof *out);
-    lapack_int info =
-        LAPACKE_dsyevd(LAPACK_COL_MAJOR, 'V', 'L', d, out, d, lambda); /* eigenvectors in columns: row k of a row-major array */
-    if (info != 0)
-        RT_RAISE(info < -1000 ? RT_E_MEMORY : RT_E_INVALID, "covariance of %dx%d: no eigenvalues (LAPACK says %d)", d, d, (int)info);
+    RT_TRY(rt__eigenvectors(d, out, lambda, err));
     double top = fmax(fabs(lambda[0]), fabs(lambda[d - 1]));
     if (lambda[0] < -1e-6 * top)
         RT_RAISE(RT_E_INVALID, "covariance has the eigenvalue %g (the largest is %g); none may be negative: make the statistics again",
                  lambda[0], lambda[d - 1]);
-    for (int k = 0; k < d; k++) cblas_dscal(d, lambda[k] > d * DBL_EPSILON * top ? sqrt(lambda[k]) : 0, out + (size_t)k * (size_t)d, 1);
+    for (int k = 0; k < d; k++) {
+        double scale = lambda[k] > d * DBL_EPSILON * top ? sqrt(lambda[k]) : 0;
+        for (int j = 0; j < d; j++) out[(size_t)k * (size_t)d + (size_t)j] *= scale;
+    }
     return RT_OK;
 }
 
@@ -72,10 +74,8 @@ static rt_status trace_of_root(const rt_statistics *a, const rt_statistics *b, d
     double *p = room, *q = p + dd, *pq = q + dd, *values = pq + dd;
     RT_TRY(root(a, p, values, err));
     RT_TRY(root(b, q, values, err));
-    cblas_dgemm(CblasRowMajor, CblasNoTrans, CblasTrans, d, d, d, 1, p, d, q, d, 0, pq, d);
-    lapack_int info = LAPACKE_dgesdd(LAPACK_COL_MAJOR, 'N', d, d, pq, d, values, NULL, d, NULL, d);
-    if (info != 0)
-        RT_RAISE(info < -1000 ? RT_E_MEMORY : RT_E_INVALID, "covariances of %dx%d: no singular values (LAPACK says %d)", d, d, (int)info);
+    RT_TRY(rt__product_with_transposed(d, p, q, pq, err));
+    RT_TRY(rt__singular_values(d, pq, values, err));
     *trace = 0;
     for (int k = 0; k < d; k++) *trace += values[k];
     return RT_OK;

@@ -358,20 +358,25 @@ rt_status rt_net_save(const rt_net *net, const rt_params *set, rt_role role, con
                       const char *const *metadata, rt_error *err)
 {
     char file[1200];
-    int n = rt_params_entries(set), pairs = 0;
+    int n = 0, pairs = 0;
     while (metadata && metadata[pairs]) pairs += 2;
+    rt_params *own = rt_params_new("own", rt_params_dtype(set)); /* a set may hold more than the network: what only training needs */
+    if (!own) RT_RAISE(RT_E_MEMORY, "%s: out of memory", folder);
+    rt_status declared = rt_net_declare(net, own, err);
+    if (declared == RT_OK) n = rt_params_entries(own);
     rt_named_tensor *list = calloc((size_t)n, sizeof *list);
     const char **all = calloc((size_t)pairs + 3, sizeof *all);
     const char *values = rt_params_has(set, role) ? rt_params_data((rt_params *)(uintptr_t)set, role) : NULL;
-    rt_status s = !list || !all ? rt_error_set(err, RT_E_MEMORY, "%s: out of memory", folder)
-                  : !values     ? rt_error_set(err, RT_E_INTERNAL, "%s: nothing to save", folder)
-                                : RT_OK;
+    rt_status s = declared != RT_OK ? declared
+                  : !list || !all   ? rt_error_set(err, RT_E_MEMORY, "%s: out of memory", folder)
+                  : !values         ? rt_error_set(err, RT_E_INTERNAL, "%s: nothing to save", folder)
+                                    : RT_OK;
     if (s == RT_OK) {
         if (pairs > 0) memcpy(all, metadata, (size_t)pairs * sizeof *all);
         all[pairs] = "format";
         all[pairs + 1] = "pt";
         for (int i = 0; i < n; i++) {
-            const rt_entry *e = rt_params_entry(set, i);
+            const rt_entry *e = rt_params_entry(set, rt_params_find(set, rt_params_entry(own, i)->name));
             list[i] = (rt_named_tensor){e->name, rt_params_dtype(set), e->rank, e->shape,
                                         values + (size_t)e->offset * rt_dtype_size(rt_params_dtype(set))};
         }
@@ -380,6 +385,7 @@ rt_status rt_net_save(const rt_net *net, const rt_params *set, rt_role role, con
     }
     weights_path(folder, variant, "", file, sizeof file);
     if (s == RT_OK) s = rt_tensors_write(file, list, n, all, err);
+    rt_params_free(own);
     free(list);
     free(all);
     return s;

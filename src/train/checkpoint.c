@@ -103,17 +103,23 @@ rt_status rt__checkpoint_write(rt__run *run, rt_error *err)
     return status;
 }
 
-static bool verifies(const char *folder)
+/* NULL if the checkpoint is what its manifest says, else what is wrong. */
+static const char *fault_of(const char *folder)
 {
     char file[PATH + 32], hex[65];
     json_error_t why;
     snprintf(file, sizeof file, "%s/manifest.json", folder);
+    if (!rt__file_exists(file)) return "manifest.json is missing";
     json_t *o = json_load_file(file, JSON_REJECT_DUPLICATES, &why);
     const char *want = json_string_value(json_object_get(json_object_get(o, "sha256"), "state.safetensors"));
     snprintf(file, sizeof file, "%s/state.safetensors", folder);
-    bool ok = want && rt__sha256_file(file, hex, NULL) == RT_OK && !strcmp(hex, want);
+    const char *fault = !want                                      ? "manifest.json is damaged"
+                        : !rt__file_exists(file)                   ? "state.safetensors is missing"
+                        : rt__sha256_file(file, hex, NULL) != RT_OK ? "state.safetensors cannot be read"
+                        : strcmp(hex, want)                        ? "state.safetensors is damaged: its SHA-256 is not the manifest's"
+                                                                   : NULL;
     json_decref(o);
-    return ok;
+    return fault;
 }
 
 /* The network as it started is the one whose frozen part the checkpoint saw. */
@@ -210,23 +216,28 @@ bool rt__checkpoint_exists(const rt_config *c) { return newest(c, INT64_MAX) >= 
 /* A run that ended before its first checkpoint begins again. Checkpoints of which none verifies are not thrown away in silence. */
 rt_status rt__checkpoint_read(rt__run *run, rt_error *err)
 {
-    char folder[PATH], line[PATH + 96];
+    char folder[PATH], line[PATH + 96], faults[400] = "";
     long long damaged = -1;
     for (long long below = INT64_MAX;;) { /* newest first, until one verifies */
         long long u = newest(run->config, below);
         if (u < 0 && damaged >= 0)
-            RT_RAISE(RT_E_INVALID, "%s: no checkpoint that verifies; start the run again with --force", run->config->out);
+            RT_RAISE(RT_E_INVALID,
+                     "%s: no checkpoint that verifies (%s); to begin at update 0 and lose nothing, rename its folder checkpoints and give "
+                     "--resume again, or give another --out",
+                     run->config->out, faults);
         if (u < 0) {
             run->task.note(run->task.self, "there is no checkpoint yet: the run begins at update 0");
             return RT_OK;
         }
         snprintf(folder, sizeof folder, "%s/checkpoints/update-%lld", run->config->out, u);
-        bool good = verifies(folder);
-        if (good && damaged >= 0) {
+        const char *fault = fault_of(folder);
+        if (!fault && damaged >= 0) {
             snprintf(line, sizeof line, "the checkpoint of update %lld is damaged; the run goes on from update %lld", damaged, u);
             run->task.note(run->task.self, line);
         }
-        if (good) return load(run, folder, err);
+        if (!fault) return load(run, folder, err);
+        size_t used = strlen(faults);
+        snprintf(faults + used, sizeof faults - used, "%supdate %lld: %s", used ? "; " : "", u, fault);
         if (damaged < 0) damaged = u;
         below = u;
     }

@@ -22,12 +22,6 @@ static double now(void)
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
-int64_t rt__round_updates(const rt_config *c, int64_t round)
-{
-    if (c->train.images > 0) return (c->train.images + c->train.batch - 1) / c->train.batch;
-    return c->train.updates[round < c->train.n_updates ? round : c->train.n_updates - 1];
-}
-
 rt_status rt__run_open_round(rt__run *run, rt_error *err)
 {
     if (run->at.in_round == 0) RT_TRY(rt__task_refresh(&run->task, err));
@@ -213,7 +207,7 @@ rt_status rt__run_finish_round(rt__run *run, rt_error *err)
     if (t->method->measure) RT_TRY(t->method->measure(round, &run->at.accuracy, err));
     if (t->plan.held_out > 0) {
         rt_residual e;
-        RT_TRY(rt__residual(round, t->plan.held_out, &e, err));
+        RT_TRY(rt__residual(round, rt__at_most_an_eighth(round, t->plan.held_out, 8), &e, err));
         r->residual = e.local, r->residual_relative = e.relative, r->own_teacher = e.own_teacher, r->drift = e.drift, r->spread = e.spread;
     }
     rt__watch_say_selected(run);
@@ -325,6 +319,7 @@ rt_status rt_run_train(const rt_config *c, bool resume, const rt_observer *obser
         if (status == RT_OK && !stopped) {
             status = rt__run_finish_round(&run, err);
             if (status == RT_OK) status = keep(&run, err);
+            stopped = c->run.until_update > 0 && run.at.updates >= c->run.until_update;
         }
         if (status == RT_E_INTERRUPTED && trained) status = leave_interrupted(&run, err);
         rt__meters_close(&run.meters);

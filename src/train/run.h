@@ -71,7 +71,6 @@ rt_status rt__run_keep_choices(const rt__run *run, rt_error *err); /* into RUN/c
 
 /* Round at.round: graphs, sources, programs; with fresh optimisers where it begins. */
 rt_status rt__run_open_round(rt__run *run, rt_error *err);
-int64_t rt__round_updates(const rt_config *c, int64_t round);
 /* What a round leaves: its report, the deployed network's folder, pictures; then the copies that the method declares. */
 rt_status rt__run_finish_round(rt__run *run, rt_error *err);
 

@@ -21,6 +21,7 @@ about() { awk -v a="$1" -v b="$2" 'BEGIN { d = a - b; if (d < 0) d = -d; exit !(
     about "$(value forward_gflops)" "$(awk -v OFMT=%.12g "BEGIN { print 4 * $each / $forward * 1000 }")"
     about "$(value fraction_of_direct)" "$(awk -v OFMT=%.12g "BEGIN { print $(value train_gflops) / $(value machine_direct_gflops) }")"
     awk "BEGIN { exit !($(value machine_conv_gflops) >= $(value machine_direct_gflops) && $(value pd_update_ms) > 0) }"
+    about "$(value derivative_over_forward)" "$(awk -v OFMT=%.12g "BEGIN { print $(value derivative_ms) / $forward }")"
     awk "BEGIN { exit !($(value planned_mib) < $(value peak_mib)) }"
 }
 

@@ -100,15 +100,8 @@ load common
     never grep -q $'\033' <("$RETORT" frobnicate 2>&1)
 }
 
-@test "man pages and completion come from the option tables" {
+@test "man pages come from the option tables" {
     "$RETORT" generate share "$BATS_TEST_TMPDIR/share"
     grep -q 'retort\\-list' "$BATS_TEST_TMPDIR/share/man/man1/retort.1"
     grep -q '\\-\\-seed' "$BATS_TEST_TMPDIR/share/man/man1/retort-list.1"
-    COMP_WORDS=(retort list --thr) COMP_CWORD=2
-    source "$BATS_TEST_TMPDIR/share/bash-completion/completions/retort"
-    _retort
-    [ "${COMPREPLY[*]}" = --threads ]
-    COMP_WORDS=(retort li) COMP_CWORD=1
-    _retort
-    [ "${COMPREPLY[*]}" = list ]
 }

@@ -36,7 +36,12 @@ cifar() {
     fails 2 "--data is missing" init --out "$t/x.json"
     fails 2 "--out is missing" init --data toy:moons
     fails 2 "must be one of: small, medium" init --data toy:moons --size huge --out "$t/x.json"
-    fails 3 "give --resize 48 --crop 48" init --data "$t/batch.bin" --resize 45 --out "$t/x.json"
+    for side in 45 1000 2050; do # what is offered instead can be halved
+        fails 3 "give --resize" init --data "$t/batch.bin" --resize "$side" --out "$t/x.json"
+        offer=$(sed -n 's/.*give //p' "$BATS_TEST_TMPDIR/err")
+        # shellcheck disable=SC2086
+        "$RETORT" init --data "$t/batch.bin" $offer --out "$t/x.json" --dry-run >/dev/null
+    done
     fails 3 "vectors are compared without features" init --data toy:moons --objective classify --out "$t/x.json"
     fails 2 "no pictures" init --data toy:moons --resize 16 --out "$t/x.json"
     [ ! -e "$t/x.json" ]

@@ -50,7 +50,7 @@ ends() {
     teacher
     pd=(distill pd --teacher "$t/teacher" --steps 200 --teacher-steps 400 --updates 8 --batch 8 --set pd.pool=32 --threads 1 --checkpoint-every 0)
     "$RETORT" "${pd[@]}" --out "$t/whole" -q
-    in_background "${pd[@]}" --set pd.pool=100000 --out "$t/long"
+    in_background "${pd[@]}" --set pd.pool=1M --updates 1M --out "$t/long"
     until_there "$t/long/config.yaml"
     sleep 0.5
     kill -INT $!
@@ -73,7 +73,7 @@ ends() {
 
 @test "a run stops while the end of a round is measured; resumed, it measures and has the same bits" {
     teacher
-    pd=(distill pd --teacher "$t/teacher" --steps 512 --updates 2 --batch 8 --set pd.pool=8 --threads 1 --checkpoint-every 0)
+    pd=(distill pd --teacher "$t/teacher" --steps 512 --updates 2 --batch 1k --set pd.pool=8 --threads 1 --checkpoint-every 0)
     "$RETORT" "${pd[@]}" --out "$t/whole" --set pd.holdout=256 -q
     in_background "${pd[@]}" --out "$t/parts" --set pd.holdout=256
     until_there "$t/parts/metrics.jsonl"
@@ -89,7 +89,7 @@ ends() {
 
 @test "pairs stop within a chunk, and what was drawn before it is kept" {
     teacher
-    kd=(distill kd --teacher "$t/teacher" --teacher-steps 1000 --pairs 30000 --updates 2 --batch 8 --threads 1)
+    kd=(distill kd --teacher "$t/teacher" --teacher-steps 1000 --pairs 30000 --updates 3750 --batch 8 --threads 1)
     in_background "${kd[@]}" --out "$t/run"
     until_there "$t/run/config.yaml"
     sleep 0.5
@@ -131,4 +131,32 @@ ends() {
     "$RETORT" "${pd[@]}" --updates 4,12 --out "$t/begun" -q
     [ "$(rate "$t/run")" = "$(rate "$t/begun")" ]
     fails 2 "has ended" distill pd --out "$t/run" --resume --updates 4,13
+}
+
+@test "small runs are quick: samples, pools, held-out noises and pictures are no more than a run uses" {
+    teacher
+    small=(--updates 3 --batch 8 --threads 1)
+    remarks "24 teacher samples are drawn instead of 60000: the run uses no more" distill kd --teacher "$t/teacher" --teacher-steps 2 "${small[@]}" --out "$t/kd"
+    "$RETORT" inspect "$t/kd/pairs.safetensors" | grep -q 24
+    memory() { "$RETORT" distill pd --teacher "$t/teacher" --steps 8 "${small[@]}" --out "$t/none" --set pd.pool=16M "$@" --dry-run --json 2>/dev/null | grep -o '"memory_bytes": [0-9]*' | cut -d ' ' -f 2; }
+    [ "$(memory)" -lt 200000000 ]
+    [ "$(memory --updates 2M)" -gt 200000000 ]
+    "$RETORT" distill pd --teacher models/fashion-mnist-small --steps 1 --updates 1 --batch 4 --threads 1 --out "$t/pictures" -q
+    [ "$(od -An -tu1 -j 23 -N 1 "$t/pictures/samples/update-1.png" | tr -d ' ')" -le 64 ] # one row of ten
+    # a run that is given more updates than it was begun with needs more of them
+    kd=(distill kd --teacher "$t/teacher" --teacher-steps 2 --batch 8 --threads 1 --pairs 200)
+    "$RETORT" "${kd[@]}" --updates 20 --until-update 10 --out "$t/more" -q
+    "$RETORT" inspect "$t/more/pairs.safetensors" | grep -q 160
+    remarks "128 of 200 teacher samples are there already and are used" "${kd[@]}" --updates 40 --out "$t/more" --resume --until-update 0
+}
+
+@test "--until-update stops at the end of a round as well" {
+    teacher
+    pd=(distill pd --teacher "$t/teacher" --steps 2,1 --updates 3 --batch 8 --threads 1)
+    "$RETORT" "${pd[@]}" --out "$t/whole" -q
+    "$RETORT" "${pd[@]}" --out "$t/parts" --until-update 3 -q
+    [ -d "$t/parts/student-2" ]
+    [ ! -e "$t/parts/student-1" ]
+    "$RETORT" "${pd[@]}" --out "$t/parts" --resume -q
+    cmp "$t/whole/student/unet/diffusion_pytorch_model.safetensors" "$t/parts/student/unet/diffusion_pytorch_model.safetensors"
 }

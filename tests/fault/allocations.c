@@ -161,6 +161,8 @@ static rt_status metrics(rt_error *err)
 static rt_status model_index(rt_error *err) { return rt_model_index_write(at("out"), "UNet2DModel", "DDIMScheduler", err); }
 static rt_status grid(rt_error *err) { return rt_png_grid(at("out/grid.png"), 3, ramp, 1, 4, 4, -1, 1, 2, 1, err); }
 
+static rt_status points(rt_error *err) { return rt_png_points(at("out/points.png"), &(rt_point_panel){"ramp", 8, ramp, NULL}, 1, err); }
+
 static rt_status decode(const char *path, rt_error *err)
 {
     char *data;
@@ -168,6 +170,7 @@ static rt_status decode(const char *path, rt_error *err)
     rt__picture p;
     RT_TRY(rt__file_read(path, 1 << 24, &data, &size, err));
     rt_status s = rt__picture_decode(&p, path, data, size, 0, 0, 10000, err);
+    if (s == RT_OK) s = rt__picture_fit(&p, path, 5, 4, 10000, err);
     rt__picture_free(&p);
     free(data);
     return s;
@@ -255,6 +258,7 @@ static const struct {
                 {"metrics", metrics},
                 {"model_index", model_index},
                 {"grid", grid},
+                {"points", points},
                 {"png", png},
                 {"jpeg", jpeg},
                 {"folder", folder},

@@ -59,9 +59,14 @@ static const killed_run runs[] = {
      .data = true,
      .results = STUDENT},
     {.method = "cd",
-     .keys = {"cd.points", "4", "cd.grid", "uniform", "cd.solver", "ddim", "cd.pool", "32"},
+     .keys = {"cd.points", "4", "cd.grid", "uniform", "cd.solver", "ddim", "cd.pool", "32", "null-class", "3", "cd.guidance-range", "0,4"},
      .updates = 60,
      .arrays = 5, /* value, two moments, average; the target */
+     .results = STUDENT},
+    {.method = "guide",
+     .keys = {"null-class", "3", "guide.steps", "2", "guide.teacher-steps", "4", "guide.pool", "32"},
+     .updates = 60,
+     .arrays = 4,
      .results = STUDENT},
     {.method = "ect", .keys = {"ect.every", "20"}, .updates = 60, .arrays = 4, .data = true, .results = STUDENT},
 };

@@ -1,4 +1,4 @@
-/* distribution.c -- objectives of vsd, dmd, sid, cd and ect as the methods call them, on given networks and draws, and the states of a student of several steps,
+/* distribution.c -- objectives of vsd, dmd, sid, guide, cd and ect as the methods call them, on given networks and draws, and the states of a student of several steps,
  * against PyTorch's: make test-distribution. */
 #include "golden/distribution_case.h"
 
@@ -174,6 +174,39 @@ static rt_node *ect(dist_graph *g, const char *name)
     return rt_div(apart, dist_input(g, "ect.gap", c->real));
 }
 
+/* ---- guide: (1.40) at x_s, a weight of guidance for each sample */
+
+static rt_at guided_at(dist_graph *g, rt_node **xs)
+{
+    *xs = dist_input(g, "cd.xs", g->c->real);
+    rt_at at = times_of(g, "cd.s", *xs, NULL);
+    at.omega = dist_input(g, "guide.omega", g->c->real);
+    return at;
+}
+
+static rt_node *guide(dist_graph *g, const char *name)
+{
+    const dist_case *c = g->c;
+    rt_node *xs;
+    rt_at s = guided_at(g, &xs);
+    rt_node *f = dist_denoise(g, &c->told, 0, xs, s), *target = dist_denoise(g, &c->teacher, 0, xs, s);
+    return rt_mul(dist_weight(g, name, 1, "cd.s"), rt_norm2(rt_sub(f, rt_stop_grad(target))));
+}
+
+/* What both answer, the teacher in two calls. */
+static void guided_answers(dist_case *c)
+{
+    dist_graph g;
+    dist_build(&g, c);
+    rt_node *xs;
+    rt_at s = guided_at(&g, &xs);
+    rt_denoiser told = dist_denoiser(c, &c->told, 0);
+    rt_node *raw = rt_net_apply(told.net, told.set, xs, rt__told(&told, s), g.y);
+    dist_check_nodes(&g, (const char *const[]){"guide.raw", "guide.target"}, (rt_node *[]){raw, dist_denoise(&g, &c->teacher, 0, xs, s)},
+                     2);
+    dist_free(&g);
+}
+
 /* The teacher's step and the target at its end, in the graph; the sampling driver's Heun. */
 static void consistency_step(dist_case *c)
 {
@@ -187,12 +220,14 @@ static void consistency_step(dist_case *c)
     dist_free(&g);
 }
 
+typedef enum trained { STUDENT, FAKE, TOLD } trained;
+
 static const struct {
     const char *prefix;
     rt_node *(*per_sample)(dist_graph *g, const char *name);
-    bool fake; /* it trains the auxiliary network */
-} families[] = {{"vsd.", vsd, false},        {"sds.", sds, false}, {"dsm.", dsm, true}, {"sid.", sid, false},
-                {"dmd.", regression, false}, {"cd.", cd, false},   {"ect", ect, false}};
+    trained trains;
+} families[] = {{"vsd.", vsd, STUDENT},        {"sds.", sds, STUDENT}, {"dsm.", dsm, FAKE},   {"sid.", sid, STUDENT},
+                {"dmd.", regression, STUDENT}, {"cd.", cd, STUDENT},   {"ect", ect, STUDENT}, {"guide.", guide, TOLD}};
 
 static void objective(dist_case *c, const char *key)
 {
@@ -206,7 +241,7 @@ static void objective(dist_case *c, const char *key)
         rt_node *loss = each ? rt_expect(each) : NULL;
         if (total) loss = rt_expect(rt_add(dmd(&g), rt_scale(regression(&g, "regression"), 0.25 / (double)c->features)));
         if (loss)
-            dist_check(&g, key, each, loss, families[i].fake ? &c->fake : &c->student);
+            dist_check(&g, key, each, loss, ((const dist_network *[]){&c->student, &c->fake, &c->told})[families[i].trains]);
         else
             dist_verdict(c->report, false, c->name, key, c->real, INFINITY, 0);
         dist_free(&g);
@@ -228,7 +263,7 @@ static rt_node *answer_at(dist_graph *g, const dist_network *n, double guidance,
         for (int64_t k = 0; k < c->B; k++) all[k] = at[i];
         when[i] = dist_given(g, (const char *const[]){"state alpha", "state beta", "state time"}[i], c->real, 1, &c->B, all);
     }
-    return dist_denoise(g, n, guidance, state, (rt_at){rt_per_sample(when[0], state), rt_per_sample(when[1], state), when[2]});
+    return dist_denoise(g, n, guidance, state, (rt_at){rt_per_sample(when[0], state), rt_per_sample(when[1], state), when[2], NULL});
 }
 
 /* A field for the sampling driver. */
@@ -318,6 +353,7 @@ static void check(dist_case *c)
 {
     forwards(c);
     if (dist_has(c, "cd.ddim")) consistency_step(c);
+    if (dist_has(c, "guide.raw")) guided_answers(c);
     if (dist_has(c, "cd.heun")) heun_steps(c);
     if (dist_has(c, "dmd.normaliser")) normaliser(c);
     if (dist_has(c, "backsim.loss")) backsim(c);

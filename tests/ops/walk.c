@@ -20,6 +20,9 @@ enum { MAX_INPUTS = 8, MAX_VALUES = 2 * MAX_INPUTS + 2, WHOLE = 7 };
 /* Gradients that are not the derivative, by definition. */
 static const char *const not_derivatives[] = {"stop_grad"};
 
+/* Rows that have no derivative along a direction and say so: steps, and what writes parameters. */
+static const char *const refused_forward[] = {"cast", "update"};
+
 static bool listed(const char *name, const char *const *list, size_t n)
 {
     for (size_t i = 0; i < n; i++)
@@ -31,9 +34,10 @@ static bool listed(const char *name, const char *const *list, size_t n)
 
 typedef struct specimen {
     rt_graph *g;
-    rt_node *y, *projection, *loss; /* the last two only for real y */
-    rt_node *inputs[MAX_INPUTS];    /* of the sample: real ones first */
-    rt_node *grads[MAX_INPUTS];     /* d loss / d real inputs */
+    rt_node *y, *projection, *loss;       /* the last two only for real y */
+    rt_node *inputs[MAX_INPUTS];          /* of the sample: real ones first */
+    rt_node *grads[MAX_INPUTS];           /* d loss / d real inputs */
+    rt_node *directions[MAX_INPUTS], *dy; /* of real inputs, and the derivative of y along them: where `aim` made them */
     int n_inputs, n_real;
 } specimen;
 
@@ -162,6 +166,7 @@ static running start(const specimen *s, rt_node *const *outputs, int n, const se
     if (rt_compile(&r.p, s->g, &spec, &err) != RT_OK) fail_msg("%s: %s", s->y->op->name, err.text);
     for (int i = 0; i < s->n_inputs; i++) fill(r.p, s->inputs[i], at->first, at->rounded);
     if (s->projection) fill(r.p, s->projection, at->first, at->rounded);
+    for (int i = 0; i < s->n_real && s->dy; i++) fill(r.p, s->directions[i], at->first, at->rounded);
     return r;
 }
 
@@ -388,6 +393,103 @@ static int second_derivative(int op, int k)
         }
     }
     rt_graph_free(s.g);
+    return failures;
+}
+
+/* ---- forward mode */
+
+/* Makes dy; false where there is none, which is a failure unless the row is to refuse. */
+static bool aim(specimen *s, int op, int k, int *failures)
+{
+    static char names[MAX_INPUTS][32];
+    const char *row = rt__ops_f32[op]->name;
+    if (!rt__is_real(s->y) || s->n_real == 0) return false;
+    for (int i = 0; i < s->n_real; i++) {
+        snprintf(names[i], sizeof names[i], "along %d", i);
+        s->directions[i] = rt_input(s->g, names[i], s->inputs[i]->dtype, s->inputs[i]->rank, s->inputs[i]->shape);
+    }
+    s->dy = rt_jvp(s->y, s->inputs, s->directions, s->n_real);
+    rt_error err = {0};
+    if (rt_graph_status(s->g, &err) == RT_OK) return true;
+    s->dy = NULL;
+    bool named = strstr(err.text, row) && strstr(err.text, "has no derivative along a direction");
+    if (named && listed(row, refused_forward, RT_COUNT(refused_forward))) return false;
+    print_error("forward: %s sample %d: %s\n", row, k, err.text);
+    return (*failures)++, false;
+}
+
+/* y where every real input has moved by h along its direction. */
+static values moved(const specimen *s, double h)
+{
+    running r = start(s, &(rt_node *){s->y}, 1, &plain);
+    for (int i = 0; i < s->n_real; i++) {
+        double *data = rt_program_data(r.p, s->inputs[i]);
+        int64_t n = data ? rt_program_count(r.p, s->inputs[i]) : 0, width = batched(s->inputs[i]) ? n / (3 * -s->inputs[i]->shape[0]) : n;
+        for (int64_t j = 0; j < n; j++) data[j] += h * element(s->directions[i], j / width, j % width);
+    }
+    go(&r);
+    values v = take(&r, &(rt_node *){s->y}, 1);
+    rt_program_free(r.p);
+    return v;
+}
+
+static values derivative_of(const specimen *s)
+{
+    running r = start(s, &(rt_node *){s->dy}, 1, &plain);
+    go(&r);
+    values v = take(&r, &(rt_node *){s->dy}, 1);
+    rt_program_free(r.p);
+    return v;
+}
+
+/* dy against central differences with one Richardson step, and the gradient of its square (reverse over forward). */
+static int forward_mode(int op, int k)
+{
+    specimen s;
+    int failures = 0;
+    if (!specimen_build(&s, RT_F64, op, k)) return -1;
+    bool zero = listed(rt__ops_f32[op]->name, not_derivatives, RT_COUNT(not_derivatives));
+    if (aim(&s, op, k, &failures)) {
+        values got = derivative_of(&s), at[4];
+        double top = 1e-3, worst = 0;
+        for (int i = 0; i < 4; i++) at[i] = moved(&s, (i < 2 ? 1e-4 : 5e-5) * (i % 2 ? -1 : 1));
+        for (int64_t j = 0; j < got.count[0]; j++) {
+            double d[2] = {(at[0].v[0][j] - at[1].v[0][j]) / 2e-4, (at[2].v[0][j] - at[3].v[0][j]) / 1e-4};
+            double want = zero ? 0 : (4 * d[1] - d[0]) / 3, off = fabs(got.v[0][j] - want);
+            worst = fmax(worst, off <= INFINITY ? off - rounding(at[0].v[0][j]) : INFINITY);
+            top = fmax(top, fabs(want));
+        }
+        if (!(worst / top <= TOL_DIFFERENCES)) {
+            print_error("forward: %s sample %d: %.2e\n", rt__ops_f32[op]->name, k, worst / top);
+            failures++;
+        }
+        values_free(&got);
+        for (int i = 0; i < 4; i++) values_free(&at[i]);
+        if (!zero && s.projection) {
+            rt_node *m = rt_sum(rt_square(rt_mul(s.dy, s.projection)), RT_ALL_AXES, false), *grads[MAX_INPUTS];
+            if (m->dtype != RT_F64) m = rt_cast(m, RT_F64);
+            rt_grad(m, s.inputs, s.n_real, grads);
+            failures += check_gradient(&s, m, grads, "reverse over forward", k, TOL_SECOND);
+        }
+    }
+    rt_graph_free(s.g);
+    return failures;
+}
+
+static int forward_single(int op, int k)
+{
+    specimen s, d;
+    int failures = 0;
+    if (!specimen_build(&s, RT_F32, op, k)) return -1;
+    assert_true(specimen_build(&d, RT_F64, op, k));
+    if (aim(&s, op, k, &failures) && aim(&d, op, k, &failures)) {
+        values got = derivative_of(&s), want = derivative_of(&d);
+        failures += compare("forward in float", rt__ops_f32[op], k, &got, &want, TOL_SINGLE_GRADIENT, 0);
+        values_free(&got);
+        values_free(&want);
+    }
+    rt_graph_free(s.g);
+    rt_graph_free(d.g);
     return failures;
 }
 
@@ -716,6 +818,8 @@ static void test_rows_are_complete(void **state)
     }
 WALK(first_derivative)
 WALK(second_derivative)
+WALK(forward_mode)
+WALK(forward_single)
 WALK(single_precision)
 WALK(other_backends)
 WALK(thread_counts)
@@ -745,14 +849,12 @@ static void test_bf16_is_met(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_rows_are_complete), cmocka_unit_test(test_bad_shapes),
-        cmocka_unit_test(test_first_derivative),  cmocka_unit_test(test_second_derivative),
-        cmocka_unit_test(test_single_precision),  cmocka_unit_test(test_other_backends),
-        cmocka_unit_test(test_thread_counts),     cmocka_unit_test(test_expansion),
-        cmocka_unit_test(test_in_place),          cmocka_unit_test(test_slices),
-        cmocka_unit_test(test_layouts),           cmocka_unit_test(test_layouts_are_met),
-        cmocka_unit_test(test_storage),           cmocka_unit_test(test_bf16_is_met),
-        cmocka_unit_test(test_half_precision),
+        cmocka_unit_test(test_rows_are_complete), cmocka_unit_test(test_bad_shapes),      cmocka_unit_test(test_first_derivative),
+        cmocka_unit_test(test_second_derivative), cmocka_unit_test(test_forward_mode),    cmocka_unit_test(test_forward_single),
+        cmocka_unit_test(test_single_precision),  cmocka_unit_test(test_other_backends),  cmocka_unit_test(test_thread_counts),
+        cmocka_unit_test(test_expansion),         cmocka_unit_test(test_in_place),        cmocka_unit_test(test_slices),
+        cmocka_unit_test(test_layouts),           cmocka_unit_test(test_layouts_are_met), cmocka_unit_test(test_storage),
+        cmocka_unit_test(test_bf16_is_met),       cmocka_unit_test(test_half_precision),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,7 +1,9 @@
-/* consistency.c -- the methods cd and ect as they run: examples, objective and target in double against the equations written out; where the exact flow is known,
+/* consistency.c -- the methods cd, ect and guide, and vsd with omega as a knob, as they run: examples, objective and target in double against the equations written out; where the exact flow is known,
  * cd's maps against the composition of its teacher's steps. */
 #include "objective_world.h"
 
+#include "base/internal.h"
+#include "model/classes.h"
 #include "retort/train.h"
 
 enum { POINTS = 8 };
@@ -19,11 +21,12 @@ static const char *const cd_keys[] = {"cd.points", "8",    "cd.grid",       "uni
                                       "train.lr",  "0.01", "cd.prediction", "v"};
 
 /* In float with a network as teacher, in double with an oracle, which is none of the objective. */
-static void open_cd(world *w, rt_oracle *oracle)
+static void open_cd(world *w, rt_oracle *oracle, bool knob)
 {
     world_spec spec = {.method = "cd", .net = net_file, .classes = ROWS, .null_class = NULL_CLASS, .oracle = oracle, .single = !oracle};
     memcpy(spec.keys, cd_keys, sizeof cd_keys);
     if (oracle) spec.keys[7] = "0"; /* unguided */
+    if (knob) memcpy(&spec.keys[RT_COUNT(cd_keys)], (const char *[]){"cd.guidance-range", "1,4"}, 2 * sizeof *spec.keys);
     open_world(w, &spec);
 }
 
@@ -34,31 +37,44 @@ static void pair_times(int64_t k, double *s, double *t)
     *t = T * (double)(POINTS - 1 - k) / POINTS;
 }
 
-static void examples_of_cd(void **state)
+/* x_t is a step of ddim of the teacher that is guided by 1.5, or, with omega as a knob, by the example's own. */
+static void check_examples(bool knob)
 {
-    (void)state;
     world w;
-    open_cd(&w, NULL);
+    open_cd(&w, NULL, knob);
     rt_params *teacher = rt_params_new("teacher in double", RT_F64);
     OK(rt_net_declare(w.net, teacher, &err));
     OK(rt_params_init(teacher, TEACHER_SEED, &err));
     rt_phase *p = &w.round.phases[0];
     OK(rt__round_compile(&w.round, &err));
     OK(rt__fill_inputs(p, 0, 0, B, p->program, &err));
-    const float *xs = rt__input_data(p, p->program, "xs"), *xt = rt__input_data(p, p->program, "xt");
+    const float *xs = rt__input_data(p, p->program, "xs"), *xt = rt__input_data(p, p->program, "xt"),
+                *omegas = rt__input_data(p, p->program, "omega");
     const int64_t *k = rt__input_data(p, p->program, "k"), *y = rt__input_data(p, p->program, "y");
+    double least = 4, most = 1;
+    assert_int_equal(omegas != NULL, knob);
     for (int b = 0; b < B; b++) {
-        double s, t, x[D] = {(double)xs[b * D], (double)xs[b * D + 1]}, x0[D];
+        double s, t, x[D] = {(double)xs[b * D], (double)xs[b * D + 1]}, x0[D], omega = knob ? (double)omegas[b] : 1.5;
         pair_times(k[b], &s, &t);
-        x0_of(&w, teacher, 1.5, x, s, y[b], x0);
-        for (int j = 0; j < D; j++) { /* a step of ddim of the guided teacher */
+        x0_of(&w, teacher, omega, x, s, y[b], x0);
+        for (int j = 0; j < D; j++) {
             double A = beta_of(t) / beta_of(s), step = A * x[j] + (alpha_of(t) - alpha_of(s) * A) * x0[j];
             if (!(fabs((double)xt[b * D + j] - step) < 1e-4))
                 fail_msg("pair %d: %g, a step gives %g", (int)k[b], (double)xt[b * D + j], step);
         }
+        least = fmin(least, omega);
+        most = fmax(most, omega);
     }
+    assert_true(!knob || (least >= 1 && most <= 4 && most - least > 0.5));
     rt_params_free(teacher);
     close_world(&w);
+}
+
+static void examples_of_cd(void **state)
+{
+    (void)state;
+    check_examples(false);
+    check_examples(true);
 }
 
 static void loss_of_cd(void **state)
@@ -69,7 +85,7 @@ static void loss_of_cd(void **state)
     rt_oracle *oracle;
     OK(rt_oracle_gaussian(&oracle, D, (const double[]){0.5, -0.4}, (const double[]){1, 0.3, 0.3, 0.6}, process,
                           rt_prediction_find("x0", &err), &err));
-    open_cd(&w, oracle);
+    open_cd(&w, oracle, false);
     rt_phase *p = &w.round.phases[0];
     rt_params *student = rt__network(&w.task, "student")->set, *target = rt__network(&w.task, "target")->set;
     OK(rt_params_init(target, 8, &err));
@@ -101,7 +117,7 @@ static void target_of_cd(void **state)
     (void)state;
     static const double keep = 0.75;
     world w;
-    open_cd(&w, NULL);
+    open_cd(&w, NULL, false);
     rt_params *student = rt__network(&w.task, "student")->set, *target = rt__network(&w.task, "target")->set;
     OK(rt_params_copy(target, RT_VALUE, student, RT_VALUE, &err));
     OK(rt__round_compile(&w.round, &err));
@@ -194,6 +210,115 @@ static void loss_of_ect(void **state)
     assert_true(at_data > 0 && between > B); /* early stages end at data, later ones do not */
     close_world(&w);
     rt_dataset_free(data);
+}
+
+/* ---- guide: (1.40), the student's layer for omega having something to say */
+
+static void told_x0(const world *w, rt_params *set, double omega, const double *x, double i, int64_t label, double *x0)
+{
+    rt_graph *g = rt_graph_new(RT_F64);
+    rt_node *o = rt_net_apply(net_of(w, set), set, rt_reals(g, 2, (int64_t[]){1, D}, x),
+                              rt_reals(g, 2, (int64_t[]){1, 2}, (double[]){i - 1, omega}), rt_const(g, RT_I64, 1, (int64_t[]){1}, &label));
+    rt_program *p;
+    OK(rt_compile(&p, g, &(rt_program_spec){.outputs = &o, .n_outputs = 1, .batch = 1, .threads = 1}, &err));
+    OK(rt_run(p, &(rt_clock){0}, &err));
+    for (int j = 0; j < D; j++) x0[j] = alpha_of(i) * x[j] - beta_of(i) * ((const double *)rt_program_data(p, o))[j];
+    rt_program_free(p);
+    rt_graph_free(g);
+}
+
+static void say_something(rt_params *set)
+{
+    const rt_entry *layer = rt_params_entry(set, rt_params_find(set, "guidance_embedding.weight"));
+    for (int64_t i = 0; i < layer->count; i++) ((double *)rt_params_data(set, RT_VALUE))[layer->offset + i] = sin((double)i) / 4;
+    rt_params_touch(set);
+}
+
+static void loss_of_guide(void **state)
+{
+    (void)state;
+    const int64_t each[] = {RT_BATCH};
+    rt_dataset *data;
+    world w;
+    OK(rt_dataset_open(&data, "toy:moons", &err));
+    open_world(&w, &(world_spec){.method = "guide",
+                                 .net = net_file,
+                                 .classes = ROWS,
+                                 .null_class = NULL_CLASS,
+                                 .data = data,
+                                 .keys = {"guide.guidance-range", "1,4", "train.weight", "snr"}});
+    rt_phase *p = &w.round.phases[0];
+    rt_params *student = rt__network(&w.task, "student")->set;
+    say_something(student);
+    rt_node *outputs[] = {p->loss, rt_randint(p->graph, "t", 1, each, T), rt_randn(p->graph, "eps", w.task.rank, w.task.shape),
+                          rt_rand(p->graph, "omega", 1, each)};
+    OK(rt_compile(&w.program, p->graph, &(rt_program_spec){.outputs = outputs, .n_outputs = 4, .batch = B, .threads = 1}, &err));
+    double *x0 = rt__input_data(p, w.program, "x0"), want = 0, least = 4, most = 1;
+    int64_t *y = rt__input_data(p, w.program, "y");
+    for (int b = 0; b < B * D; b++) x0[b] = sin(b);
+    for (int b = 0; b < B; b++) y[b] = b % ROWS;
+    OK(rt_run(w.program, &(rt_clock){.seed = 11}, &err));
+    const int64_t *m = rt_program_data(w.program, outputs[1]);
+    const double *eps = rt_program_data(w.program, outputs[2]), *u = rt_program_data(w.program, outputs[3]);
+    for (int b = 0; b < B; b++) {
+        double s = (double)m[b] + 1, omega = 1 + 3 * u[b], x[D], f[D], guided[D];
+        for (int j = 0; j < D; j++) x[j] = alpha_of(s) * sin(b * D + j) + beta_of(s) * eps[b * D + j];
+        told_x0(&w, student, omega, x, s, b % ROWS, f);
+        x0_of(&w, w.teacher, omega, x, s, b % ROWS, guided);
+        for (int j = 0; j < D; j++) want += pow(alpha_of(s) / beta_of(s) * (f[j] - guided[j]), 2) / (D * B);
+        least = fmin(least, omega);
+        most = fmax(most, omega);
+    }
+    agree(*(const double *)rt_program_data(w.program, p->loss), want, "guide's loss");
+    assert_true(least < 2 && most > 3);
+    close_world(&w);
+    rt_dataset_free(data);
+}
+
+/* ---- vsd with the knob: generator and score are told the omega of the sample, the teacher is guided by it */
+
+static void losses_of_vsd(void **state)
+{
+    (void)state;
+    const int64_t each[] = {RT_BATCH};
+    for (int phase = 0; phase < 2; phase++) {
+        world w;
+        open_world(&w, &(world_spec){.method = "vsd",
+                                     .net = net_file,
+                                     .classes = ROWS,
+                                     .null_class = NULL_CLASS,
+                                     .keys = {"vsd.guidance-range", "1,4", "vsd.guidance", "1", "vsd.score-weight", "uniform-x0",
+                                              "vsd.t-min", "0.1"}});
+        rt_phase *p = &w.round.phases[phase];
+        rt_params *student = rt__network(&w.task, "student")->set, *score = rt__network(&w.task, "score")->set;
+        say_something(student);
+        say_something(score);
+        int first = phase ? 7 : 1, n = phase ? 56 : T; /* the generator's times: 0.1 T = 6.4 .. 0.98 T = 62.7 */
+        rt_node *outputs[] = {p->loss,
+                              rt_randint(p->graph, "t", 1, each, n),
+                              rt_randn(p->graph, "eps", w.task.rank, w.task.shape),
+                              rt_rand(p->graph, "omega", 1, each),
+                              rt_randn(p->graph, "z", w.task.rank, w.task.shape),
+                              rt_randint(p->graph, "class", 1, each, rt__usual_classes(ROWS, NULL_CLASS))};
+        OK(rt_compile(&w.program, p->graph, &(rt_program_spec){.outputs = outputs, .n_outputs = 6, .batch = B, .threads = 1}, &err));
+        OK(rt_run(w.program, &(rt_clock){.seed = 11}, &err));
+        const int64_t *m = rt_program_data(w.program, outputs[1]), *label = rt_program_data(w.program, outputs[5]);
+        const double *eps = rt_program_data(w.program, outputs[2]), *u = rt_program_data(w.program, outputs[3]),
+                     *z = rt_program_data(w.program, outputs[4]);
+        double want = 0;
+        for (int b = 0; b < B; b++) {
+            double t = (double)m[b] + first, omega = 1 + 3 * u[b], x0[D], x[D], fz[D], fp[D];
+            int64_t y = rt__usual_class(ROWS, NULL_CLASS, label[b]);
+            told_x0(&w, student, omega, z + b * D, T, y, x0);
+            for (int j = 0; j < D; j++) x[j] = alpha_of(t) * x0[j] + beta_of(t) * eps[b * D + j];
+            told_x0(&w, score, omega, x, t, y, fz);
+            x0_of(&w, w.teacher, omega, x, t, y, fp);
+            for (int j = 0; j < D; j++) want += (phase ? (fz[j] - fp[j]) * x0[j] : (fz[j] - x0[j]) * (fz[j] - x0[j])) / B;
+        }
+        agree(*(const double *)rt_program_data(w.program, p->loss), want,
+              phase ? "vsd's generator, told omega" : "vsd's score, told omega");
+        close_world(&w);
+    }
 }
 
 /* ---- cd on a normal distribution: affine maps, one per time of the grid */
@@ -295,7 +420,9 @@ static void composition_of_steps(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(examples_of_cd), cmocka_unit_test(loss_of_cd), cmocka_unit_test(target_of_cd),
-                                       cmocka_unit_test(loss_of_ect), cmocka_unit_test(composition_of_steps)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(examples_of_cd),      cmocka_unit_test(loss_of_cd),
+                                       cmocka_unit_test(target_of_cd),        cmocka_unit_test(loss_of_ect),
+                                       cmocka_unit_test(loss_of_guide),       cmocka_unit_test(losses_of_vsd),
+                                       cmocka_unit_test(composition_of_steps)};
     return cmocka_run_group_tests_name("consistency", tests, make_folder, remove_folder);
 }

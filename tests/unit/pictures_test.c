@@ -99,6 +99,46 @@ static void orientations(void **state)
     rt__picture_free(&plain);
 }
 
+/* A WebP of 3x2 pixels (red, green, blue; grey) is turned by the chunk EXIF behind its pixels, whether that begins as in a JPEG or not. */
+static void webp_orientation(void **state)
+{
+    (void)state;
+    static const unsigned char plain[] = {
+        0x52, 0x49, 0x46, 0x46, 0x3c, 0x00, 0x00, 0x00, 0x57, 0x45, 0x42, 0x50, 0x56, 0x50, 0x38, 0x4c,
+        0x30, 0x00, 0x00, 0x00, 0x2f, 0x02, 0x40, 0x00, 0x00, 0x2f, 0x40, 0x26, 0x6d, 0xd3, 0x5c, 0xf3,
+        0xaf, 0x78, 0x36, 0x84, 0x04, 0x04, 0xcd, 0xff, 0xc3, 0xc8, 0xa4, 0x6d, 0x9a, 0x6b, 0xfe, 0x15,
+        0x6f, 0xfe, 0x23, 0xfe, 0xe0, 0xac, 0x21, 0x04, 0x04, 0x02, 0x94, 0xb1, 0xe2, 0x81, 0x4f, 0x22,
+        0xfa, 0x1f, 0xe3, 0x05,
+    };
+    static const unsigned char tiff[] = {'I', 'I', 42, 0, 8, 0, 0, 0, 1, 0, 0x12, 1, 3, 0, 1, 0, 0, 0, 6, 0, 0, 0};
+    rt__picture p;
+    rt_error err = {0};
+    if (rt__picture_name("a.webp") != RT__PICTURE) {
+        print_message("SKIP: libwebp is not installed\n");
+        skip();
+    }
+    assert_int_equal(rt__picture_decode(&p, "a.webp", plain, sizeof plain, 0, 0, 1024, &err), RT_OK);
+    assert_true(p.width == 3 && p.height == 2 && !p.turned);
+    rt__picture_free(&p);
+    for (int head = 0; head < 2; head++) {
+        unsigned char file[sizeof plain + 8 + 6 + sizeof tiff] = {0}, *chunk = file + sizeof plain;
+        size_t n = (head ? 6 : 0) + sizeof tiff;
+        memcpy(file, plain, sizeof plain);
+        file[4] = (unsigned char)(sizeof plain + 8 + n - 8);
+        memcpy(chunk, "EXIF", 4);
+        chunk[4] = (unsigned char)n;
+        if (head) memcpy(chunk + 8, "Exif\0", 6);
+        memcpy(chunk + 8 + (head ? 6 : 0), tiff, sizeof tiff);
+        if (rt__picture_decode(&p, "a.webp", file, sizeof plain + 8 + n, 2, 3, 1024, &err) != RT_OK) fail_msg("%s", err.text);
+        assert_true(p.width == 2 && p.height == 3 && p.turned);
+        assert_memory_equal(p.pixels, "\x09\x09\x09\xff\x00\x00\x08\x08\x08\x00\xff\x00\x07\x07\x07\x00\x00\xff", 18);
+        rt__picture_free(&p);
+        chunk[4] = 0xff; /* beyond the end of the file: no orientation */
+        assert_int_equal(rt__picture_decode(&p, "a.webp", file, sizeof plain + 8 + n, 3, 2, 1024, &err), RT_OK);
+        rt__picture_free(&p);
+    }
+}
+
 static void refuse(const char *name, const void *data, size_t size, int width, int height, const char *needle)
 {
     rt__picture p = {0};
@@ -303,6 +343,10 @@ static void zips(void **state)
     assert_int_equal(rt_dataset_describe(ds)->classes, 2);
     assert_string_equal(rt_dataset_class(ds, 1), "00001");
     rt_dataset_free(ds);
+    ds = opened(put_zip("d.zip", 2, NULL, false, false)); /* numbered parts: 00000 has the first thousand */
+    assert_int_equal(rt_dataset_describe(ds)->classes, 0);
+    assert_non_null(strstr(rt_dataset_describe(ds)->remark, "numbered folders are parts of one list"));
+    rt_dataset_free(ds);
 }
 
 static void broken_zips(void **state)
@@ -341,7 +385,7 @@ static void broken_zips(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(against_pillow), cmocka_unit_test(orientations),      cmocka_unit_test(refused_pictures),
+        cmocka_unit_test(against_pillow), cmocka_unit_test(orientations),      cmocka_unit_test(webp_orientation),      cmocka_unit_test(refused_pictures),
         cmocka_unit_test(large_claims),   cmocka_unit_test(folder_of_classes), cmocka_unit_test(folder_without_classes),
         cmocka_unit_test(zips),           cmocka_unit_test(broken_zips),
     };

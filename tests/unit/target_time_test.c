@@ -1,4 +1,4 @@
-/* target_time_test.c -- networks of two times: the second adds a vector to the time embedding, as a class would whose row is that vector; without it they
+/* target_time_test.c -- networks of two times, or that are told the weight of guidance: the second adds a vector to the time embedding, as a class would whose row is that vector; without it they
  * are networks of one time. Networks that see draws: their first layer is linear in x and the draws together. What configurations refuse. */
 #include "diffusion_check.h"
 
@@ -40,14 +40,19 @@ static double *entry(const part *p, const char *name)
     return (double *)rt_params_data(p->set, RT_VALUE) + rt_params_entry(p->set, i)->offset;
 }
 
-/* `one` takes one time and a class of one row; `two` takes two times and is otherwise the same. */
-static void compare(const char *one_text, const char *two_text, int rank, const int64_t *shape, const char *row, int features, int width)
+/* `one` takes one time and a class of one row; `two` is told a second number t, embedded by `layer` after it is multiplied by `scale`, and is otherwise the
+ * same. */
+static void compare(const char *one_text, const char *two_text, int rank, const int64_t *shape, const char *row, int features, int width,
+                    const char *layer, double t, double scale)
 {
-    const double s = 700, t = 320.5;
+    const double s = 700;
+    char weight[64], bias[64];
+    snprintf(weight, sizeof weight, "%s.weight", layer);
+    snprintf(bias, sizeof bias, "%s.bias", layer);
     part one = load(one_text), two = load(two_text);
     assert_int_equal(rt_net_describe(one.net)->times, 1);
-    assert_int_equal(rt_net_describe(two.net)->times, 2);
-    double *W = entry(&two, "target_embedding.weight"), *b = entry(&two, "target_embedding.bias"), *c = entry(&one, row);
+    assert_int_equal(rt_net_describe(two.net)->told, 2);
+    double *W = entry(&two, weight), *b = entry(&two, bias), *c = entry(&one, row);
     for (int i = 0; i < width; i++) { /* starts at 0 */
         assert_true(b[i] == 0);
         for (int j = 0; j < features; j++) assert_true(W[i * features + j] == 0);
@@ -59,7 +64,7 @@ static void compare(const char *one_text, const char *two_text, int rank, const 
             c[i] = b[i];
             for (int j = 0; j < features; j++) {
                 int half = features / 2;
-                double arg = t * (double)expf(-9.210340371976184f * (float)(j % half) / (float)half);
+                double arg = scale * t * (double)expf(-9.210340371976184f * (float)(j % half) / (float)half);
                 W[i * features + j] = round * wobble(&seed);
                 c[i] += W[i * features + j] * (j < half ? cos(arg) : sin(arg));
             }
@@ -98,13 +103,65 @@ static void compare(const char *one_text, const char *two_text, int rank, const 
     "\"UpBlock2D\"], "                                                                                                                     \
     "\"norm_num_groups\": 4, "
 
-static void second_time(void **state)
+static void second_number(void **state)
 {
     (void)state;
-    compare("{\"_class_name\": \"RetortMLP\", \"data_dim\": 3, \"hidden\": 12, \"layers\": 2, \"num_class_embeds\": 1}",
-            "{\"_class_name\": \"RetortMLP\", \"data_dim\": 3, \"hidden\": 12, \"layers\": 2, \"_target_time\": true}", 2,
-            (int64_t[]){1, 3}, "class_embedding.weight", 32, 12);
-    compare(UNET "\"num_class_embeds\": 1}", UNET "\"_target_time\": true}", 4, (int64_t[]){1, 1, 8, 8}, "class_embedding.weight", 8, 32);
+    static const struct {
+        const char *field, *layer;
+        double t, scale;
+    } told[] = {{"_target_time", "target_embedding", 320.5, 1}, {"_guidance", "guidance_embedding", 2.5, 1000}};
+    for (int i = 0; i < 2; i++) {
+        char mlp[160], unet[600];
+        snprintf(mlp, sizeof mlp, "{\"_class_name\": \"RetortMLP\", \"data_dim\": 3, \"hidden\": 12, \"layers\": 2, \"%s\": true}",
+                 told[i].field);
+        snprintf(unet, sizeof unet, UNET "\"%s\": true}", told[i].field);
+        compare("{\"_class_name\": \"RetortMLP\", \"data_dim\": 3, \"hidden\": 12, \"layers\": 2, \"num_class_embeds\": 1}", mlp, 2,
+                (int64_t[]){1, 3}, "class_embedding.weight", 32, 12, told[i].layer, told[i].t, told[i].scale);
+        compare(UNET "\"num_class_embeds\": 1}", unet, 4, (int64_t[]){1, 1, 8, 8}, "class_embedding.weight", 8, 32, told[i].layer,
+                told[i].t, told[i].scale);
+    }
+}
+
+/* Both at once: what is told is the times and then omega. */
+static void three_numbers(void **state)
+{
+    (void)state;
+    part plain = load("{\"_class_name\": \"RetortMLP\", \"data_dim\": 3, \"hidden\": 12, \"layers\": 2, \"_target_time\": true}");
+    part p = {.set = rt_params_new("told", RT_F64)};
+    CHECK_OK(rt_net_with_guidance(&p.net, plain.net, &err));
+    CHECK_OK(rt_net_declare(p.net, p.set, &err));
+    CHECK_OK(rt_params_init(p.set, 4, &err));
+    assert_int_equal(rt_net_describe(p.net)->told, 3);
+    assert_non_null(strstr(rt_net_config(p.net), "\"_guidance\": true"));
+    uint64_t seed = 5;
+    static const char *const layers[] = {"target_embedding.weight", "guidance_embedding.weight"};
+    for (int i = 0; i < 2; i++)
+        for (int j = 0; j < 12 * 32; j++) entry(&p, layers[i])[j] = wobble(&seed);
+    rt_params_touch(p.set);
+    double out[4][3];
+    const double told[4][3] = {{700, 300, 2}, {600, 300, 2}, {700, 200, 2}, {700, 300, 1}}; /* each changes the answer */
+    for (int i = 0; i < 4; i++) {
+        rt_graph *g = rt_graph_new(RT_F64);
+        rt_node *o = rt_net_apply(p.net, p.set, rt_reals(g, 2, (int64_t[]){1, 3}, (double[]){0.3, -0.2, 0.5}),
+                                  rt_reals(g, 2, (int64_t[]){1, 3}, told[i]), NULL);
+        rt_program *program = NULL;
+        CHECK_OK(rt_compile(&program, g, &(rt_program_spec){.outputs = &o, .n_outputs = 1, .batch = 1, .threads = 1}, &err));
+        CHECK_OK(rt_run(program, &(rt_clock){0}, &err));
+        memcpy(out[i], rt_program_data(program, o), sizeof out[i]);
+        rt_program_free(program);
+        rt_graph_free(g);
+        if (i > 0) assert_true(fabs(out[i][0] - out[0][0]) > 1e-4);
+    }
+    rt_net *affine, *none = NULL;
+    CHECK_OK(open_text(&affine, "{\"_class_name\": \"RetortAffine\", \"data_dim\": 2, \"times\": [3]}", &err));
+    CHECK_REFUSED(rt_net_with_guidance(&none, affine, &err), RT_E_USAGE, "cannot be told the weight of guidance");
+    CHECK_REFUSED(open_text(&none, UNET "\"time_embedding_type\": \"fourier\", \"_guidance\": true}", &err), RT_E_INVALID, "_guidance");
+    rt_net_free(affine);
+    part *parts[] = {&plain, &p};
+    for (int i = 0; i < 2; i++) {
+        rt_params_free(parts[i]->set);
+        rt_net_free(parts[i]->net);
+    }
 }
 
 /* With its first layer's matrix for the first draw and -2 of it for the second, a network of (x, z1, z2) is the plain one of x + z1 - 2 z2; as it starts
@@ -230,8 +287,8 @@ static void affine_rows(void **state)
 int main(void)
 {
     close(mkstemp(file));
-    const struct CMUnitTest tests[] = {cmocka_unit_test(second_time), cmocka_unit_test(draws_beside_x), cmocka_unit_test(refusals),
-                                       cmocka_unit_test(affine_rows)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(second_number), cmocka_unit_test(three_numbers), cmocka_unit_test(draws_beside_x),
+                                       cmocka_unit_test(refusals), cmocka_unit_test(affine_rows)};
     int failures = cmocka_run_group_tests(tests, NULL, NULL);
     unlink(file);
     return failures;

@@ -17,8 +17,8 @@
  *
  * Weights that are trained are reordered, or transformed, in every run, like any operand: 1% of a training step. Those of a frozen set are once per
  * version, and kept in memory that the program hands out. A run allocates nothing of ours; dnnl_primitive_execute allocates within the library. */
-#include "backend/onednn/dnnl_versions.h"
 #include "backend/onednn/few.h"
+#include "backend/onednn/guard.h"
 #include "backend/onednn/winograd.h"
 #include "graph/choices.h"
 
@@ -125,34 +125,44 @@ static void release(void *state)
     free(j);
 }
 
-static job *new_job(void)
+/* Did the library do it? Where it has no memory the call fails; for other reasons another way, or the reference, may take its place. */
+static bool done(const rt_call *c, dnnl_status_t status)
+{
+    if (status == dnnl_out_of_memory) *c->fault = RT_E_MEMORY;
+    return status == dnnl_success;
+}
+
+static job *empty_job(const rt_call *c)
+{
+    job *j = calloc(1, sizeof *j);
+    if (!j) *c->fault = RT_E_MEMORY;
+    return j;
+}
+
+static job *new_job(const rt_call *c)
 {
     library_isa();
-    job *j = calloc(1, sizeof *j);
-    if (j && (dnnl_engine_create(&j->engine, dnnl_cpu, 0) != dnnl_success ||
-              dnnl_stream_create(&j->stream, j->engine, dnnl_stream_default_flags) != dnnl_success)) {
+    job *j = empty_job(c);
+    if (j && (!done(c, rt__dnnl_engine(&j->engine)) || !done(c, rt__dnnl_stream(&j->stream, j->engine)))) {
         release(j);
         return NULL;
     }
     return j;
 }
 
-static dnnl_primitive_attr_t user_scratchpad(void)
+/* The library maps 256 KiB for the code of a kernel, several for some primitives and 4 MiB for its general matrix product, and writes there even if it
+ * was refused them. */
+static bool room_for_code(const rt_call *c)
 {
-    dnnl_primitive_attr_t attr;
-    if (dnnl_primitive_attr_create(&attr) != dnnl_success) return NULL;
-    dnnl_primitive_attr_set_scratchpad_mode(attr, dnnl_scratchpad_mode_user);
-    return attr;
+    static const size_t most = 16 << 20;
+    if (rt__has_room(most)) return true;
+    *c->fault = RT_E_MEMORY;
+    return false;
 }
 
-/* Makes a primitive add to its result. */
-static bool accumulate(dnnl_primitive_attr_t attr)
+static bool make_primitive(const rt_call *c, dnnl_primitive_t *primitive, const_dnnl_primitive_desc_t pd)
 {
-    dnnl_post_ops_t ops;
-    if (dnnl_post_ops_create(&ops) != dnnl_success) return false;
-    bool ok = add_to_result(ops) == dnnl_success && dnnl_primitive_attr_set_post_ops(attr, ops) == dnnl_success;
-    dnnl_post_ops_destroy(ops);
-    return ok;
+    return room_for_code(c) && done(c, rt__dnnl_primitive(primitive, pd));
 }
 
 /* The offset of so many bytes more. */
@@ -164,46 +174,46 @@ static size_t take(size_t *total, size_t bytes)
 }
 
 /* Adds the operand `arg` that the caller holds as `user`; the primitive wants what its descriptor says. */
-static bool add_operand(job *j, const_dnnl_primitive_desc_t pd, int arg, int from, md_ptr user)
+static bool add_operand(const rt_call *c, job *j, const_dnnl_primitive_desc_t pd, int arg, int from, md_ptr user)
 {
     operand *o = &j->operands[j->n++];
     *o = (operand){.arg = arg, .from = from};
     md_ptr want = dnnl_primitive_desc_query_md(pd, dnnl_query_exec_arg_md, arg);
-    if (dnnl_memory_create(&o->user, user, j->engine, DNNL_MEMORY_NONE) != dnnl_success) return false;
+    if (!done(c, rt__dnnl_memory(&o->user, user, j->engine))) return false;
     if (dnnl_memory_desc_equal(user, want)) return true;
-    if (dnnl_memory_create(&o->own, want, j->engine, DNNL_MEMORY_NONE) != dnnl_success) return false;
+    if (!done(c, rt__dnnl_memory(&o->own, want, j->engine))) return false;
     o->offset = take(&j->scratch, dnnl_memory_desc_get_size(want));
     dnnl_primitive_desc_t rpd;
     bool in = from >= 0;
-    if (dnnl_reorder_primitive_desc_create(&rpd, in ? user : want, j->engine, in ? want : user, j->engine, NULL) != dnnl_success)
-        return false;
-    bool ok = dnnl_primitive_create(&o->reorder, rpd) == dnnl_success;
+    if (!done(c, rt__dnnl_reorder_pd(&rpd, j->engine, in ? user : want, in ? want : user))) return false;
+    bool ok = make_primitive(c, &o->reorder, rpd);
     dnnl_primitive_desc_destroy(rpd);
     return ok;
 }
 
 /* The library makes the code of its general matrix product, some 4 MiB, when one first runs that is no product with a vector; those of AVX2 and below
  * are by it. Made with the program instead, a rehearsal counts it, and the first run is a run like others. */
-static void make_product_code(const_dnnl_primitive_desc_t pd)
+static bool make_product_code(const rt_call *c, const_dnnl_primitive_desc_t pd)
 {
     enum { SIDE = 16 };
     static atomic_bool made; /* one that two threads make at once is made */
     const char *kernel = NULL;
     float x[SIDE * SIDE] = {0}, y[SIDE * SIDE];
-    if (made || dnnl_primitive_desc_query(pd, dnnl_query_impl_info_str, 0, &kernel) != dnnl_success || !kernel) return;
-    if (strncmp(kernel, "gemm:jit", 8) == 0) made = dnnl_sgemm('N', 'N', SIDE, SIDE, SIDE, 1, x, SIDE, x, SIDE, 0, y, SIDE) == dnnl_success;
+    if (made || dnnl_primitive_desc_query(pd, dnnl_query_impl_info_str, 0, &kernel) != dnnl_success || !kernel) return true;
+    if (strncmp(kernel, "gemm:jit", 8) == 0) made = room_for_code(c) && done(c, rt__dnnl_sgemm(SIDE, x, x, y));
+    return *c->fault == RT_OK;
 }
 
-static bool finish(job *j, const_dnnl_primitive_desc_t pd)
+static bool finish(const rt_call *c, job *j, const_dnnl_primitive_desc_t pd)
 {
-    make_product_code(pd);
+    if (!make_product_code(c, pd)) return false;
     md_ptr pad = dnnl_primitive_desc_query_md(pd, dnnl_query_scratchpad_md, 0);
     size_t bytes = pad ? dnnl_memory_desc_get_size(pad) : 0;
     if (bytes > 0) {
-        if (dnnl_memory_create(&j->scratchpad, pad, j->engine, DNNL_MEMORY_NONE) != dnnl_success) return false;
+        if (!done(c, rt__dnnl_memory(&j->scratchpad, pad, j->engine))) return false;
         j->scratchpad_offset = take(&j->scratch, bytes);
     }
-    return dnnl_primitive_create(&j->primitive, pd) == dnnl_success;
+    return make_primitive(c, &j->primitive, pd);
 }
 
 /* y[n,o,:] = b[o] */
@@ -223,6 +233,12 @@ static void run_winograd(const rt_call *c, job *j)
     char *weights = j->weights_kept ? c->kept : (char *)c->scratch + j->weights_at;
     RT_PICK_ISA(rt__winograd)->run(c, weights, j->weights_kept && j->version == c->version);
     j->version = c->version;
+}
+
+static void execute(const rt_call *c, dnnl_primitive_t primitive, int n, const dnnl_exec_arg_t *args)
+{
+    const job *j = c->state;
+    if (*c->fault == RT_OK && !done(c, rt__dnnl_execute(primitive, j->stream, n, args)) && *c->fault == RT_OK) *c->fault = RT_E_INTERNAL;
 }
 
 static void run(const rt_call *c)
@@ -247,7 +263,7 @@ static void run(const rt_call *c)
         dnnl_memory_set_data_handle(o->user, o->from >= 0 ? c->in[o->from].data : c->out.data);
         if (o->own) dnnl_memory_set_data_handle(o->own, (o->kept ? kept : scratch) + o->offset);
         if (o->own && o->from >= 0 && !(o->kept && o->version == c->version))
-            dnnl_primitive_execute(o->reorder, j->stream, 2, (dnnl_exec_arg_t[]){{DNNL_ARG_FROM, o->user}, {DNNL_ARG_TO, o->own}});
+            execute(c, o->reorder, 2, (dnnl_exec_arg_t[]){{DNNL_ARG_FROM, o->user}, {DNNL_ARG_TO, o->own}});
         o->version = c->version;
         args[n++] = (dnnl_exec_arg_t){o->arg, o->own ? o->own : o->user};
     }
@@ -255,11 +271,11 @@ static void run(const rt_call *c)
         dnnl_memory_set_data_handle(j->scratchpad, scratch + j->scratchpad_offset);
         args[n++] = (dnnl_exec_arg_t){DNNL_ARG_SCRATCHPAD, j->scratchpad};
     }
-    dnnl_primitive_execute(j->primitive, j->stream, n, args);
+    execute(c, j->primitive, n, args);
     for (int i = 0; i < j->n; i++) {
         operand *o = &j->operands[i];
         if (o->own && o->from < 0)
-            dnnl_primitive_execute(o->reorder, j->stream, 2, (dnnl_exec_arg_t[]){{DNNL_ARG_FROM, o->own}, {DNNL_ARG_TO, o->user}});
+            execute(c, o->reorder, 2, (dnnl_exec_arg_t[]){{DNNL_ARG_FROM, o->own}, {DNNL_ARG_TO, o->user}});
     }
     dnnl_stream_wait(j->stream);
     omp_set_num_threads(threads);
@@ -323,45 +339,45 @@ static job *prepare_conv(const rt_call *c, conv_kind kind, dnnl_alg_kind_t alg)
     dnnl_data_type_t type = data_type(c->in[0].dtype); /* of what is multiplied */
     bool stays = wide(
         dnnl_cpu_isa_avx2); /* below AVX2 the library has gradients in plain images only: reordering is much less than its fallback takes */
-    md_tag(&any[0], 4, xd, type, x_blocked && stays ? in_blocks : dnnl_format_tag_any);
-    md_tag(&any[1], wn, wd, type, dnnl_format_tag_any);
-    md_tag(&any[2], 4, yd, type, y_blocked && stays ? in_blocks : dnnl_format_tag_any);
-    md_tag(&user[0], 4, xd, data_type(x->dtype), x_blocked ? in_blocks : dnnl_nchw);
-    md_tag(&user[1], wn, wd, data_type(w->dtype), grouped ? dnnl_goihw : dnnl_oihw);
-    md_tag(&user[2], 4, yd, data_type(y->dtype), y_blocked ? in_blocks : dnnl_nchw);
-    md_tag(&user[3], 1, bd, dnnl_f32, dnnl_x);
+    done(c, rt__dnnl_tag(&any[0], 4, xd, type, x_blocked && stays ? in_blocks : dnnl_format_tag_any));
+    done(c, rt__dnnl_tag(&any[1], wn, wd, type, dnnl_format_tag_any));
+    done(c, rt__dnnl_tag(&any[2], 4, yd, type, y_blocked && stays ? in_blocks : dnnl_format_tag_any));
+    done(c, rt__dnnl_tag(&user[0], 4, xd, data_type(x->dtype), x_blocked ? in_blocks : dnnl_nchw));
+    done(c, rt__dnnl_tag(&user[1], wn, wd, data_type(w->dtype), grouped ? dnnl_goihw : dnnl_oihw));
+    done(c, rt__dnnl_tag(&user[2], 4, yd, data_type(y->dtype), y_blocked ? in_blocks : dnnl_nchw));
+    done(c, rt__dnnl_tag(&user[3], 1, bd, dnnl_f32, dnnl_x));
     /* a result in another type than what is multiplied; the forward pass that a gradient belongs to has one type */
     md_ptr of[3] = {md_of(&any[0]), md_of(&any[1]), md_of(&any[2])};
     int made = kind == CONV_DATA ? 0 : kind == CONV_WEIGHT ? 1 : 2;
     if (data_type(c->out.dtype) != type) {
         bool blocked = kind != CONV_WEIGHT && c->out.block > 1;
         const int64_t *dims[] = {xd, wd, yd};
-        md_tag(&result, made == 1 ? wn : 4, dims[made], data_type(c->out.dtype), blocked ? in_blocks : dnnl_format_tag_any);
+        done(c, rt__dnnl_tag(&result, made == 1 ? wn : 4, dims[made], data_type(c->out.dtype), blocked ? in_blocks : dnnl_format_tag_any));
         of[made] = md_of(&result);
     }
 
-    job *j = new_job();
-    dnnl_primitive_attr_t attr = user_scratchpad();
+    job *j = new_job(c);
+    dnnl_primitive_attr_t attr = NULL;
     dnnl_primitive_desc_t pd = NULL, hint = NULL;
     md_ptr bias = biased ? md_of(&user[3]) : NULL;
-    bool ok = j && attr &&
-              (kind == CONV_FORWARD || conv_pd(&hint, attr, j->engine, CONV_FORWARD, alg, md_of(&any[0]), md_of(&any[1]), NULL,
-                                               md_of(&any[2]), &g, NULL) == dnnl_success);
-    ok = ok && conv_pd(&pd, attr, j->engine, kind, alg, of[0], of[1], bias, of[2], &g, hint) == dnnl_success;
+    bool ok = j && done(c, rt__dnnl_attr(&attr)) &&
+              (kind == CONV_FORWARD || done(c, rt__dnnl_conv_pd(&hint, attr, j->engine, CONV_FORWARD, alg, md_of(&any[0]), md_of(&any[1]),
+                                                                NULL, md_of(&any[2]), &g, NULL)));
+    ok = ok && done(c, rt__dnnl_conv_pd(&pd, attr, j->engine, kind, alg, of[0], of[1], bias, of[2], &g, hint));
     if (hint) dnnl_primitive_desc_destroy(hint);
     if (ok) {
         if (kind == CONV_FORWARD) {
-            ok = add_operand(j, pd, DNNL_ARG_SRC, 0, md_of(&user[0])) && add_operand(j, pd, DNNL_ARG_WEIGHTS, 1, md_of(&user[1])) &&
-                 add_operand(j, pd, DNNL_ARG_DST, -1, md_of(&user[2])) &&
-                 (!biased || add_operand(j, pd, DNNL_ARG_BIAS, 2, md_of(&user[3])));
+            ok = add_operand(c, j, pd, DNNL_ARG_SRC, 0, md_of(&user[0])) && add_operand(c, j, pd, DNNL_ARG_WEIGHTS, 1, md_of(&user[1])) &&
+                 add_operand(c, j, pd, DNNL_ARG_DST, -1, md_of(&user[2])) &&
+                 (!biased || add_operand(c, j, pd, DNNL_ARG_BIAS, 2, md_of(&user[3])));
         } else if (kind == CONV_DATA) {
-            ok = add_operand(j, pd, DNNL_ARG_DIFF_DST, 0, md_of(&user[2])) && add_operand(j, pd, DNNL_ARG_WEIGHTS, 1, md_of(&user[1])) &&
-                 add_operand(j, pd, DNNL_ARG_DIFF_SRC, -1, md_of(&user[0]));
+            ok = add_operand(c, j, pd, DNNL_ARG_DIFF_DST, 0, md_of(&user[2])) && add_operand(c, j, pd, DNNL_ARG_WEIGHTS, 1, md_of(&user[1])) &&
+                 add_operand(c, j, pd, DNNL_ARG_DIFF_SRC, -1, md_of(&user[0]));
         } else {
-            ok = add_operand(j, pd, DNNL_ARG_SRC, 0, md_of(&user[0])) && add_operand(j, pd, DNNL_ARG_DIFF_DST, 1, md_of(&user[2])) &&
-                 add_operand(j, pd, DNNL_ARG_DIFF_WEIGHTS, -1, md_of(&user[1]));
+            ok = add_operand(c, j, pd, DNNL_ARG_SRC, 0, md_of(&user[0])) && add_operand(c, j, pd, DNNL_ARG_DIFF_DST, 1, md_of(&user[2])) &&
+                 add_operand(c, j, pd, DNNL_ARG_DIFF_WEIGHTS, -1, md_of(&user[1]));
         }
-        ok = ok && finish(j, pd);
+        ok = ok && finish(c, j, pd);
         dnnl_primitive_desc_destroy(pd);
     }
     if (attr) dnnl_primitive_attr_destroy(attr);
@@ -406,19 +422,19 @@ static job *product(const rt_call *c, int64_t batch, int64_t m, int64_t k, int64
     dnnl_dims_t as = {m * k, a.row, a.col}, bs = {k * n, b.row, b.col}, ys = {m * n, n, 1};
     int skip = batch == 1; /* a plain product of matrices */
     rt_dtype type = c->in[a.from].dtype == RT_BF16 ? RT_BF16 : c->in[b.from].dtype;
-    md_strides(&md[0], 3 - skip, ad + skip, data_type(type), as + skip);
-    md_strides(&md[1], 3 - skip, bd + skip, data_type(type), bs + skip);
-    md_strides(&md[2], 3 - skip, yd + skip, data_type(c->out.dtype), ys + skip);
-    md_strides(&user[0], 3 - skip, ad + skip, data_type(c->in[a.from].dtype), as + skip);
-    md_strides(&user[1], 3 - skip, bd + skip, data_type(c->in[b.from].dtype), bs + skip);
-    job *j = new_job();
-    dnnl_primitive_attr_t attr = user_scratchpad();
+    done(c, rt__dnnl_strides(&md[0], 3 - skip, ad + skip, data_type(type), as + skip));
+    done(c, rt__dnnl_strides(&md[1], 3 - skip, bd + skip, data_type(type), bs + skip));
+    done(c, rt__dnnl_strides(&md[2], 3 - skip, yd + skip, data_type(c->out.dtype), ys + skip));
+    done(c, rt__dnnl_strides(&user[0], 3 - skip, ad + skip, data_type(c->in[a.from].dtype), as + skip));
+    done(c, rt__dnnl_strides(&user[1], 3 - skip, bd + skip, data_type(c->in[b.from].dtype), bs + skip));
+    job *j = new_job(c);
+    dnnl_primitive_attr_t attr = NULL;
     dnnl_primitive_desc_t pd = NULL;
-    bool ok = j && attr && (!add || accumulate(attr)) &&
-              matmul_pd(&pd, attr, j->engine, md_of(&md[0]), md_of(&md[1]), md_of(&md[2])) == dnnl_success;
+    bool ok = j && done(c, rt__dnnl_attr(&attr)) && (!add || done(c, rt__dnnl_accumulate(attr))) &&
+              done(c, rt__dnnl_matmul_pd(&pd, attr, j->engine, md_of(&md[0]), md_of(&md[1]), md_of(&md[2])));
     if (ok) {
-        ok = add_operand(j, pd, DNNL_ARG_SRC, a.from, md_of(&user[0])) && add_operand(j, pd, DNNL_ARG_WEIGHTS, b.from, md_of(&user[1])) &&
-             add_operand(j, pd, DNNL_ARG_DST, -1, md_of(&md[2])) && finish(j, pd);
+        ok = add_operand(c, j, pd, DNNL_ARG_SRC, a.from, md_of(&user[0])) && add_operand(c, j, pd, DNNL_ARG_WEIGHTS, b.from, md_of(&user[1])) &&
+             add_operand(c, j, pd, DNNL_ARG_DST, -1, md_of(&md[2])) && finish(c, j, pd);
         dnnl_primitive_desc_destroy(pd);
     }
     if (attr) dnnl_primitive_attr_destroy(attr);
@@ -499,14 +515,14 @@ static const struct {
 static job *prepare_few(const rt_call *c)
 {
     const rt__few *few = RT_PICK_ISA(rt__few);
-    job *j = few->can(c) ? calloc(1, sizeof *j) : NULL;
+    job *j = few->can(c) ? empty_job(c) : NULL;
     if (j) j->few = true, j->scratch = few->scratch(c);
     return j;
 }
 
 static job *prepare_winograd(const rt_call *c)
 {
-    job *j = RT_PICK_ISA(rt__winograd)->can(c) ? calloc(1, sizeof *j) : NULL;
+    job *j = RT_PICK_ISA(rt__winograd)->can(c) ? empty_job(c) : NULL;
     if (!j) return NULL;
     j->winograd = true;
     take(&j->scratch, RT_PICK_ISA(rt__winograd)->scratch(c));

@@ -117,11 +117,11 @@ static rt_node *silu_grad_sample(rt_graph *g, int k)
     .name = #op, .formula = text, .min_in = 1, .max_in = 1, .layout = RT_LAYOUT_MAPS, .type = RT_TYPE_MAPS, .flags = RT_ROW_INPLACE,       \
     .shape = unary_shape, .run = op##_run, .sample = op##_sample
 
-const rt_op RT_ROW(tanh) = {ROW1(tanh, "tanh x"), .grad = tanh_grad};
-const rt_op RT_ROW(sigmoid) = {ROW1(sigmoid, "1/(1 + e^-x)"), .grad = sigmoid_grad};
-const rt_op RT_ROW(softplus) = {ROW1(softplus, "ln(1 + e^x)"), .grad = softplus_grad};
-const rt_op RT_ROW(relu) = {ROW1(relu, "max(x, 0)"), .grad = relu_grad};
-const rt_op RT_ROW(silu) = {ROW1(silu, "x/(1 + e^-x)"), .grad = silu_grad_rule};
+const rt_op RT_ROW(tanh) = {ROW1(tanh, "tanh x"), .grad = tanh_grad, .jvp = rt__jvp_diagonal};
+const rt_op RT_ROW(sigmoid) = {ROW1(sigmoid, "1/(1 + e^-x)"), .grad = sigmoid_grad, .jvp = rt__jvp_diagonal};
+const rt_op RT_ROW(softplus) = {ROW1(softplus, "ln(1 + e^x)"), .grad = softplus_grad, .jvp = rt__jvp_diagonal};
+const rt_op RT_ROW(relu) = {ROW1(relu, "max(x, 0)"), .grad = relu_grad, .jvp = rt__jvp_diagonal};
+const rt_op RT_ROW(silu) = {ROW1(silu, "x/(1 + e^-x)"), .grad = silu_grad_rule, .jvp = rt__jvp_diagonal};
 const rt_op RT_ROW(silu_grad) = {.name = "silu_grad",
                                  .formula = "gy s (1 + x (1 - s)), s = 1/(1 + e^-x)",
                                  .min_in = 2,

@@ -5,6 +5,8 @@
  *     attention_grad(x, gy)   gv_j = sum_i p_ij gy_i
  *                             gs_ij = scale p_ij (gp_ij - sum_j p_ij gp_ij),  gp_ij = gy_i . v_j
  *                             gq_i = sum_j gs_ij k_j,  gk_j = sum_i gs_ij q_i
+ *     attention_jvp(x, dx)    dy_i = sum_j dp_ij v_j + p_ij dv_j
+ *                             dp_ij = scale p_ij (ds_ij - sum_j p_ij ds_ij),  ds_ij = dq_i . k_j + q_i . dk_j
  *
  * Scores are made for a tile of queries at a time, transposed as s[j][i] so that queries are the lanes of a vector, and used up while they are in
  * the cache. None is kept: the second row computes them again, which takes less time than memory would. */
@@ -84,6 +86,27 @@ static rt_node *attention_grad_expand(rt_node *y)
     for (int i = 0; i < 3; i++) g[i] = rt_reshape(g[i], 4, y->in[1]->shape);
     return rt_concat(g, 3, 1);
 }
+
+static bool attention_jvp_shape(rt_node *y)
+{
+    const rt_node *x = y->in[0], *dx = y->in[1];
+    if (!attention_shape(y)) return false;
+    bool same = dx->dtype == x->dtype && dx->rank == 4 && !memcmp(dx->shape, x->shape, 4 * sizeof *x->shape);
+    return same || rt__bad(y, "the direction must have the shape of x");
+}
+
+static rt_node *attention_jvp_expand(rt_node *y)
+{
+    parts a = parts_of(y);
+    rt_node *dx = y->in[1];
+    int64_t C = dx->shape[1] / 3;
+    rt_node *dq = heads_of(y, dx, 0, C), *dk = heads_of(y, dx, C, C), *dv = heads_of(y, dx, 2 * C, C);
+    rt_node *ds = rt_add(rt_matmul(dq, a.k, true, false), rt_matmul(a.q, dk, true, false));
+    rt_node *dp = rt_scale(rt__emit2(RT_OP_softmax_grad, a.p, ds, NULL), attr_of(y)->scale);
+    return rt_reshape(rt_add(rt_matmul(a.v, dp, false, true), rt_matmul(dv, a.p, false, true)), 4, y->shape);
+}
+
+static rt_node *attention_forward(rt_node *y, rt_node *const *dx) { return rt__emit2(RT_OP_attention_jvp, y->in[0], dx[0], y->attr); }
 
 static void attention_derive(rt_node *y, rt_node *gy, rt_node **gx) { gx[0] = rt__emit2(RT_OP_attention_grad, y->in[0], gy, y->attr); }
 
@@ -261,8 +284,8 @@ RT_INLINE void turn_of(int64_t per, word *to, const word *x, const extents *e, t
 }
 static void turn(word *to, const word *x, const extents *e, tile t) { FOR_WORDS(turn_of, to, x, e, t); }
 
-/* s[j][i] = x_j . turned[.][i], x by channel */
-RT_INLINE void inner_products_of(int64_t per, real *s, const word *x, const word *turned, const extents *e, tile t)
+/* s[j][i] = or += x_j . turned[.][i], x by channel */
+RT_INLINE void inner_products_of(int64_t per, real *s, const word *x, const word *turned, const extents *e, tile t, bool add)
 {
     product_of(&(product){.y = s,
                           .y_row = TILE,
@@ -278,16 +301,17 @@ RT_INLINE void inner_products_of(int64_t per, real *s, const word *x, const word
                           .rows = e->pixels,
                           .vectors = t.vectors,
                           .length = LANES / per,
-                          .segments = e->blocks},
+                          .segments = e->blocks,
+                          .add = add},
                per > 1);
 }
-static void inner_products(real *s, const word *x, const word *turned, const extents *e, tile t)
+static void inner_products(real *s, const word *x, const word *turned, const extents *e, tile t, bool add)
 {
-    FOR_WORDS(inner_products_of, s, x, turned, e, t);
+    FOR_WORDS(inner_products_of, s, x, turned, e, t, add);
 }
 
-/* y_i = sum_j s_ij x_j for the pixels i of a tile; s[j][i] in words of keys, x by pixel */
-RT_INLINE void over_keys_of(int64_t per, real *y, const word *s, const word *x, const extents *e, tile t)
+/* y_i = or += sum_j s_ij x_j for the pixels i of a tile; s[j][i] in words of keys, x by pixel */
+RT_INLINE void over_keys_of(int64_t per, real *y, const word *s, const word *x, const extents *e, tile t, bool add)
 {
     product_of(&(product){.y = y + t.i0 * LANES,
                           .y_row = LANES,
@@ -301,10 +325,14 @@ RT_INLINE void over_keys_of(int64_t per, real *y, const word *s, const word *x, 
                           .rows = t.n,
                           .vectors = e->blocks,
                           .length = e->keys,
-                          .segments = 1},
+                          .segments = 1,
+                          .add = add},
                per > 1);
 }
-static void over_keys(real *y, const word *s, const word *x, const extents *e, tile t) { FOR_WORDS(over_keys_of, y, s, x, e, t); }
+static void over_keys(real *y, const word *s, const word *x, const extents *e, tile t, bool add)
+{
+    FOR_WORDS(over_keys_of, y, s, x, e, t, add);
+}
 
 /* y_j = or += sum_i s_ij x_i, where i are the pixels of a tile; s[j][i] in words of queries, x by pixel */
 RT_INLINE void over_queries_of(int64_t per, real *y, const word *s, const word *x, const extents *e, tile t)
@@ -412,7 +440,7 @@ static const word *in_keys(const workspace *w, const word *queries, const extent
 static void probabilities(const workspace *w, const word *q, const word *k, const extents *e, tile t)
 {
     turn(w->turned[0], q, e, t);
-    inner_products(w->scores[0], k, w->turned[0], e, t);
+    inner_products(w->scores[0], k, w->turned[0], e, t, false);
     for (int64_t v = 0; v < t.vectors; v++) softmax_lanes(w->scores[0] + v * LANES, e->pixels, e->scale);
 }
 
@@ -437,7 +465,7 @@ static void attention_run(const rt_call *c)
             head to = {&c->out, index, 0};
             real *y = target(w.head[4], to, &e);
             probabilities(&w, x[0], x[1], &e, t);
-            over_keys(y, in_keys(&w, in_queries(&w, w.scores[0], &e), &e), values, &e, t);
+            over_keys(y, in_keys(&w, in_queries(&w, w.scores[0], &e), &e), values, &e, t, false);
             store(to, &e, y, t.i0, t.n);
         }
     }
@@ -463,13 +491,49 @@ static void attention_grad_run(const rt_call *c)
             probabilities(&w, x[0], x[1], &e, t);
             over_queries(gx[2], in_queries(&w, w.scores[0], &e), g, &e, t);
             turn(w.turned[1], gy, &e, t);
-            inner_products(w.scores[1], x[2], w.turned[1], &e, t);
+            inner_products(w.scores[1], x[2], w.turned[1], &e, t, false);
             for (int64_t v = 0; v < t.vectors; v++) softmax_back(w.scores[1] + v * LANES, w.scores[0] + v * LANES, e.pixels, e.scale);
             const word *gs = in_queries(&w, w.scores[1], &e);
             over_queries(gx[1], gs, q, &e, t);
-            over_keys(gx[0], in_keys(&w, gs, &e), k, &e, t);
+            over_keys(gx[0], in_keys(&w, gs, &e), k, &e, t, false);
         }
         for (int part = 0; part < 3; part++) store(to[part], &e, gx[part], 0, e.pixels);
+    }
+}
+
+static void attention_jvp_run(const rt_call *c)
+{
+    const extents e = extents_of(c);
+    int64_t tasks = e.n * e.heads * e.tiles;
+#pragma omp parallel if (tasks > 1)
+    {
+        workspace w = workspace_of(c, &e);
+        const word *x[3] = {0}, *dx[3] = {0}, *values = NULL, *moved = NULL;
+        int64_t loaded = -1;
+#pragma omp for schedule(static)
+        for (int64_t task = 0; task < tasks; task++) {
+            int64_t index = task / e.tiles;
+            if (index != loaded) {
+                for (int part = 0; part < 3; part++) {
+                    x[part] = load(w.head[part], (head){&c->in[0], index, part}, &e);
+                    dx[part] = load(w.head[3 + part], (head){&c->in[1], index, part}, &e);
+                }
+                values = by_pixel(w.head[6], x[2], &e);
+                moved = by_pixel(w.head[7], dx[2], &e);
+                loaded = index;
+            }
+            tile t = tile_at(&e, task % e.tiles);
+            head to = {&c->out, index, 0};
+            real *y = target(w.head[8], to, &e);
+            probabilities(&w, x[0], x[1], &e, t);
+            inner_products(w.scores[1], dx[1], w.turned[0], &e, t, false); /* turned[0] holds q */
+            turn(w.turned[1], dx[0], &e, t);
+            inner_products(w.scores[1], x[1], w.turned[1], &e, t, true);
+            for (int64_t v = 0; v < t.vectors; v++) softmax_back(w.scores[1] + v * LANES, w.scores[0] + v * LANES, e.pixels, e.scale);
+            over_keys(y, in_keys(&w, in_queries(&w, w.scores[0], &e), &e), moved, &e, t, false);
+            over_keys(y, in_keys(&w, in_queries(&w, w.scores[1], &e), &e), values, &e, t, true);
+            store(to, &e, y, t.i0, t.n);
+        }
     }
 }
 
@@ -481,6 +545,7 @@ static double flop(const rt_call *c, double products)
 }
 static double attention_flop(const rt_call *c) { return flop(c, 2); }
 static double attention_grad_flop(const rt_call *c) { return flop(c, 5); }
+static double attention_jvp_flop(const rt_call *c) { return flop(c, 5); }
 
 /* ---- rows */
 
@@ -506,6 +571,19 @@ static rt_node *attention_grad_sample(rt_graph *g, int k)
     }
 }
 
+static rt_node *attention_jvp_sample(rt_graph *g, int k)
+{
+    const rt__attention_attr at = {.heads = 2, .scale = 0.5};
+    switch (k) {
+    case -1: return rt__emit2(RT_OP_attention_jvp, RT_SAMPLE_IN(g, "a", 2, 12, 2, 3), RT_SAMPLE_IN(g, "b", 2, 4, 2, 3), &at);
+    case 0: return rt__emit2(RT_OP_attention_jvp, RT_SAMPLE_IN(g, "a", RT_BATCH, 12, 2, 3), RT_SAMPLE_IN(g, "b", RT_BATCH, 12, 2, 3), &at);
+    case 1:
+        return rt__emit2(RT_OP_attention_jvp, RT_SAMPLE_IN(g, "a", 1, 3 * 2 * LANES, 5, 7), RT_SAMPLE_IN(g, "b", 1, 3 * 2 * LANES, 5, 7),
+                         &at); /* more than a tile, whole vectors */
+    default: return NULL;
+    }
+}
+
 const rt_op RT_ROW(attention) = {
     .name = "attention",
     .formula = "y[h,c,i] = sum_j softmax_j(scale sum_c q[h,c,i] k[h,c,j]) v[h,c,j]; x holds q, k, v along its channels",
@@ -516,6 +594,7 @@ const rt_op RT_ROW(attention) = {
     .type = RT_TYPE_ALIKE,
     .shape = attention_shape,
     .grad = attention_derive,
+    .jvp = attention_forward,
     .expand = attention_expand,
     .run = attention_run,
     .scratch = attention_scratch,
@@ -536,4 +615,19 @@ const rt_op RT_ROW(attention_grad) = {
     .scratch = attention_scratch,
     .flop = attention_grad_flop,
     .sample = attention_grad_sample,
+};
+const rt_op RT_ROW(attention_jvp) = {
+    .name = "attention_jvp",
+    .formula = "dy of attention(x) where x moves along dx",
+    .min_in = 2,
+    .max_in = 2,
+    .attr_size = sizeof(rt__attention_attr),
+    .layout = RT_LAYOUT_MAPS,
+    .type = RT_TYPE_ALIKE,
+    .shape = attention_jvp_shape,
+    .expand = attention_jvp_expand,
+    .run = attention_jvp_run,
+    .scratch = attention_scratch,
+    .flop = attention_jvp_flop,
+    .sample = attention_jvp_sample,
 };

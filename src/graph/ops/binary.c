@@ -143,6 +143,16 @@ static void sub_grad(rt_node *y, rt_node *gy, rt_node **gx)
     gx[0] = gy;
     gx[1] = rt_neg(gy);
 }
+static rt_node *add_jvp(rt_node *y, rt_node *const *dx)
+{
+    (void)y;
+    return dx[0] && dx[1] ? rt_add(dx[0], dx[1]) : dx[0] ? dx[0] : dx[1];
+}
+static rt_node *sub_jvp(rt_node *y, rt_node *const *dx)
+{
+    (void)y;
+    return dx[0] && dx[1] ? rt_sub(dx[0], dx[1]) : dx[0] ? dx[0] : rt_neg(dx[1]);
+}
 static void mul_grad(rt_node *y, rt_node *gy, rt_node **gx)
 {
     gx[0] = rt_mul(gy, y->in[1]);
@@ -153,6 +163,11 @@ static void div_grad(rt_node *y, rt_node *gy, rt_node **gx) /* d(a/b) = da/b - (
     gx[0] = rt_div(gy, y->in[1]);
     gx[1] = rt_neg(rt_div(rt_mul(gy, y), y->in[1]));
 }
+static rt_node *div_jvp(rt_node *y, rt_node *const *dx)
+{
+    rt_node *b = y->in[1], *over = dx[1] ? rt_mul(y, dx[1]) : NULL;
+    return rt_div(dx[0] && over ? rt_sub(dx[0], over) : dx[0] ? dx[0] : rt_neg(over), b);
+}
 
 /* The winner takes the gradient; equals share it. */
 static void choose_grad(rt_node *y, rt_node *gy, rt_node **gx, bool larger)
@@ -162,6 +177,13 @@ static void choose_grad(rt_node *y, rt_node *gy, rt_node **gx, bool larger)
     gx[0] = rt_where(tie, half, rt_where(a_wins, gy, zero));
     gx[1] = rt_where(tie, half, rt_where(b_wins, gy, zero));
 }
+static rt_node *choose_jvp(rt_node *y, rt_node *const *dx, bool larger)
+{
+    rt_node *a = y->in[0], *b = y->in[1], *zero = rt_scalar(y->graph, 0), *da = dx[0] ? dx[0] : zero, *db = dx[1] ? dx[1] : zero;
+    return rt_where(rt_equal(a, b), rt_scale(rt_add(da, db), 0.5), rt_where(larger ? rt_less(b, a) : rt_less(a, b), da, db));
+}
+static rt_node *maximum_jvp(rt_node *y, rt_node *const *dx) { return choose_jvp(y, dx, true); }
+static rt_node *minimum_jvp(rt_node *y, rt_node *const *dx) { return choose_jvp(y, dx, false); }
 static void maximum_grad(rt_node *y, rt_node *gy, rt_node **gx) { choose_grad(y, gy, gx, true); }
 static void minimum_grad(rt_node *y, rt_node *gy, rt_node **gx) { choose_grad(y, gy, gx, false); }
 
@@ -205,6 +227,11 @@ static void where_grad(rt_node *y, rt_node *gy, rt_node **gx)
     rt_node *zero = rt_scalar(y->graph, 0);
     gx[1] = rt_where(y->in[0], gy, zero);
     gx[2] = rt_where(y->in[0], zero, gy);
+}
+static rt_node *where_jvp(rt_node *y, rt_node *const *dx)
+{
+    rt_node *zero = rt_scalar(y->graph, 0);
+    return dx[1] || dx[2] ? rt_where(y->in[0], dx[1] ? dx[1] : zero, dx[2] ? dx[2] : zero) : NULL;
 }
 
 /* ---- samples */
@@ -250,12 +277,12 @@ static rt_node *where_sample(rt_graph *g, int k)
     .name = #op, .formula = text, .min_in = 2, .max_in = 2, .layout = RT_LAYOUT_MAPS, .blockable = same_pixels, .flags = flag,             \
     .shape = rule, .run = op##_run, .sample = op##_sample
 
-const rt_op RT_ROW(add) = {ROW2(add, "a + b", binary_shape, RT_ROW_INPLACE), .type = RT_TYPE_MAPS, .grad = add_grad};
-const rt_op RT_ROW(sub) = {ROW2(sub, "a - b", binary_shape, RT_ROW_INPLACE), .type = RT_TYPE_MAPS, .grad = sub_grad};
-const rt_op RT_ROW(mul) = {ROW2(mul, "a b", binary_shape, RT_ROW_INPLACE), .type = RT_TYPE_MAPS, .grad = mul_grad};
-const rt_op RT_ROW(div) = {ROW2(div, "a / b", real_binary_shape, RT_ROW_INPLACE), .grad = div_grad};
-const rt_op RT_ROW(maximum) = {ROW2(maximum, "max(a, b)", real_binary_shape, RT_ROW_INPLACE), .grad = maximum_grad};
-const rt_op RT_ROW(minimum) = {ROW2(minimum, "min(a, b)", real_binary_shape, RT_ROW_INPLACE), .grad = minimum_grad};
+const rt_op RT_ROW(add) = {ROW2(add, "a + b", binary_shape, RT_ROW_INPLACE), .type = RT_TYPE_MAPS, .grad = add_grad, .jvp = add_jvp};
+const rt_op RT_ROW(sub) = {ROW2(sub, "a - b", binary_shape, RT_ROW_INPLACE), .type = RT_TYPE_MAPS, .grad = sub_grad, .jvp = sub_jvp};
+const rt_op RT_ROW(mul) = {ROW2(mul, "a b", binary_shape, RT_ROW_INPLACE), .type = RT_TYPE_MAPS, .grad = mul_grad, .jvp = rt__jvp_linear};
+const rt_op RT_ROW(div) = {ROW2(div, "a / b", real_binary_shape, RT_ROW_INPLACE), .grad = div_grad, .jvp = div_jvp};
+const rt_op RT_ROW(maximum) = {ROW2(maximum, "max(a, b)", real_binary_shape, RT_ROW_INPLACE), .grad = maximum_grad, .jvp = maximum_jvp};
+const rt_op RT_ROW(minimum) = {ROW2(minimum, "min(a, b)", real_binary_shape, RT_ROW_INPLACE), .grad = minimum_grad, .jvp = minimum_jvp};
 const rt_op RT_ROW(less) = {ROW2(less, "a < b", compare_shape, 0)};
 const rt_op RT_ROW(equal) = {ROW2(equal, "a = b", compare_shape, 0)};
 const rt_op RT_ROW(where) = {.name = "where",
@@ -266,5 +293,6 @@ const rt_op RT_ROW(where) = {.name = "where",
                              .blockable = same_pixels,
                              .shape = where_shape,
                              .grad = where_grad,
+                             .jvp = where_jvp,
                              .run = where_run,
                              .sample = where_sample};

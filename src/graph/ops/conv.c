@@ -118,6 +118,19 @@ static void conv2d_grad(rt_node *y, rt_node *gy, rt_node **gx)
     if (y->n_in == 3) gx[2] = rt_sum(gy, 1u << 0 | 1u << 2 | 1u << 3, false);
 }
 
+static rt_node *conv2d_jvp(rt_node *y, rt_node *const *dx)
+{
+    const rt_conv *c = &((const rt__conv_attr *)y->attr)->conv;
+    rt_node *sum = dx[0] ? rt_conv2d(dx[0], y->in[1], NULL, c) : NULL, *b = y->n_in == 3 ? dx[2] : NULL;
+    if (dx[1]) {
+        rt_node *part = rt_conv2d(y->in[0], dx[1], b, c);
+        return sum ? rt_add(sum, part) : part;
+    }
+    if (!b) return sum;
+    b = rt_reshape(b, 4, (int64_t[]){1, y->shape[1], 1, 1});
+    return sum ? rt_add(sum, b) : b;
+}
+
 static void conv2d_data_grad(rt_node *y, rt_node *g, rt_node **gx)
 {
     rt_node *gy = y->in[0], *w = y->in[1];
@@ -376,6 +389,7 @@ const rt_op RT_ROW(conv2d) = {
     .batch = RT_MAPS,
     .shape = conv2d_shape,
     .grad = conv2d_grad,
+    .jvp = conv2d_jvp,
     .run = conv2d_run,
     .flop = conv2d_flop,
     .sample = conv2d_sample,
@@ -392,6 +406,7 @@ const rt_op RT_ROW(conv2d_data) = {
     .batch = RT_MAPS,
     .shape = conv2d_data_shape,
     .grad = conv2d_data_grad,
+    .jvp = rt__jvp_linear,
     .run = conv2d_data_run,
     .flop = conv2d_data_flop,
     .sample = conv2d_data_sample,
@@ -408,6 +423,7 @@ const rt_op RT_ROW(conv2d_weight) = {
     .batch = RT_SUMS,
     .shape = conv2d_weight_shape,
     .grad = conv2d_weight_grad,
+    .jvp = rt__jvp_linear,
     .run = conv2d_weight_run,
     .flop = conv2d_weight_flop,
     .sample = conv2d_weight_sample,

@@ -77,6 +77,7 @@ const rt_op RT_ROW(reblock) = {
     .batch = RT_MAPS,
     .shape = reblock_shape,
     .grad = reblock_grad,
+    .jvp = rt__jvp_linear,
     .run = reblock_run,
     .sample = reblock_sample,
 };

@@ -156,6 +156,7 @@ const rt_op RT_ROW(matmul) = {
     .batch = RT_SUMS, /* (B,m)^T (B,n); all other forms map */
     .shape = matmul_shape,
     .grad = matmul_grad,
+    .jvp = rt__jvp_linear,
     .run = matmul_run,
     .flop = matmul_flop,
     .sample = matmul_sample,

@@ -3,6 +3,7 @@
  *     y  = group_norm(x, w, b, t)            act(xhat w + b),  xhat = (x + t - mean) r,  r = 1/sqrt(var + eps)
  *     gx = group_norm_data(x, w, b, t, gy)   r (gh - <gh> - xhat <gh xhat>) + a,  gh = gn w,  gn = gy act',  <.> the mean over a group
  *     s  = group_norm_sums(x, w, b, t, gy)   (N,C,3): sums over the pixels of gn xhat, of gn and of gx - a
+ *     dy = group_norm_jvp(x, w, b, t, dx)    act' w r (dx - <dx> - xhat <dx xhat>), the derivative where x + t moves along dx
  *
  * t (N,C,1,..) is a shift per channel, act the identity or SiLU, a another gradient of x to be added. w and b, t and a may be absent. Everything is
  * computed from x: a group stays in the cache, so its mean and deviation cost no memory traffic, and no row keeps anything for another.
@@ -135,6 +136,28 @@ static rt_node *group_norm_sums_expand(rt_node *y)
     unsigned pixels = ((1u << y->in[0]->rank) - 1) & ~3u;
     for (int i = 0; i < 3; i++) of[i] = rt_reshape(pixels ? rt_sum(of[i], pixels, false) : of[i], 3, rows);
     return rt_concat(of, 3, 2);
+}
+
+/* The Jacobian of xhat is symmetric: that of its gradient. */
+static rt_node *group_norm_jvp_expand(rt_node *y)
+{
+    places at = places_of(y, y->n_in);
+    simple s = simplify(y);
+    rt_node *dx = grouped(y, y->in[at.gy]), *xhat = grouped(y, s.xhat);
+    rt_node *dz = ungrouped(y, rt_mul(s.r, rt_sub(rt_sub(dx, mean_of(dx)), rt_mul(xhat, mean_of(rt_mul(dx, xhat))))));
+    if (at.w) dz = rt_mul(dz, per_channel(y, y->in[at.w]));
+    return attr_of(y)->silu ? rt__emit2(RT_OP_silu_grad, s.z, dz, NULL) : dz;
+}
+
+static rt_node *group_norm_forward(rt_node *y, rt_node *const *dx)
+{
+    places at = places_of(y, y->n_in);
+    if (at.w && (dx[at.w] || dx[at.b])) return rt__jvp_expanded(y, dx); /* along weights: nothing that distils asks for it */
+    rt_node *in[5] = {0}, *along = dx[0], *shift = at.shift ? dx[at.shift] : NULL;
+    for (int i = 0; i < y->n_in; i++) in[i] = y->in[i];
+    if (shift) along = along ? rt_add(along, shift) : rt_broadcast(shift, y->rank, y->shape);
+    in[y->n_in] = along;
+    return rt__emit(y->graph, RT_OP_group_norm_jvp, in, y->n_in + 1, y->attr);
 }
 
 static void group_norm_grad(rt_node *y, rt_node *gy, rt_node **gx)
@@ -307,6 +330,33 @@ RT_INLINE void block_data(const rt_view *yv, const task *t, const real *gn, int6
     }
 }
 
+/* dy = (dx scale + offset - d slope) act'(z) */
+RT_INLINE void block_jvp(const rt_view *yv, const task *t, int64_t at, int64_t b, summand kind, const channels *c)
+{
+    int64_t strip = STRIP / b * b, end = at + t->hw * b;
+    for (; at < end; at += strip) {
+        int64_t n = end - at < strip ? end - at : strip;
+        real bx[STRIP], bg[STRIP], by[STRIP], *y = room(yv, at, by);
+        const real *x = widened(t->x, at, n, bx), *dx = widened(t->gy, at, n, bg);
+        if (b == 1) {
+            real mean = c->mean[0], scale = c->scale[0], bias = c->bias[0], offset = c->offset[0], slope = c->slope[0];
+#pragma omp simd
+            for (int64_t i = 0; i < n; i++) {
+                real d = x[i] - mean;
+                y[i] = summand_of(kind, d, dx[i] * scale + offset - d * slope, scale, bias);
+            }
+        } else {
+            for (int64_t i = 0; i < n; i += b)
+#pragma omp simd
+                for (int64_t k = 0; k < b; k++) {
+                    real d = x[i + k] - c->mean[k];
+                    y[i + k] = summand_of(kind, d, dx[i + k] * c->scale[k] + c->offset[k] - d * c->slope[k], c->scale[k], c->bias[k]);
+                }
+        }
+        narrow(yv, at, n, y);
+    }
+}
+
 /* The sizes that matter are constants for the compiler: KERNEL(16), KERNEL(1), or what it is. */
 #define FOR_BLOCK(b, KERNEL) ((b) == 16 ? KERNEL(16) : (b) == 8 ? KERNEL(8) : (b) == 1 ? KERNEL(1) : KERNEL(b))
 
@@ -337,6 +387,14 @@ static void put_data(const rt_view *gx, const task *t, const real *gn, int64_t a
 #define ALONE(b) block_data(gx, t, gn, at, b, false, c)
 #define ADDED(b) block_data(gx, t, gn, at, b, true, c)
     t->addend ? FOR_BLOCK(t->b, ADDED) : FOR_BLOCK(t->b, ALONE);
+}
+
+static void put_jvp(const rt_view *dy, const task *t, int64_t at, const channels *c)
+{
+#define MOVED(b)         block_jvp(dy, t, at, b, GRADIENT, c)
+#define MOVED_SILU(b)    block_jvp(dy, t, at, b, SLOPED, c)
+#define MOVED_ROUGHLY(b) block_jvp(dy, t, at, b, ROUGHLY_SLOPED, c)
+    t->rough ? FOR_BLOCK(t->b, MOVED_ROUGHLY) : t->silu ? FOR_BLOCK(t->b, MOVED_SILU) : FOR_BLOCK(t->b, MOVED);
 }
 
 /* The groups of a span: mean and r; the means of gh and of gh d. */
@@ -489,6 +547,27 @@ static void differentiate(const rt_call *call, const rt_view *gx, const rt_view 
 static void group_norm_data_run(const rt_call *call) { differentiate(call, &call->out, call->side.data ? &call->side : NULL); }
 static void group_norm_sums_run(const rt_call *call) { differentiate(call, NULL, &call->out); }
 
+static void group_norm_jvp_run(const rt_call *call)
+{
+    const task t = task_of(call);
+    task bare = t; /* the means are of dx itself */
+    bare.w = NULL;
+    bare.silu = bare.rough = false;
+#pragma omp parallel for schedule(static) if (call->out.count > 4096)
+    for (int64_t s = 0; s < t.n * t.c / t.span; s++) {
+        group groups[BLOCK_MOST];
+        channels c;
+        find_groups(&t, s, groups, NULL);
+        find_slopes(&bare, s, groups, NULL, NULL, NULL);
+        for (int64_t k = 0; k < t.span; k += t.b) {
+            int64_t at = s * t.span + k;
+            fill_channels(&t, at, k, groups, &c);
+            for (int64_t j = 0; j < t.b && t.w; j++) c.offset[j] *= t.w[(at + j) % t.c], c.slope[j] *= t.w[(at + j) % t.c];
+            put_jvp(&call->out, &t, at * t.hw, &c);
+        }
+    }
+}
+
 /* group_norm_data of the same inputs leaves the sums. */
 static bool sums_ride(const rt_node *y, const rt_node *host)
 {
@@ -542,6 +621,7 @@ static rt_node *sample_of(rt_graph *g, int k, rt__op_id op)
 static rt_node *group_norm_sample(rt_graph *g, int k) { return sample_of(g, k, RT_OP_group_norm); }
 static rt_node *group_norm_data_sample(rt_graph *g, int k) { return sample_of(g, k, RT_OP_group_norm_data); }
 static rt_node *group_norm_sums_sample(rt_graph *g, int k) { return sample_of(g, k, RT_OP_group_norm_sums); }
+static rt_node *group_norm_jvp_sample(rt_graph *g, int k) { return sample_of(g, k, RT_OP_group_norm_jvp); }
 
 const rt_op RT_ROW(group_norm) = {
     .name = "group_norm",
@@ -557,6 +637,7 @@ const rt_op RT_ROW(group_norm) = {
     .flags = RT_ROW_INPLACE,
     .shape = group_norm_shape,
     .grad = group_norm_grad,
+    .jvp = group_norm_forward,
     .expand = group_norm_expand,
     .run = group_norm_run,
     .flop = norm_flop,
@@ -599,4 +680,22 @@ const rt_op RT_ROW(group_norm_sums) = {
     .scratch = slopes_scratch,
     .flop = sums_flop,
     .sample = group_norm_sums_sample,
+};
+
+const rt_op RT_ROW(group_norm_jvp) = {
+    .name = "group_norm_jvp",
+    .formula = "dy = act'(z) w r (dx - <dx> - xhat <dx xhat>): of group_norm where x + t moves along dx, <.> the mean over a group",
+    .min_in = 2,
+    .max_in = 5,
+    .attr_size = sizeof(rt__group_attr),
+    .layout = RT_LAYOUT_MAPS,
+    .type = RT_TYPE_MAPS,
+    .blockable = norm_blockable,
+    .batch = RT_MAPS,
+    .flags = RT_ROW_INPLACE,
+    .shape = group_norm_shape,
+    .expand = group_norm_jvp_expand,
+    .run = group_norm_jvp_run,
+    .flop = data_flop,
+    .sample = group_norm_jvp_sample,
 };

@@ -193,6 +193,13 @@ static void extreme_grad(rt_node *y, rt_node *gy, rt_node **gx)
     gx[0] = rt_mul(hit, rt_div(unreduce(y, gy), rt_sum(hit, a->axes, true)));
 }
 
+static rt_node *extreme_jvp(rt_node *y, rt_node *const *dx)
+{
+    const rt__reduce_attr *a = y->attr;
+    rt_node *hit = rt_where(rt_equal(y->in[0], unreduce(y, y)), rt_scalar(y->graph, 1), rt_scalar(y->graph, 0));
+    return rt_div(rt_sum(rt_mul(hit, dx[0]), a->axes, a->keep), rt_sum(hit, a->axes, a->keep));
+}
+
 static bool cumsum_shape(rt_node *y)
 {
     const rt__cumsum_attr *a = y->attr;
@@ -257,14 +264,14 @@ static rt_node *cumsum_sample(rt_graph *g, int k)
                     : NULL;
 }
 
-#define REDUCE(op, text, rule, batch_rule)                                                                                                 \
+#define REDUCE(op, text, rule, forward, batch_rule)                                                                                        \
     .name = #op, .formula = text, .min_in = 1, .max_in = 1, .attr_size = sizeof(rt__reduce_attr), .batch = batch_rule,                     \
-    .shape = reduce_shape, .grad = rule, .run = op##_run, .flop = sum_flop, .sample = op##_sample
+    .shape = reduce_shape, .grad = rule, .jvp = forward, .run = op##_run, .flop = sum_flop, .sample = op##_sample
 
-const rt_op RT_ROW(sum) = {REDUCE(sum, "sum of x over axes", sum_grad, RT_SUMS), .layout = RT_LAYOUT_READS, .type = RT_TYPE_READS,
-                           .blockable = pixels_go};
-const rt_op RT_ROW(max) = {REDUCE(max, "largest x over axes", extreme_grad, RT_MAPS)};
-const rt_op RT_ROW(min) = {REDUCE(min, "smallest x over axes", extreme_grad, RT_MAPS)};
+const rt_op RT_ROW(sum) = {REDUCE(sum, "sum of x over axes", sum_grad, rt__jvp_linear, RT_SUMS), .layout = RT_LAYOUT_READS,
+                           .type = RT_TYPE_READS, .blockable = pixels_go};
+const rt_op RT_ROW(max) = {REDUCE(max, "largest x over axes", extreme_grad, extreme_jvp, RT_MAPS)};
+const rt_op RT_ROW(min) = {REDUCE(min, "smallest x over axes", extreme_grad, extreme_jvp, RT_MAPS)};
 const rt_op RT_ROW(cumsum) = {.name = "cumsum",
                               .formula = "y[i] = x[0] + .. + x[i] along an axis",
                               .min_in = 1,
@@ -272,5 +279,6 @@ const rt_op RT_ROW(cumsum) = {.name = "cumsum",
                               .attr_size = sizeof(rt__cumsum_attr),
                               .shape = cumsum_shape,
                               .grad = cumsum_grad,
+                              .jvp = rt__jvp_linear,
                               .run = cumsum_run,
                               .sample = cumsum_sample};

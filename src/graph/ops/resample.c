@@ -154,6 +154,15 @@ static void max_pool_pick_grad(rt_node *y, rt_node *gy, rt_node **gx)
     gx[1] = rt__emit2(RT_OP_max_pool2d_data, y->in[0], gy, &p);
 }
 
+static rt_node *max_pool_jvp(rt_node *y, rt_node *const *dx)
+{
+    rt__pool_attr p = for_image(y, NULL);
+    return rt__emit2(RT_OP_max_pool2d_pick, y->in[0], dx[0], &p);
+}
+
+/* Of the two rows whose second operand goes where the first one's maxima are: those do not move. */
+static rt_node *max_pool_routed_jvp(rt_node *y, rt_node *const *dx) { return rt__jvp_linear(y, (rt_node *[]){NULL, dx[1]}); }
+
 /* The part of output (i, j)'s window that lies in an image of (h, w). */
 typedef struct window {
     int64_t y0, y1, x0, x1;
@@ -369,6 +378,7 @@ const rt_op RT_ROW(upsample_nearest) = {
     .batch = RT_MAPS,
     .shape = upsample_shape,
     .grad = upsample_grad,
+    .jvp = rt__jvp_linear,
     .run = upsample_run,
     .sample = upsample_sample,
 };
@@ -384,6 +394,7 @@ const rt_op RT_ROW(avg_pool2d) = {
     .batch = RT_MAPS,
     .shape = pool_shape,
     .grad = avg_pool_grad,
+    .jvp = rt__jvp_linear,
     .run = avg_pool_run,
     .flop = pool_flop,
     .sample = avg_pool_sample,
@@ -399,6 +410,7 @@ const rt_op RT_ROW(avg_pool2d_data) = {
     .batch = RT_MAPS,
     .shape = pool_data_shape,
     .grad = avg_pool_data_grad,
+    .jvp = rt__jvp_linear,
     .run = avg_pool_data_run,
     .flop = pool_flop,
     .sample = avg_pool_data_sample,
@@ -413,6 +425,7 @@ const rt_op RT_ROW(max_pool2d) = {
     .batch = RT_MAPS,
     .shape = pool_shape,
     .grad = max_pool_grad,
+    .jvp = max_pool_jvp,
     .run = max_pool_run,
     .flop = pool_flop,
     .sample = max_pool_sample,
@@ -427,6 +440,7 @@ const rt_op RT_ROW(max_pool2d_data) = {
     .batch = RT_MAPS,
     .shape = pool_data_shape,
     .grad = max_pool_data_grad,
+    .jvp = max_pool_routed_jvp,
     .run = max_pool_data_run,
     .flop = pool_flop,
     .sample = max_pool_data_sample,
@@ -441,6 +455,7 @@ const rt_op RT_ROW(max_pool2d_pick) = {
     .batch = RT_MAPS,
     .shape = pool_shape,
     .grad = max_pool_pick_grad,
+    .jvp = max_pool_routed_jvp,
     .run = max_pool_run,
     .flop = pool_flop,
     .sample = max_pool_pick_sample,

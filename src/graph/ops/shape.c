@@ -224,6 +224,13 @@ static void concat_grad(rt_node *y, rt_node *gy, rt_node **gx)
     }
 }
 
+static rt_node *concat_jvp(rt_node *y, rt_node *const *dx)
+{
+    rt_node **part = rt__graph_alloc(y->graph, (size_t)y->n_in * sizeof *part);
+    for (int k = 0; part && k < y->n_in; k++) part[k] = dx[k] ? dx[k] : rt_zeros_like(y->in[k]);
+    return part ? rt_concat(part, y->n_in, (int)((const rt__axis_attr *)y->attr)->axis) : NULL;
+}
+
 /* Do the elements start + step i, i < count, lie within n? Batches that were joined are cut in multiples of B: there all three are negative. */
 static bool good_cut(rt_node *y, const rt__slice_attr *a, int64_t n)
 {
@@ -542,7 +549,7 @@ static rt_node *scatter_add_sample(rt_graph *g, int k)
 
 #define ROW(op, text, n_in, attr, rule)                                                                                                    \
     .name = #op, .formula = text, .min_in = n_in, .max_in = n_in, .attr_size = sizeof(attr), .shape = op##_shape, .grad = rule,            \
-    .sample = op##_sample
+    .jvp = rt__jvp_linear, .sample = op##_sample
 
 const rt_op RT_ROW(reshape) = {ROW(reshape, "x under other extents", 1, rt__shape_attr, reshape_grad), .type = RT_TYPE_ALIKE,
                                .flags = RT_ROW_VIEW};
@@ -560,6 +567,7 @@ const rt_op RT_ROW(concat) = {.name = "concat",
                               .blockable = joins_blocks,
                               .shape = concat_shape,
                               .grad = concat_grad,
+                              .jvp = concat_jvp,
                               .run = concat_run,
                               .sample = concat_sample};
 const rt_op RT_ROW(slice) = {ROW(slice, "y[i] = x[start + step i] along an axis", 1, rt__slice_attr, slice_grad_rule), .run = slice_run,

@@ -43,6 +43,11 @@ static void log_softmax_grad(rt_node *y, rt_node *gy, rt_node **gx)
     gx[0] = rt_sub(gy, rt_mul(rt_exp(y), rt_sum(gy, last_axis(gy), true)));
 }
 
+static rt_node *log_softmax_jvp(rt_node *y, rt_node *const *dx)
+{
+    return rt_sub(dx[0], rt_sum(rt_mul(rt_exp(y), dx[0]), last_axis(y), true));
+}
+
 static rt_node *log_softmax_expand(rt_node *y)
 {
     rt_node *x = shifted(y->in[0]);
@@ -141,6 +146,7 @@ const rt_op RT_ROW(softmax) = {
     .flags = RT_ROW_INPLACE,
     .shape = softmax_shape,
     .grad = softmax_derive,
+    .jvp = rt__jvp_diagonal,
     .expand = softmax_expand,
     .run = softmax_run,
     .flop = softmax_flop,
@@ -170,6 +176,7 @@ const rt_op RT_ROW(log_softmax) = {
     .flags = RT_ROW_INPLACE,
     .shape = softmax_shape,
     .grad = log_softmax_grad,
+    .jvp = log_softmax_jvp,
     .expand = log_softmax_expand,
     .run = log_softmax_run,
     .flop = softmax_flop,

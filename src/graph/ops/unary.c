@@ -145,6 +145,12 @@ static void cast_grad(rt_node *y, rt_node *gy, rt_node **gx)
 {
     if (rt__is_real(y->in[0])) gx[0] = rt_cast(gy, y->in[0]->dtype);
 }
+static rt_node *cast_jvp(rt_node *y, rt_node *const *dx)
+{
+    if (!rt__is_real(y->in[0]))
+        return rt_fail(y->graph, "cast from %s has no derivative along a direction", rt_dtype_name(y->in[0]->dtype));
+    return rt_cast(dx[0], y->dtype);
+}
 
 static bool any_shape(rt_node *y)
 {
@@ -219,7 +225,7 @@ static rt_node *stop_grad_sample(rt_graph *g, int k)
 
 #define ROW1(op, text, rule)                                                                                                               \
     .name = #op, .formula = text, .min_in = 1, .max_in = 1, .layout = RT_LAYOUT_MAPS, .flags = RT_ROW_INPLACE, .shape = rule,              \
-    .grad = op##_grad, .run = op##_run, .sample = op##_sample
+    .grad = op##_grad, .jvp = rt__jvp_diagonal, .run = op##_run, .sample = op##_sample
 
 const rt_op RT_ROW(neg) = {ROW1(neg, "-x", unary_shape)};
 const rt_op RT_ROW(abs) = {ROW1(abs, "|x|", unary_shape)};
@@ -244,6 +250,7 @@ const rt_op RT_ROW(cast) = {.name = "cast",
                             .layout = RT_LAYOUT_MAPS,
                             .shape = cast_shape,
                             .grad = cast_grad,
+                            .jvp = cast_jvp,
                             .run = cast_run,
                             .sample = cast_sample};
 const rt_op RT_ROW(stop_grad) = {.name = "stop_grad",
