@@ -136,17 +136,24 @@ rt_status rt__gan_real(rt_phase *p, rt_node **x, rt_node **y, rt_error *err)
 
 /* ---- logits */
 
-rt_node *rt__gan_logit(rt_phase *p, rt_node *xt, rt_node *t, rt_node *y)
+rt_node *rt__gan_logit(rt_phase *p, rt_node *xt, rt_at t, rt_node *y)
 {
     const rt_task *task = p->round->task;
     const rt_denoiser *score = rt__denoiser(p, "score");
     rt_error unused;
     rt__critic critic = {.net = score->net, .trunk = score->set, .head = score->set};
     find_heads(task, &critic.heads, &unused); /* the plan has refused what cannot be */
-    return rt__critic_logit(&critic, xt, t, y);
+    return rt__critic_logit(&critic, xt, rt__told(score, t), y);
 }
 
-rt_status rt__gan_noised(rt_phase *p, const char *name, rt_node *x, rt__gan_sample *s, rt_error *err)
+rt_node *rt__vsd_logit(rt_phase *p, const rt__vsd_sample *s, rt_node *xt, rt_node *y)
+{
+    rt_at t = s->t;
+    t.omega = s->step;
+    return rt__gan_logit(p, xt, t, y);
+}
+
+rt_status rt__gan_noised(rt_phase *p, const char *name, rt_node *x, rt_node *step, rt__gan_sample *s, rt_error *err)
 {
     const rt_task *task = p->round->task;
     char draw[64];
@@ -157,20 +164,21 @@ rt_status rt__gan_noised(rt_phase *p, const char *name, rt_node *x, rt__gan_samp
     rt_node *k = rt_randint(p->graph, draw, 1, (int64_t[]){RT_BATCH}, n);
     snprintf(draw, sizeof draw, "eps.%s", name);
     rt_at t = rt__at(p, times, n, 1, k);
-    *s = (rt__gan_sample){.xt = rt_diffuse(x, t.alpha, t.beta, rt_randn(p->graph, draw, task->rank, task->shape)), .t = t.network};
+    *s = (rt__gan_sample){.xt = rt_diffuse(x, t.alpha, t.beta, rt_randn(p->graph, draw, task->rank, task->shape)), .t = t};
+    s->t.omega = step;
     free(times);
     return RT_OK;
 }
 
-rt_status rt__gan_critic_loss(rt_phase *p, const rt_divergence *d, rt_node *x0, rt_node *y, rt_node **loss, rt_error *err)
+rt_status rt__gan_critic_loss(rt_phase *p, const rt_divergence *d, const rt__vsd_sample *s, rt_node **loss, rt_error *err)
 {
     const rt__gan_settings *own = &settings(p->round->task)->gan;
     rt_node *real, *label;
     rt__gan_sample fakes, reals;
     RT_TRY(rt__gan_real(p, &real, &label, err));
-    RT_TRY(rt__gan_noised(p, "fake", rt_stop_grad(x0), &fakes, err));
-    RT_TRY(rt__gan_noised(p, "real", real, &reals, err));
-    rt_node *of_fake = rt__gan_logit(p, fakes.xt, fakes.t, y), *of_real = rt__gan_logit(p, reals.xt, reals.t, label);
+    RT_TRY(rt__gan_noised(p, "fake", rt_stop_grad(s->x0), s->step, &fakes, err));
+    RT_TRY(rt__gan_noised(p, "real", real, s->step, &reals, err));
+    rt_node *of_fake = rt__gan_logit(p, fakes.xt, fakes.t, s->y), *of_real = rt__gan_logit(p, reals.xt, reals.t, label);
     *loss = rt_expect(d ? rt__f_critic_loss(d, of_fake, of_real) : rt__critic_loss(of_fake, of_real));
     if (own->r1 > 0) {
         rt_node *noise = rt_scale(rt_randn(p->graph, "r1", p->round->task->rank, p->round->task->shape), penalty_deviation);
@@ -181,20 +189,20 @@ rt_status rt__gan_critic_loss(rt_phase *p, const rt_divergence *d, rt_node *x0, 
     return RT_OK;
 }
 
-rt_status rt__gan_generator_term(rt_phase *p, rt_node *x0, rt_node *y, rt_node **loss, rt_error *err)
+rt_status rt__gan_generator_term(rt_phase *p, const rt__vsd_sample *s, rt_node **loss, rt_error *err)
 {
-    rt__gan_sample s;
-    RT_TRY(rt__gan_noised(p, "gan", x0, &s, err));
-    *loss = rt_scale(rt_expect(rt__generator_loss(rt__gan_logit(p, s.xt, s.t, y))), settings(p->round->task)->gan.weight);
+    rt__gan_sample seen;
+    RT_TRY(rt__gan_noised(p, "gan", s->x0, s->step, &seen, err));
+    *loss = rt_scale(rt_expect(rt__generator_loss(rt__gan_logit(p, seen.xt, seen.t, s->y))), settings(p->round->task)->gan.weight);
     return RT_OK;
 }
 
-rt_status rt__gan_generator_loss(rt_phase *p, rt_node *x0, rt_node *y, rt_node **loss, rt_error *err)
+rt_status rt__gan_generator_loss(rt_phase *p, const rt__vsd_sample *s, rt_node **loss, rt_error *err)
 {
     const rt__gan_settings *own = &settings(p->round->task)->gan;
     *loss = NULL;
     if (own->weight == 0) return RT_OK;
-    RT_TRY(rt__gan_generator_term(p, x0, y, loss, err));
+    RT_TRY(rt__gan_generator_term(p, s, loss, err));
     rt__log(p, "gan_loss", *loss);
     if (own->start > 0) {
         rt_node *begun = rt_less(rt_scalar(p->graph, (double)own->start - 0.5), rt__run_number(p));
@@ -213,7 +221,7 @@ static rt_status build_score(rt_phase *p, bool matching, rt_error *err)
     RT_TRY(rt__vsd_sample_score(p, &s, err));
     rt_node *loss = matching ? rt__vsd_score_loss(p, &s) : NULL;
     if (rt__gan_planned(t)) {
-        RT_TRY(rt__gan_critic_loss(p, NULL, s.x0, s.y, &critic, err));
+        RT_TRY(rt__gan_critic_loss(p, NULL, &s, &critic, err));
         rt__log(p, "critic_loss", critic);
         loss = loss ? rt_add(rt_scale(loss, 1.0 / (double)t->features), critic) : critic;
     }

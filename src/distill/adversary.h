@@ -46,19 +46,22 @@ rt_status rt__gan_critic_build(rt_phase *p, rt_error *err);
 rt_status rt__gan_real(rt_phase *p, rt_node **x, rt_node **y, rt_error *err);
 
 /* The critic's logits (B) at x_t. */
-rt_node *rt__gan_logit(rt_phase *p, rt_node *xt, rt_node *t, rt_node *y);
-/* x (B,..) at times of its own, of vsd.score-times up to gan.t-max: which of them a critic sees more often does not move its optimum. Draws t.NAME,
+rt_node *rt__gan_logit(rt_phase *p, rt_node *xt, rt_at t, rt_node *y);
+/* Its logits at x_t (B,..) of classes y, at the times of s. */
+rt_node *rt__vsd_logit(rt_phase *p, const rt__vsd_sample *s, rt_node *xt, rt_node *y);
+/* x (B,..), by the student's step `step` or one that nobody is told (NULL), at times of its own, of vsd.score-times up to gan.t-max: which of them a critic sees more often does not move its optimum. Draws t.NAME,
  * eps.NAME. */
 typedef struct rt__gan_sample {
-    rt_node *xt, *t;
+    rt_node *xt;
+    rt_at t;
 } rt__gan_sample;
-rt_status rt__gan_noised(rt_phase *p, const char *name, rt_node *x, rt__gan_sample *s, rt_error *err);
+rt_status rt__gan_noised(rt_phase *p, const char *name, rt_node *x, rt_node *step, rt__gan_sample *s, rt_error *err);
 
-/* The critic's loss on the student's samples x0 of classes y and on real ones, at their own times, with gan.r1; d NULL: the GAN's, else the f-GAN's. */
-rt_status rt__gan_critic_loss(rt_phase *p, const rt_divergence *d, rt_node *x0, rt_node *y, rt_node **loss, rt_error *err);
+/* The critic's loss on the student's samples and on real ones, at their own times, with gan.r1; d NULL: the GAN's, else the f-GAN's. */
+rt_status rt__gan_critic_loss(rt_phase *p, const rt_divergence *d, const rt__vsd_sample *s, rt_node **loss, rt_error *err);
 /* gan.weight E softplus(-l(x_t)). */
-rt_status rt__gan_generator_term(rt_phase *p, rt_node *x0, rt_node *y, rt_node **loss, rt_error *err);
+rt_status rt__gan_generator_term(rt_phase *p, const rt__vsd_sample *s, rt_node **loss, rt_error *err);
 /* The same, 0 before update gan.start of the generator; NULL: gan.weight is 0. */
-rt_status rt__gan_generator_loss(rt_phase *p, rt_node *x0, rt_node *y, rt_node **loss, rt_error *err);
+rt_status rt__gan_generator_loss(rt_phase *p, const rt__vsd_sample *s, rt_node **loss, rt_error *err);
 
 #endif

@@ -74,7 +74,7 @@ static rt_status generator_build(rt_phase *p, rt_error *err)
     rt_node *gan = NULL, *pairs = NULL;
     bool draws = own->weight > 0 || own->family.gan.weight > 0;
     if (draws) RT_TRY(rt__vsd_sample_generator(p, &s, err));
-    if (draws) RT_TRY(rt__gan_generator_loss(p, s.x0, s.y, &gan, err));
+    if (draws) RT_TRY(rt__gan_generator_loss(p, &s, &gan, err));
     rt_node *scores = own->weight > 0 ? matching(p, &s) : NULL;
     if (own->regression > 0) RT_TRY(regression(p, &pairs, err));
     rt__minimise(p, add(add(scores, pairs), gan));
@@ -98,7 +98,7 @@ static rt_status measure(rt_phase *p, rt_error *err)
     RT_TRY(rt__vsd_measure(p, &s, err));
     RT_TRY(rt__gan_planned(p->round->task) ? rt__gan_measure(p, &s, err) : RT_OK);
     if (!both_terms(settings(p->round->task))) return RT_OK;
-    RT_TRY(rt__gan_generator_term(p, s.x0, s.y, &gan, err));
+    RT_TRY(rt__gan_generator_term(p, &s, &gan, err));
     rt_grad(gan, &s.x0, 1, &of_gan);
     rt_grad(matching(p, &s), &s.x0, 1, &of_scores);
     rt__meter(p, &gan_gradient, norm_per_sample(of_gan), norm_per_sample(of_scores));

@@ -54,7 +54,7 @@ static rt_status gan_critic_build(rt_phase *p, rt_error *err)
     rt__vsd_sample s;
     rt_node *loss;
     RT_TRY(rt__vsd_sample_score(p, &s, err));
-    RT_TRY(rt__gan_critic_loss(p, rt_divergence_find(own->divergence, err), s.x0, s.y, &loss, err));
+    RT_TRY(rt__gan_critic_loss(p, rt_divergence_find(own->divergence, err), &s, &loss, err));
     rt__minimise(p, loss);
     return RT_OK;
 }
@@ -64,7 +64,7 @@ static rt_status gan_generator_build(rt_phase *p, rt_error *err)
     const f_settings *own = rt__own(p->round->task->config);
     rt__vsd_sample s;
     RT_TRY(rt__vsd_sample_generator(p, &s, err));
-    rt_node *T = rt__f_generator_loss(rt_divergence_find(own->divergence, err), rt__gan_logit(p, s.xt, s.t.network, s.y));
+    rt_node *T = rt__f_generator_loss(rt_divergence_find(own->divergence, err), rt__vsd_logit(p, &s, s.xt, s.y));
     rt_node *omega =
         rt_mul(s.w, rt_square(rt_div(rt_reshape(s.t.beta, 1, (int64_t[]){RT_BATCH}), rt_reshape(s.t.alpha, 1, (int64_t[]){RT_BATCH}))));
     rt__minimise(p, rt_expect(rt_mul(omega, T)));

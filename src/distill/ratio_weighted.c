@@ -161,7 +161,7 @@ rt_node *rt__exact_log_u(rt_phase *p, const rt__vsd_sample *s)
 rt_node *rt__ratio_log_u(rt_phase *p, const rt__vsd_sample *s)
 {
     if (exact(p->round->task)) return rt__exact_log_u(p, s);
-    rt_node *log_u = rt_neg(rt__gan_logit(p, s->xt, s->t.network, s->y));
+    rt_node *log_u = rt_neg(rt__vsd_logit(p, s, s->xt, s->y));
     return rt_stop_grad(rt_minimum(rt_maximum(log_u, rt_scalar(p->graph, -most_logit)), rt_scalar(p->graph, most_logit)));
 }
 
@@ -192,7 +192,7 @@ rt_status rt__ratio_minimise(rt_phase *p, const rt__vsd_sample *s, rt_node *log_
     rt__log(p, "effective_share", rt__effective_share(weight));
     rt__log(p, "ratio_mean", rt_expect(rt_exp(rt_neg(log_u)))); /* of p/p_theta over the student's samples: 1 */
     rt_node *difference = rt__score_difference(f_z, f_p);
-    RT_TRY(rt__gan_generator_loss(p, s->x0, s->y, &gan, err));
+    RT_TRY(rt__gan_generator_loss(p, s, &gan, err));
     bool normalised = rt__vsd_normalised(t);
     if (normalised)
         loss = rt__pull(s->x0, rt_mul(rt_per_sample(rt_div(w, rt__dmd_normaliser(s->x0, f_p)), difference), difference));

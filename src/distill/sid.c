@@ -41,7 +41,7 @@ static rt_status generator_build(rt_phase *p, rt_error *err)
     rt_node *f_p, *f_z, *gan;
     RT_TRY(rt__vsd_sample_generator(p, &s, err));
     rt__vsd_predict(p, &s, &f_p, &f_z);
-    RT_TRY(rt__gan_generator_loss(p, s.x0, s.y, &gan, err));
+    RT_TRY(rt__gan_generator_loss(p, &s, &gan, err));
     rt_node *w = rt__vsd_normalised(p->round->task) ? rt_div(s.w, rt__dmd_normaliser(s.x0, f_p)) : s.w;
     rt_node *loss = rt_expect(rt__score_identity(w, own->alpha, f_p, f_z, s.x0));
     rt__minimise(p, gan ? rt_add(rt_scale(loss, 1.0 / (double)p->round->task->features), gan) : loss);

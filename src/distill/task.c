@@ -81,7 +81,15 @@ static rt_status open_own(const rt_task *t, rt_network *n, rt_error *err)
 static rt_status choose_net(const rt_task *t, rt_network *n, rt_error *err)
 {
     const rt_network_plan *p = n->plan;
-    if (p->config && *p->config) return open_own(t, n, err);
+    if (p->config && *p->config) {
+        RT_TRY(open_own(t, n, err));
+        rt_net *plain = n->own;
+        if (!p->told || rt_net_describe(plain)->guidance) return RT_OK;
+        rt_status s = rt_net_with_guidance(&n->own, plain, err);
+        rt_net_free(plain);
+        n->denoiser.net = n->own;
+        return s;
+    }
     const rt_net *net = p->kind == RT_NETWORK_NET && t->net ? t->net : t->teacher.net;
     if (!net) RT_RAISE(RT_E_USAGE, "no network to train; give --net with a config.json");
     n->denoiser.net = net;

@@ -49,6 +49,10 @@ const rt_config_key rt__vsd_keys[RT__VSD_KEYS] = {
      .value = "",
      .help = "times of the student's steps as the network is told them, falling, such as 999,749,499,249; empty: even ones",
      .argument = "N,N,..."},
+    RT__KEY(RT_KEY_BOOL, "vsd.score-step", score_step, 0, 1, "false",
+            "of a student of several steps: tell the auxiliary score, and its critic, which step made a sample; each step then follows the "
+            "teacher "
+            "by itself, not their mixture"),
 };
 
 static const rt__vsd_settings *settings(const rt_task *t) { return rt__own(t->config); }
@@ -202,13 +206,20 @@ rt_status rt__vsd_plan(const rt_task *t, rt_plan *plan, double start, rt_error *
     generator->prediction = student;
     generator->solver = rt__vsd_steps(t) > 1 ? rt_solver_find("renoise", err) : NULL;
     RT_TRY(rt__plan_teacher(plan, t, "vsd.guidance", "ddim", own->guidance, err));
+    if (own->score_step && rt__vsd_steps(t) == 1)
+        RT_RAISE(RT_E_USAGE, "vsd.score-step: the student has one step, so there is nothing to tell; give vsd.steps, or leave it out");
     rt__plan_network(plan, (rt_network_plan){.name = "score",
                                              .kind = RT_NETWORK_COPY,
+                                             .told = own->score_step,
                                              .config = own->fake_net,
                                              .start = *own->fake_net ? RT_START_SEED : RT_START_TEACHER,
                                              .trained = true,
                                              .prediction = fake});
-    return rt__plan_knob(plan, t, "vsd.guidance-range", own->range, err);
+    RT_TRY(rt__plan_knob(plan, t, "vsd.guidance-range", own->range, err));
+    if (own->score_step && plan->knob)
+        RT_RAISE(RT_E_USAGE, "vsd.score-step: the score is told omega, the weight of guidance, which is a knob here, and has room for one "
+                             "number; give false");
+    return RT_OK;
 }
 
 rt_phase_plan *rt__vsd_plan_score(rt_plan *plan, const rt_task *t, rt_status (*build)(rt_phase *p, rt_error *err))
@@ -257,6 +268,7 @@ rt_node *rt__vsd_generate(rt_phase *p, rt_node *y, rt_node *omega)
 static rt_status generate(rt_phase *p, rt__vsd_sample *s, rt_error *err)
 {
     const rt_round *r = p->round;
+    s->step = NULL;
     if (rt__vsd_steps(r->task) == 1) {
         s->y = draw_classes(p);
         s->omega = rt__omega(p);
@@ -269,6 +281,9 @@ static rt_status generate(rt_phase *p, rt__vsd_sample *s, rt_error *err)
     rt_at at = rt__at(p, r->grid, r->steps, 1, k);
     at.omega = s->omega = rt__input_omega(p);
     s->x0 = rt__denoise(rt__denoiser(p, "student"), x, NULL, at, s->y);
+    double number[RT_CONFIG_LIST];
+    for (int i = 0; i < r->steps; i++) number[i] = i;
+    if (settings(r->task)->score_step) s->step = rt_reshape(rt__pick(p, number, r->steps, k), 1, one);
     return rt__source_states(p, err);
 }
 
@@ -336,9 +351,16 @@ rt_status rt__vsd_sample_held_out(rt_phase *p, rt__vsd_sample *s, rt_node **scor
 
 /* ---- objectives at a sample */
 
+rt_node *rt__vsd_score(rt_phase *p, const rt__vsd_sample *s)
+{
+    rt_at t = s->t;
+    if (s->step) t.omega = s->step;
+    return rt__denoise(rt__denoiser(p, "score"), s->xt, NULL, t, s->y);
+}
+
 void rt__vsd_predict(rt_phase *p, const rt__vsd_sample *s, rt_node **f_p, rt_node **f_z)
 {
-    *f_z = rt__denoise(rt__denoiser(p, "score"), s->xt, NULL, s->t, s->y); /* never guided: it learns what the generator makes */
+    *f_z = rt__vsd_score(p, s);
     *f_p = rt__denoise(rt__denoiser(p, "teacher"), s->xt, NULL, s->t, s->y);
     rt__log(p, "score_gap", rt__score_gap(*f_p, *f_z, s->x0));
     rt__log(p, "fake_lag", rt__fake_lag(*f_p, *f_z, s->x0));
@@ -348,7 +370,7 @@ bool rt__vsd_normalised(const rt_task *t) { return t->rank == 4 && !strcmp(setti
 
 rt_node *rt__vsd_score_loss(rt_phase *p, const rt__vsd_sample *s)
 {
-    return rt_expect(rt__denoising_score_matching(s->w, rt__denoise(rt__denoiser(p, "score"), s->xt, NULL, s->t, s->y), s->x0));
+    return rt_expect(rt__denoising_score_matching(s->w, rt__vsd_score(p, s), s->x0));
 }
 
 rt_status rt__vsd_score_build(rt_phase *p, rt_error *err)

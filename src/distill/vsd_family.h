@@ -23,9 +23,10 @@ typedef struct rt__vsd_settings {
     char range[64];                                    /* of omega as a knob; empty: the teacher's, if it has one */
     double start;                                      /* time of the input of a generator of one step, a fraction of the process */
     int steps, timesteps[RT_CONFIG_LIST], n_timesteps; /* of the student; 0, and none listed: one */
+    bool score_step;                                   /* the score is told which step made a sample */
 } rt__vsd_settings;
 
-enum { RT__VSD_KEYS = 18 };
+enum { RT__VSD_KEYS = 19 };
 extern const rt_config_key rt__vsd_keys[RT__VSD_KEYS];
 
 /* Refuses settings that cannot be; plans one round, and the networks: student, teacher, and score, the auxiliary one. `start`: the time at which the
@@ -45,6 +46,7 @@ double rt__vsd_start(const rt_task *t);
 typedef struct rt__vsd_sample {
     rt_node *x0, *y, *omega, *eps, *xt, *w; /* omega (B) that the sample was made with, NULL: there is no knob */
     rt_node *when;                          /* (B) t as a fraction of the process */
+    rt_node *step;                          /* (B) which of the student's steps made x0, 0 the first; NULL: the score is not told */
     rt_at t;
 } rt__vsd_sample;
 /* G(z): the x0-prediction at the start, for classes y, told omega (NULL: there is no knob): of several steps that of the first. The draw is named "z". */
@@ -59,6 +61,8 @@ rt_status rt__vsd_sample_score(rt_phase *p, rt__vsd_sample *s, rt_error *err);
 /* For meters: times even over the log-SNR of the generator's, s->w their vsd.weight; score_weight (B): the weight of the score's loss there. */
 rt_status rt__vsd_sample_held_out(rt_phase *p, rt__vsd_sample *s, rt_node **score_weight, rt_error *err);
 
+/* The auxiliary score's x0-prediction at s. */
+rt_node *rt__vsd_score(rt_phase *p, const rt__vsd_sample *s);
 /* x0-predictions of the teacher and of the auxiliary score at s; logs the meters score_gap and fake_lag. */
 void rt__vsd_predict(rt_phase *p, const rt__vsd_sample *s, rt_node **f_p, rt_node **f_z);
 /* Whether differences are divided by DMD's normaliser: vsd.normalise, never of vectors. */

@@ -150,7 +150,7 @@ rt_status rt__vsd_measure(rt_phase *p, rt__vsd_sample *s, rt_error *err)
     rt_node *score_weight;
     RT_TRY(rt__vsd_sample_held_out(p, s, &score_weight, err));
     if (planned(p, &score_gap)) {
-        rt_node *f_z = rt__denoise(rt__denoiser(p, "score"), s->xt, NULL, s->t, s->y);
+        rt_node *f_z = rt__vsd_score(p, s);
         rt_node *f_p = rt__denoise(rt__denoiser(p, "teacher"), s->xt, NULL, s->t, s->y);
         rt_node *apart = rt_sub(f_p, f_z), *residual = rt_sub(f_z, s->x0), *square = rt_norm2(apart);
         rt__meter(p, &score_gap, square, rt_norm2(rt_sub(s->x0, f_p)));
@@ -172,8 +172,8 @@ static rt_status logits(rt_phase *p, const rt__vsd_sample *s, rt_node **made, rt
     const rt_task *t = p->round->task;
     rt_node *x, *y;
     RT_TRY(rt__gan_real(p, &x, &y, err));
-    *made = rt__gan_logit(p, s->xt, s->t.network, s->y);
-    *real = rt__gan_logit(p, rt_diffuse(x, s->t.alpha, s->t.beta, rt_randn(p->graph, "eps.real", t->rank, t->shape)), s->t.network, y);
+    *made = rt__vsd_logit(p, s, s->xt, s->y);
+    *real = rt__vsd_logit(p, s, rt_diffuse(x, s->t.alpha, s->t.beta, rt_randn(p->graph, "eps.real", t->rank, t->shape)), y);
     return RT_OK;
 }
 

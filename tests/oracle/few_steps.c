@@ -201,9 +201,9 @@ static rt_at at_times(const rt__run *run, rt_graph *g, const double *t)
     return (rt_at){rt_reals(g, 2, column, alpha), rt_reals(g, 2, column, beta), rt_reals(g, 1, column, told), NULL};
 }
 
-/* The loss of a phase at a state, a step and draws that are numbers: (1.17) with weight 1, or (1.18) with w = 1. */
-static double loss_at(const rt__run *run, bool generator, const float *state, double time, const int64_t *label, const float *eps,
-                      const double *t)
+/* The loss of a phase at a state, a step and draws that are numbers: (1.17) with weight 1, or (1.18) with w = 1. number: of the step, where the score is told it, -1: it is not. */
+static double loss_at(const rt__run *run, bool generator, const float *state, double time, int number, const int64_t *label,
+                      const float *eps, const double *t)
 {
     double x[B * D], e[B * D], step[B];
     for (int i = 0; i < B * D; i++) x[i] = (double)state[i], e[i] = (double)eps[i];
@@ -214,8 +214,12 @@ static double loss_at(const rt__run *run, bool generator, const float *state, do
     rt_at at = at_times(run, g, t);
     rt_node *x0 = rt__denoise(&rt__network(&run->task, "student")->denoiser, rt_reals(g, 2, shape, x), NULL, at_times(run, g, step), y);
     rt_node *xt = rt_diffuse(x0, at.alpha, at.beta, rt_reals(g, 2, shape, e));
-    rt_node *f_z = rt__denoise(&rt__network(&run->task, "score")->denoiser, xt, NULL, at, y),
-            *f_p = rt__denoise(&rt__network(&run->task, "teacher")->denoiser, xt, NULL, at, y);
+    rt_node *f_p = rt__denoise(&rt__network(&run->task, "teacher")->denoiser, xt, NULL, at, y);
+    const rt_denoiser *score = &rt__network(&run->task, "score")->denoiser;
+    for (int i = 0; i < B; i++) step[i] = number;
+    const int64_t one[] = {B, 1};
+    rt_node *told = number < 0 ? at.network : rt_concat((rt_node *[]){rt_reshape(at.network, 2, one), rt_reals(g, 2, one, step)}, 2, 1);
+    rt_node *f_z = rt_predict_x0(score->prediction, rt_net_apply(score->net, score->set, xt, told, y), xt, at.alpha, at.beta);
     rt_node *mean = rt_mean(generator ? rt_dot(rt_sub(f_z, f_p), x0) : rt_norm2(rt_sub(f_z, x0)), 1u, false);
     rt_program *program;
     OK(rt_compile(&program, g, &(rt_program_spec){.outputs = &mean, .n_outputs = 1, .batch = 1, .threads = 1}, &err));
@@ -226,14 +230,23 @@ static double loss_at(const rt__run *run, bool generator, const float *state, do
     return loss;
 }
 
-static void losses(void **state)
+/* What is told starts with weights 0, which nobody would notice. */
+static void make_it_matter(rt_params *set)
 {
-    (void)state;
+    const rt_entry *e = rt_params_entry(set, rt_params_find(set, "guidance_embedding.weight"));
+    for (int64_t i = 0; i < e->count; i++) ((float *)rt_params_data(set, RT_VALUE))[e->offset + i] = 0.3f * (float)(i % 5 - 2);
+    rt_params_touch(set);
+}
+
+static void losses_of(bool told)
+{
     static const double times[N] = {64, 43, 21};
-    rt_config c = run_of("vsd", "classes.json", "net.json", "losses", (const char *const[]){FEW, NULL});
+    rt_config c = run_of("vsd", "classes.json", "net.json", told ? "told" : "losses",
+                         (const char *const[]){FEW, "vsd.score-step", told ? "true" : "false", NULL});
     rt__run run = {.config = &c, .lock = -1};
     OK(rt__run_open(&run, &err));
     OK(rt__run_open_round(&run, &err));
+    if (told) make_it_matter(rt__network(&run.task, "score")->set);
     for (int i = 0; i < N; i++) assert_true(run.round.grid[i] == times[i]);
     for (int generator = 0; generator < 2; generator++)
         for (int u = 0; u < 6; u++) {
@@ -252,12 +265,19 @@ static void losses(void **state)
             OK(rt_run(program, &(rt_clock){.seed = 5, .step = 3}, &err));
             double t[B], got = (double)*(float *)rt_program_data(program, nodes[0]);
             for (int i = 0; i < B; i++) t[i] = (double)((int64_t *)rt_program_data(program, nodes[2]))[i] + first;
-            double want = loss_at(&run, generator, x, times[step], label, rt_program_data(program, nodes[1]), t);
+            double want = loss_at(&run, generator, x, times[step], told ? step : -1, label, rt_program_data(program, nodes[1]), t);
             if (!(fabs(got - want) <= TOL_STATES * fabs(want))) fail_msg("%s, step %d: %.9g, not %.9g", p->plan->name, step, got, want);
             rt_program_free(program);
         }
     rt__round_close(&run.round);
     rt__run_close(&run);
+}
+
+static void losses(void **state)
+{
+    (void)state;
+    losses_of(false);
+    losses_of(true);
 }
 
 /* ---- whole runs */
@@ -372,6 +392,7 @@ static void refusals(void **state)
         {"dmd", {"vsd.timesteps", "40"}, "vsd.timesteps: the student begins at time 41, but"},
         {"sid", {"vsd.steps", "4", "sid.start-sigma", "3"}, "sid.start-sigma: 3, but"},
         {"renyi", {"vsd.steps", "2", "f.ratio", "exact"}, "f.ratio: exact, but"},
+        {"vsd", {"vsd.score-step", "true"}, "vsd.score-step: the student has one step"},
     };
     for (size_t i = 0; i < sizeof refused / sizeof *refused; i++) {
         rt_config c = run_of(refused[i].method, "gaussian.json", "affine.json", "refused", refused[i].keys);
