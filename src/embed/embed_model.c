@@ -186,8 +186,8 @@ static rt_status draw(call *c, const retort_sampling *sampling, float *x, int64_
     retort_sampling s;
     RT_TRY(rt__take_options(&s, sizeof s, sampling, "retort_sampling", err));
     if (s.count < 1 || s.count > UINT32_MAX || s.first < 0 || s.first > UINT32_MAX - s.count)
-        RT_RAISE(RT_E_USAGE, "samples %lld to %lld; first must be 0 or more, count 1 or more, and both together below 2^32",
-                 (long long)s.first, (long long)s.first + (long long)s.count - 1);
+        RT_RAISE(RT_E_USAGE, "first is %lld and count %lld; first must be 0 or more, count 1 or more, and both together below 2^32",
+                 (long long)s.first, (long long)s.count);
     if (s.batch < 0) RT_RAISE(RT_E_USAGE, "batch: %lld; must be 1 or more, or 0 for a good number", (long long)s.batch);
     if (s.n_times < 0 || (s.n_times > 0 && !s.times))
         RT_RAISE(RT_E_USAGE, "n_times: %d, and times are %s", s.n_times, s.times ? "given" : "NULL");
