@@ -25,6 +25,9 @@ test-sanitized: packages ## the same tests under address and undefined-behaviour
 test-debian: ## make test on Debian 12 and 13, in folders filled by debootstrap (root)
 	@scripts/test-debian
 
+test-package: ## Debian packages, built on Debian 13 and tried in a folder that has nothing else (root, debootstrap)
+	@scripts/test-package
+
 test-emulated: ## the operator walk on an old x86-64 and on 64-bit ARM, emulated by qemu
 	@scripts/test-emulated
 
@@ -75,4 +78,4 @@ clean: ## remove everything that was built
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
 
-.PHONY: all dev demo test test-sanitized test-debian test-emulated test-distribution bench mutants fuzz docs solvers divergences toys install uninstall package packages clean help
+.PHONY: all dev demo test test-sanitized test-debian test-package test-emulated test-distribution bench mutants fuzz docs solvers divergences toys install uninstall package packages clean help

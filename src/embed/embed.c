@@ -24,7 +24,7 @@ int retort_version_check(int number) { return number >= RETORT_VERSION_MAJOR * 1
 
 const char *retort_status_name(retort_status status) { return rt_status_name((rt_status)status); }
 
-retort_status rt__answer(retort_error *to, rt_status status, const rt_error *from)
+static retort_status answer(retort_error *to, rt_status status, const rt_error *from)
 {
     if (to) {
         to->status = (retort_status)status;
@@ -35,35 +35,42 @@ retort_status rt__answer(retort_error *to, rt_status status, const rt_error *fro
 
 /* ---- scope */
 
-static _Atomic pid_t computed; /* the process that has run parallel loops; 0: none */
-
-rt_status rt__enter(rt__scope *s, bool computes, rt_error *err)
-{
-    pid_t none = 0, here = getpid();
-    if (computes && !atomic_compare_exchange_strong(&computed, &none, here) && none != here)
-        RT_RAISE(RT_E_USAGE,
-                 "this process was forked from one (%ld) that had computed already, whose threads it lacks; fork before the first "
-                 "computation, or exec",
-                 (long)none);
-    s->threads = omp_get_max_threads();
-    s->locale = uselocale((locale_t)0);
-    rt__resume(s);
-    return RT_OK;
-}
-
-void rt__leave(const rt__scope *s)
+/* The caller's state, as before the call: at its end, and while a callback has its turn. */
+static void outside(const rt__scope *s)
 {
     uselocale(s->locale);
     omp_set_num_threads(s->threads);
 }
 
-void rt__pause(const rt__scope *s) { rt__leave(s); }
-
-void rt__resume(const rt__scope *s)
+static void inside(void)
 {
-    (void)s;
     locale_t c = newlocale(LC_ALL_MASK, "C", (locale_t)0); /* glibc's own object: nothing is allocated */
     if (c) uselocale(c);
+}
+
+rt__scope rt__enter(void)
+{
+    rt__scope s = {.locale = uselocale((locale_t)0), .threads = omp_get_max_threads()};
+    inside();
+    return s;
+}
+
+retort_status rt__leave(const rt__scope *s, rt_status status, const rt_error *from, retort_error *to)
+{
+    outside(s);
+    return answer(to, status, from);
+}
+
+rt_status rt__may_compute(rt_error *err)
+{
+    static _Atomic pid_t computed; /* the process that has; 0: none */
+    pid_t before = 0, here = getpid();
+    if (!atomic_compare_exchange_strong(&computed, &before, here) && before != here)
+        RT_RAISE(RT_E_USAGE,
+                 "this process was forked from one (%ld) that had computed already, whose threads it lacks; fork before the first "
+                 "computation, or exec",
+                 (long)before);
+    return RT_OK;
 }
 
 /* ---- hooks */
@@ -87,9 +94,9 @@ void rt__tell(const rt__scope *s, const char *line)
     void *self = log_self;
     pthread_mutex_unlock(&lock);
     if (!log || !*line) return;
-    rt__pause(s);
+    outside(s);
     log(self, line);
-    rt__resume(s);
+    inside();
 }
 
 retort_status retort_set_allocator(const retort_allocator *allocator, retort_error *err)
@@ -101,7 +108,7 @@ retort_status retort_set_allocator(const retort_allocator *allocator, retort_err
         status = rt_error_set(&e, RT_E_USAGE, "retort_allocator: allocate, resize and release are all needed");
     if (status == RT_OK && !rt__allocator_set(&(rt__allocator){a.self, a.allocate, a.resize, a.release}))
         status = rt_error_set(&e, RT_E_USAGE, "memory has been taken already; set the allocator once, before any other call");
-    return rt__answer(err, status, &e);
+    return answer(err, status, &e);
 }
 
 bool rt__observed(const rt__scope *s, retort_observe observe, void *self, const char *what, const char *unit, int64_t done, int64_t total,
@@ -109,9 +116,9 @@ bool rt__observed(const rt__scope *s, retort_observe observe, void *self, const 
 {
     if (!observe) return false;
     const retort_progress now = {.size = sizeof now, .what = what, .unit = unit, .done = done, .total = total, .loss = loss};
-    rt__pause(s);
+    outside(s);
     bool stop = observe(self, &now) != 0;
-    rt__resume(s);
+    inside();
     return stop;
 }
 

@@ -15,13 +15,12 @@ typedef struct rt__scope {
     int threads;
 } rt__scope;
 
-/* `computes`: the call runs parallel loops, which is refused where the process was forked from one that had run some: OpenMP's threads are not there, and
- * GNU's runtime waits for them for ever. What fails has been left already. */
-rt_status rt__enter(rt__scope *s, bool computes, rt_error *err);
-void rt__leave(const rt__scope *s);
-/* A callback's turn: the caller's state between the two. */
-void rt__pause(const rt__scope *s);
-void rt__resume(const rt__scope *s);
+rt__scope rt__enter(void);
+/* Ends every function of the interface: *to (NULL: not wanted) gets what *from says. */
+retort_status rt__leave(const rt__scope *s, rt_status status, const rt_error *from, retort_error *to);
+
+/* RT_E_USAGE in a process that was forked from one that had computed: OpenMP's threads are not there, and GNU's runtime waits for them for ever. */
+rt_status rt__may_compute(rt_error *err);
 
 /* A line for the hook of retort_set_log; empty lines are none. */
 void rt__tell(const rt__scope *s, const char *line);
@@ -35,8 +34,5 @@ bool rt__observed(const rt__scope *s, retort_observe observe, void *self, const 
 rt_status rt__take_options(void *to, size_t known, const void *from, const char *name, rt_error *err);
 /* The other way: as much as the caller has room for, zeros beyond what is known; its size stays. */
 rt_status rt__give_result(void *to, const void *from, size_t known, const char *name, rt_error *err);
-
-/* Ends every function of the interface: *to gets what *from says. */
-retort_status rt__answer(retort_error *to, rt_status status, const rt_error *from);
 
 #endif

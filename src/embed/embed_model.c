@@ -55,10 +55,9 @@ static rt_status open_model(retort_model *m, const char *path, const retort_mode
 retort_status retort_model_open(retort_model **model, const char *path, const retort_model_options *options, retort_error *err)
 {
     rt_error e = {0};
-    rt__scope s;
+    rt__scope s = rt__enter();
+    rt_status status;
     *model = NULL;
-    rt_status status = rt__enter(&s, false, &e);
-    if (status != RT_OK) return rt__answer(err, status, &e);
     retort_model *m = calloc(1, sizeof *m);
     if (!m) {
         status = rt_error_set(&e, RT_E_MEMORY, "out of memory for a model");
@@ -70,8 +69,7 @@ retort_status retort_model_open(retort_model **model, const char *path, const re
         *model = m;
     else
         retort_model_free(m);
-    rt__leave(&s);
-    return rt__answer(err, status, &e);
+    return rt__leave(&s, status, &e, err);
 }
 
 void retort_model_free(retort_model *m)
@@ -87,6 +85,7 @@ void retort_model_free(retort_model *m)
 retort_status retort_model_describe(const retort_model *model, retort_model_info *info, retort_error *err)
 {
     rt_error e = {0};
+    rt__scope s = rt__enter();
     const rt_model_info *i = rt_model_get_info(model->whole);
     const retort_model_info all = {.path = i->chosen,
                                    .network = i->network,
@@ -106,7 +105,7 @@ retort_status retort_model_describe(const retort_model *model, retort_model_info
                                    .low = i->low,
                                    .high = i->high,
                                    .steps = i->recipe.steps};
-    return rt__answer(err, rt__give_result(info, &all, sizeof all, "retort_model_info", &e), &e);
+    return rt__leave(&s, rt__give_result(info, &all, sizeof all, "retort_model_info", &e), &e, err);
 }
 
 /* ---- views */
@@ -144,18 +143,16 @@ typedef struct call {
 
 static bool begin(call *c, retort_model *m)
 {
-    *c = (call){.model = m};
-    c->status = rt__enter(&c->scope, true, &c->err);
-    if (c->status != RT_OK) return false;
-    c->status = take_view(m, &c->view, &c->err);
-    if (c->status != RT_OK) rt__leave(&c->scope);
+    *c = (call){.scope = rt__enter(), .model = m};
+    c->status = rt__may_compute(&c->err);
+    if (c->status == RT_OK) c->status = take_view(m, &c->view, &c->err);
     return c->status == RT_OK;
 }
 
-static void end(call *c)
+static retort_status end(call *c, retort_error *err)
 {
-    give_view(c->model, c->view);
-    rt__leave(&c->scope);
+    if (c->view) give_view(c->model, c->view);
+    return rt__leave(&c->scope, c->status, &c->err, err);
 }
 
 /* ---- drawing */
@@ -186,8 +183,8 @@ static rt_status draw(call *c, const retort_sampling *sampling, float *x, int64_
     retort_sampling s;
     RT_TRY(rt__take_options(&s, sizeof s, sampling, "retort_sampling", err));
     if (s.count < 1 || s.count > UINT32_MAX || s.first < 0 || s.first > UINT32_MAX - s.count)
-        RT_RAISE(RT_E_USAGE, "samples %lld to %lld; first must be 0 or more, count 1 or more, and both together below 2^32",
-                 (long long)s.first, (long long)s.first + (long long)s.count - 1);
+        RT_RAISE(RT_E_USAGE, "first is %lld and count %lld; first must be 0 or more, count 1 or more, and both together below 2^32",
+                 (long long)s.first, (long long)s.count);
     if (s.batch < 0) RT_RAISE(RT_E_USAGE, "batch: %lld; must be 1 or more, or 0 for a good number", (long long)s.batch);
     if (s.n_times < 0 || (s.n_times > 0 && !s.times))
         RT_RAISE(RT_E_USAGE, "n_times: %d, and times are %s", s.n_times, s.times ? "given" : "NULL");
@@ -220,11 +217,8 @@ static rt_status draw(call *c, const retort_sampling *sampling, float *x, int64_
 retort_status retort_sample(retort_model *model, const retort_sampling *sampling, float *x, int64_t *labels, retort_error *err)
 {
     call c;
-    if (begin(&c, model)) {
-        c.status = draw(&c, sampling, x, labels);
-        end(&c);
-    }
-    return rt__answer(err, c.status, &c.err);
+    if (begin(&c, model)) c.status = draw(&c, sampling, x, labels);
+    return end(&c, err);
 }
 
 /* ---- asking */
@@ -242,9 +236,8 @@ retort_status retort_predict(retort_model *model, const char *as, int64_t n, con
     if (begin(&c, model)) {
         c.status = check_rows(n, &c.err);
         if (c.status == RT_OK) c.status = rt_model_predict(c.view, as, n, x, t, y, out, &c.err);
-        end(&c);
     }
-    return rt__answer(err, c.status, &c.err);
+    return end(&c, err);
 }
 
 retort_status retort_features(retort_model *model, int64_t n, const float *x, float *features, int64_t *labels, retort_error *err)
@@ -253,7 +246,6 @@ retort_status retort_features(retort_model *model, int64_t n, const float *x, fl
     if (begin(&c, model)) {
         c.status = check_rows(n, &c.err);
         if (c.status == RT_OK) c.status = rt_model_features(c.view, n, x, features, labels, &c.err);
-        end(&c);
     }
-    return rt__answer(err, c.status, &c.err);
+    return end(&c, err);
 }

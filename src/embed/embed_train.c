@@ -14,10 +14,9 @@ struct retort_settings {
 retort_status retort_settings_new(retort_settings **settings, const char *method, retort_error *err)
 {
     rt_error e = {0};
-    rt__scope s;
+    rt__scope s = rt__enter();
+    rt_status status;
     *settings = NULL;
-    rt_status status = rt__enter(&s, false, &e);
-    if (status != RT_OK) return rt__answer(err, status, &e);
     retort_settings *made = calloc(1, sizeof *made);
     if (made)
         status = rt_config_method(&made->config, method, &e);
@@ -27,8 +26,7 @@ retort_status retort_settings_new(retort_settings **settings, const char *method
         *settings = made;
     else
         free(made);
-    rt__leave(&s);
-    return rt__answer(err, status, &e);
+    return rt__leave(&s, status, &e, err);
 }
 
 void retort_settings_free(retort_settings *settings) { free(settings); }
@@ -36,34 +34,25 @@ void retort_settings_free(retort_settings *settings) { free(settings); }
 retort_status retort_settings_set(retort_settings *settings, const char *key, const char *value, retort_error *err)
 {
     rt_error e = {0};
-    rt__scope s;
-    rt_status status = rt__enter(&s, false, &e);
-    if (status != RT_OK) return rt__answer(err, status, &e);
-    status = rt_config_set(&settings->config, key, value, &e);
-    rt__leave(&s);
-    return rt__answer(err, status, &e);
+    rt__scope s = rt__enter();
+    rt_status status = rt_config_set(&settings->config, key, value, &e);
+    return rt__leave(&s, status, &e, err);
 }
 
 retort_status retort_settings_get(const retort_settings *settings, const char *key, char *text, size_t bytes, retort_error *err)
 {
     rt_error e = {0};
-    rt__scope s;
-    rt_status status = rt__enter(&s, false, &e);
-    if (status != RT_OK) return rt__answer(err, status, &e);
-    status = rt_config_get(&settings->config, key, text, bytes, &e);
-    rt__leave(&s);
-    return rt__answer(err, status, &e);
+    rt__scope s = rt__enter();
+    rt_status status = rt_config_get(&settings->config, key, text, bytes, &e);
+    return rt__leave(&s, status, &e, err);
 }
 
 retort_status retort_settings_read(retort_settings *settings, const char *path, retort_error *err)
 {
     rt_error e = {0};
-    rt__scope s;
-    rt_status status = rt__enter(&s, false, &e);
-    if (status != RT_OK) return rt__answer(err, status, &e);
-    status = rt_config_read(&settings->config, path, &e);
-    rt__leave(&s);
-    return rt__answer(err, status, &e);
+    rt__scope s = rt__enter();
+    rt_status status = rt_config_read(&settings->config, path, &e);
+    return rt__leave(&s, status, &e, err);
 }
 
 int retort_method_at(int i, retort_row *row)
@@ -127,11 +116,9 @@ static rt_status train(watcher *w, const rt_config *config, const retort_trainin
 retort_status retort_train(const retort_settings *settings, const retort_training *training, retort_result *result, retort_error *err)
 {
     rt_error e = {0};
-    rt__scope s;
-    rt_status status = rt__enter(&s, true, &e);
-    if (status != RT_OK) return rt__answer(err, status, &e);
+    rt__scope s = rt__enter();
     watcher w = {.scope = &s};
-    status = train(&w, &settings->config, training, result, &e);
-    rt__leave(&s);
-    return rt__answer(err, status, &e);
+    rt_status status = rt__may_compute(&e);
+    if (status == RT_OK) status = train(&w, &settings->config, training, result, &e);
+    return rt__leave(&s, status, &e, err);
 }
