@@ -62,8 +62,8 @@ teacher() { "$RETORT" "${moons[@]}" --out "$t/teacher" --updates 2 --batch 8 --t
     fails 2 "--lr: 'fast' is not a number" "${moons[@]}" --out "$t/none" --lr fast
     never grep -q train.lr "$t/err"
     fails 2 "--batch: 0 is outside 1..65536" "${moons[@]}" --out "$t/none" --batch 0
+    RETORT=$(realpath "$RETORT")
     cd "$t"
-    RETORT=$OLDPWD/$RETORT
     fails 2 "--out -: nothing is written to standard output" sample "$OLDPWD/models/fashion-mnist-1" --n 1 --out -
     fails 2 "--out -: nothing is written to standard output" train --data toy:moons --net "$OLDPWD/examples/mlp.json" --out -
     [ ! -e ./- ]
