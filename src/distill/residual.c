@@ -58,6 +58,7 @@ static rt_status measure(held_out *b, rt_solver_map *first, rt_solver_map *teach
         if (s == RT_OK) s = roll(b, student, along ? "holdout 1" : "holdout 2", c, k, k + s_stride, s_stride, err);
         residual += square_distance(a, c, b->size);
         step += square_distance(a, from, b->size);
+        if (task->progress) task->progress(task->self, "measuring", b->n * (k + s_stride) / N, b->n);
         if (!draws) continue;
         memcpy(a, from, bytes); /* twice from one state: half the square between the two is the variance */
         memcpy(c, from, bytes);

@@ -16,6 +16,7 @@ static void typing_errors_are_understood(void **state)
     (void)state;
     assert_string_equal(guess("dimd"), "ddim"); /* two neighbours swapped count as one error */
     assert_string_equal(rt_closest("fomr", (const char *const[]){"foam", "form"}, 2), "form");
+    assert_string_equal(rt_closest("FOMR", (const char *const[]){"foam", "form"}, 2), "form"); /* capitals count as their letters */
     assert_string_equal(guess("eular"), "euler");
     assert_string_equal(guess("euler-ancestrial"), "euler-ancestral");
     assert_string_equal(guess("veloctiy"), "velocity");
