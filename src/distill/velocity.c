@@ -105,7 +105,7 @@ rt_node *rt__scm_tangent(rt_node *F, rt_node *dF, rt_node *x, rt_node *dx, rt_no
 {
     const double least = 0.1;
     rt_node *first = rt_mul(rt_square(cos), rt_sub(F, dx)), *second = rt_mul(r, rt_add(rt_mul(rt_mul(cos, sin), x), dF));
-    rt_node *g = rt_stop_grad(rt_neg(rt_add(first, second)));
+    rt_node *g = rt_neg(rt_add(first, second));
     return rt_div(g, rt_per_sample(rt_offset(rt_sqrt(rt_norm2(g)), least), g));
 }
 

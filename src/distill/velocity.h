@@ -36,7 +36,7 @@ rt_node *rt__read_velocity(const rt_prediction *p, rt_node *out, rt_node *x, rt_
 rt_node *rt__velocity_towards(rt_node *x, rt_node *x0, rt_node *a, rt_node *b);
 
 /* scm: the normalised tangent g/(|g| + 0.1) with g = -cos^2 (F - dx) - r (cos sin x + dF), dF the derivative of F along cos sin (dx, 1); r, rank 0, goes
- * from 0 to 1. Constant. (B,...) */
+ * from 0 to 1. (B,...) */
 rt_node *rt__scm_tangent(rt_node *F, rt_node *dF, rt_node *x, rt_node *dx, rt_node *cos, rt_node *sin, rt_node *r);
 /* |F - sg[F + tangent]|^2, (B). */
 rt_node *rt__scm_loss(rt_node *F, rt_node *tangent);
