@@ -50,8 +50,8 @@ rt_node *rt__meanflow_loss(rt_node *u, rt_node *target, double p, double c);
 /* Student, teacher and steps; refuses what cannot be differentiated or has no data. `of_teacher`: the path's velocity is the teacher's. Solver: how the
  * student goes from step to step. `key` is what the names of the method's settings begin with. */
 typedef struct rt__velocity_plan {
-    const char *key, *solver,
-        *prediction; /* of the student; empty: the teacher's, or a velocity where that cannot be asked at pure noise */
+    const char *key, *solver;
+    const char *prediction; /* of the student; empty: the teacher's, or a velocity where that cannot be asked at pure noise */
     bool of_teacher, two_times;
     double guidance;
     int steps, teacher_steps; /* of the teacher that the student is compared with */

@@ -399,6 +399,7 @@ static void refused(void **state)
          one_file,
          false,
          "is told 1 time, but meanflow asks for two; give --net with \"_target_time\": true"},
+        {{"meanflow", "edm", "v", {NULL}}, NULL, false, "tells the network the time of data, which the process edm has not"},
         {{"meanflow", "ddpm", "v", {"meanflow.guidance", "2", NULL}}, NULL, false, "guidance needs a null class"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
