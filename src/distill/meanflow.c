@@ -77,10 +77,10 @@ static void minimise(rt_phase *p, const times *of_t, const times *of_r)
     rt_node *t = rt__pick(p, of_t->t, TIMES, k), *scale = rt__pick(p, of_t->scale, TIMES, k);
     rt_node *time = rt_reshape(rt__pick(p, of_t->network, TIMES, k), 1, each);
     rt_node *d_scale = rt__pick(p, of_t->d_scale, TIMES, k), *d_time = rt_reshape(rt__pick(p, of_t->d_network, TIMES, k), 1, each);
-    /* r = t where a draw says so or r is beyond; what the network is told rises with the time. r does not move with t. */
+    /* r = t where a draw says so or r is beyond; what the network is told rises with the time. It does not move with t. */
     rt_node *alike = rt_less(rt_rand(p->graph, "equal", 1, each), rt_scalar(p->graph, own->equal));
     rt_node *r_time = rt_stop_grad(rt_where(alike, time, rt_minimum(time, rt_reshape(rt__pick(p, of_r->network, TIMES, l), 1, each))));
-    rt_node *r = rt_stop_grad(rt_where(rt_per_sample(alike, t), t, rt_minimum(t, rt__pick(p, of_r->t, TIMES, l))));
+    rt_node *r = rt_where(rt_per_sample(alike, t), t, rt_minimum(t, rt__pick(p, of_r->t, TIMES, l)));
 
     rt_node *one = rt_scalar(p->graph, 1), *rest = rt_sub(one, t), *z = rt_diffuse(x0, rest, t, eps), *zt = rt_mul(scale, z);
     rt_at from = {rt_mul(scale, rest), rt_mul(scale, t), time, NULL}, to = {.network = r_time};

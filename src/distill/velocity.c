@@ -105,7 +105,7 @@ rt_node *rt__scm_tangent(rt_node *F, rt_node *dF, rt_node *x, rt_node *dx, rt_no
 {
     const double least = 0.1;
     rt_node *first = rt_mul(rt_square(cos), rt_sub(F, dx)), *second = rt_mul(r, rt_add(rt_mul(rt_mul(cos, sin), x), dF));
-    rt_node *g = rt_stop_grad(rt_neg(rt_add(first, second)));
+    rt_node *g = rt_neg(rt_add(first, second));
     return rt_div(g, rt_per_sample(rt_offset(rt_sqrt(rt_norm2(g)), least), g));
 }
 
@@ -154,19 +154,21 @@ rt_status rt__plan_velocity(rt_plan *plan, const rt_task *t, const rt__velocity_
         RT_RAISE(RT_E_USAGE, "%s: the network is told %d time%s, but %s asks for %s; give --net with \"_target_time\": %s in it",
                  *t->config->net ? t->config->net : t->config->teacher, times, times > 1 ? "s" : "", v->key, v->two_times ? "two" : "one",
                  v->two_times ? "true" : "false");
+    if (v->two_times && !isfinite(rt_process_network_time(t->process, 0)))
+        RT_RAISE(RT_E_USAGE, "%s: %s tells the network the time of data, which the process %s has not; give a teacher on another process",
+                 t->config->teacher, v->key, rt_process_name(t->process));
     if (rt_config_compute(t->config) == RT_BF16)
         RT_RAISE(RT_E_USAGE, "dtype: bf16, but %s differentiates in time, for which bf16 has too few digits; give f32", v->key);
     if (v->teacher_steps % v->steps)
         RT_RAISE(RT_E_USAGE, "%s.steps: %d does not divide %d, the steps of the teacher", v->key, v->steps, v->teacher_steps);
-    /* The derivative of a network started by draws in what it is told is of its size, so that in the time it is larger by this factor. */
+    /* In what it is told a network started by draws has a derivative of about its own size, so one in time that is larger by this factor. */
     double told = fabs(rt_process_network_time(t->process, rt_process_end(t->process)) -
                        rt_process_network_time(t->process, rt_process_end(t->process) / 2));
     if (!t->teacher.net && !t->init.set && told > STEEP && t->note) {
         char line[256];
         snprintf(line, sizeof line,
                  "a network started by draws is told times up to %g, in which it is too steep for its derivative to mean much; give "
-                 "--init, or an "
-                 "oracle whose process has few timesteps, such as 4",
+                 "--init, or an oracle whose process has few timesteps, such as 4",
                  rt_process_network_time(t->process, rt_process_end(t->process)));
         t->note(t->self, line);
     }

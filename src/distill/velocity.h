@@ -36,7 +36,7 @@ rt_node *rt__read_velocity(const rt_prediction *p, rt_node *out, rt_node *x, rt_
 rt_node *rt__velocity_towards(rt_node *x, rt_node *x0, rt_node *a, rt_node *b);
 
 /* scm: the normalised tangent g/(|g| + 0.1) with g = -cos^2 (F - dx) - r (cos sin x + dF), dF the derivative of F along cos sin (dx, 1); r, rank 0, goes
- * from 0 to 1. Constant. (B,...) */
+ * from 0 to 1. (B,...) */
 rt_node *rt__scm_tangent(rt_node *F, rt_node *dF, rt_node *x, rt_node *dx, rt_node *cos, rt_node *sin, rt_node *r);
 /* |F - sg[F + tangent]|^2, (B). */
 rt_node *rt__scm_loss(rt_node *F, rt_node *tangent);
@@ -50,8 +50,8 @@ rt_node *rt__meanflow_loss(rt_node *u, rt_node *target, double p, double c);
 /* Student, teacher and steps; refuses what cannot be differentiated or has no data. `of_teacher`: the path's velocity is the teacher's. Solver: how the
  * student goes from step to step. `key` is what the names of the method's settings begin with. */
 typedef struct rt__velocity_plan {
-    const char *key, *solver,
-        *prediction; /* of the student; empty: the teacher's, or a velocity where that cannot be asked at pure noise */
+    const char *key, *solver;
+    const char *prediction; /* of the student; empty: the teacher's, or a velocity where that cannot be asked at pure noise */
     bool of_teacher, two_times;
     double guidance;
     int steps, teacher_steps; /* of the teacher that the student is compared with */

@@ -3,6 +3,7 @@
 #include "verify/witness.h"
 
 #include "base/internal.h"
+#include "distill/velocity.h"
 
 #include <string.h>
 
@@ -133,6 +134,33 @@ static double matching(rt__witness *w)
     return fabs(got / want - 1);
 }
 
+/* The average velocity of a mixture's flow on straight paths is its own target, with differences of fourth order along the flow for du/dt. */
+static double average_velocity(rt__witness *w)
+{
+    enum { PAIRS = 5, N = PAIRS * RT__STATES };
+    static const double pairs[PAIRS][2] = {{0.95, 0}, {0.7, 0.2}, {0.5, 0.45}, {0.3, 0.05}, {0.1, 0.02}};
+    static const double difference[] = {1 / 12.0, -8 / 12.0, 0, 8 / 12.0, -1 / 12.0}, step = 1e-3;
+    double u[N], v[N], du[N] = {0}, t[N], r[N], got[N], z[RT__STATES], worst = 0;
+    for (int i = 0; i < N; i++) {
+        t[i] = pairs[i / RT__STATES][0], r[i] = pairs[i / RT__STATES][1];
+        rt__exact_states(1 - t[i], t[i], z);
+        double x = z[i % RT__STATES], h = step * t[i];
+        v[i] = rt__exact_noise(1 - t[i], t[i], x) - rt__exact_mean(1 - t[i], t[i], x);
+        for (int k = 0; k < 5; k++) {
+            double s = t[i] + (k - 2) * h, at = x + (k - 2) * h * v[i];
+            double average = (at - rt__exact_flow(1 - s, s, 1 - r[i], r[i], at)) / (s - r[i]);
+            if (k == 2) u[i] = average;
+            du[i] += difference[k] * average / h;
+        }
+    }
+    rt_graph *g = rt__doubles(w);
+    if (!g) return NAN;
+    rt__value(w, rt__meanflow_target(rt__numbers(g, N, v), rt__numbers(g, N, du), rt__numbers(g, N, t), rt__numbers(g, N, r)), N, got);
+    rt_graph_free(g);
+    for (int i = 0; i < N; i++) worst = rt__worse(worst, fabs(got[i] - u[i]));
+    return worst;
+}
+
 const rt__equation rt__flow_maps[] = {
     {{"1.6", "dx/dt = f_t x - g_t^2/2 grad_x log p_t(x) = v(x, t)", "src/diffusion/solver_runge_kutta.c", "slope",
       "conservation of mass, dp/dt + d(v p)/dx = 0, by differences of a mixture's density; relative", 1e-8},
@@ -152,5 +180,11 @@ const rt__equation rt__flow_maps[] = {
     {{"1.10", "L_oracle = E_{(s,t) ~ pi} E_{x_s} [w(s, t) d(G(x_s, s, t), Psi_{s->t}(x_s))]", "src/distill/map.c", "map_build",
       "the formula in double at the same states, networks being black boxes in float; relative", 1e-5},
      matching},
+    {{"meanflow", "u(z_t, t, r) = v(z_t, t) - (t - r) du/dt, u = (z_t - Psi_{t->r}(z_t))/(t - r)", "src/distill/velocity.c",
+      "rt__meanflow_target",
+      "a mixture's flow on straight paths, z_t = (1 - t) x0 + t eps, by bisection of error functions, v by integration, du/dt by "
+      "differences along (v, 1)",
+      1e-7},
+     average_velocity},
     RT__LAST,
 };

@@ -54,6 +54,13 @@ foretold() {
     foretold distill dmd2 "${two[@]}" --data "$t/data.safetensors" --dmd-weight 0 --gan-weight 1 --levels all --set "train.freeze=*conv*"
 }
 
+@test "distill: scm and meanflow, which differentiate along the flow" {
+    sed 's/^{/{ "_target_time": true,/' models/fashion-mnist-small/unet/config.json >"$t/two.json"
+    flow=(--teacher models/fashion-mnist-small --data "$t/data.safetensors" --out "$t/out" --batch 32 --updates 1)
+    foretold distill scm "${flow[@]}"
+    foretold distill meanflow "${flow[@]}" --net "$t/two.json" --micro-batch 16
+}
+
 @test "sample: a grid, and tensors with their trace" {
     foretold sample models/fashion-mnist-4 --n 128 --batch 64 --out "$t/out.png"
     foretold sample models/fashion-mnist --n 256 --batch 16 --steps 2 --trace --out "$t/out.safetensors"

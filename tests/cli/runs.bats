@@ -34,6 +34,30 @@ teacher() { "$RETORT" train --data toy:moons --net examples/mlp.json --out "$t/t
         --teacher-steps 4 --updates 5 --batch 16 --threads 1
 }
 
+@test "scm and meanflow: from the teacher's flow or from data, of one step or several, stopped and resumed" {
+    teacher
+    echo '{"_class_name": "RetortMLP", "data_dim": 2, "hidden": 64, "layers": 3, "_target_time": true}' >"$t/two.json"
+    run=(--teacher "$t/teacher" --data toy:moons --updates 8 --batch 16 --threads 1 --set run.checkpoint-every=0)
+    obeys distill distill scm "${run[@]}" --out "$t/scm" --tangent-warmup 4
+    obeys distill distill meanflow "${run[@]}" --net "$t/two.json" --out "$t/meanflow" --velocity data --steps 2
+    for m in scm meanflow; do
+        "$RETORT" sample "$t/$m" --n 5 --out "$t/$m.safetensors" -q
+        never grep -q log_variance "$t/$m/student/unet/diffusion_pytorch_model.safetensors" # what only training needs
+        "$RETORT" distill "$m" --config "$t/$m/config.yaml" --out "$t/parts-$m" --until-update 3 -q
+        "$RETORT" distill "$m" --out "$t/parts-$m" --resume --until-update 0 -q
+        cmp "$t/$m/student/unet/diffusion_pytorch_model.safetensors" "$t/parts-$m/student/unet/diffusion_pytorch_model.safetensors"
+    done
+    "$RETORT" inspect "$t/meanflow/student" | grep -q "meanflow: 2 steps"
+    "$RETORT" distill scm "${run[@]}" --out "$t/several" --steps 4 -q # by renoise; starts from any student
+    "$RETORT" distill scm "${run[@]}" --init "$t/several" --out "$t/again" -q
+    "$RETORT" inspect "$t/several/student" | grep -q "4 steps of renoise"
+    "$RETORT" distill scm "${run[@]}" --out "$t/none" --dry-run | grep -q "scm.warmup: 10000"
+    fails 2 "scm starts from data" distill scm --teacher "$t/teacher" --out "$t/none"
+    fails 2 "meanflow asks for two" distill meanflow "${run[@]}" --out "$t/none"
+    fails 2 "bf16, but scm differentiates" distill scm "${run[@]}" --dtype bf16 --out "$t/none"
+    [ ! -e "$t/none" ]
+}
+
 @test "the same command gives the same bits; --config repeats a run" {
     teacher
     cp -r "$t/teacher" "$t/first"
@@ -190,7 +214,7 @@ last_loss() { tail -n 1 "$1/metrics.jsonl" | sed 's/.*"loss": *\([0-9.e-]*\).*/\
     grep -q -- '--teacher-steps N' "$t/help"
     never grep -q -- '--starts' "$t/help"
     "$RETORT" distill --help >"$t/all"
-    grep -q -- '--guidance N .*kd, map, vsd, sid, dmd, dmd2, f, renyi' "$t/all"
+    grep -q -- '--guidance N .*kd, map, vsd, sid, dmd, dmd2, f, renyi, scm, meanflow' "$t/all"
     "$RETORT" distill sid --help | grep -q -- '--score-updates N .*(1)' # members of a family have defaults of their own
     fails 2 "did you mean 'pd'" distill pdd --help
 }

@@ -1,6 +1,6 @@
 /* kill_resume.c -- runs of a U-Net on two threads are killed with SIGKILL at random instants, some of them inside the writing of a checkpoint and at a change of
  * round; resumed, they end in the same students, averages and optimiser state of all networks as a run that nobody disturbed. Twenty instants for `pd`, and
- * RETORT_KILLS of them (6) for each method of two networks. */
+ * RETORT_KILLS of them (6) for each of the others. */
 #include "retort/diffusion.h"
 #include "retort/format.h"
 #include "retort/train.h"
@@ -69,6 +69,12 @@ static const killed_run runs[] = {
      .arrays = 4,
      .results = STUDENT},
     {.method = "ect", .keys = {"ect.every", "20"}, .updates = 60, .arrays = 4, .data = true, .results = STUDENT},
+    {.method = "scm",
+     .keys = {"scm.warmup", "40", "train.micro-batch", "4"},
+     .updates = 60,
+     .arrays = 4, /* one network: value, two moments, average */
+     .data = true,
+     .results = STUDENT},
 };
 
 static void configure(rt_config *c, const killed_run *run, const char *name)
