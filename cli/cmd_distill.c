@@ -41,6 +41,8 @@ const cli_command cli_distill_command = {
         "between any two times, by a network that is told both (--net with \"_target_time\": true), vsd makes one step whose samples are\n"
         "distributed as the teacher's, by the difference of two scores, sid likewise, by a loss through both networks,\n"
         "dmd with a regression on its samples, dmd2 with a GAN, f and renyi under other divergences (`retort list divergences`).\n"
+        "cd, ct and ect make consistency models, which know the end of a path from every point of it, by a teacher's steps or from data;\n"
+        "guide puts the two calls of a guided teacher into one network that is told omega, which others keep (--guidance-range LOW,HIGH).\n"
         "--divergence names what is minimised instead, and the method follows: f for jensen-shannon, renyi for renyi:2, sid for fisher.\n"
         "Without --data the teacher's own samples are learnt from. Each student is a folder that carries its sampling recipe.\n"
         "The teacher's maps are made by --teacher-solver; solvers with a memory keep it along rollouts and start cold on pairs from "

@@ -274,8 +274,8 @@ typedef struct rt_student_recipe {
     double timesteps[RT_RECIPE_STEPS]; /* what the network is told, one per step, noisy to clean */
     double input_scale; /* what unit noise is multiplied by at timesteps[0], which is not the noisiest; 0: as the process says */
     bool has_guidance;
-    double guidance;    /* the lecture's omega that sampling needs */
-    bool has_range;     /* the network is told omega: in one call, any of this range, of which the default is one */
+    double guidance; /* the lecture's omega that sampling needs */
+    bool has_range;  /* the network is told omega: in one call, any of this range, of which the default is one */
     double guidance_low, guidance_high, guidance_default;
     int64_t null_class; /* -1: none */
     double low, high;   /* range of the data */

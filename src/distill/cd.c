@@ -50,9 +50,10 @@ static rt_status cd_build(rt_phase *p, rt_error *err)
     const rt_weight *weight = rt_weight_find(task->config->train.weight, err);
     const int64_t each[] = {RT_BATCH};
     int n = own->points;
-    double *there = weight ? malloc((size_t)(3 * n) * sizeof *there) : NULL, *data = there + n, *w = data + n;
     if (!weight) return RT_E_USAGE;
+    double *there = malloc((size_t)(3 * n) * sizeof *there);
     if (!there) RT_RAISE(RT_E_MEMORY, "out of memory for %d times", n);
+    double *data = there + n, *w = data + n;
     for (int k = 0; k < n; k++) { /* pair k goes from point k to the next; at data, where nothing is asked, any time will do */
         data[k] = k + 1 == n;
         there[k] = r->grid[k + 1 < n ? k + 1 : k];

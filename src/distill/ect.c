@@ -99,8 +99,9 @@ static rt_status ect_build(rt_phase *p, rt_error *err)
     rt_dtype real = rt_graph_real(g);
     const int64_t each[] = {RT_BATCH};
     int K = stages(own), n = K * TIMES;
-    double *s = malloc((size_t)(TIMES + 3 * n) * sizeof *s), *t = s + TIMES, *data = t + n, *w = data + n;
+    double *s = malloc((size_t)(TIMES + 3 * n) * sizeof *s);
     if (!s) RT_RAISE(RT_E_MEMORY, "out of memory for %d pairs of times", n);
+    double *t = s + TIMES, *data = t + n, *w = data + n;
     tabulate(task->process, own, s, t, data, w);
 
     rt_node *k = rt_minimum(rt_scale(rt_offset(rt__run_number(p), 0.5), 1.0 / (double)own->every),

@@ -78,12 +78,26 @@ static rt_status guide_build(rt_phase *p, rt_error *err)
     return status;
 }
 
+/* An oracle is asked in the graph: at its cleanest time. */
+static rt_status check_oracle(const rt_task *t, const guide_settings *own, rt_error *err)
+{
+    double end = rt_process_end(t->process), T = rt_process_discrete_steps(t->process);
+    double cleanest = !t->data ? end / own->teacher_steps
+                      : T > 0  ? 1
+                               : end / 2 / rt_density_count(rt_density_find("uniform", err), t->process);
+    if (!t->teacher.oracle) return RT_OK;
+    rt_status s = rt_oracle_check_graph(t->teacher.oracle, t->real, rt_process_log_snr(t->process, cleanest), err);
+    if (s != RT_OK) rt_error_prefix(err, "%s", t->config->teacher);
+    return s;
+}
+
 static rt_status guide_plan(const rt_task *t, rt_plan *plan, rt_error *err)
 {
     const guide_settings *own = rt__own(t->config);
     if (own->teacher_steps % own->steps)
         RT_RAISE(RT_E_USAGE, "guide.steps: %d does not divide %d, the steps of the teacher", own->steps, own->teacher_steps);
     if (t->classes == 0) RT_RAISE(RT_E_USAGE, "%s: guidance needs a model with classes; this one has none", t->config->teacher);
+    RT_TRY(check_oracle(t, own, err));
     plan->n_rounds = 1;
     plan->held_out = RT_HELD_OUT;
     plan->rounds[0].teacher_steps = plan->step_counts[0] = own->teacher_steps;

@@ -72,6 +72,9 @@ rt_status rt__plan_teacher(rt_plan *plan, const rt_task *t, const char *key, con
     if (guidance > 0 && t->null_class < 0 && !told)
         RT_RAISE(RT_E_USAGE, "%s: guidance needs a null class, and the teacher's recipe names none; give --null-class K",
                  t->config->teacher);
+    if (told && (guidance < t->omega_low || guidance > t->omega_high))
+        RT_RAISE(RT_E_USAGE, "%s: is guided by %g to %g, not by %g; give --guidance W within", t->config->teacher, t->omega_low,
+                 t->omega_high, guidance);
     rt__plan_network(plan, (rt_network_plan){.name = "teacher", .kind = RT_NETWORK_TEACHER, .solver = row, .guidance = guidance});
     return RT_OK;
 }

@@ -1,4 +1,5 @@
 /* progressive.c -- section 1.4: the DDIM map, Lemma 2, progressive distillation, guidance. */
+#include "verify/exact_training.h"
 #include "verify/small_run.h"
 #include "verify/witness.h"
 
@@ -301,6 +302,14 @@ const rt__equation rt__progressive[] = {
     {{"1.39", "x0^omega(x, s, c) = (1 + omega) x0(x, s, c) - omega x0(x, s, null)", "src/diffusion/sample.c", "guided",
       "two normal distributions of one variance: the denoiser of the one at the mean (1 + omega) m_c - omega m", 1e-12},
      guided},
-    RT__NOT_YET("1.40", "min E_omega E_s E_x [lambda(s) |x0_student(x_s, s, c, omega) - x0^omega(x_s, s, c)|^2]"),
+    {{"1.40", "min E_omega E_s E_x [lambda(s) |x0_student(x_s, s, c, omega) - x0^omega(x_s, s, c)|^2]", "src/distill/guide.c",
+      "guide_build",
+      "the formula in double, the teacher two normal distributions and their mixture in closed form, the student a black box; relative",
+      1e-10},
+     rt__guided_call},
+    {{"consistency", "f(x_s, s) = f(x_t, t) on one path, f(x, 0) = x", "src/distill/cd.c", "cd_build",
+      "the loss of `cd` for the exact maps of a normal distribution to data, on pairs of points of its flow; its root, of the deviation",
+      1e-12},
+     rt__consistent_paths},
     RT__LAST,
 };

@@ -23,7 +23,7 @@ leaves() {
 @test "every equation of the lecture occurs once, in order" {
     obeys verify verify
     [ "$(column name | grep '^1\.')" = "$(seq -f '1.%g' 1 40)" ]
-    [ "$(column name | grep -v '^1\.' | sort)" = "$(printf 'algorithm-1\nalgorithm-2\nlemma-2\nmeanflow\nproposition-1')" ]
+    [ "$(column name | grep -v '^1\.' | sort)" = "$(printf 'algorithm-1\nalgorithm-2\nconsistency\nlemma-2\nmeanflow\nproposition-1')" ]
 }
 
 @test "what computes an equation stands where its row says" {

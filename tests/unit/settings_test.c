@@ -180,7 +180,7 @@ static void a_configuration_survives_its_file(void **state)
         assert_string_equal(x, y);
         own += !strncmp(key.name, "pd.", 3);
     }
-    assert_int_equal(own, 10);
+    assert_int_equal(own, 11);
     assert_true(a.train.eps == b.train.eps && b.train.eps != 1e-8); /* to the last bit */
     assert_string_equal(b.teacher, a.teacher);
     assert_int_equal(b.train.n_updates, 3);

@@ -1,4 +1,4 @@
-/* consistency.c -- the methods cd, ect and guide, and vsd with omega as a knob, as they run: examples, objective and target in double against the equations written out; where the exact flow is known,
+/* consistency_runs.c -- the methods cd, ect and guide, and vsd with omega as a knob, as they run: examples, objective and target in double against the equations written out; where the exact flow is known,
  * cd's maps against the composition of its teacher's steps. */
 #include "objective_world.h"
 
