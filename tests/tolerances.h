@@ -109,11 +109,12 @@
 /* progressive distillation of a Gaussian: tests/oracle */
 #define TOL_TEACHER_MAP                                                                                                                    \
     1e-6 /* a teacher's map, stored in float, against its formula; inverting a rollout's first steps costs a digit. Of the value or 1 */
-#define TOL_CONSISTENCY 1e-3 /* maps of cd on normal data, of deviation 1, against the composition of their teacher's steps */
 #define TOL_PD_PRODUCT 1e-6 /* the student of one step against the product of its teacher's 16 maps, of the largest number in it */
 #define TOL_PD_DRAWS   1e-4 /* a student that sees its teacher's draws: its maps and samples against the teacher's, float masters */
 #define TOL_PD_MEAN    0.03 /* a student of noisy targets against their mean, in maps; some standard errors of 6000 updates */
 #define TOL_RESIDUAL   1e-6 /* residuals of exact flow maps, whose tables are float; RMS per feature */
+
+#define TOL_CONSISTENCY 1e-3 /* maps of cd on normal data, of deviation 1, against the composition of their teacher's steps */
 
 /* direct matching of maps: tests/oracle */
 #define TOL_MAP_OBJECTIVE 1e-11 /* the graph in double against the equation, relative */
