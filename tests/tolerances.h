@@ -118,6 +118,8 @@
 #define TOL_PD_MEAN     0.03 /* a student of noisy targets against their mean, in maps; some standard errors of 6000 updates */
 #define TOL_RESIDUAL    1e-6 /* residuals of exact flow maps, whose tables are float; RMS per feature */
 
+#define TOL_CONSISTENCY 1e-3 /* maps of cd on normal data, of deviation 1, against the composition of their teacher's steps */
+
 /* direct matching of maps: tests/oracle */
 #define TOL_FLOW_LOSS       1e-8  /* losses of scm and meanflow in double, derivatives by differences */
 #define TOL_FLOW_LOSS_KNOTS 2e-6  /* the same where differences cross a whole time, at which a cubic's second derivative jumps */
