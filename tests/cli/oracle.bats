@@ -139,6 +139,6 @@ extent() { "$RETORT" inspect "$1" --json | awk '/"name": "x"/ {x = 1} x && /"lea
     [ -e "$t/flat/student/model_index.json" ]
     fails 2 "did you mean 'distance'?" $(vsd) --out "$t/none" --select distanse
     fails 2 "no meter 'x'" $(vsd) --out "$t/none" --stop-on flat:x
-    fails 2 "run.select: the method kd does not read it" distill kd --teacher "oracle:$t/g.json" --net "$t/net.json" --out "$t/none" --select distance
+    fails 2 "--select: the method kd does not read it" distill kd --teacher "oracle:$t/g.json" --net "$t/net.json" --out "$t/none" --select distance
     [ ! -e "$t/none" ]
 }
