@@ -36,13 +36,9 @@ const cli_command cli_distill_command = {
     .arguments = "[METHOD]",
     .summary = "turn a model into a few-step student",
     .text =
-        "Makes a student of --teacher that needs a few network calls per sample. METHOD is a row of `retort list methods`:\n"
-        "pd halves the number of steps round by round, kd learns one step from pairs of noise and teacher sample, map learns the maps\n"
-        "between any two times, by a network that is told both (--net with \"_target_time\": true), vsd makes one step whose samples are\n"
-        "distributed as the teacher's, by the difference of two scores, sid likewise, by a loss through both networks,\n"
-        "dmd with a regression on its samples, dmd2 with a GAN, f and renyi under other divergences (`retort list divergences`).\n"
-        "cd, ct and ect make consistency models, which know the end of a path from every point of it, by a teacher's steps or from data;\n"
-        "guide puts the two calls of a guided teacher into one network that is told omega, which others keep (--guidance-range LOW,HIGH).\n"
+        "Makes a student of --teacher that needs a few network calls per sample, by one of the methods below; `retort distill METHOD "
+        "--help`\n"
+        "lists the options that it reads, with its defaults.\n"
         "--divergence names what is minimised instead, and the method follows: f for jensen-shannon, renyi for renyi:2, sid for fisher.\n"
         "Without --data the teacher's own samples are learnt from. Each student is a folder that carries its sampling recipe.\n"
         "The teacher's maps are made by --teacher-solver; solvers with a memory keep it along rollouts and start cold on pairs from "
@@ -51,8 +47,7 @@ const cli_command cli_distill_command = {
         "shows it, and the student is a map of x and the draws of its steps (pd: one round).\n"
         "oracle:FILE.json is a teacher, too, if the file names a scheduler; its student is the network of --net, and what vsd and its kin "
         "train\n"
-        "beside it that of --fake-net.\n"
-        "`retort distill METHOD --help` lists the options that one method reads, with its defaults.",
+        "beside it that of --fake-net.",
     .examples = "retort distill pd --teacher models/fashion-mnist-small --out run --teacher-steps 4 --steps 2,1 --updates 50",
     .options = options,
     .method_options = cli_distill_options,

@@ -1,6 +1,8 @@
 /* help.c -- what the program tells people about itself. */
 #include "cli.h"
 
+#include "retort/config.h"
+
 #include <stdlib.h>
 #include <string.h>
 
@@ -54,6 +56,16 @@ static void print_table(FILE *f, const char *title, const cli_option *table)
     fputc('\n', f);
 }
 
+static void print_methods(FILE *f, const char *const *names)
+{
+    rt_row_text row;
+    heading(f, "Methods");
+    for (; *names; names++)
+        for (int i = 0; rt_method_describe(i, &row); i++)
+            if (!strcmp(row.name, *names)) fprintf(f, "  %-9s %s\n", row.name, row.text);
+    fputc('\n', f);
+}
+
 void cli_help(const cli_command *command, FILE *f)
 {
     fprintf(f, "usage: retort %s %s%s[options]\n\n%s\n\n", command->name, command->arguments, *command->arguments ? " " : "",
@@ -62,7 +74,10 @@ void cli_help(const cli_command *command, FILE *f)
     indented(f, command->examples);
     fputc('\n', f);
     print_table(f, "Options", command->options);
-    if (command->method_options) print_table(f, "Options of methods", command->method_options());
+    if (command->method_options && command->words)
+        print_methods(f, command->words());
+    else if (command->method_options)
+        print_table(f, "Options of methods", command->method_options());
     print_table(f, command->shared_title, command->shared);
     print_table(f, "Options of every command", cli_common);
     fputs("Numbers may end in k or M (thousands, millions). Every option with a default can also be set in a --config file.\n", f);
