@@ -44,6 +44,7 @@ struct cli_command {
     rt_status (*run)(cli_call *c, rt_error *err);
     bool hidden;
     bool unhashed; /* the hashes of its models matter only to --json */
+    bool ranks;    /* several processes of a launcher work on one call of it together */
     bool explains; /* with an argument, --help is answered by `run` */
 };
 

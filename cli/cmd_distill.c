@@ -51,5 +51,6 @@ const cli_command cli_distill_command = {
     .more_keys = cli_run_keys,
     .min_arguments = 0,
     .max_arguments = 1,
+    .ranks = true,
     .run = run,
 };

@@ -457,5 +457,6 @@ const cli_command cli_eval_command = {
     .shared = cli_model_options,
     .shared_title = "Options for models",
     .max_arguments = 1,
+    .ranks = true,
     .run = run,
 };

@@ -1,8 +1,10 @@
 # Installs program, library, headers, pkg-config and CMake files, man pages and completion.
-include(GNUInstallDirs)
 include(CMakePackageConfigHelpers)
 
 install(TARGETS retort ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR})
+if(MPICC)
+  install(PROGRAMS ${CMAKE_BINARY_DIR}/libretort_mpi.so DESTINATION ${CMAKE_INSTALL_LIBDIR})
+endif()
 install(DIRECTORY include/retort DESTINATION ${CMAKE_INSTALL_INCLUDEDIR} FILES_MATCHING PATTERN "*.h")
 
 set(RETORT_PC_LIBS "-llapacke -lopenblas")

@@ -33,7 +33,7 @@ static bool all_finite(const rt_params *set, const float *v)
     return true;
 }
 
-rt_status rt__checkpoint_write(rt__run *run, rt_error *err)
+static rt_status write_checkpoint(rt__run *run, rt_error *err)
 {
     char temporary[PATH], folder[PATH], file[PATH + 32], hex[65], names[PARTS][96], digests[RT_NETWORKS][65];
     const int64_t digest = 64;
@@ -103,9 +103,16 @@ rt_status rt__checkpoint_write(rt__run *run, rt_error *err)
     return status;
 }
 
-static bool verifies(const char *folder)
+/* Ranks go on when it is there. */
+rt_status rt__checkpoint_write(rt__run *run, rt_error *err)
 {
-    char file[PATH + 32], hex[65];
+    rt_status status = rt__run_writes(run) ? write_checkpoint(run, err) : RT_OK;
+    return rt_ranks_agree(run->task.ranks, status, err);
+}
+
+static bool verifies(const char *folder, char hex[65])
+{
+    char file[PATH + 32];
     json_error_t why;
     snprintf(file, sizeof file, "%s/manifest.json", folder);
     json_t *o = json_load_file(file, JSON_REJECT_DUPLICATES, &why);
@@ -192,11 +199,12 @@ static rt_status load(rt__run *run, const char *folder, rt_error *err)
     return status;
 }
 
-/* A run that ended before its first checkpoint begins again. Checkpoints of which none verifies are not thrown away in silence. */
-rt_status rt__checkpoint_read(rt__run *run, rt_error *err)
+/* A run that ended before its first checkpoint begins again. Checkpoints of which none verifies are not thrown away in silence. `hex`: of the one that was read. */
+static rt_status read_newest(rt__run *run, char hex[65], rt_error *err)
 {
     char folder[PATH], line[PATH + 96];
     long long damaged = -1;
+    hex[0] = 0;
     for (long long below = INT64_MAX;;) { /* newest first, until one verifies */
         long long newest = -1;
         snprintf(folder, sizeof folder, "%s/checkpoints", run->config->out);
@@ -209,12 +217,12 @@ rt_status rt__checkpoint_read(rt__run *run, rt_error *err)
         if (newest < 0 && damaged >= 0)
             RT_RAISE(RT_E_INVALID, "%s: no checkpoint that verifies; start the run again with --force", run->config->out);
         if (newest < 0) {
-            run->task.note(run->task.self, "there is no checkpoint yet: the run begins at update 0");
+            if (rt__run_writes(run)) run->task.note(run->task.self, "there is no checkpoint yet: the run begins at update 0");
             return RT_OK;
         }
         snprintf(folder, sizeof folder, "%s/checkpoints/update-%lld", run->config->out, newest);
-        bool good = verifies(folder);
-        if (good && damaged >= 0) {
+        bool good = verifies(folder, hex);
+        if (good && damaged >= 0 && rt__run_writes(run)) {
             snprintf(line, sizeof line, "the checkpoint of update %lld is damaged; the run goes on from update %lld", damaged, newest);
             run->task.note(run->task.self, line);
         }
@@ -222,4 +230,18 @@ rt_status rt__checkpoint_read(rt__run *run, rt_error *err)
         if (damaged < 0) damaged = newest;
         below = newest;
     }
+}
+
+/* Ranks read the same bytes. */
+rt_status rt__checkpoint_read(rt__run *run, rt_error *err)
+{
+    char own[65] = "", first[65];
+    RT_TRY(rt_ranks_agree(run->task.ranks, read_newest(run, own, err), err));
+    memcpy(first, own, sizeof first);
+    RT_TRY(rt_ranks_broadcast(run->task.ranks, first, sizeof first, err));
+    rt_status status = RT_OK;
+    if (memcmp(first, own, sizeof first) != 0)
+        status =
+            rt_error_set(err, RT_E_IO, "%s: rank 0 finds another checkpoint there; all ranks must see the same folder", run->config->out);
+    return rt_ranks_agree(run->task.ranks, status, err);
 }

@@ -38,7 +38,7 @@ typedef struct rt__position {
 } rt__position;
 
 typedef struct rt__run {
-    const rt_config *config;
+    const rt_config *config; /* with the number of shards */
     const rt_observer *observer;
     int lock;
     rt_task task;
@@ -55,6 +55,9 @@ typedef struct rt__run {
     rt_params *selected; /* the deployed network as run.select chose it; NULL: that is not asked for */
     rt__position at;
 } rt__run;
+
+/* Of several ranks the first writes. */
+static inline bool rt__run_writes(const rt__run *run) { return rt_ranks_rank(run->task.ranks) == 0; }
 
 rt_status rt__run_open(rt__run *run, rt_error *err);
 /* Its directory: locked, and begun unless it is resumed. */

@@ -1,0 +1,62 @@
+/* ranks.c -- see ranks.h. */
+#include "ranks.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+static rt_ranks *joined;
+
+rt_ranks *cli_ranks(void) { return joined; }
+
+/* The best instruction set that all processors have, unless the environment names one. */
+static rt_status choose_isa(rt_error *err)
+{
+    const char *name;
+    bool has;
+    int64_t least = 0, most;
+    for (int i = 0; rt_isa_describe(i, &name, &has); i++)
+        if (has) least = i;
+    TRY(rt_ranks_range(joined, 1, &least, &most, err));
+    rt_isa_describe((int)least, &name, &has);
+    return rt_ranks_agree(joined, rt_isa_choose(getenv("RETORT_ISA") ? NULL : name, err), err);
+}
+
+static rt_status choose_threads(rt_error *err)
+{
+    char text[24];
+    int64_t least = rt_default_threads(), most;
+    TRY(rt_ranks_range(joined, 1, &least, &most, err));
+    snprintf(text, sizeof text, "%lld", (long long)least);
+    return setenv("OMP_NUM_THREADS", text, 1) == 0 ? RT_OK : rt_error_set(err, RT_E_MEMORY, "out of memory for the environment");
+}
+
+rt_status cli_join_ranks(rt_error *err)
+{
+    TRY(rt_ranks_open(&joined, err));
+    if (!joined) return RT_OK;
+    if (rt_ranks_rank(joined) > 0 && !freopen("/dev/null", "w", stdout))
+        return rt_error_set(err, RT_E_IO, "/dev/null: %s", strerror(errno));
+    TRY(rt_ranks_check_program(joined, RETORT_VERSION, err));
+    TRY(choose_isa(err));
+    return choose_threads(err);
+}
+
+bool cli_ranks_tell(rt_error *err)
+{
+    if (!joined) return true;
+    if (rt_ranks_agreed(joined)) return rt_ranks_rank(joined) == 0;
+    rt_error_prefix(err, "rank %d", rt_ranks_rank(joined));
+    if (err->status == RT_E_COMM) {
+        size_t n = strlen(err->text);
+        snprintf(err->text + n, sizeof err->text - n, "; what a checkpoint holds is good: --resume goes on from it");
+    }
+    return true;
+}
+
+void cli_leave_ranks(int code)
+{
+    if (joined && code != RT_OK && !rt_ranks_agreed(joined)) rt_ranks_abort(joined, code);
+    rt_ranks_close(joined);
+    joined = NULL;
+}
