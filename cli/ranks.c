@@ -42,6 +42,43 @@ rt_status cli_join_ranks(rt_error *err)
     return choose_threads(err);
 }
 
+static int64_t part_begins(int64_t n, int64_t group, int rank)
+{
+    int64_t groups = (n + group - 1) / group, row = groups * rank / rt_ranks_size(joined) * group;
+    return row < n ? row : n;
+}
+
+void cli_share(int64_t n, int64_t group, int64_t *from, int64_t *to)
+{
+    *from = part_begins(n, group, rt_ranks_rank(joined));
+    *to = part_begins(n, group, rt_ranks_rank(joined) + 1);
+}
+
+rt_status cli_gather(int64_t n, int64_t group, size_t width, void *rows, rt_error *err)
+{
+    if (!joined) return RT_OK;
+    int R = rt_ranks_size(joined);
+    size_t *at = malloc((size_t)(R + 1) * sizeof *at);
+    if (!at) return rt_error_set(err, RT_E_MEMORY, "out of memory for %d ranks", R);
+    for (int i = 0; i <= R; i++) at[i] = (size_t)part_begins(n, group, i) * width;
+    rt_status status = rt_ranks_gather(joined, rows, at, err);
+    free(at);
+    return status;
+}
+
+rt_status cli_sum(int64_t *number, rt_error *err)
+{
+    int R = rt_ranks_size(joined);
+    int64_t *all = malloc((size_t)R * sizeof *all);
+    if (!all) return rt_error_set(err, RT_E_MEMORY, "out of memory for %d ranks", R);
+    all[rt_ranks_rank(joined)] = *number;
+    rt_status status = cli_gather(R, 1, sizeof *all, all, err);
+    *number = 0;
+    for (int i = 0; i < R; i++) *number += all[i];
+    free(all);
+    return status;
+}
+
 bool cli_ranks_tell(rt_error *err)
 {
     if (!joined) return true;

@@ -45,6 +45,7 @@ rt_status rt_ranks_open(rt_ranks **ranks, rt_error *err);
 rt_ranks *rt_ranks_new(const rt_transport *t);
 /* Leaves, which all ranks do together. */
 void rt_ranks_close(rt_ranks *r);
+/* Ends the process, and all others unless who told this one to end does it. */
 void rt_ranks_abort(rt_ranks *r, int code);
 
 int rt_ranks_rank(const rt_ranks *r);         /* 0 without ranks */

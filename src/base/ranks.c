@@ -26,7 +26,7 @@ enum {
 };
 static const double grace =
                         0.5, /* seconds that a rank which was asked to stop while it waits goes on waiting: its end may be another's, too */
-    awake = 0.01;            /* seconds that it looks all the time */
+    awake = 0.0005;          /* seconds that it looks all the time */
 
 struct rt_ranks {
     rt_transport t;
@@ -35,7 +35,7 @@ struct rt_ranks {
     bool (*stop)(void *self);
     void *stop_self;
     int64_t sent;
-    bool agreed;
+    bool agreed, told; /* told: to end, while it waited */
     char *own, *parts; /* of sums; NULL: there was none yet */
 };
 
@@ -128,7 +128,11 @@ void rt_ranks_close(rt_ranks *r)
     release(r);
 }
 
-void rt_ranks_abort(rt_ranks *r, int code) { r->t.abort(r->t.self, code); }
+void rt_ranks_abort(rt_ranks *r, int code)
+{
+    if (!r->told) r->t.abort(r->t.self, code);
+    _exit(code);
+}
 
 int rt_ranks_rank(const rt_ranks *r) { return r ? r->t.rank : 0; }
 int rt_ranks_size(const rt_ranks *r) { return r ? r->t.size : 1; }
@@ -173,7 +177,8 @@ static rt_status exchange(rt_ranks *r, rt_error *err)
     while ((done = r->t.test(r->t.self, &missing)) == 0) {
         double t = now();
         if (!before && stopped == 0 && asked(r)) stopped = t;
-        if (stopped > 0 && t - stopped > grace) return lost(missing, "is waited for, and this rank was told to end", err);
+        r->told = stopped > 0 && t - stopped > grace;
+        if (r->told) return lost(missing, "is waited for, and this rank was told to end", err);
         if (t - began > r->timeout) {
             char what[64];
             snprintf(what, sizeof what, "has not answered for %g s", r->timeout);

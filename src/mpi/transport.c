@@ -13,9 +13,11 @@
 enum { TAG = 1, LAST_WORDS = 3 }; /* LAST_WORDS: seconds that MPI_Abort may take */
 
 typedef struct transport {
-    int rank, size, n;
+    int rank, size, n, n_receives;
     MPI_Request *requests;
     int *peers, *finished; /* of each request, its rank; what MPI_Testsome says */
+    int *sizes;            /* of what is received */
+    MPI_Status *statuses;
 } transport;
 
 static bool post(transport *t, int error, int peer)
@@ -31,11 +33,13 @@ static bool begin(void *self, const rt_piece *send, const rt_piece *receive)
     t->n = 0;
     for (int hop = 1; hop < t->size; hop++) { /* each begins with its neighbour, so that no rank is everyone's first */
         int from = (t->rank + t->size - hop) % t->size;
+        if (receive[from].size > 0) t->sizes[t->n] = (int)receive[from].size;
         if (receive[from].size > 0)
             ok = post(t, MPI_Irecv(receive[from].data, (int)receive[from].size, MPI_BYTE, from, TAG, MPI_COMM_WORLD, &t->requests[t->n]),
                       from) &&
                  ok;
     }
+    t->n_receives = t->n;
     for (int hop = 1; hop < t->size; hop++) {
         int to = (t->rank + hop) % t->size;
         if (send[to].size > 0)
@@ -49,13 +53,14 @@ static int test(void *self, int *missing)
     transport *t = self;
     int count;
     *missing = -1;
-    if (MPI_Testsome(t->n, t->requests, &count, t->finished, MPI_STATUSES_IGNORE) != MPI_SUCCESS) return -1;
-    for (int i = 0; i < t->n; i++)
-        if (t->requests[i] != MPI_REQUEST_NULL) {
-            *missing = t->peers[i];
-            return 0;
-        }
-    return 1;
+    bool ok = MPI_Testsome(t->n, t->requests, &count, t->finished, t->statuses) == MPI_SUCCESS;
+    for (int i = 0; i < count; i++) { /* what is received has the size that was expected */
+        int size = 0, k = t->finished[i];
+        if (ok && k < t->n_receives) ok = MPI_Get_count(&t->statuses[i], MPI_BYTE, &size) == MPI_SUCCESS && size == t->sizes[k];
+    }
+    for (int i = 0; i < t->n && *missing < 0; i++)
+        if (t->requests[i] != MPI_REQUEST_NULL) *missing = t->peers[i];
+    return !ok ? -1 : *missing < 0;
 }
 
 static void leave(void *self)
@@ -65,6 +70,8 @@ static void leave(void *self)
     free(t->requests);
     free(t->peers);
     free(t->finished);
+    free(t->statuses);
+    free(t->sizes);
     free(t);
 }
 
@@ -102,7 +109,9 @@ const char *rt_mpi_open_1(rt_transport *out)
     t->requests = calloc(n, sizeof *t->requests);
     t->peers = calloc(n, sizeof *t->peers);
     t->finished = calloc(n, sizeof *t->finished);
-    if (!t->requests || !t->peers || !t->finished) return "out of memory";
+    t->statuses = calloc(n, sizeof *t->statuses);
+    t->sizes = calloc(n, sizeof *t->sizes);
+    if (!t->requests || !t->peers || !t->finished || !t->statuses || !t->sizes) return "out of memory";
     *out = (rt_transport){.self = t, .rank = t->rank, .size = t->size, .begin = begin, .test = test, .leave = leave, .abort = give_up};
     /* "Open MPI v4.1.4, package: ..." and "MPICH Version:\t4.0.2\nMPICH Release date: ..." */
     size_t end = strcspn(text, ",\n");
