@@ -15,7 +15,7 @@ kinds() {
 setup_file() {
     export BASE=$BATS_FILE_TMPDIR
     "$RETORT" train --data toy:moons --net examples/mlp.json --out "$BASE/teacher" --updates 30 --threads 1 -q
-    "$RETORT" train --data toy:moons --net examples/mlp.json --out "$BASE/whole" --updates 2000 --threads 1 --shards 8 --checkpoint-every 100 -q
+    "$RETORT" train --data toy:moons --net examples/mlp.json --out "$BASE/whole" --updates 400 --threads 1 --shards 8 --checkpoint-every 20 -q
 }
 
 setup() {
@@ -38,13 +38,13 @@ weights() { cat "$1"/student/unet/*.safetensors; }
 
 @test "any number of ranks under any launcher gives the bits of one process" {
     needs_mpi
-    for method in "pd --steps 2,1 --teacher-steps 4 --updates 20" "kd --pairs 300 --teacher-steps 4 --updates 40"; do
-        name=${method%% *}
+    for method in "2 8 pd --steps 2,1 --teacher-steps 4 --updates 10" "4 kd --pairs 300 --teacher-steps 4 --updates 20"; do
+        ranks=${method%%[a-z]*} method=${method#"${method%%[a-z]*}"} name=${method%% *}
         # shellcheck disable=SC2206
         args=(distill $method --teacher "$BASE/teacher" --batch 16 --shards 8 --threads 1)
         "$RETORT" "${args[@]}" --out "$t/$name" -q
         for kind in $(kinds); do
-            for n in 2 8; do
+            for n in $ranks; do
                 launch "$kind" $n "$RETORT" "${args[@]}" --out "$t/$name-$kind-$n" >"$t/out" 2>"$t/err" || { cat "$t/err"; return 1; }
                 cmp <(weights "$t/$name") <(weights "$t/$name-$kind-$n")
                 grep -q "^$n ranks of 1 thread, by .*; 8 shards" "$t/err" || { cat "$t/err"; return 1; }
@@ -90,7 +90,7 @@ weights() { cat "$1"/student/unet/*.safetensors; }
 # lose KIND SIGNAL RANK: a run of four ranks loses one when it has a checkpoint; within the deadline and 5 s all are gone, and one process ends it
 lose() {
     local kind=$1 signal=$2 rank=$3 out=$t/$1-$2-$3 args
-    args=(train --data toy:moons --net examples/mlp.json --out "$out" --updates 2000 --threads 1 --shards 8 --checkpoint-every 100 --timeout 3 -q)
+    args=(train --data toy:moons --net examples/mlp.json --out "$out" --updates 400 --threads 1 --shards 8 --checkpoint-every 20 --timeout 3 -q)
     mkdir "$out-pids"
     launch "$kind" 4 tests/cli/rank "$out-pids" "$RETORT" "${args[@]}" >"$out-log" 2>&1 3>&- &
     local launcher=$! code=0 pid
@@ -132,7 +132,7 @@ lose() {
     for kind in $(kinds); do
         out=$t/$kind
         mkdir "$out-pids"
-        launch "$kind" 2 tests/cli/rank "$out-pids" "$RETORT" train --data toy:moons --net examples/mlp.json --out "$out" --updates 2000 --threads 1 \
+        launch "$kind" 2 tests/cli/rank "$out-pids" "$RETORT" train --data toy:moons --net examples/mlp.json --out "$out" --updates 400 --threads 1 \
             --shards 8 --checkpoint-every 0 --set run.log-every=10 >"$out-log" 2>&1 3>&- &
         launcher=$!
         while [ ! -e "$out/metrics.jsonl" ]; do kill -0 $launcher; sleep 0.02; done
@@ -206,7 +206,7 @@ launch_hosts() {
         cmp <(weights "$t/one") <(weights "$t/$kind")
         out=$t/cut-$kind
         launch_hosts "$kind" "$(realpath "$RETORT")" train --data toy:moons --net examples/mlp.json --out "$out" --updates 20000 --threads 1 --shards 8 \
-            --checkpoint-every 100 --timeout 3 -q >"$out-log" 2>&1 3>&- &
+            --checkpoint-every 20 --timeout 3 -q >"$out-log" 2>&1 3>&- &
         launcher=$!
         while ! compgen -G "$out/checkpoints/update-*" >/dev/null; do
             kill -0 $launcher || { cat "$out-log"; return 1; }
@@ -220,6 +220,6 @@ launch_hosts() {
         [ "$code" -ne 0 ] || { cat "$out-log"; return 1; }
         [ $((SECONDS - began)) -le 40 ] || { echo "$kind: $((SECONDS - began)) s"; cat "$out-log"; return 1; }
         grep -q "has not answered for 3 s\|is gone" "$out-log" || { cat "$out-log"; return 1; }
-        "$RETORT" train --out "$out" --resume -q --threads 1 --until-update 1000
+        "$RETORT" train --out "$out" --resume -q --threads 1 --until-update 200
     done
 }
