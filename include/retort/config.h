@@ -52,7 +52,7 @@ typedef struct rt_config {
     } train;
 
     struct {
-        double timeout; /* seconds that ranks wait for each other */
+        double timeout;                                                  /* seconds that ranks wait for each other */
         int64_t log_every, checkpoint_every, sample_every, until_update; /* updates; 0: at the end only / no limit */
         int keep;                                                        /* checkpoints kept */
         int samples;                                                     /* pictures per grid */

@@ -41,9 +41,11 @@ const rt_config_key rt__shared_keys[] = {
              "optimiser updates per round; the last number repeats"),
     RT__INT64("train.images", train.images, 0, 1e15, "0", "examples in all, instead of updates; 0: use updates"),
     RT__INT("train.batch", train.batch, 1, 65536, "64", "examples per update"),
-    RT__INT("train.micro-batch", train.micro_batch, 0, 65536, "0", "examples computed at a time, a divisor of the batch and of a shard; 0: all"),
+    RT__INT("train.micro-batch", train.micro_batch, 0, 65536, "0",
+            "examples computed at a time, a divisor of the batch and of a shard; 0: all"),
     RT__INT("train.shards", train.shards, 0, 65536, "0",
-            "equal parts of a batch, a power of two, added in a fixed tree: as many ranks as divide it give the same bits; 0: as many as ranks"),
+            "equal parts of a batch, a power of two, added in a fixed tree: as many ranks as divide it give the same bits; 0: as many as "
+            "ranks"),
     FREE(RT_KEY_BOOL, "train.recompute", train.recompute, 0, 1, "false",
          "make cheap values again in the backward pass instead of keeping them: less memory, the same bits"),
     RT__REAL("train.lr", train.lr, 0, 1e3, "0.0003", "learning rate at its highest"),
