@@ -1,6 +1,6 @@
 /* cmd_eval.c -- retort eval: distances to reference data, per number of steps, beside what real data reach. */
 #include "evaluation.h"
-#include "ranks.h"
+#include "joined_ranks.h"
 
 #include <dirent.h>
 #include <math.h>

@@ -1,6 +1,6 @@
 /* evaluation.c -- see evaluation.h. */
 #include "evaluation.h"
-#include "ranks.h"
+#include "joined_ranks.h"
 
 #include <math.h>
 #include <omp.h>

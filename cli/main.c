@@ -1,5 +1,5 @@
 /* main.c -- finds the command, runs it, turns its status into the exit code. */
-#include "ranks.h"
+#include "joined_ranks.h"
 
 #include <errno.h>
 #include <signal.h>

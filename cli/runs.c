@@ -1,7 +1,7 @@
 /* runs.c -- from options to a run: train and distill differ only in the method and its own options. */
 #include "runs.h"
 #include "method_options.h"
-#include "ranks.h"
+#include "joined_ranks.h"
 
 #include "retort/train.h"
 

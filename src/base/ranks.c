@@ -7,7 +7,7 @@
  *
  * A rank sends 2 (R-1)/R n numbers, as by a good allreduce, and the library that moves them adds nothing: the bits depend neither on it nor on how many numbers go
  * at a time. Each rank's number is itself such a tree over its shards (graph/program.c), so that the whole is one tree over all shards of a batch. */
-#include "base/ranks.h"
+#include "base/rank_sums.h"
 
 #include "base/files.h"
 #include "base/internal.h"

@@ -2,7 +2,7 @@
 #ifndef RT_GRAPH_PROGRAM_H
 #define RT_GRAPH_PROGRAM_H
 
-#include "base/ranks.h"
+#include "base/rank_sums.h"
 #include "graph/internal_graph.h"
 
 /* Where a value lives. Views and in-place results share the storage of the value they are made from. */

@@ -1,6 +1,6 @@
 /* ranks_runs.c -- runs of several ranks, as processes that reach each other by sockets: 1, 2, 4 and 8 ranks leave the same bits, a run goes on with another number of
  * them, and where a rank is lost in any exchange all end, the checkpoint is good, and the run goes on to the same bits. */
-#include "ranks.h"
+#include "socket_ranks.h"
 #include "retort/format.h"
 #include "retort/train.h"
 

@@ -1,8 +1,8 @@
 /* ranks_test.c -- what ranks do together, as processes that reach each other by sockets: sums that their number does not change, pieces of all sizes, agreement, and
  * every exchange failing in turn. */
 #include "base/internal.h"
-#include "base/ranks.h"
-#include "ranks.h"
+#include "base/rank_sums.h"
+#include "socket_ranks.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

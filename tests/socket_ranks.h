@@ -1,6 +1,6 @@
-/* ranks.h -- ranks without a launcher: processes of one test that reach each other by sockets. */
-#ifndef RT_TESTS_RANKS_H
-#define RT_TESTS_RANKS_H
+/* socket_ranks.h -- ranks without a launcher: processes of one test that reach each other by sockets. */
+#ifndef RT_TESTS_SOCKET_RANKS_H
+#define RT_TESTS_SOCKET_RANKS_H
 
 #include "retort/ranks.h"
 

@@ -1,6 +1,6 @@
-/* ranks.h -- the ranks of a launcher (mpirun, srun) that make one run or one evaluation together: docs/machines.md. */
-#ifndef RETORT_CLI_RANKS_H
-#define RETORT_CLI_RANKS_H
+/* joined_ranks.h -- the ranks of a launcher (mpirun, srun) that make one run or one evaluation together: docs/machines.md. */
+#ifndef RETORT_CLI_JOINED_RANKS_H
+#define RETORT_CLI_JOINED_RANKS_H
 
 #include "cli.h"
 

@@ -1,6 +1,6 @@
-/* ranks.h -- sums over ranks, for src/graph. */
-#ifndef RT_BASE_RANKS_H
-#define RT_BASE_RANKS_H
+/* rank_sums.h -- sums over ranks, for src/graph. */
+#ifndef RT_BASE_RANK_SUMS_H
+#define RT_BASE_RANK_SUMS_H
 
 #include "retort/ranks.h"
 

@@ -1,5 +1,5 @@
-/* ranks.c -- see ranks.h. */
-#include "ranks.h"
+/* joined_ranks.c -- see joined_ranks.h. */
+#include "joined_ranks.h"
 
 #include <errno.h>
 #include <stdlib.h>
