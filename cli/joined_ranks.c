@@ -84,10 +84,6 @@ bool cli_ranks_tell(rt_error *err)
     if (!joined) return true;
     if (rt_ranks_agreed(joined)) return rt_ranks_rank(joined) == 0;
     rt_error_prefix(err, "rank %d", rt_ranks_rank(joined));
-    if (err->status == RT_E_COMM) {
-        size_t n = strlen(err->text);
-        snprintf(err->text + n, sizeof err->text - n, "; what a checkpoint holds is good: --resume goes on from it");
-    }
     return true;
 }
 

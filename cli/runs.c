@@ -386,7 +386,7 @@ rt_status cli_run(cli_call *c, const char *method, rt_error *err)
         if (rt_ranks_rank(observer.ranks) == 0) status = say_plan(c, config, err);
     } else if (status == RT_OK) {
         if (!resume && !cli_flag(c, "resume")) status = claim(c, config->out, err);
-        say_ranks(c, config);
+        if (status == RT_OK) say_ranks(c, config);
         c->tune = config->tune;
         observer.choices = cli_choices(c);
         if (status == RT_OK && observer.choices && c->config) status = read_choices_beside(c->config, observer.choices, err);

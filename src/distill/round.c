@@ -1,6 +1,6 @@
 /* round.c -- a round: the networks as its phases see them, their graphs and programs, and one update of all phases.
  *
- *     update u   for each phase that has a turn: its runs; each run slice by slice, on several ranks those of its part: inputs filled, program run; before that, where samples of a
+ *     update u   for each phase that has a turn: its runs; each run slice by slice, the rank's own: inputs filled, program run; before that, where samples of a
  *                batch in slices are to know sums over all of it, a pass for each
  *
  * Which runs a phase makes, the clocks of its draws, its learning rate and the powers of Adam's decays are functions of u, so that nothing but the

@@ -102,6 +102,7 @@ static rt_status draw_pairs(pairs *p, int64_t at, rt_error *err)
         if (s == RT_OK && stop)
             s = rt_error_set(err, RT_E_INTERRUPTED, "stopped after %lld of %lld teacher samples; `--resume` goes on with them",
                              (long long)(at + m), (long long)n);
+        if (s == RT_E_INTERRUPTED) s = rt_ranks_agree(t->ranks, s, err);
     }
     rt__solver_map_close(&teacher);
     return s;

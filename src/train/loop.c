@@ -304,7 +304,11 @@ rt_status rt_run_train(const rt_config *c, bool resume, const rt_observer *obser
     rt_ranks_patience(run.task.ranks, c->run.timeout, asked_to_stop, run.task.self);
     rt_status status = begin(&run, resume, err);
     if (status == RT_OK) status = run_rounds(&run, err);
-    if (status == RT_E_COMM) rt_error_prefix(err, "update %lld", (long long)run.at.updates);
+    if (status == RT_E_COMM) {
+        rt_error_prefix(err, "update %lld", (long long)run.at.updates);
+        size_t said = strlen(err->text);
+        snprintf(err->text + said, sizeof err->text - said, "; the last checkpoint is good, `--resume` goes on from it");
+    }
     if (summary) summarise(&run, summary);
     rt__run_close(&run);
     free(own);

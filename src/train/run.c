@@ -139,7 +139,7 @@ static rt_status one_of(const char *key, const char *value, const char *const *n
 static rt_status check_shards(const rt_config *c, rt_error *err)
 {
     int shards = c->train.shards > 0 ? c->train.shards : 1;
-    if (shards & (shards - 1)) RT_RAISE(RT_E_USAGE, "train.shards: %d; must be a power of two", shards);
+    if (shards & (shards - 1)) RT_RAISE(RT_E_USAGE, "train.shards: %d; must be a power of two, and so must be the number of ranks", shards);
     if (c->train.batch % shards)
         RT_RAISE(RT_E_USAGE, "train.shards: %d does not divide the batch, %d; give another --batch or --shards", shards, c->train.batch);
     if (c->train.micro_batch > 0 && rt__shard(c) % c->train.micro_batch)
