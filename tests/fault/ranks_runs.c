@@ -1,5 +1,5 @@
 /* ranks_runs.c -- runs of several ranks, as processes that reach each other by sockets: 1, 2, 4 and 8 ranks leave the same bits, a run goes on with another number of
- * them, and where a rank is lost in any exchange all end, the checkpoint is good, and the run goes on to the same bits. */
+ * them, where one is asked to stop all do, and where a rank is lost in any exchange all end, the checkpoint is good, and the run goes on to the same bits. */
 #include "socket_ranks.h"
 #include "retort/format.h"
 #include "retort/train.h"
@@ -31,6 +31,8 @@ static const run runs[] = {
     {.method = "dmd", .keys = {"dmd.pairs", "150", "dmd.teacher-steps", "4"}},
     {.method = "sid", .keys = {NULL}},
     {.method = "f", .keys = {"data.path", "toy:moons", "f.divergence", "jensen-shannon", "f.bins-average", "0"}},
+    {.method = "cd", .keys = {"cd.points", "8", "data.path", "toy:moons"}},
+    {.method = "dmd2", .keys = {"dmd.pairs", "150", "vsd.steps", "2"}},
     {.method = "renyi", .keys = {"data.path", "toy:moons", "f.bins", "0"}},
 };
 
@@ -177,6 +179,60 @@ static void a_lost_rank_ends_the_run_and_nothing_is_lost(void **state)
     }
 }
 
+/* Rank 1 is asked to stop when it has seen `at` of what is counted in `unit`; all say the same. */
+typedef struct stop {
+    const run *run;
+    const char *unit;
+    int64_t at;
+    const char *text;
+    bool asked;
+} stop;
+
+static void look(void *self, const char *what, int64_t done, int64_t total, const char *unit, double loss)
+{
+    stop *s = self;
+    (void)what, (void)total, (void)loss;
+    s->asked |= !strcmp(unit, s->unit) && done >= s->at;
+}
+
+static bool is_asked(void *self)
+{
+    const stop *s = self;
+    return s->asked;
+}
+
+static int interrupted(rt_ranks *ranks, void *user)
+{
+    stop *s = user;
+    static rt_config c;
+    rt_error err = {0};
+    configure(&c, s->run);
+    set(&c, "run.checkpoint-minutes", "0.0001"); /* by which clock? */
+    rt_observer o = {.self = s, .progress = rt_ranks_rank(ranks) == 1 ? look : NULL, .stop = is_asked, .ranks = ranks};
+    if (rt_run_train(&c, false, &o, NULL, &err) != RT_E_INTERRUPTED || !rt_ranks_agreed(ranks)) return 1;
+    return strstr(err.text, s->text) ? 0 : 2;
+}
+
+static void where_one_rank_is_asked_to_stop_all_do(void **state)
+{
+    static const stop stops[] = {{NULL, "samples", 1, "stopped after 256 of 600 teacher samples", false},
+                                 {NULL, "updates", 13, "stopped after update 13;", false}};
+    (void)state;
+    for (int i = 0; i < 2; i++) {
+        int codes[MOST_RANKS];
+        run own = runs[2];
+        stop s = stops[i];
+        s.run = &own;
+        own.shards = "8";
+        snprintf(own.name, sizeof own.name, "stopped-%d", i);
+        run_ranks(2, 0, 0, interrupted, &s, codes);
+        for (int k = 0; k < 2; k++)
+            if (codes[k]) fail_msg("%s: rank %d left with %d", s.text, k, codes[k]);
+        train_on(4, &runs[2], own.name, 0, true);
+        same("kd-2-on-1", own.name);
+    }
+}
+
 static int refused(rt_ranks *ranks, void *user)
 {
     const run *r = user;
@@ -224,9 +280,8 @@ static int remove_base(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(any_number_of_ranks_gives_the_same_bits),
-        cmocka_unit_test(a_run_goes_on_with_another_number_of_ranks),
-        cmocka_unit_test(a_lost_rank_ends_the_run_and_nothing_is_lost),
+        cmocka_unit_test(any_number_of_ranks_gives_the_same_bits), cmocka_unit_test(a_run_goes_on_with_another_number_of_ranks),
+        cmocka_unit_test(where_one_rank_is_asked_to_stop_all_do),  cmocka_unit_test(a_lost_rank_ends_the_run_and_nothing_is_lost),
         cmocka_unit_test(ranks_that_cannot_share_are_refused),
     };
     return cmocka_run_group_tests(tests, make_teacher, remove_base);
