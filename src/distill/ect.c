@@ -10,6 +10,7 @@
  * sample, sqrt(|.|^2 + c^2) - c. The target is the student as it stands, constant. */
 #include "distill/consistency.h"
 #include "distill/sources.h"
+#include "distill/velocity.h"
 
 #include "base/internal.h"
 
@@ -40,17 +41,6 @@ static const rt_key_group groups[] = {{keys, RT_COUNT(keys), 0}, {0}};
 enum { TIMES = 1024, MOST_STAGES = 24 }; /* quantiles that are drawn; values of k */
 static const double closest = 1e6;       /* q^(k+1) of the last stage at most */
 
-/* The quantile u of the normal distribution, by bisection. */
-static double normal_quantile(double u)
-{
-    double low = -10, high = 10;
-    for (int i = 0; i < 60; i++) {
-        double mid = (low + high) / 2;
-        *(erfc(-mid / sqrt(2)) / 2 < u ? &low : &high) = mid;
-    }
-    return low;
-}
-
 static double sigma_of(const rt_process *p, double t) { return rt_process_beta(p, t) / rt_process_alpha(p, t); }
 
 /* The time of noise sigma; whole, from 1 on, where the process is discrete. */
@@ -79,7 +69,7 @@ static int stages(const ect_settings *own)
 /* Times s[TIMES]; t, whether that is data, and 1/(sigma_s - sigma_t) of every stage and s [stages][TIMES]. At data, where nothing is asked, s stands for t. */
 static void tabulate(const rt_process *p, const ect_settings *own, double *s, double *t, double *data, double *w)
 {
-    for (int i = 0; i < TIMES; i++) s[i] = time_of(p, exp(own->mean + own->deviation * normal_quantile((i + 0.5) / TIMES)));
+    for (int i = 0; i < TIMES; i++) s[i] = time_of(p, exp(own->mean + own->deviation * rt__normal_quantile(i, TIMES)));
     for (int k = 0; k < stages(own); k++)
         for (int i = 0; i < TIMES; i++) {
             int at = k * TIMES + i;

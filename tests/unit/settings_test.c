@@ -94,7 +94,7 @@ static void sizes_are_limited(void **state)
     refuse(text, "4096 keys");
     memset(text, '#', SIZE);
     text[SIZE] = 0;
-    refuse(text, "1048576 bytes");
+    refuse(text, "2097152 bytes; a file of this kind has at most 1048576");
     for (int i = 0; i < 1 << 19; i++) text[i] = '['; /* a parser that recurses would fall over */
     text[1 << 19] = 0;
     refuse(text, "key: value");
