@@ -46,6 +46,7 @@ struct cli_command {
     rt_status (*run)(cli_call *c, rt_error *err);
     bool hidden;
     bool unhashed;        /* the hashes of its models matter only to --json */
+    bool ranks;           /* several processes of a launcher work on one call of it together */
     const char *explains; /* with this option, or an argument where it is empty, --help is answered by `run`; NULL: never */
 };
 

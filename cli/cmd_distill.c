@@ -58,5 +58,6 @@ const cli_command cli_distill_command = {
     .words = methods,
     .min_arguments = 0,
     .max_arguments = 1,
+    .ranks = true,
     .run = run,
 };

@@ -1,5 +1,6 @@
 /* cmd_eval.c -- retort eval: distances to reference data, per number of steps, beside what real data reach. */
 #include "evaluation.h"
+#include "joined_ranks.h"
 
 #include <dirent.h>
 #include <math.h>
@@ -23,7 +24,7 @@ static const cli_option options[] = {
     {"out", 'o', "FILE.json", NULL, NULL, "write all figures, settings and hashes", NULL},
     {0}};
 
-enum { MOST_SEEDS = 64, MOST_ROWS = 256 };
+enum { MOST_SEEDS = 64, MOST_ROWS = 256, USUAL_BATCH = 64 };
 
 /* One thing to measure: a model at a number of steps (0: its own), or a file of samples. */
 typedef struct subject {
@@ -56,21 +57,22 @@ typedef struct evaluation {
 typedef struct drawn {
     cli_progress progress;
     float *x;
-    int64_t *y, features, done;
+    int64_t *y, features, end, done; /* end: of those that this rank draws */
 } drawn;
 
 static rt_status keep(void *user, const rt_samples *s, rt_error *err)
 {
     drawn *d = user;
     (void)err;
-    memcpy(d->x + s->first * d->features, s->x, (size_t)(s->count * d->features) * sizeof *d->x);
-    if (d->y && s->y) memcpy(d->y + s->first, s->y, (size_t)s->count * sizeof *d->y);
-    d->done += s->count;
+    int64_t count = d->end - s->first < s->count ? d->end - s->first : s->count;
+    memcpy(d->x + s->first * d->features, s->x, (size_t)(count * d->features) * sizeof *d->x);
+    if (d->y && s->y) memcpy(d->y + s->first, s->y, (size_t)count * sizeof *d->y);
+    d->done += count;
     cli_progress_at(&d->progress, (double)d->done);
     return RT_OK;
 }
 
-/* n samples of `model` from one seed; *x and *y are allocated. */
+/* n samples of `model` from one seed; *x and *y are allocated. Each rank draws whole batches, the last one's, too, so that each sample is computed as by one rank. */
 static rt_status draw(evaluation *e, rt_model *model, int steps, int64_t seed, float **x, int64_t **y, rt_sample_report *report,
                       rt_error *err)
 {
@@ -82,14 +84,18 @@ static rt_status draw(evaluation *e, rt_model *model, int steps, int64_t seed, f
     if (!d.x || (info->classes && !d.y)) return rt_error_set(err, RT_E_MEMORY, "out of memory for %lld samples", (long long)e->n);
     char label[96];
     rt_sampling s = e->sampling;
-    s.n = e->n;
     s.seed = (uint64_t)seed;
     s.steps = steps;
+    if (s.batch == 0) s.batch = USUAL_BATCH;
+    if (s.batch > e->n) s.batch = e->n;
+    cli_share(e->n, s.batch, &s.first, &d.end);
+    s.n = rt_ranks_size(cli_ranks()) > 1 ? (d.end - s.first + s.batch - 1) / s.batch * s.batch : e->n;
     snprintf(label, sizeof label, "%.40s, %d steps, seed %lld", info->network, steps ? steps : info->recipe.steps, (long long)seed);
-    cli_progress_start(&d.progress, e->c, label, "samples", (double)e->n, false);
-    TRY(rt_model_sample(model, &s, keep, &d, report, err));
+    cli_progress_start(&d.progress, e->c, label, "samples", (double)(d.end - s.first), false);
+    TRY(s.n > 0 ? rt_model_sample(model, &s, keep, &d, report, err) : rt_model_plan(model, &s, report, err));
     cli_progress_end(&d.progress, (double)d.done);
-    return RT_OK;
+    TRY(cli_gather(e->n, s.batch, (size_t)d.features * sizeof *d.x, d.x, err));
+    return d.y ? cli_gather(e->n, s.batch, sizeof *d.y, d.y, err) : RT_OK;
 }
 
 static rt_status measure_samples(evaluation *e, const rt_model_info *info, const float *x, const int64_t *y, double (*values)[MOST_SEEDS],
@@ -389,7 +395,7 @@ static rt_status evaluate(evaluation *e, rt_error *err)
     if (statistics) {
         if (e->judge.reference) rt_dataset_sha256(e->judge.reference, e->judge.statistics.reference_sha256);
         if (e->judge.features) memcpy(e->judge.statistics.features_sha256, rt_model_get_info(e->judge.features)->sha256, 65);
-        TRY(rt_statistics_write(&e->judge.statistics, statistics, err));
+        if (rt_ranks_rank(cli_ranks()) == 0) TRY(rt_statistics_write(&e->judge.statistics, statistics, err));
         cli_say(c, "%s: statistics of %lld items", statistics, (long long)e->judge.statistics.n);
     }
     if (teacher) TRY(cli_open_model(c, teacher, &e->teacher, err));
@@ -428,14 +434,16 @@ static rt_status run(cli_call *c, rt_error *err)
     if (status == RT_OK && !c->n_arguments && !statistics)
         status = rt_error_set(err, RT_E_USAGE,
                               "eval needs a MODEL, RUN or SAMPLES (or --save-statistics FILE); 'retort eval --help' shows an example");
-    if (status == RT_OK && out) status = cli_claim_out(c, out, err);
-    if (status == RT_OK && statistics) status = cli_claim_out(c, statistics, err);
+    bool writes = rt_ranks_rank(cli_ranks()) == 0;
+    if (status == RT_OK && out && writes) status = cli_claim_out(c, out, err);
+    if (status == RT_OK && statistics && writes) status = cli_claim_out(c, statistics, err);
+    status = rt_ranks_agree(cli_ranks(), status, err);
     if (status == RT_OK && c->dry_run)
         cli_print_config(c, c->text);
     else if (status == RT_OK)
         status = evaluate(e, err);
     cli_put(c, "rows", e->rows);
-    if (status == RT_OK && out && !c->dry_run) status = write_figures(c, out, err);
+    if (status == RT_OK && out && writes && !c->dry_run) status = write_figures(c, out, err);
     for (int i = 0; i < MOST_SEEDS; i++) free(e->full[i]);
     rt_model_free(e->sampling.guide);
     rt_model_free(e->teacher);
@@ -459,5 +467,6 @@ const cli_command cli_eval_command = {
     .shared = cli_model_options,
     .shared_title = "Options for models",
     .max_arguments = 1,
+    .ranks = true,
     .run = run,
 };

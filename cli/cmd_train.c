@@ -41,5 +41,6 @@ const cli_command cli_train_command = {
     .shared = cli_run_options,
     .shared_title = "Options of runs",
     .more_keys = cli_run_keys,
+    .ranks = true,
     .run = run,
 };

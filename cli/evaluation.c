@@ -1,5 +1,6 @@
 /* evaluation.c -- see evaluation.h. */
 #include "evaluation.h"
+#include "joined_ranks.h"
 
 #include <math.h>
 #include <omp.h>
@@ -65,6 +66,18 @@ static rt_status features_of(cli_judge *j, int64_t n, int64_t d, const float *x,
     return status;
 }
 
+/* Each rank its part. */
+static rt_status share_features(cli_judge *j, int64_t n, int64_t d, const float *x, const int64_t *y, bool pictures, const double range[2],
+                                float *points, classified *seen, rt_error *err)
+{
+    int64_t from, to, w = width(j, d);
+    cli_share(n, AT_ONCE, &from, &to);
+    TRY(features_of(j, to - from, d, x + from * d, y ? y + from : NULL, pictures, range, points + from * w, seen, err));
+    TRY(cli_gather(n, AT_ONCE, (size_t)w * sizeof *points, points, err));
+    seen->n = n;
+    return cli_sum(&seen->right, err);
+}
+
 rt_status cli_judge_points(cli_judge *j, cli_call *c, int64_t n, int rank, const int64_t *shape, const float *x, const int64_t *y,
                            const double range[2], float **points, double *agree, rt_error *err)
 {
@@ -77,7 +90,7 @@ rt_status cli_judge_points(cli_judge *j, cli_call *c, int64_t n, int rank, const
     if (!j->features)
         memcpy(*points, x, (size_t)(n * d) * sizeof *x);
     else
-        TRY(features_of(j, n, d, x, y, rank == 3, range, *points, &seen, err));
+        TRY(share_features(j, n, d, x, y, rank == 3, range, *points, &seen, err));
     *agree = y && seen.n ? (double)seen.right / (double)seen.n : NAN;
     return RT_OK;
 }
@@ -88,27 +101,28 @@ static rt_status points_of_data(cli_judge *j, cli_call *c, const char *label, co
 {
     const rt_dataset_info *info = rt_dataset_describe(data);
     static const double range[2] = {-1, 1};
-    int64_t d = info->features, w = width(j, d);
+    int64_t d = info->features, w = width(j, d), from, to;
     TRY(check_fit(j, label, info->rank, info->shape, err));
     *points = malloc((size_t)(n * w) * sizeof **points);
     float *slice = malloc((size_t)(AT_ONCE * d) * sizeof *slice);
     rt_status status =
         *points && slice ? RT_OK : rt_error_set(err, RT_E_MEMORY, "out of memory for the features of %lld items", (long long)n);
     cli_progress p;
-    cli_progress_start(&p, c, label, "items", (double)n, false);
-    for (int64_t at = 0; at < n && status == RT_OK; at += AT_ONCE) {
-        int64_t rows = n - at < AT_ONCE ? n - at : AT_ONCE;
+    cli_share(n, AT_ONCE, &from, &to);
+    cli_progress_start(&p, c, label, "items", (double)(to - from), false);
+    for (int64_t at = from; at < to && status == RT_OK; at += AT_ONCE) {
+        int64_t rows = to - at < AT_ONCE ? to - at : AT_ONCE;
         for (int64_t i = 0; i < rows; i++) rt_dataset_read(data, at + i, slice + i * d, NULL);
         classified unused = {0};
         if (j->features)
             status = features_of(j, rows, d, slice, NULL, false, range, *points + at * w, &unused, err);
         else
             memcpy(*points + at * w, slice, (size_t)(rows * d) * sizeof *slice);
-        cli_progress_at(&p, (double)(at + rows));
+        cli_progress_at(&p, (double)(at + rows - from));
     }
-    cli_progress_end(&p, (double)n);
+    cli_progress_end(&p, (double)(to - from));
     free(slice);
-    return status;
+    return status == RT_OK ? cli_gather(n, AT_ONCE, (size_t)w * sizeof **points, *points, err) : status;
 }
 
 /* ---- opening */

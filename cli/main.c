@@ -1,5 +1,6 @@
 /* main.c -- finds the command, runs it, turns its status into the exit code. */
 #include "complete.h"
+#include "joined_ranks.h"
 
 #include <errno.h>
 #include <signal.h>
@@ -21,8 +22,10 @@ static rt_status help(int argc, char **argv, rt_error *err)
 static rt_status run_command(const cli_command *command, int argc, char **argv, rt_error *err)
 {
     cli_call c = {0};
+    if (command->ranks) TRY(cli_join_ranks(err));
     TRY(rt_isa_choose(NULL, err));
-    rt_status status = cli_parse(&c, command, argc - 1, argv + 1, err);
+    rt_status status = rt_ranks_agree(cli_ranks(), cli_parse(&c, command, argc - 1, argv + 1, err), err);
+    if (rt_ranks_rank(cli_ranks()) > 0) c.quiet = true;
     if (status == RT_OK && c.help) {
         cli_help(command, stdout);
     } else if (status == RT_OK) {
@@ -71,10 +74,11 @@ int main(int argc, char **argv)
         if (errno != EPIPE) rt_error_set(&err, status, "standard output: %s; nothing more could be printed", strerror(errno ? errno : EIO));
     } else if (status != RT_OK) {
         if (!err.status) rt_error_set(&err, status, "failed without a reason (%s); please report this", rt_status_name(status));
-        if (!(failed && errno == EPIPE)) cli_report_error(&err);
+        if (!(failed && errno == EPIPE) && cli_ranks_tell(&err)) cli_report_error(&err);
         err = (rt_error){0};
     }
     if (err.status) cli_report_error(&err);
-    if (status == RT_E_INTERRUPTED && cli_interrupted() == SIGTERM) return 128 + SIGTERM;
-    return (int)status;
+    int code = status == RT_E_INTERRUPTED && cli_interrupted() == SIGTERM ? 128 + SIGTERM : (int)status;
+    cli_leave_ranks(code);
+    return code;
 }

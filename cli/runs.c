@@ -1,6 +1,7 @@
 /* runs.c -- from options to a run: train and distill differ only in the method and its own options. */
 #include "runs.h"
 #include "method_options.h"
+#include "joined_ranks.h"
 #include "next.h"
 
 #include "retort/train.h"
@@ -18,6 +19,9 @@ const cli_option cli_run_options[] = {
     {"updates", 0, "N[,N...]", "train.updates", NULL, "optimiser updates, per round; the last number repeats", NULL},
     {"batch", 'b', "N", "train.batch", NULL, "examples per update", NULL},
     {"micro-batch", 0, "N", "train.micro-batch", NULL, "examples computed at a time: less memory, the same update", NULL},
+    {"shards", 0, "S", "train.shards", NULL,
+     "equal parts of a batch, added in a fixed tree: the same bits on any number of ranks that divides S", NULL},
+    {"timeout", 0, "S", "run.timeout", NULL, "seconds that ranks wait for each other (600): then the run ends with 8", NULL},
     {"recompute", 0, NULL, "train.recompute", NULL, "make cheap values again in the backward pass: less memory, the same bits", NULL},
     {"lr", 0, "RATE", "train.lr", NULL, "learning rate at its highest", NULL},
     {"weight", 0, "NAME", "train.weight", NULL, "weight of the loss over time: retort list weights", NULL},
@@ -365,26 +369,51 @@ static rt_status read_choices_beside(const char *config, rt_choices *choices, rt
     return rt_choices_read(choices, path, err);
 }
 
+/* Rank 0 reads the command line and the run's folder for all. */
+static rt_status resolve_for_all(cli_call *c, const char *method, bool *resume, rt_config *config, rt_error *err)
+{
+    rt_ranks *ranks = cli_ranks();
+    rt_status status = rt_ranks_rank(ranks) == 0 ? resolve(c, method, resume, config, err) : RT_OK;
+    TRY(rt_ranks_agree(ranks, status, err));
+    TRY(rt_ranks_broadcast(ranks, config, sizeof *config, err));
+    return rt_ranks_broadcast(ranks, resume, sizeof *resume, err);
+}
+
+static rt_status claim(cli_call *c, const char *out, rt_error *err)
+{
+    rt_status status = RT_OK;
+    if (rt_ranks_rank(cli_ranks()) == 0) status = cli_claim_out(c, out, err);
+    if (rt_ranks_rank(cli_ranks()) == 0 && status == RT_OK) status = cli_clear_out(out, err);
+    return rt_ranks_agree(cli_ranks(), status, err);
+}
+
+static void say_ranks(const cli_call *c, const rt_config *config)
+{
+    int n = rt_ranks_size(cli_ranks()), threads = config->threads ? config->threads : rt_default_threads();
+    if (n > 1)
+        cli_say(c, "%d ranks of %d thread%s, by %s; %d shards", n, threads, threads > 1 ? "s" : "", rt_ranks_name(cli_ranks()),
+                config->train.shards ? config->train.shards : n);
+}
+
 rt_status cli_run(cli_call *c, const char *method, rt_error *err)
 {
     bool resume = cli_flag(c, "resume");
     rt_config *config = calloc(1, sizeof *config);
     rt_run_summary *summary = calloc(1, sizeof *summary);
     watcher w = {.c = c};
-    rt_observer observer = {&w, on_progress, on_note, on_meters, on_stop, NULL};
+    rt_observer observer = {&w, on_progress, on_note, on_meters, on_stop, NULL, cli_ranks()};
     rt_status status = RT_E_MEMORY;
     cli_stop_gently(c->quiet ? NULL : "\nretort: stopping: what is done is kept, and --resume goes on; a second signal ends at once\n");
     if (!config || !summary)
         rt_error_set(err, status, "out of memory before the run began");
     else
-        status = resolve(c, method, &resume, config, err);
+        status = resolve_for_all(c, method, &resume, config, err);
     if (status == RT_OK) (void)cli_compute(c, config->backend, config->dtype);
     if (status == RT_OK && c->dry_run) {
-        status = say_plan(c, config, err);
+        if (rt_ranks_rank(observer.ranks) == 0) status = say_plan(c, config, err);
     } else if (status == RT_OK) {
-        bool fresh = !resume && !(cli_flag(c, "resume") && not_begun(config->out));
-        if (fresh) status = cli_claim_out(c, config->out, err);
-        if (fresh && status == RT_OK) status = cli_clear_out(config->out, err);
+        if (!resume && !cli_flag(c, "resume")) status = claim(c, config->out, err);
+        if (status == RT_OK) say_ranks(c, config);
         c->tune = config->tune;
         observer.choices = cli_choices(c);
         if (status == RT_OK && observer.choices && c->config) status = read_choices_beside(c->config, observer.choices, err);

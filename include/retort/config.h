@@ -40,6 +40,7 @@ typedef struct rt_config {
         int n_updates;
         int64_t images; /* alternative to updates: examples in all */
         int batch, micro_batch;
+        int shards; /* equal parts of a batch, added in a fixed tree; 0: as many as ranks, or 1 */
         bool recompute;
         double lr;
         char lr_schedule[16]; /* constant, linear or cosine, falling to 0 over the round */
@@ -52,6 +53,7 @@ typedef struct rt_config {
     } train;
 
     struct {
+        double timeout; /* seconds that ranks wait for each other */
         int64_t log_every, checkpoint_every, sample_every,
             until_update;              /* updates; 0: at the end only / eight times in a round / no limit */
         double checkpoint_minutes;     /* between checkpoints, at most; 0: off */

@@ -18,7 +18,7 @@
 #ifndef RETORT_GRAPH_H
 #define RETORT_GRAPH_H
 
-#include "retort/base.h"
+#include "retort/ranks.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -179,6 +179,11 @@ typedef struct rt_program_spec {
     rt_node *recompute;      /* a loss: what is read after it is kept, NULL, or made again where it is cheap: less memory, the same bits */
     rt_rehearsal *rehearsal; /* NULL: a real program */
     rt_choices *choices;     /* NULL: by rule. Read and written during the call */
+    /* How sums over a batch are added where it is more than one shard, an equal part of the batch, its samples in slices: the slices of a shard in order; the shards of
+     * this rank in a tree, neighbours first; then those of the ranks, likewise. So any number of ranks gives the same bits. */
+    int64_t shard;   /* samples, whole slices; 0: the batch is one */
+    int shards;      /* of this rank, a power of two; 0: 1 */
+    rt_ranks *ranks; /* NULL: there is one */
 } rt_program_spec;
 
 /* RT_E_USAGE where outputs and updates depend on an update that is not listed: it would be performed, too. */
@@ -186,14 +191,14 @@ rt_status rt_compile(rt_program **program, rt_graph *g, const rt_program_spec *s
 void rt_program_free(rt_program *p);
 
 /* What identifies one run. A batch of `total` samples may be run in slices: the same step, samples `first`.., `more` on all but the last.
- * Sums over the batch (gradients, expectations) add up over the slices in order, and updates are performed with the last. */
+ * Sums over the batch (gradients, expectations) add up over the slices in order, or as the program's shards say, and updates are performed with the last. */
 typedef struct rt_clock {
     uint64_t seed;
     uint32_t step;  /* the clock of draws */
     uint32_t first; /* global index of the first sample of this slice */
     int64_t total;  /* samples in the whole batch, B_global of rt_expect; 0: the program's batch */
-    bool resumed;   /* not the first slice: add to what the earlier ones left */
-    bool more;      /* further slices follow: no update yet */
+    bool resumed;   /* not the first slice of this rank: add to what the earlier ones left */
+    bool more;      /* further slices of this rank follow: no update yet */
 } rt_clock;
 
 /* With more than one thread: OpenMP's team is the caller's; threads of it that share a processor are moved apart now and then, their affinities stay.

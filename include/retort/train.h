@@ -30,6 +30,8 @@ typedef struct rt_observer {
     bool (*stop)(void *self);
     /* Kernel choices of the run's programs, which are recorded in RUN/choices.json; a run that is resumed takes them from there first. NULL: by rule. */
     rt_choices *choices;
+    /* That make the run together: all call rt_run_train with the same settings, each is asked and told by its own observer, and the first writes. NULL: one. */
+    rt_ranks *ranks;
 } rt_observer;
 
 /* One row of the table that a progressive run prints, per round, on held-out noise; RMS per feature in data units. */
@@ -61,7 +63,8 @@ typedef struct rt_run_plan {
     size_t bytes, disk;     /* bytes: the most resident memory of the process */
 } rt_run_plan;
 
-/* Runs `c` in its directory c->out, which must not exist (or be empty). With `resume` the newest checkpoint that verifies is continued. */
+/* Runs `c` in its directory c->out, which must not exist (or be empty). With `resume` the newest checkpoint that verifies is continued. A run keeps the number of its
+ * shards (train.shards), which any number of ranks that divides it may go on with. RT_E_COMM: a rank is gone, or does not answer; the last checkpoint is good. */
 rt_status rt_run_train(const rt_config *c, bool resume, const rt_observer *observer, rt_run_summary *summary, rt_error *err);
 rt_status rt_run_plan_only(const rt_config *c, rt_run_plan *plan, rt_error *err);
 /* RT_E_BUSY while a process works on the run in this folder, RT_OK where there is none. The lock is the file RUN/.lock: who replaces a run keeps the file, so that

@@ -39,6 +39,7 @@ struct rt_loader {
     pthread_cond_t turn;
     bool started, stop, busy; /* busy: the thread writes x and y */
     int64_t wanted, ready;    /* the batch that the thread shall prepare, and the one that x and y hold; -1: none */
+    int64_t last;             /* the batch that was asked for last; as far behind it as it was behind its own, the next is prepared */
     float *x;
     int64_t *y;
 };
@@ -125,7 +126,7 @@ rt_status rt_loader_new(rt_loader **out, const rt_dataset *ds, int batch, uint64
     rt_loader *l = NULL;
     if (rt__mul_size((size_t)batch, (size_t)ds->info.features, &numbers) && numbers <= RT_DATA_BYTES) l = calloc(1, sizeof *l);
     if (!l) RT_RAISE(RT_E_MEMORY, "out of memory for batches of %d items of %lld numbers", batch, (long long)ds->info.features);
-    *l = (rt_loader){.ds = ds, .batch = batch, .features = ds->info.features, .seed = seed, .wanted = -1, .ready = -1};
+    *l = (rt_loader){.ds = ds, .batch = batch, .features = ds->info.features, .seed = seed, .wanted = -1, .ready = -1, .last = -1};
     pthread_mutex_init(&l->lock, NULL);
     pthread_cond_init(&l->turn, NULL);
     l->x = malloc(numbers * sizeof *l->x);
@@ -149,9 +150,10 @@ void rt_loader_batch(rt_loader *l, int64_t u, float *x, int64_t *y)
         if (y) memcpy(y, l->y, (size_t)l->batch * sizeof *y);
     }
     if (l->started) {
-        l->wanted = u + 1;
+        l->wanted = u > l->last ? u + (u - l->last) : u + 1;
         pthread_cond_broadcast(&l->turn);
     }
+    l->last = u;
     pthread_mutex_unlock(&l->lock);
     if (!hit) fill(l, u, x, y);
 }

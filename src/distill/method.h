@@ -197,6 +197,7 @@ struct rt_task {
     double low, high;        /* of the model's values */
     rt_rehearsal *dry_run;   /* NULL: the run is real */
     rt_choices *choices;     /* kernel choices of all programs; NULL: by rule */
+    rt_ranks *ranks;         /* that make the run together, each its part of every batch; NULL: one */
     /* Long work outside updates (pairs, pools): may be NULL. True from `stop` ends it with RT_E_INTERRUPTED. */
     void *self;
     void (*progress)(void *self, const char *what, int64_t done, int64_t total);
@@ -247,8 +248,9 @@ extern const rt_method rt__method_denoise, rt__method_classify, rt__method_kd, r
 const rt_method *rt__method_find(const char *name);            /* NULL: there is none */
 rt_status rt__method_unknown(const char *name, rt_error *err); /* RT_E_USAGE with "did you mean" */
 
-/* Examples that a program takes at a time. */
-static inline int rt__slice(const rt_config *c) { return c->train.micro_batch > 0 ? c->train.micro_batch : c->train.batch; }
+/* Examples of a shard, and those that a program takes at a time. */
+static inline int rt__shard(const rt_config *c) { return c->train.batch / (c->train.shards > 0 ? c->train.shards : 1); }
+static inline int rt__slice(const rt_config *c) { return c->train.micro_batch > 0 ? c->train.micro_batch : rt__shard(c); }
 
 int64_t rt__round_updates(const rt_config *c, int64_t round);
 /* n, or an eighth of the round's examples where that is less, but not below `least`: what a small run is measured by is small, too. */

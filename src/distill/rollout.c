@@ -39,6 +39,8 @@ typedef struct rollouts {
     int pairs_per_row, reuse, n_trajectories, *of; /* of[i]: the trajectory of pairs that start at point i */
     trajectory *trajectories;
     int64_t rows;                     /* of a trajectory */
+    int64_t part[2];                  /* those that this rank rolls, from and to */
+    size_t *at;                       /* in bytes of a state, where each rank's begin, and the end */
     int64_t examples, per_pool, pool; /* in a pool; updates that a pool serves; the pool that is present, -1: none */
     int64_t drawing;                  /* the trajectory in progress */
     rt_status (*stop)(void *self, int64_t done, int64_t total, rt_error *err); /* the task's pulse */
@@ -69,10 +71,13 @@ static rt_status draw_trajectory(rollouts *r, int64_t pool, int g, rt_error *err
         rt__draw_words(&omega, (uint32_t)(first + j), 0, word);
         w->omegas[j] = t->plan.omega_low + rt__unit(word[0]) * (t->plan.omega_high - t->plan.omega_low);
     }
-    r->teacher.omegas = t->plan.knob ? w->omegas : NULL;
-    rt_frozen draws = {RT_TEACHER_DRAWS, r->round << RT_ROUND_BITS, first};
+    r->teacher.omegas = t->plan.knob ? w->omegas + r->part[0] : NULL;
+    rt_frozen draws = {RT_TEACHER_DRAWS, r->round << RT_ROUND_BITS, first + r->part[0]};
     r->drawing = g;
-    return rt__solver_map_roll(&r->teacher, s, 1, w->steps, r->rows, w->states, size, w->classes, &draws, err);
+    RT_TRY(rt__solver_map_roll(&r->teacher, s, 1, w->steps, r->part[1] - r->part[0], w->states + r->part[0] * d, size,
+                               w->classes + r->part[0], &draws, err));
+    for (int k = 1; k <= w->steps; k++) RT_TRY(rt_ranks_gather(t->ranks, w->states + k * size, r->at, err));
+    return RT_OK;
 }
 
 static rt_status rollouts_fill(void *self, int64_t u, int64_t first, int64_t n, rt_program *program, rt_error *err)
@@ -122,6 +127,7 @@ static void rollouts_free(void *self)
     }
     free(r->trajectories);
     free(r->of);
+    free(r->at);
     free(r);
 }
 
@@ -151,6 +157,24 @@ static rt_status pulse(void *self, int64_t done, int64_t total, rt_error *err)
     int64_t here = r->drawing * r->rows + done * r->rows / total;
     if (t->progress && r->pool < 0) t->progress(t->self, "teacher rollouts", here, r->n_trajectories * r->rows);
     return r->phase == &r->phase->round->phases[0] ? r->stop((void *)(uintptr_t)t, done, total, err) : RT_OK;
+}
+
+/* Ranks roll neighbouring rows, whole ones of the `together` that are asked at a time: each is asked as it would be by one rank. */
+static rt_status share_rows(rollouts *r, int64_t together, rt_error *err)
+{
+    const rt_ranks *ranks = r->task->ranks;
+    int R = rt_ranks_size(ranks);
+    int64_t calls = (r->rows + together - 1) / together;
+    r->at = malloc((size_t)(R + 1) * sizeof *r->at);
+    if (!r->at) RT_RAISE(RT_E_MEMORY, "out of memory for rollouts");
+    for (int i = 0; i <= R; i++) {
+        int64_t row = calls * i / R * together;
+        if (row > r->rows) row = r->rows;
+        r->at[i] = (size_t)(row * r->task->features) * sizeof(float);
+        if (i == rt_ranks_rank(ranks)) r->part[0] = row;
+        if (i == rt_ranks_rank(ranks) + 1) r->part[1] = row;
+    }
+    return RT_OK;
 }
 
 rt_status rt__source_rollout(rt_phase *p, const rt__time_pairs *pairs, int pairs_per_row, int pool, int reuse, rt_error *err)
@@ -186,7 +210,9 @@ rt_status rt__source_rollout(rt_phase *p, const rt__time_pairs *pairs, int pairs
                      w->steps + 1, t->method->name);
     }
     if (t->data) RT_TRY(rt_loader_new(&r->loader, t->data, (int)r->rows, r->seed + r->round, err));
-    RT_TRY(rt__map_open(&r->teacher, t, &rt__teacher(t)->denoiser, r->rows < batch ? r->rows : batch, r->seed, err));
+    int64_t together = r->rows < rt__shard(c) ? r->rows : rt__shard(c);
+    RT_TRY(share_rows(r, together, err));
+    RT_TRY(rt__map_open(&r->teacher, t, &rt__teacher(t)->denoiser, together, r->seed, err));
     r->stop = r->teacher.pulse;
     r->teacher.pulse_self = r;
     r->teacher.pulse = pulse;

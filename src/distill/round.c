@@ -1,6 +1,6 @@
 /* round.c -- a round: the networks as its phases see them, their graphs and programs, and one update of all phases.
  *
- *     update u   for each phase that has a turn: its runs; each run slice by slice: inputs filled, program run; before that, where samples of a
+ *     update u   for each phase that has a turn: its runs; each run slice by slice, the rank's own: inputs filled, program run; before that, where samples of a
  *                batch in slices are to know sums over all of it, a pass for each
  *
  * Which runs a phase makes, the clocks of its draws, its learning rate and the powers of Adam's decays are functions of u, so that nothing but the
@@ -115,7 +115,10 @@ static rt_status compile_phase(rt_phase *p, rt_error *err)
                             .choices = t->choices,
                             .backend = *c->backend ? rt_backend_find(c->backend) : NULL,
                             .rehearsal = t->dry_run,
-                            .compute = rt_config_compute(c)};
+                            .compute = rt_config_compute(c),
+                            .shard = rt__shard(c),
+                            .shards = c->train.batch / rt__shard(c) / rt_ranks_size(t->ranks),
+                            .ranks = t->ranks};
     for (int i = 0; i < p->n_surveys; i++) {
         spec.outputs = &p->surveys[i].sum;
         RT_TRY(rt_compile(&p->surveys[i].program, p->graph, &spec, err));
@@ -193,14 +196,16 @@ static void set_scalar(rt_program *p, const rt_node *n, double v)
         *(float *)at = (float)v;
 }
 
-/* One pass of run t over the slices of the batch. */
+/* One pass of run t over this rank's slices of the batch. */
 static rt_status run_slices(const rt_phase *p, rt_program *program, int64_t t, rt_clock clock, rt_error *err)
 {
     const rt_config *c = p->round->task->config;
-    for (int first = 0, slice = rt__slice(c); first < c->train.batch; first += slice) {
+    const rt_ranks *ranks = p->round->task->ranks;
+    int slice = rt__slice(c), part = c->train.batch / rt_ranks_size(ranks), begin = rt_ranks_rank(ranks) * part, end = begin + part;
+    for (int first = begin; first < end; first += slice) {
         clock.first = (uint32_t)first;
-        clock.resumed = first > 0;
-        clock.more = first + slice < c->train.batch;
+        clock.resumed = first > begin;
+        clock.more = first + slice < end;
         RT_TRY(rt__fill_inputs(p, t, first, slice, program, err));
         RT_TRY(rt_run(program, &clock, err));
     }
@@ -280,9 +285,11 @@ rt_status rt__round_update(rt_round *r, int64_t u, int64_t n, const char *where,
         for (int k = 0; k < runs; k++) {
             p->last_lr = learning_rate(&p->plan->training, u > first ? u - first : 0, n - first);
             RT_TRY(run_phase(p, before + k, err));
-            if (!isfinite(p->last_loss) || !isfinite(p->last_grad_norm))
-                RT_RAISE(RT_E_DIVERGED, "%s: phase '%s' gave loss %g and gradient norm %g at update %lld", where, p->plan->name,
-                         p->last_loss, p->last_grad_norm, (long long)update);
+            if (!isfinite(p->last_loss) || !isfinite(p->last_grad_norm)) { /* alike on all ranks */
+                rt_error_set(err, RT_E_DIVERGED, "%s: phase '%s' gave loss %g and gradient norm %g at update %lld", where, p->plan->name,
+                             p->last_loss, p->last_grad_norm, (long long)update);
+                return rt_ranks_agree(r->task->ranks, RT_E_DIVERGED, err);
+            }
         }
     }
     return RT_OK;

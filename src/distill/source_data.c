@@ -29,7 +29,7 @@ void *rt__input_data(const rt_phase *p, rt_program *program, const char *name)
     return NULL;
 }
 
-bool rt__asked_to_stop(const rt_task *t) { return t->stop && t->stop(t->self); }
+bool rt__asked_to_stop(const rt_task *t) { return rt_ranks_size(t->ranks) == 1 && t->stop && t->stop(t->self); }
 
 static rt_status stop_if_asked(void *self, int64_t done, int64_t total, rt_error *err)
 {

@@ -43,6 +43,7 @@ void rt__noise(uint64_t seed, const char *name, uint32_t clock, uint32_t index, 
 void rt__show_draws(uint64_t seed, uint32_t clock, uint32_t index, int q, int64_t features, float *z);
 int64_t rt__class_of(const rt_task *t, int64_t index); /* the class of sample `index`, where each gets the next */
 
+/* Within long work. A rank of several never is: it would stop alone; they agree between updates (train/loop.c) and chunks of pairs. */
 bool rt__asked_to_stop(const rt_task *t);
 
 /* The maps of a denoiser's solver for `rows` samples at a time, its noise drawn from `seed`; close it after a failure, too. Rolls end with RT_E_INTERRUPTED once

@@ -60,38 +60,76 @@ static rt_status pulse(void *self, int64_t done, int64_t total, rt_error *err)
     return RT_OK;
 }
 
+/* The samples of the CHUNK pairs from number `at` on, of which there are n. */
+static rt_status draw_chunk(pairs *p, rt_solver_map *teacher, int64_t at, int64_t n, rt_error *err)
+{
+    const rt_task *t = p->task;
+    int64_t y[CHUNK], m = n - at < CHUNK ? n - at : CHUNK;
+    float *x = (float *)p->x.data + at * t->features;
+    for (int64_t i = 0; i < m; i++) {
+        start_noise(p, at + i, x + i * t->features);
+        y[i] = rt__class_of(t, at + i);
+    }
+    return rt__solver_map_roll(teacher, p->grid, 1, p->steps, m, x, 0, y, &(rt_frozen){RT_TEACHER_DRAWS, 0, at}, err);
+}
+
+/* Pairs from .. to, a chunk for each rank, to all. */
+static rt_status share_chunks(pairs *p, int64_t from, int64_t to, rt_error *err)
+{
+    rt_ranks *ranks = p->task->ranks;
+    int R = rt_ranks_size(ranks);
+    size_t row = (size_t)p->task->features * sizeof(float), *at = malloc((size_t)(R + 1) * sizeof *at);
+    if (!at) RT_RAISE(RT_E_MEMORY, "out of memory for %d ranks", R);
+    for (int i = 0; i <= R; i++) at[i] = (size_t)(from + i * CHUNK < to ? from + i * CHUNK : to) * row;
+    rt_status s = rt_ranks_gather(ranks, p->x.data, at, err);
+    free(at);
+    return s;
+}
+
+/* Has any rank been asked to stop, by now or before? */
+static rt_status ask_all(const rt_task *t, bool *stop, rt_error *err)
+{
+    int64_t least = *stop || (t->stop && t->stop(t->self)), most;
+    RT_TRY(rt_ranks_range(t->ranks, 1, &least, &most, err));
+    *stop = most > 0;
+    return RT_OK;
+}
+
 /* Draws the pairs from number `at` on, and keeps what there is from time to time: every half minute, or less often where writing takes long. */
 static rt_status draw_pairs(pairs *p, int64_t at, rt_error *err)
 {
     const rt_task *t = p->task;
-    int64_t all = p->x.shape[0], n = t->dry_run && all > CHUNK ? CHUNK : all;
+    int64_t all = p->x.shape[0], n = t->dry_run && all > CHUNK ? CHUNK : all, hop = rt_ranks_size(t->ranks) * CHUNK;
     double kept = now(), pause = 30;
     rt_solver_map teacher;
     drawing w = {.task = t, .n = n};
     rt_status s = rt__map_open(&teacher, t, &rt__teacher(t)->denoiser, all < CHUNK ? all : CHUNK, p->seed, err);
     teacher.pulse = pulse;
     teacher.pulse_self = &w;
-    for (; at < n && s == RT_OK; at += CHUNK) {
-        int64_t y[CHUNK], m = n - at < CHUNK ? n - at : CHUNK;
-        float *x = (float *)p->x.data + at * t->features;
-        for (int64_t i = 0; i < m; i++) {
-            start_noise(p, at + i, x + i * t->features);
-            y[i] = rt__class_of(t, at + i);
-        }
-        w.at = at, w.chunk = m;
-        s = rt__solver_map_roll(&teacher, p->grid, 1, p->steps, m, x, 0, y, &(rt_frozen){RT_TEACHER_DRAWS, 0, at}, err);
-        if (w.stopped) { /* the chunk in progress is lost */
-            *err = (rt_error){0};
-            s = at > 0 ? keep_pairs(p, at, err) : RT_OK;
-            if (s == RT_OK)
-                s = rt_error_set(err, RT_E_INTERRUPTED, "stopped after %lld of %lld teacher samples; `--resume` goes on with them",
-                                 (long long)at, (long long)n);
-        }
-        if (s == RT_OK && !t->dry_run && at + m < n && now() - kept > pause) {
+    for (; at < n && s == RT_OK; at = w.at) {
+        int64_t m = n - at < hop ? n - at : hop, mine = at + rt_ranks_rank(t->ranks) * CHUNK;
+        bool writes = !t->dry_run && rt_ranks_rank(t->ranks) == 0;
+        w.chunk = m;
+        w.at = at;
+        if (mine < n) s = draw_chunk(p, &teacher, mine, n, err);
+        bool stop = w.stopped;
+        if (stop) /* the chunk in progress is lost */
+            *err = (rt_error){0}, s = RT_OK;
+        else
+            w.at += m;
+        if (s == RT_OK) s = share_chunks(p, at, w.at, err);
+        if (s == RT_OK) s = ask_all(t, &stop, err);
+        stop = stop && w.at < n;
+        if (s == RT_OK && writes && w.at > 0 && w.at < n && (stop || now() - kept > pause)) {
             double began = now();
-            s = keep_pairs(p, at + m, err);
+            s = keep_pairs(p, w.at, err);
             kept = now();
             pause = fmax(pause, 20 * (kept - began));
+        }
+        if (s == RT_OK && stop) {
+            rt_error_set(err, RT_E_INTERRUPTED, "stopped after %lld of %lld teacher samples; `--resume` goes on with them", (long long)w.at,
+                         (long long)n);
+            s = rt_ranks_agree(t->ranks, RT_E_INTERRUPTED, err);
         }
     }
     rt__solver_map_close(&teacher);
@@ -132,9 +170,14 @@ static rt_status open_pairs(pairs *p, int64_t count, rt_error *err)
     snprintf(path, sizeof path, "%s/pairs.safetensors", task->config->out);
     RT_TRY(rt_tensor_init(&p->x, RT_F32, 2, (int64_t[]){count, task->features}, err));
     if (rt__file_exists(path)) RT_TRY(read_pairs(p, path, &there, err));
+    int64_t least = there, most;
+    RT_TRY(rt_ranks_range(task->ranks, 1, &least, &most, err));
+    if (least < most)
+        RT_RAISE(RT_E_IO, "%s: one rank finds %lld samples in it, another %lld; all must see the same folder", path, (long long)least,
+                 (long long)most);
     if (there < count) RT_TRY(draw_pairs(p, there, err));
     if (task->dry_run) rt_rehearsal_reserve(task->dry_run, rt_tensor_count(&p->x) * (int64_t)sizeof(float));
-    return task->dry_run || there == count ? RT_OK : keep_pairs(p, count, err);
+    return task->dry_run || there == count || rt_ranks_rank(task->ranks) > 0 ? RT_OK : keep_pairs(p, count, err);
 }
 
 static rt_status pairs_fill(void *self, int64_t u, int64_t first, int64_t count, rt_program *program, rt_error *err)

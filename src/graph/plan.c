@@ -144,12 +144,14 @@ static int add_storage(rt_program *p, int64_t bytes, int step)
     return p->n_storages++;
 }
 
-static int new_storage(rt_program *p, const rt_node *n, int step)
+static int64_t bytes_of(const rt_program *p, const rt_node *n)
 {
     rt_view v;
     rt__program_view(p, n, &v);
-    return add_storage(p, v.count * (int64_t)rt_dtype_size(n->dtype), step);
+    return lines(v.count * (int64_t)rt_dtype_size(n->dtype));
 }
+
+static int new_storage(rt_program *p, const rt_node *n, int step) { return add_storage(p, bytes_of(p, n), step); }
 
 /* A view's storage is that of the value behind it. */
 static void see_through_views(rt_program *p, const rt_node *v)
@@ -251,11 +253,11 @@ rt_status rt__plan(rt_program *p, const rt_program_spec *spec, rt_error *err)
         if (bad && !p->mixed) p->mixed = v;
     }
 
-    /* steps: the prologue first; sources, views and riders have none */
-    for (int pass = 0; pass < 2; pass++) {
+    /* steps: the prologue first, what depends on sums over the batch last, where the batch may be in slices; sources, views and riders have none */
+    for (int pass = RT_STAGE_PROLOGUE; pass <= RT_STAGE_JOINED; pass++) {
         for (int i = 0; i < o.n; i++) {
             const rt_node *v = o.list[i];
-            if ((stage[v->id] == RT_STAGE_PROLOGUE) != (pass == 0)) continue;
+            if ((p->mixed && stage[v->id] == RT_STAGE_JOINED ? RT_STAGE_SAMPLES : (rt__stage)stage[v->id]) != (rt__stage)pass) continue;
             if (is_source(v) || v->op->flags & RT_ROW_VIEW || v->host) continue;
             rt__step *s = &p->steps[p->n_steps++];
             s->node = v;
@@ -263,7 +265,7 @@ rt_status rt__plan(rt_program *p, const rt_program_spec *spec, rt_error *err)
             s->kernel = rt__kernel_of(v->op, g->real);
             s->stage = stage[v->id];
             s->join = s->stage != RT_STAGE_PROLOGUE && is_join(v);
-            p->n_prologue += pass == 0;
+            p->n_prologue += pass == RT_STAGE_PROLOGUE;
         }
     }
 
@@ -310,7 +312,7 @@ rt_status rt__plan(rt_program *p, const rt_program_spec *spec, rt_error *err)
                     taken = s;
             }
         }
-        if (taken < 0) taken = new_storage(p, v, step);
+        if (taken < 0) taken = add_storage(p, bytes_of(p, v) * (st->join && !p->mixed ? 1 + p->levels : 1), step);
         p->storage_of[v->id] = taken;
         rt__storage *s = &p->storages[taken];
         if (last[v->id] > s->last) s->last = last[v->id];

@@ -191,6 +191,18 @@ static rt_status watch_sets(rt_program *p, rt_error *err)
     return RT_OK;
 }
 
+static rt_status list_sums(rt_program *p, rt_error *err)
+{
+    if (p->mixed) RT_RAISE(RT_E_USAGE, "%s: %s needs all samples of a batch at once; run on one rank", p->mixed->path, p->mixed->op->name);
+    p->sums = rt__arena_alloc(&p->arena, (size_t)p->n_steps * sizeof *p->sums);
+    if (!p->sums) RT_RAISE(RT_E_MEMORY, "out of memory for a program");
+    for (int i = 0; i < p->n_steps; i++) {
+        const rt_view *v = &p->steps[i].call.out;
+        if (p->steps[i].join) p->sums[p->n_sums++] = (rt__sum){v->data, v->count, v->dtype};
+    }
+    return RT_OK;
+}
+
 rt_status rt_compile(rt_program **program, rt_graph *g, const rt_program_spec *spec, rt_error *err)
 {
     *program = NULL;
@@ -203,6 +215,9 @@ rt_status rt_compile(rt_program **program, rt_graph *g, const rt_program_spec *s
     p->batch = spec->batch;
     p->backend = spec->backend ? spec->backend : rt_backend_find(NULL);
     p->threads = spec->threads > 0 ? spec->threads : rt_default_threads();
+    p->shard = spec->shard;
+    for (int shards = spec->shards; shards > 1; shards /= 2) p->levels++;
+    p->ranks = rt_ranks_size(spec->ranks) > 1 ? spec->ranks : NULL;
     p->bf16 = spec->compute == RT_BF16 && g->real == RT_F32 && rt_backend_computes(p->backend, RT_BF16);
     rt_status status = allocate_roles(spec, err);
     if (status == RT_OK) status = rt__lower(p, spec, err);
@@ -213,6 +228,7 @@ rt_status rt_compile(rt_program **program, rt_graph *g, const rt_program_spec *s
     if (status == RT_OK) status = rt__place(p, err);
     if (status == RT_OK) status = bind(p, err);
     if (status == RT_OK) status = watch_sets(p, err);
+    if (status == RT_OK && p->ranks) status = list_sums(p, err);
     if (status == RT_OK) status = rt__check_plan(p, err);
     if (status != RT_OK) {
         rt_program_free(p);
@@ -244,16 +260,6 @@ static double now(void)
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
-static void add_into(void *sum, const void *part, const rt_view *v)
-{
-    if (v->dtype == RT_F32)
-        for (int64_t i = 0; i < v->count; i++) ((float *)sum)[i] += ((const float *)part)[i];
-    else if (v->dtype == RT_F64)
-        for (int64_t i = 0; i < v->count; i++) ((double *)sum)[i] += ((const double *)part)[i];
-    else
-        for (int64_t i = 0; i < v->count; i++) ((int64_t *)sum)[i] += ((const int64_t *)part)[i];
-}
-
 static rt_status run_step(rt_program *p, rt__step *s, const rt_clock *clock, rt_error *err)
 {
     rt_call *c = &s->call;
@@ -262,17 +268,35 @@ static rt_status run_step(rt_program *p, rt__step *s, const rt_clock *clock, rt_
     c->fault = &fault;
     c->version = p->version;
     void *sum = c->out.data;
-    bool add = s->join && clock->resumed;
+    bool add = s->join && clock->resumed && !(p->shard > 0 && clock->first % p->shard == 0);
     if (add) c->out.data = s->partial;
     double t0 = p->profile ? now() : 0;
     (s->backend ? s->backend->run : s->kernel->run)(c);
     c->fault = NULL;
     c->out.data = sum;
     if (fault != RT_OK) return failed(p, s, fault, err);
-    if (add) add_into(sum, s->partial, &c->out);
+    if (add) rt__add_into(sum, s->partial, c->out.count, c->out.dtype);
     if (p->profile) s->seconds += now() - t0, s->calls++;
     if (s->op->flags & RT_ROW_UPDATE) rt_params_touch(((const rt__update_attr *)s->node->attr)->set);
     return RT_OK;
+}
+
+/* At the end of shard k of this rank (from 0), two sums of as many shards become one, as carries run in a binary counter: sums of 1, 2, 4 .. shards wait behind
+ * the join's own place. */
+static void fold_shards(rt_program *p, const rt_clock *clock)
+{
+    int64_t end = clock->first + p->batch;
+    if (p->levels == 0 || p->mixed || end % p->shard) return;
+    int64_t k = (end / p->shard - 1) % ((int64_t)1 << p->levels);
+    for (int i = p->n_prologue; i < p->n_steps; i++) {
+        const rt__step *s = &p->steps[i];
+        const rt_view *v = &s->call.out;
+        if (!s->join) continue;
+        size_t bytes = (size_t)v->count * rt_dtype_size(v->dtype), hop = (bytes + 63) / 64 * 64;
+        char *level = (char *)v->data + hop;
+        for (int64_t carry = k; carry & 1; carry >>= 1, level += hop) rt__add_into(v->data, level, v->count, v->dtype);
+        if (clock->more) memcpy(level, v->data, bytes);
+    }
 }
 
 static void look_at_threads(rt_program *p)
@@ -303,8 +327,13 @@ rt_status rt_run(rt_program *p, const rt_clock *clock, rt_error *err)
         for (int i = 0; i < p->n_prologue; i++) RT_TRY(run_step(p, &p->steps[i], &at, err));
         for (int i = 0; i < p->n_watch; i++) p->watch[i].version = rt_params_version(p->watch[i].set);
     }
-    for (int i = p->n_prologue; i < p->n_steps; i++)
-        if (!(at.more && p->steps[i].stage == RT_STAGE_JOINED)) RT_TRY(run_step(p, &p->steps[i], &at, err));
+    int joined = p->n_prologue; /* the first step that waits for sums over the batch */
+    for (; joined < p->n_steps && (p->mixed || p->steps[joined].stage != RT_STAGE_JOINED); joined++)
+        RT_TRY(run_step(p, &p->steps[joined], &at, err));
+    fold_shards(p, &at);
+    if (at.more) return RT_OK;
+    if (p->ranks) RT_TRY(rt__ranks_sum(p->ranks, p->sums, p->n_sums, err));
+    for (int i = joined; i < p->n_steps; i++) RT_TRY(run_step(p, &p->steps[i], &at, err));
     return RT_OK;
 }
 

@@ -2,6 +2,7 @@
 #ifndef RT_GRAPH_PROGRAM_H
 #define RT_GRAPH_PROGRAM_H
 
+#include "base/rank_sums.h"
 #include "graph/internal_graph.h"
 
 /* Where a value lives. Views and in-place results share the storage of the value they are made from. */
@@ -24,7 +25,7 @@ typedef struct rt__step {
     const rt_op *kernel;       /* for `run` and `scratch`: the row of the type and instruction set in use */
     const rt_backend *backend; /* NULL: the row's own kernel */
     rt__stage stage;
-    bool join; /* a sum over the batch: added up over slices */
+    bool join; /* a sum over the batch: added up over slices, shards, ranks */
     rt_call call;
     size_t scratch; /* bytes of call.scratch in use */
     int scratch_at; /* its storage, -1: none */
@@ -44,6 +45,11 @@ struct rt_program {
     double looked; /* when, for threads that share a processor */
     bool bf16;     /* computes in bf16 */
     int64_t batch;
+    int64_t shard; /* samples; 0: the batch is one shard */
+    int levels;    /* of the tree over this rank's shards: a join's storage has room for as many sums more, of 1, 2, 4 .. shards */
+    rt_ranks *ranks;
+    rt__sum *sums; /* of the joins, for rt__ranks_sum; NULL: there is one rank */
+    int n_sums;
     rt__arena arena;
     rt__step *steps; /* in order of execution; the prologue first */
     int n_steps, n_prologue;

@@ -33,7 +33,7 @@ static bool all_finite(const rt_params *set, const float *v)
     return true;
 }
 
-rt_status rt__checkpoint_write(rt__run *run, rt_error *err)
+static rt_status write_checkpoint(rt__run *run, rt_error *err)
 {
     char temporary[PATH], folder[PATH], file[PATH + 32], hex[65], names[PARTS][96], digests[RT_NETWORKS][65];
     const int64_t digest = 64;
@@ -103,10 +103,17 @@ rt_status rt__checkpoint_write(rt__run *run, rt_error *err)
     return status;
 }
 
-/* NULL if the checkpoint is what its manifest says, else what is wrong. */
-static const char *fault_of(const char *folder)
+/* Ranks go on when it is there. */
+rt_status rt__checkpoint_write(rt__run *run, rt_error *err)
 {
-    char file[PATH + 32], hex[65];
+    rt_status status = rt__run_writes(run) ? write_checkpoint(run, err) : RT_OK;
+    return rt_ranks_agree(run->task.ranks, status, err);
+}
+
+/* NULL if the checkpoint is what its manifest says, else what is wrong. `hex`: the state's SHA-256. */
+static const char *fault_of(const char *folder, char hex[65])
+{
+    char file[PATH + 32];
     json_error_t why;
     snprintf(file, sizeof file, "%s/manifest.json", folder);
     if (!rt__file_exists(file)) return "manifest.json is missing";
@@ -213,11 +220,12 @@ static long long newest(const rt_config *c, long long below)
 
 bool rt__checkpoint_exists(const rt_config *c) { return newest(c, INT64_MAX) >= 0; }
 
-/* A run that ended before its first checkpoint begins again. Checkpoints of which none verifies are not thrown away in silence. */
-rt_status rt__checkpoint_read(rt__run *run, rt_error *err)
+/* A run that ended before its first checkpoint begins again. Checkpoints of which none verifies are not thrown away in silence. `hex`: of the one that was read. */
+static rt_status read_newest(rt__run *run, char hex[65], rt_error *err)
 {
     char folder[PATH], line[PATH + 96], faults[400] = "";
     long long damaged = -1;
+    hex[0] = 0;
     for (long long below = INT64_MAX;;) { /* newest first, until one verifies */
         long long u = newest(run->config, below);
         if (u < 0 && damaged >= 0)
@@ -226,12 +234,12 @@ rt_status rt__checkpoint_read(rt__run *run, rt_error *err)
                      "--resume again, or give another --out",
                      run->config->out, faults);
         if (u < 0) {
-            run->task.note(run->task.self, "there is no checkpoint yet: the run begins at update 0");
+            if (rt__run_writes(run)) run->task.note(run->task.self, "there is no checkpoint yet: the run begins at update 0");
             return RT_OK;
         }
         snprintf(folder, sizeof folder, "%s/checkpoints/update-%lld", run->config->out, u);
-        const char *fault = fault_of(folder);
-        if (!fault && damaged >= 0) {
+        const char *fault = fault_of(folder, hex);
+        if (!fault && damaged >= 0 && rt__run_writes(run)) {
             snprintf(line, sizeof line, "the checkpoint of update %lld is damaged; the run goes on from update %lld", damaged, u);
             run->task.note(run->task.self, line);
         }
@@ -241,4 +249,18 @@ rt_status rt__checkpoint_read(rt__run *run, rt_error *err)
         if (damaged < 0) damaged = u;
         below = u;
     }
+}
+
+/* Ranks read the same bytes. */
+rt_status rt__checkpoint_read(rt__run *run, rt_error *err)
+{
+    char own[65] = "", first[65];
+    RT_TRY(rt_ranks_agree(run->task.ranks, read_newest(run, own, err), err));
+    memcpy(first, own, sizeof first);
+    RT_TRY(rt_ranks_broadcast(run->task.ranks, first, sizeof first, err));
+    rt_status status = RT_OK;
+    if (memcmp(first, own, sizeof first) != 0)
+        status =
+            rt_error_set(err, RT_E_IO, "%s: rank 0 finds another checkpoint there; all ranks must see the same folder", run->config->out);
+    return rt_ranks_agree(run->task.ranks, status, err);
 }

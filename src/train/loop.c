@@ -64,6 +64,7 @@ static void add_meters(figures *f, const rt__run *run)
 
 static rt_status log_update(rt__run *run, double rate, rt_error *err)
 {
+    if (!rt__run_writes(run)) return RT_OK;
     const rt_phase *stands = rt__main_phase(&run->round);
     figures f = {.n = 0};
     add_figure(&f, NULL, "update", (double)run->at.updates);
@@ -113,7 +114,28 @@ static rt_status leave_collapsed(rt__run *run, rt_error *err)
         status = rt__result_write(run, &other);
     }
     if (status != RT_OK) *err = other;
-    return status != RT_OK ? status : RT_E_DIVERGED;
+    return rt_ranks_agree(run->task.ranks, status != RT_OK ? status : RT_E_DIVERGED, err);
+}
+
+static bool asked_to_stop(void *self)
+{
+    const rt_observer *o = self;
+    return o && o->stop && o->stop(o->self);
+}
+
+/* After an update, which all ranks have made from the same sums: is it the same? Has any been asked to stop, is it time for a checkpoint by the clock of any? */
+static rt_status meet(const rt__run *run, bool *stop, bool *due, rt_error *err)
+{
+    rt_ranks *ranks = run->task.ranks;
+    const rt_phase *p = rt__main_phase((rt_round *)(uintptr_t)&run->round);
+    int64_t least[3] = {*stop, *due}, most[3];
+    memcpy(&least[2], &p->last_grad_norm, sizeof least[2]);
+    RT_TRY(rt_ranks_range(ranks, 3, least, most, err));
+    *stop = most[0] > 0;
+    *due = most[1] > 0;
+    if (least[2] != most[2])
+        RT_RAISE(RT_E_COMM, "ranks have computed different gradients from the same sums; are their machines and libraries the same?");
+    return RT_OK;
 }
 
 static rt_status keep(rt__run *run, rt_error *err)
@@ -141,7 +163,8 @@ static rt_status leave_interrupted(rt__run *run, rt_error *err)
 {
     *err = (rt_error){0};
     if (run->at.updates > run->kept_at) RT_TRY(keep(run, err));
-    RT_RAISE(RT_E_INTERRUPTED, "stopped after update %lld; `--resume` goes on", (long long)run->at.updates);
+    rt_error_set(err, RT_E_INTERRUPTED, "stopped after update %lld; `--resume` goes on", (long long)run->at.updates);
+    return rt_ranks_agree(run->task.ranks, RT_E_INTERRUPTED, err);
 }
 
 static rt_status train_round(rt__run *run, rt_error *err)
@@ -174,10 +197,11 @@ static rt_status train_round(rt__run *run, rt_error *err)
         run->at.ended = verdict == RT_FLAT;
         if (verdict == RT_COLLAPSED) return leave_collapsed(run, err);
         if (run->at.ended) return RT_OK;
-        bool stop = run->observer && run->observer->stop && run->observer->stop(run->observer->self);
-        bool until = c->run.until_update > 0 && run->at.updates >= c->run.until_update;
-        bool due = (c->run.checkpoint_every > 0 && run->at.updates % c->run.checkpoint_every == 0) ||
+        bool stop = asked_to_stop((void *)(uintptr_t)run->observer),
+             due = (c->run.checkpoint_every > 0 && run->at.updates % c->run.checkpoint_every == 0) ||
                    (c->run.checkpoint_minutes > 0 && now() - run->kept_when >= 60 * c->run.checkpoint_minutes);
+        RT_TRY(meet(run, &stop, &due, err));
+        bool until = c->run.until_update > 0 && run->at.updates >= c->run.until_update;
         if (run->at.in_round < n && (stop || until || due)) RT_TRY(keep(run, err));
         if (run->at.in_round < n && stop) RT_RAISE(RT_E_INTERRUPTED, "stopped");
         if (run->at.in_round < n && until) return RT_OK;
@@ -234,11 +258,6 @@ static void relay_note(void *self, const char *line)
     const rt_observer *o = self;
     if (o && o->note) o->note(o->self, line);
 }
-static bool asked_to_stop(void *self)
-{
-    const rt_observer *o = self;
-    return o && o->stop && o->stop(o->self);
-}
 
 static void summarise(const rt__run *run, rt_run_summary *s)
 {
@@ -286,46 +305,84 @@ static rt_status take_updates(const rt__run *run, rt_error *err)
     return rt_config_write(c, path, err); /* so the next resumption goes on with them */
 }
 
+/* Does the run go on that is there? Rank 0 sees for all. */
+static rt_status decide_resume(const rt__run *run, bool *resume, rt_error *err)
+{
+    int64_t goes_on = *resume && rt__run_exists(run->config);
+    RT_TRY(rt_ranks_broadcast(run->task.ranks, &goes_on, sizeof goes_on, err));
+    if (*resume && !goes_on) relay_note(run->task.self, "there is no run to go on with: it is begun");
+    *resume = goes_on != 0;
+    return RT_OK;
+}
+
+/* What is given, the run's folder, and where it goes on; ranks fail here together. */
+static rt_status begin(rt__run *run, bool resume, rt_error *err)
+{
+    rt_ranks *ranks = run->task.ranks;
+    RT_TRY(rt_ranks_agree(ranks, rt__run_open(run, err), err));
+    RT_TRY(decide_resume(run, &resume, err));
+    rt_status status = rt__run_claim(run, resume, err);
+    if (status == RT_OK) status = rt__run_keep_machine(run, resume, err);
+    RT_TRY(rt_ranks_agree(ranks, status, err));
+    if (resume) RT_TRY(rt__checkpoint_read(run, err));
+    run->kept_at = run->at.updates;
+    run->kept_when = now();
+    if (!resume) return RT_OK;
+    status = rt__run_writes(run) ? take_updates(run, err) : RT_OK;
+    if (status == RT_OK && rt__run_writes(run)) status = rt_metrics_truncate(run->config->out, run->at.updates, err);
+    return rt_ranks_agree(ranks, status, err);
+}
+
+static rt_status run_rounds(rt__run *run, rt_error *err)
+{
+    const rt_config *c = run->config;
+    bool stopped = false;
+    rt_status status = RT_OK;
+    while (status == RT_OK && run->at.round < run->task.plan.n_rounds && !stopped) {
+        status = rt__run_open_round(run, err);
+        if (status == RT_OK) status = rt__run_keep_choices(run, err);
+        if (status == RT_OK) status = rt__watch_open(run, err);
+        bool trained = status == RT_OK; /* else the networks are as they were read */
+        if (status == RT_OK) status = train_round(run, err);
+        stopped = status == RT_OK && !run->at.ended && run->at.in_round < rt__round_updates(c, run->at.round);
+        if (status == RT_OK && !stopped) {
+            status = rt__run_finish_round(run, err);
+            if (status == RT_OK) status = keep(run, err);
+            stopped = c->run.until_update > 0 && run->at.updates >= c->run.until_update;
+        }
+        if (status == RT_E_INTERRUPTED && trained) status = leave_interrupted(run, err);
+        rt__meters_close(&run->meters);
+        rt__round_close(&run->round);
+    }
+    return status;
+}
+
 rt_status rt_run_train(const rt_config *c, bool resume, const rt_observer *observer, rt_run_summary *summary, rt_error *err)
 {
     rt_error local = {0};
     if (!err) err = &local;
-    rt__run run = {.config = c, .observer = observer, .lock = -1};
+    rt__run run = {.observer = observer, .lock = -1};
     run.task.self = (void *)(uintptr_t)observer;
     run.task.progress = relay;
     run.task.stop = asked_to_stop;
     run.task.note = relay_note;
     run.task.choices = observer ? observer->choices : NULL;
-    rt_status status = rt__run_open(&run, err);
-    if (resume && !rt__run_exists(c)) {
-        relay_note(run.task.self, "there is no run to go on with: it is begun");
-        resume = false;
-    }
-    if (status == RT_OK) status = rt__run_claim(&run, resume, err);
-    if (status == RT_OK) status = rt__run_keep_machine(&run, resume, err);
-    if (status == RT_OK && resume) status = rt__checkpoint_read(&run, err);
-    run.kept_at = run.at.updates;
-    run.kept_when = now();
-    if (status == RT_OK && resume) status = take_updates(&run, err);
-    if (status == RT_OK && resume) status = rt_metrics_truncate(c->out, run.at.updates, err);
-    bool stopped = false;
-    while (status == RT_OK && run.at.round < run.task.plan.n_rounds && !stopped) {
-        status = rt__run_open_round(&run, err);
-        if (status == RT_OK) status = rt__run_keep_choices(&run, err);
-        if (status == RT_OK) status = rt__watch_open(&run, err);
-        bool trained = status == RT_OK; /* else the networks are as they were read */
-        if (status == RT_OK) status = train_round(&run, err);
-        stopped = status == RT_OK && !run.at.ended && run.at.in_round < rt__round_updates(c, run.at.round);
-        if (status == RT_OK && !stopped) {
-            status = rt__run_finish_round(&run, err);
-            if (status == RT_OK) status = keep(&run, err);
-            stopped = c->run.until_update > 0 && run.at.updates >= c->run.until_update;
-        }
-        if (status == RT_E_INTERRUPTED && trained) status = leave_interrupted(&run, err);
-        rt__meters_close(&run.meters);
-        rt__round_close(&run.round);
+    run.task.ranks = observer ? observer->ranks : NULL;
+    rt_config *own = malloc(sizeof *own);
+    if (!own) RT_RAISE(RT_E_MEMORY, "out of memory before the run began");
+    *own = *c;
+    if (own->train.shards == 0) own->train.shards = resume && rt__run_exists(c) ? 1 : rt_ranks_size(run.task.ranks);
+    run.config = own;
+    rt_ranks_patience(run.task.ranks, c->run.timeout, asked_to_stop, run.task.self);
+    rt_status status = begin(&run, resume, err);
+    if (status == RT_OK) status = run_rounds(&run, err);
+    if (status == RT_E_COMM) {
+        rt_error_prefix(err, "update %lld", (long long)run.at.updates);
+        size_t said = strlen(err->text);
+        snprintf(err->text + said, sizeof err->text - said, "; the last checkpoint is good, `--resume` goes on from it");
     }
     if (summary) summarise(&run, summary);
     rt__run_close(&run);
+    free(own);
     return status;
 }

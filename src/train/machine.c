@@ -31,6 +31,7 @@ rt_status rt__run_keep_machine(const rt__run *run, bool resume, rt_error *err)
 {
     enum { LIMIT = 1 << 16, VALUES = 64 };
     char path[RT_CONFIG_TEXT + 64], backend[96];
+    if (!rt__run_writes(run)) return RT_OK;
     snprintf(path, sizeof path, "%s/machine.json", run->config->out);
     backend_of(run->config, backend, sizeof backend);
     if (resume && rt__file_exists(path)) {

@@ -162,6 +162,7 @@ rt_status rt__result_write(rt__run *run, rt_error *err)
 {
     char name[64];
     const char *result = rt__deployed(&run->task)->plan->name;
+    if (!rt__run_writes(run)) return RT_OK;
     if (run->task.plan.n_rounds > 1) {
         snprintf(name, sizeof name, "%.40s-%d", result, run->round.steps);
         RT_TRY(write_folder(run, name, err));
@@ -236,7 +237,7 @@ rt_status rt__run_pictures(rt__run *run, rt_error *err)
     rt_task *t = &run->task;
     rt_denoiser used;
     bool points = t->rank == 2 && t->features == 2, pictures = t->rank == 4 && (t->shape[1] == 1 || t->shape[1] == 3);
-    if (!t->process || !(points || pictures)) return RT_OK;
+    if (!rt__run_writes(run) || !t->process || !(points || pictures)) return RT_OK;
     int own_steps = run->round.steps, steps = own_steps > 0 ? own_steps : STEPS,
         stride = own_steps > 0 ? t->plan.step_counts[0] / own_steps : 1;
     int64_t n = count_samples(run, points, steps + (points && !t->data ? TEACHER_STEPS : 0));

@@ -156,6 +156,19 @@ static rt_status one_of(const char *key, const char *value, const char *const *n
              close ? "'?" : "", all);
 }
 
+/* A batch is whole shards, a shard whole slices. */
+static rt_status check_shards(const rt_config *c, rt_error *err)
+{
+    int shards = c->train.shards > 0 ? c->train.shards : 1;
+    if (shards & (shards - 1)) RT_RAISE(RT_E_USAGE, "train.shards: %d; must be a power of two, and so must be the number of ranks", shards);
+    if (c->train.batch % shards)
+        RT_RAISE(RT_E_USAGE, "train.shards: %d does not divide the batch, %d; give another --batch or --shards", shards, c->train.batch);
+    if (c->train.micro_batch > 0 && rt__shard(c) % c->train.micro_batch)
+        RT_RAISE(RT_E_USAGE, "train.micro-batch: %d does not divide the %s, %d", c->train.micro_batch,
+                 shards > 1 ? "shard of a batch" : "batch", rt__shard(c));
+    return RT_OK;
+}
+
 /* Settings that are names: a wrong one must not pass for the default. */
 static rt_status check_names(const rt_config *c, rt_error *err)
 {
@@ -166,10 +179,24 @@ static rt_status check_names(const rt_config *c, rt_error *err)
     RT_TRY(one_of("train.lr-schedule", c->train.lr_schedule, schedules, RT_COUNT(schedules), err));
     RT_TRY(one_of("dtype", c->dtype, types, RT_COUNT(types), err));
     RT_TRY(one_of("train.optimiser", c->train.optimiser, optimisers, RT_COUNT(optimisers), err));
-    if (c->train.micro_batch > 0 && c->train.batch % c->train.micro_batch)
-        RT_RAISE(RT_E_USAGE, "train.micro-batch: %d does not divide the batch, %d", c->train.micro_batch, c->train.batch);
+    RT_TRY(check_shards(c, err));
     if (!(c->data.low < c->data.high)) RT_RAISE(RT_E_USAGE, "data.low: %g; must be less than data.high, %g", c->data.low, c->data.high);
     return *c->backend ? one_of("backend", c->backend, rt_backend_names(), backends, err) : RT_OK;
+}
+
+/* Each rank has whole shards, and all compute alike. */
+static rt_status check_ranks(const rt_config *c, int ranks, rt_error *err)
+{
+    int shards = c->train.shards, most = 0;
+    char numbers[160] = "1";
+    for (int n = 2; n <= shards && most < 8; n *= 2, most++)
+        snprintf(numbers + strlen(numbers), sizeof numbers - strlen(numbers), "%s%d", 2 * n > shards ? " or " : ", ", n);
+    if (shards % ranks)
+        RT_RAISE(RT_E_USAGE, "train.shards: the run has %d shard%s, which %d ranks cannot share; use %s, or begin one with --shards %d",
+                 shards, shards > 1 ? "s" : "", ranks, numbers, ranks);
+    if (c->tune)
+        RT_RAISE(RT_E_USAGE, "tune: each of %d ranks would try kernels for itself and compute other bits; leave --tune out", ranks);
+    return RT_OK;
 }
 
 rt_status rt__run_open(rt__run *run, rt_error *err)
@@ -181,6 +208,7 @@ rt_status rt__run_open(rt__run *run, rt_error *err)
     t->method = rt__method_find(c->method);
     if (!t->method) return rt__method_unknown(c->method, err);
     RT_TRY(check_names(c, err));
+    if (t->ranks) RT_TRY(check_ranks(c, rt_ranks_size(t->ranks), err));
     if (!*c->out) RT_RAISE(RT_E_USAGE, "no run directory; give --out");
     if (t->method->needs_data && !*c->data.path) RT_RAISE(RT_E_USAGE, "%s learns from data; give --data", c->method);
     if (t->method->needs_teacher && !*c->teacher) RT_RAISE(RT_E_USAGE, "%s needs a model to distil; give --teacher", c->method);
@@ -226,6 +254,7 @@ rt_status rt__run_claim(rt__run *run, bool resume, rt_error *err)
 {
     const rt_config *c = run->config;
     char path[RT_CONFIG_TEXT + 64];
+    if (!rt__run_writes(run)) return RT_OK;
     if (!resume && rt__run_exists(c))
         RT_RAISE(RT_E_IO, "%s: holds a run; give --resume to go on with it, --force to start again, or another --out", c->out);
     snprintf(path, sizeof path, "%s/samples", c->out);
@@ -244,7 +273,7 @@ rt_status rt__run_keep_choices(const rt__run *run, rt_error *err)
 {
     char path[RT_CONFIG_TEXT + 64];
     snprintf(path, sizeof path, "%s/choices.json", run->config->out);
-    return run->task.choices ? rt_choices_keep(run->task.choices, path, err) : RT_OK;
+    return run->task.choices && rt__run_writes(run) ? rt_choices_keep(run->task.choices, path, err) : RT_OK;
 }
 
 void rt__run_close(rt__run *run)

@@ -38,7 +38,7 @@ typedef struct rt__position {
 } rt__position;
 
 typedef struct rt__run {
-    const rt_config *config;
+    const rt_config *config; /* with the number of shards */
     const rt_observer *observer;
     int lock;
     rt_task task;
@@ -57,6 +57,9 @@ typedef struct rt__run {
     int64_t kept_at;  /* the update of the newest checkpoint, 0: none is needed yet */
     double kept_when; /* when that was written, or the sitting began: seconds, monotonic */
 } rt__run;
+
+/* Of several ranks the first writes. */
+static inline bool rt__run_writes(const rt__run *run) { return rt_ranks_rank(run->task.ranks) == 0; }
 
 rt_status rt__run_open(rt__run *run, rt_error *err);
 /* Lines about settings that are allowed and seldom meant: class tables that the data does not fill, a student as teacher, a prediction that cannot be. */
