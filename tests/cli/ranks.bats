@@ -1,5 +1,5 @@
 # Runs of several ranks under MPI's own launchers, Open MPI's and MPICH's where both are installed, on one machine and on four network namespaces.
-# RANK_KILLS: how often a rank is killed or stopped per launcher (2).
+# RANK_KILLS: how often a rank is killed or stopped per launcher (2). RANK_HOSTS=1: the four namespaces, too, as root.
 load common
 
 build=$(cd "$(dirname "$RETORT")" && pwd)
@@ -201,6 +201,7 @@ launch_hosts() {
 
 @test "four hosts give the same bits, and a cable that is cut ends the run" {
     needs_mpi
+    [ -n "${RANK_HOSTS-}" ] || skip "RANK_HOSTS=1 makes network namespaces of this machine"
     [ "$(id -u)" -eq 0 ] && command -v ip >/dev/null || skip "network namespaces are for root"
     hosts=1
     hosts_down
