@@ -59,7 +59,12 @@ __attribute__((destructor)) static void tell(void)
     fclose(f);
 }
 
-void *malloc(size_t n) { return empty || refused("memory") ? NULL : __libc_malloc(n); }
+void *malloc(size_t n)
+{
+    int none = empty;
+    empty = 0; /* for one call: what operator new throws passes by what stands behind it */
+    return none || refused("memory") ? NULL : __libc_malloc(n);
+}
 void *calloc(size_t n, size_t size) { return refused("memory") ? NULL : __libc_calloc(n, size); }
 void *realloc(void *p, size_t n) { return refused("memory") ? NULL : __libc_realloc(p, n); }
 void *aligned_alloc(size_t align, size_t n) { return refused("memory") ? NULL : __libc_memalign(align, n); }
