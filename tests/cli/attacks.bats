@@ -158,8 +158,8 @@ weights=model/unet/diffusion_pytorch_model.safetensors
            "norm_num_groups": 4, "down_block_types": ["DownBlock2D", "DownBlock2D"], "up_block_types": ["UpBlock2D", "UpBlock2D"],
            "class_embed_type": "identity"}' >"$t/m/config.json"
     echo >"$t/m/diffusion_pytorch_model.safetensors"
-    for command in "inspect M" "sample M --n 1 --steps 1 --out $t/x.safetensors" "predict M --inputs examples/inputs.safetensors --out $t/y.safetensors" \
-        "distill pd --teacher M --out $t/r --steps 1 --dry-run"; do
-        fails 3 "class_embed_type is 'identity': the network takes vectors of 32 numbers" ${command//M/$t/m}
+    for command in "inspect @" "sample @ --n 1 --steps 1 --out $t/x.safetensors" "predict @ --inputs examples/inputs.safetensors --out $t/y.safetensors" \
+        "distill pd --teacher @ --out $t/r --steps 1 --dry-run"; do
+        fails 3 "class_embed_type is 'identity': the network takes vectors of 32 numbers" ${command//@/$t/m}
     done
 }
