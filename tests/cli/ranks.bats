@@ -107,7 +107,8 @@ lose() {
     if [ "$code" -ne 0 ]; then # not over before
         echo "$kind $signal $rank: exit $code"
         [ "$signal" != STOP ] || [ "$code" -eq 8 ] || { cat "$out-log"; return 1; }
-        [ "$signal" != STOP ] || grep -q "rank $rank has not answered for 3 s" "$out-log" || { cat "$out-log"; return 1; }
+        # MPICH's launcher may end before it has passed on what was said
+        [ "$signal" != STOP ] || [ "$kind" = mpich ] || grep -q "rank $rank has not answered for 3 s" "$out-log" || { cat "$out-log"; return 1; }
         for file in "$out-pids"/code-*; do # of those that were not killed before they could leave one
             [ ! -e "$file" ] || [ "$file" = "$out-pids/code-$rank" ] || [ "$(cat "$file")" -eq 8 ] || [ "$(cat "$file")" -gt 128 ] ||
                 { echo "$file: $(cat "$file")"; cat "$out-log"; return 1; }
