@@ -37,6 +37,8 @@ size_t rt__thread_bytes(void); /* what a thread's stack takes */
 /* Parallel loops of this thread have n threads from here on, and they exist: GNU's OpenMP ends the process where one is refused memory. */
 rt_status rt__start_threads(int n, rt_error *err);
 
+double rt__seconds(void); /* of a clock that only goes forward, from some moment on */
+
 static inline const char *rt__closest(const char *word, const char *const *names, size_t n) { return rt_closest(word, names, n); }
 
 /* Philox4x32-10 (Salmon et al. 2011): out = the block at `counter` under `key`. */

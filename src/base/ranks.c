@@ -150,13 +150,6 @@ void rt_ranks_patience(rt_ranks *r, double seconds, bool (*stop)(void *self), vo
 
 /* ---- the primitive */
 
-static double now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
 static bool asked(const rt_ranks *r) { return r->stop && r->stop(r->stop_self); }
 
 static rt_status lost(int missing, const char *what, rt_error *err)
@@ -170,12 +163,12 @@ static rt_status lost(int missing, const char *what, rt_error *err)
 static rt_status exchange(rt_ranks *r, rt_error *err)
 {
     bool before = asked(r);
-    double began = now(), stopped = 0;
+    double began = rt__seconds(), stopped = 0;
     int missing = -1, done;
     for (int i = 0; i < r->t.size; i++) r->sent += i == r->t.rank ? 0 : (int64_t)r->send[i].size;
     if (!r->t.begin(r->t.self, r->send, r->receive)) return lost(-1, "cannot be reached", err);
     while ((done = r->t.test(r->t.self, &missing)) == 0) {
-        double t = now();
+        double t = rt__seconds();
         if (!before && stopped == 0 && asked(r)) stopped = t;
         r->told = stopped > 0 && t - stopped > grace;
         if (r->told) return lost(missing, "is waited for, and this rank was told to end", err);

@@ -10,7 +10,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 typedef struct pairs {
     const rt_phase *phase;
@@ -32,13 +31,6 @@ static rt_status keep_pairs(const pairs *p, int64_t n, rt_error *err)
     char path[RT_CONFIG_TEXT + 32];
     snprintf(path, sizeof path, "%s/pairs.safetensors", p->task->config->out);
     return rt_tensors_write(path, &(rt_named_tensor){"x", RT_F32, 2, (int64_t[]){n, p->task->features}, p->x.data}, 1, NULL, err);
-}
-
-static double now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
 enum { CHUNK = 128 }; /* pairs that are drawn together: interrupted files hold a multiple of it, so that what follows has the same bits */
@@ -100,7 +92,7 @@ static rt_status draw_pairs(pairs *p, int64_t at, rt_error *err)
 {
     const rt_task *t = p->task;
     int64_t all = p->x.shape[0], n = t->dry_run && all > CHUNK ? CHUNK : all, hop = rt_ranks_size(t->ranks) * CHUNK;
-    double kept = now(), pause = 30;
+    double kept = rt__seconds(), pause = 30;
     rt_solver_map teacher;
     drawing w = {.task = t, .n = n};
     rt_status s = rt__map_open(&teacher, t, &rt__teacher(t)->denoiser, all < CHUNK ? all : CHUNK, p->seed, err);
@@ -120,10 +112,10 @@ static rt_status draw_pairs(pairs *p, int64_t at, rt_error *err)
         if (s == RT_OK) s = share_chunks(p, at, w.at, err);
         if (s == RT_OK) s = ask_all(t, &stop, err);
         stop = stop && w.at < n;
-        if (s == RT_OK && writes && w.at > 0 && w.at < n && (stop || now() - kept > pause)) {
-            double began = now();
+        if (s == RT_OK && writes && w.at > 0 && w.at < n && (stop || rt__seconds() - kept > pause)) {
+            double began = rt__seconds();
             s = keep_pairs(p, w.at, err);
-            kept = now();
+            kept = rt__seconds();
             pause = fmax(pause, 20 * (kept - began));
         }
         if (s == RT_OK && stop) {

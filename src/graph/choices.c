@@ -5,13 +5,13 @@
 #include "graph/choices.h"
 
 #include "base/files.h"
+#include "base/internal.h"
 #include "base/json.h"
 
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #define FORMAT "choices/1"
 enum { MOST_BYTES = 4 << 20, MOST_CHOICES = 20000, MOST_NAME = 32 };
@@ -63,20 +63,13 @@ typedef struct trial {
     double seconds; /* the least of all readings */
 } trial;
 
-static double now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
 /* Seconds of one run, from t->repeats of them. */
 static double reading(const rt_call *c, const rt__ways *ways, const trial *t)
 {
     rt_call call = *c;
     call.state = t->state;
     call.scratch = t->memory;
-    double (*clock)(void) = ways->clock ? ways->clock : now, start = clock();
+    double (*clock)(void) = ways->clock ? ways->clock : rt__seconds, start = clock();
     for (int i = 0; i < t->repeats; i++) ways->run(&call);
     return (clock() - start) / t->repeats;
 }

@@ -6,7 +6,6 @@
 #include <omp.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 /* ---- backends: each falls back on the rows' own kernels */
 
@@ -253,13 +252,6 @@ void rt_program_free(rt_program *p)
 
 /* ---- running */
 
-static double now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
 static rt_status run_step(rt_program *p, rt__step *s, const rt_clock *clock, rt_error *err)
 {
     rt_call *c = &s->call;
@@ -270,13 +262,13 @@ static rt_status run_step(rt_program *p, rt__step *s, const rt_clock *clock, rt_
     void *sum = c->out.data;
     bool add = s->join && clock->resumed && !(p->shard > 0 && clock->first % p->shard == 0);
     if (add) c->out.data = s->partial;
-    double t0 = p->profile ? now() : 0;
+    double t0 = p->profile ? rt__seconds() : 0;
     (s->backend ? s->backend->run : s->kernel->run)(c);
     c->fault = NULL;
     c->out.data = sum;
     if (fault != RT_OK) return failed(p, s, fault, err);
     if (add) rt__add_into(sum, s->partial, c->out.count, c->out.dtype);
-    if (p->profile) s->seconds += now() - t0, s->calls++;
+    if (p->profile) s->seconds += rt__seconds() - t0, s->calls++;
     if (s->op->flags & RT_ROW_UPDATE) rt_params_touch(((const rt__update_attr *)s->node->attr)->set);
     return RT_OK;
 }
@@ -302,7 +294,7 @@ static void fold_shards(rt_program *p, const rt_clock *clock)
 static void look_at_threads(rt_program *p)
 {
     static const double seconds = 0.01; /* between two looks */
-    double t = p->threads > 1 ? now() : 0;
+    double t = p->threads > 1 ? rt__seconds() : 0;
     if (t - p->looked < seconds) return;
     p->looked = t;
     rt__move_apart(p->threads);

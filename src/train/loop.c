@@ -13,14 +13,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
-
-static double now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 
 rt_status rt__run_open_round(rt__run *run, rt_error *err)
 {
@@ -142,7 +134,7 @@ static rt_status keep(rt__run *run, rt_error *err)
 {
     RT_TRY(advised(run->config, rt__checkpoint_write(run, err), err));
     run->kept_at = run->at.updates;
-    run->kept_when = now();
+    run->kept_when = rt__seconds();
     return RT_OK;
 }
 
@@ -177,7 +169,7 @@ static rt_status train_round(rt__run *run, rt_error *err)
         snprintf(what, sizeof what, "round %d/%d: %d from %d steps", r->index + 1, run->task.plan.n_rounds, r->steps, r->teacher_steps);
     else
         snprintf(what, sizeof what, "%s", run->task.method->name);
-    double started = now(), before = run->at.seconds;
+    double started = rt__seconds(), before = run->at.seconds;
     int64_t first = run->at.in_round;
     while (run->at.in_round < n && !run->at.ended) {
         RT_TRY(advised(c, rt__round_update(&run->round, run->at.in_round, n, c->out, run->at.updates, err), err));
@@ -185,13 +177,13 @@ static rt_status train_round(rt__run *run, rt_error *err)
         run->at.in_round++;
         run->at.updates++;
         run->at.examples += c->train.batch;
-        run->at.seconds = before + now() - started;
+        run->at.seconds = before + rt__seconds() - started;
         if (run->at.in_round > n - tail && isfinite(loss)) run->at.loss_sum += loss, run->at.loss_n++;
         report_progress(run, what, run->at.in_round, n, loss);
         rt__verdict verdict;
         RT_TRY(rt__watch_update(run, run->at.in_round == n, &verdict, err));
         if (run->at.updates % c->run.log_every == 0 || run->at.in_round == n || run->read_at == run->at.updates)
-            RT_TRY(log_update(run, (double)((run->at.in_round - first) * c->train.batch) / (now() - started), err));
+            RT_TRY(log_update(run, (double)((run->at.in_round - first) * c->train.batch) / (rt__seconds() - started), err));
         int64_t drawn = c->run.sample_every > 0 ? run->at.updates : run->at.in_round;
         if (run->at.in_round < n && drawn % rt__pictures_every(run) == 0) RT_TRY(pictures_between(run, err));
         run->at.ended = verdict == RT_FLAT;
@@ -199,7 +191,7 @@ static rt_status train_round(rt__run *run, rt_error *err)
         if (run->at.ended) return RT_OK;
         bool stop = asked_to_stop((void *)(uintptr_t)run->observer),
              due = (c->run.checkpoint_every > 0 && run->at.updates % c->run.checkpoint_every == 0) ||
-                   (c->run.checkpoint_minutes > 0 && now() - run->kept_when >= 60 * c->run.checkpoint_minutes);
+                   (c->run.checkpoint_minutes > 0 && rt__seconds() - run->kept_when >= 60 * c->run.checkpoint_minutes);
         RT_TRY(meet(run, &stop, &due, err));
         bool until = c->run.until_update > 0 && run->at.updates >= c->run.until_update;
         if (run->at.in_round < n && (stop || until || due)) RT_TRY(keep(run, err));
@@ -326,7 +318,7 @@ static rt_status begin(rt__run *run, bool resume, rt_error *err)
     RT_TRY(rt_ranks_agree(ranks, status, err));
     if (resume) RT_TRY(rt__checkpoint_read(run, err));
     run->kept_at = run->at.updates;
-    run->kept_when = now();
+    run->kept_when = rt__seconds();
     if (!resume) return RT_OK;
     status = rt__run_writes(run) ? take_updates(run, err) : RT_OK;
     if (status == RT_OK && rt__run_writes(run)) status = rt_metrics_truncate(run->config->out, run->at.updates, err);

@@ -8,17 +8,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 enum { WARM = 2 };
-
-static double now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 
 /* n items of the run's shape, of normal numbers, with labels where the network has classes, by way of a file. */
 static rt_status make_data(rt__run *run, int64_t n, rt_error *err)
@@ -103,9 +95,9 @@ rt_status rt_run_time_update(const rt_config *c, int repeats, rt_choices *choice
     double *times = malloc((size_t)repeats * sizeof *times);
     rt_status status = times ? open_random(&run, &process, &teacher, err) : rt_error_set(err, RT_E_MEMORY, "out of memory");
     for (int i = -WARM; i < repeats && status == RT_OK; i++) {
-        double start = now();
+        double start = rt__seconds();
         status = rt__round_update(&run.round, i + WARM, WARM + repeats, c->net, i + WARM, err);
-        if (i >= 0) times[i] = 1e3 * (now() - start);
+        if (i >= 0) times[i] = 1e3 * (rt__seconds() - start);
     }
     if (status == RT_OK) {
         qsort(times, (size_t)repeats, sizeof *times, by_value);

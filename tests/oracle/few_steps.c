@@ -280,6 +280,53 @@ static void losses(void **state)
     losses_of(true);
 }
 
+/* The GAN alone, whose critic is all that the score's phase trains, at one state and step: the loss of phase `which`. The student's answer does not depend on its time. */
+static double critic_loss_at(rt__run *run, int which, int64_t step)
+{
+    rt_phase *p = &run->round.phases[which];
+    rt_program *program;
+    OK(rt_compile(&program, p->graph, &(rt_program_spec){.outputs = &p->loss, .n_outputs = 1, .batch = B, .threads = 1}, &err));
+    OK(rt__fill_inputs(p, 0, 0, B, program, &err));
+    for (int i = 0; i < B; i++) ((int64_t *)rt__input_data(p, program, "step"))[i] = step;
+    for (int i = 0; i < B * D; i++) ((float *)rt__input_data(p, program, "state"))[i] = 0.1f * (float)(i % 7);
+    OK(rt_run(program, &(rt_clock){.seed = 5, .step = 3}, &err));
+    double loss = (double)*(float *)rt_program_data(program, p->loss);
+    rt_program_free(program);
+    return loss;
+}
+
+static void zero(rt_params *set, const char *prefix)
+{
+    for (int i = 0; i < rt_params_entries(set); i++) {
+        const rt_entry *e = rt_params_entry(set, i);
+        if (!strncmp(e->name, prefix, strlen(prefix)))
+            memset((float *)rt_params_data(set, RT_VALUE) + e->offset, 0, (size_t)e->count * sizeof(float));
+    }
+    rt_params_touch(set);
+}
+
+/* Both phases' losses depend on the step where the critic is told it; what else depends on the step does not here. */
+static void a_critic_is_told(void **state)
+{
+    (void)state;
+    for (int told = 0; told < 2; told++) {
+        rt_config c = run_of("dmd2", "classes.json", "net.json", told ? "critic-told" : "critic",
+                             (const char *const[]){FEW, "vsd.prediction", "x0", "dmd.weight", "0", "gan.weight", "1", "vsd.score-step",
+                                                   told ? "true" : "false", NULL});
+        rt__run run = {.config = &c, .lock = -1};
+        OK(rt__run_open(&run, &err));
+        OK(rt__run_open_round(&run, &err));
+        zero(rt__network(&run.task, "student")->set, "time_embedding");
+        if (told) make_it_matter(rt__network(&run.task, "score")->set);
+        for (int which = 0; which < 2; which++) {
+            double first = critic_loss_at(&run, which, 0), last = critic_loss_at(&run, which, N - 1);
+            if (told != (fabs(first - last) > 1e-4 * fabs(first))) fail_msg("phase %d, told %d: %.9g and %.9g", which, told, first, last);
+        }
+        rt__round_close(&run.round);
+        rt__run_close(&run);
+    }
+}
+
 /* ---- whole runs */
 
 static void same_weights(const char *a, const char *b)
@@ -431,6 +478,7 @@ int main(void)
         cmocka_unit_test(trained_where_sampled),
         cmocka_unit_test(even_draws),
         cmocka_unit_test(losses),
+        cmocka_unit_test(a_critic_is_told),
         cmocka_unit_test(every_member_resumes),
         cmocka_unit_test(ends_at_the_teacher),
         cmocka_unit_test(start_and_times),

@@ -1,12 +1,9 @@
 /* flow_exact.c -- students of scm and meanflow, trained on a normal distribution's exact velocity, against its exact flow map. */
-#include "diffusion_check.h"
+#include "flow_check.h"
 
-#include "retort/model.h"
 #include "retort/train.h"
 
 #include <unistd.h>
-
-enum { D = 2 };
 
 static char folder[64], one_file[96], two_file[96], oracle_file[96];
 
@@ -44,24 +41,9 @@ static int remove_folder(void **state)
     return system(command);
 }
 
-typedef struct samples {
-    float *x;
-    int64_t n;
-} samples;
-
-static rt_status take(void *self, const rt_samples *s, rt_error *error)
-{
-    (void)error;
-    samples *all = self;
-    memcpy(all->x + s->first * D, s->x, (size_t)(s->count * D) * sizeof *s->x);
-    all->n += s->count;
-    return RT_OK;
-}
-
 /* RMS of a trained student's samples in one step against the exact flow map of their noise, over the data's deviation. */
 static double trained(const char *method, const char *name, const char *const *keys)
 {
-    enum { DRAWN = 400 };
     rt_config c;
     rt_run_summary summary;
     char text[160];
@@ -76,28 +58,8 @@ static double trained(const char *method, const char *name, const char *const *k
     for (; *keys; keys += 2) CHECK_OK(rt_config_set(&c, keys[0], keys[1], &err));
     CHECK_OK(rt_run_train(&c, false, NULL, &summary, &err));
 
-    rt_model *m = NULL;
-    rt_oracle *o = NULL;
-    rt_sample_report report;
-    float noise[DRAWN * D], x[DRAWN * D];
-    double z[DRAWN * D], want[DRAWN * D], sum = 0;
-    uint64_t seed = 31;
-    for (int i = 0; i < DRAWN * D; i += 2) { /* Box-Muller */
-        double r = sqrt(-2 * log(0.5 * (wobble(&seed) + 1) + 1e-12)), a = M_PI * wobble(&seed);
-        z[i] = r * cos(a), z[i + 1] = r * sin(a);
-    }
-    for (int i = 0; i < DRAWN * D; i++) noise[i] = (float)z[i];
     snprintf(text, sizeof text, "%s/%s/student", folder, name);
-    CHECK_OK(rt_model_open(&m, &(rt_model_spec){.path = text, .threads = 1}, &err));
-    CHECK_OK(rt_oracle_open(&o, oracle_file, &err));
-    samples all = {x, 0};
-    CHECK_OK(rt_model_sample(m, &(rt_sampling){.n = DRAWN, .noise = noise}, take, &all, &report, &err));
-    assert_int_equal(all.n, DRAWN);
-    CHECK_OK(rt_oracle_flow_map(o, 0, 1, 1, 0, DRAWN, z, want, &err));
-    for (int i = 0; i < DRAWN * D; i++) sum += pow((double)x[i] - want[i], 2);
-    rt_oracle_free(o);
-    rt_model_free(m);
-    double rms = sqrt(sum / (DRAWN * D)) / sqrt((1.0 + 0.5) / 2);
+    double rms = flow_map_error(text, oracle_file, 0) / sqrt((1.0 + 0.5) / 2);
     print_message("%s, %s: RMS to the flow map %.4f of the data's deviation\n", method, name, rms);
     return rms;
 }

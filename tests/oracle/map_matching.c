@@ -1,10 +1,9 @@
 /* map_matching.c -- the method map, (1.10): its objective and gradient in double against the equation written out and central differences; its examples
  * against the exact flow map of a mixture; a trained student's maps against the same. */
-#include "diffusion_check.h"
+#include "flow_check.h"
 
 #include "distill/sources.h"
 #include "retort/format.h"
-#include "retort/model.h"
 #include "retort/nn.h"
 #include "retort/train.h"
 
@@ -351,49 +350,11 @@ static double train(const char *name, const char *updates, const char *const *ke
     return summary.rounds[0].drift;
 }
 
-typedef struct samples {
-    float *x;
-    int64_t n;
-} samples;
-
-static rt_status take(void *self, const rt_samples *s, rt_error *error)
-{
-    (void)error;
-    samples *all = self;
-    memcpy(all->x + s->first * D, s->x, (size_t)(s->count * D) * sizeof *s->x);
-    all->n += s->count;
-    return RT_OK;
-}
-
-/* RMS of the student's samples in `steps` steps, made as `retort sample` makes them, against the exact flow map of their noise. */
 static double error_of(const char *name, int steps)
 {
-    enum { DRAWN = 200 };
     char path[128];
-    rt_model *m = NULL;
-    rt_oracle *o = NULL;
-    rt_sample_report report;
-    float noise[DRAWN * D], x[DRAWN * D];
-    double z[DRAWN * D], want[DRAWN * D], sum = 0;
-    uint64_t seed = 31;
-    for (int i = 0; i < DRAWN * D; i += 2) { /* Box-Muller */
-        double r = sqrt(-2 * log(0.5 * (wobble(&seed) + 1) + 1e-12)), a = M_PI * wobble(&seed);
-        z[i] = r * cos(a), z[i + 1] = r * sin(a);
-    }
-    for (int i = 0; i < DRAWN * D; i++) noise[i] = (float)z[i];
     snprintf(path, sizeof path, "%s/%s/student", folder, name);
-    CHECK_OK(rt_model_open(&m, &(rt_model_spec){.path = path, .threads = 1}, &err));
-    CHECK_OK(rt_oracle_open(&o, oracle_file, &err));
-    samples all = {x, 0};
-    CHECK_OK(rt_model_sample(m, &(rt_sampling){.n = DRAWN, .steps = steps, .noise = noise}, take, &all, &report, &err));
-    assert_int_equal(all.n, DRAWN);
-    const rt_process *p = rt_oracle_process(o);
-    double end = rt_process_end(p);
-    CHECK_OK(rt_oracle_flow_map(o, rt_process_alpha(p, end), rt_process_beta(p, end), 1, 0, DRAWN, z, want, &err));
-    for (int i = 0; i < DRAWN * D; i++) sum += pow((double)x[i] - want[i], 2);
-    rt_oracle_free(o);
-    rt_model_free(m);
-    return sqrt(sum / (DRAWN * D));
+    return flow_map_error(path, oracle_file, steps);
 }
 
 /* The error of the student's own map 1 -> 0, and of its maps in 4 steps, falls as it is trained, with data and without. */
