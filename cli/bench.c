@@ -11,13 +11,13 @@
 #include <string.h>
 #include <sys/resource.h>
 
-enum { WARM = 2, PEAK_RUNS = 15, MAX_REPEATS = 3000, MAX_SOURCES = 4 };
+enum { WARM = 2, PEAK_RUNS = 15, MAX_REPEATS = 3000, MAX_INPUTS = 5 /* x, t, y and the directions of two */ };
 
 /* A graph with one program and the inputs to be filled. */
 typedef struct work {
     rt_graph *graph;
     rt_program *program;
-    rt_node *inputs[MAX_SOURCES];
+    rt_node *inputs[MAX_INPUTS];
     int n;
 } work;
 
@@ -85,7 +85,7 @@ static rt_node *append(work *w, const rt_net *net, rt_params *set, rt_node **x)
     int64_t shape[] = {RT_BATCH, info->in_channels * (1 + info->draws), info->height, info->width}, one = RT_BATCH;
     *x = add_input(w, "x", RT_F32, info->height ? 4 : 2, shape);
     if (info->classifier) return rt_net_apply(net, set, *x, NULL, NULL);
-    rt_node *t = add_input(w, "t", RT_F32, info->times, (int64_t[]){RT_BATCH, 2}),
+    rt_node *t = add_input(w, "t", RT_F32, info->told > 1 ? 2 : 1, (int64_t[]){RT_BATCH, info->told}),
             *y = info->classes ? add_input(w, "y", RT_I64, 1, &one) : NULL;
     return rt_net_apply(net, set, *x, t, y);
 }
@@ -175,7 +175,7 @@ static rt_status time_update(const rt_net *net, const bench_setup *s, const char
 {
     const rt_net_info *info = rt_net_describe(net);
     *ms = *mean = NAN;
-    if (info->classifier || info->draws || info->times != 1 || info->in_channels != info->out_channels) return RT_OK;
+    if (info->classifier || info->draws || info->told != 1 || info->in_channels != info->out_channels) return RT_OK;
     rt_config *c = calloc(1, sizeof *c);
     if (!c) return rt_error_set(err, RT_E_MEMORY, "out of memory");
     char numbers[2][32];

@@ -47,10 +47,15 @@ about() { awk -v a="$1" -v b="$2" 'BEGIN { d = a - b; if (d < 0) d = -d; exit !(
 }
 
 @test "--profile lists operators, --dry-run times nothing" {
-    run "$RETORT" bench "$BATS_TEST_TMPDIR" --batch 2 --repeats 1 --threads 1 --profile
-    [ "$status" -eq 0 ]
-    [[ "$output" == *conv2d_weight* ]]
-    [[ "$output" == *"training step"* ]]
+    # also with all that a network can be told
+    for more in '' ', "num_class_embeds": 3' ', "num_class_embeds": 3, "_guidance": true'; do
+        sed "s/\"norm_num_groups\": 4/&$more/" "$BATS_TEST_TMPDIR/config.json" >"$BATS_TEST_TMPDIR/net.json"
+        run "$RETORT" bench "$BATS_TEST_TMPDIR/net.json" --batch 2 --repeats 1 --threads 1 --profile
+        [ "$status" -eq 0 ] || { echo "$output"; return 1; }
+        [[ "$output" == *conv2d_weight* ]]
+        [[ "$output" == *"training step"* ]]
+        [[ "$output" == *"with its derivative"* ]]
+    done
     run "$RETORT" bench "$BATS_TEST_TMPDIR" --dry-run
     [ "$status" -eq 0 ]
     [[ "$output" != *"training step"* ]]
