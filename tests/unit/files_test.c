@@ -162,7 +162,7 @@ static int write_beyond_limit(void)
     if (setrlimit(RLIMIT_FSIZE, &limit) != 0) return 9;
     if (rt__file_write(at("limit/file"), big, sizeof big, &err) != RT_E_IO || !strstr(err.text, strerror(EFBIG))) return 1;
     rt_metric row[400];
-    char names[400][16];
+    char names[400][24];
     for (int i = 0; i < 400; i++) {
         snprintf(names[i], sizeof names[i], "column_%d", i);
         row[i] = (rt_metric){i ? names[i] : "update", 1.0 / 3};

@@ -127,7 +127,7 @@ static void resumed_is_the_same(void **state)
     rt_config whole = toy("whole", "*linear_1*"), parts = toy("parts", "*linear_1*");
     OK(rt_run_train(&whole, false, NULL, &s, &err));
     for (int u = 1; u < 12; u += 5) {
-        char until[8];
+        char until[16];
         snprintf(until, sizeof until, "%d", u);
         set(&parts, "run.until-update", until);
         OK(rt_run_train(&parts, u > 1, NULL, &s, &err));

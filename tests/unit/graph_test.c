@@ -225,7 +225,7 @@ static void prologue_follows_versions(void **state)
 static void slices_are_the_batch(void **state)
 {
     (void)state;
-    double w[2], loss[2], z_last[2];
+    double w[2], loss[2] = {0}, z_last[2];
     for (int sliced = 0; sliced < 2; sliced++) {
         rt_params *set = rt_params_new("s", RT_F64);
         rt_graph *g = rt_graph_new(RT_F64);
