@@ -6,8 +6,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* One row of pictures per file: the first COLUMNS samples of its tensor x, in -1..1. Makes the demo's picture. */
-static rt_status read_row(const char *path, int64_t columns, float **x, int64_t shape[3], int64_t row, int64_t rows, rt_error *err)
+/* The first `columns` pictures of a file's tensor x, in -1..1, to `to`; all files of a sheet have pictures of one size, `shape`, which the first one says.
+ * `room`: how many pictures the sheet holds; the first file makes it. */
+static rt_status read_pictures(const char *path, int64_t columns, float **x, int64_t shape[3], int64_t at, int64_t room, rt_error *err)
 {
     rt_tensors *t;
     rt_tensor v = {0};
@@ -15,21 +16,39 @@ static rt_status read_row(const char *path, int64_t columns, float **x, int64_t 
     int i = rt_tensors_find(t, "x");
     const rt_tensor_info *info = rt_tensors_info(t, i);
     bool fits = info && info->dtype == RT_F32 && info->rank == 4 && info->shape[0] >= columns &&
-                (info->shape[1] == 1 || info->shape[1] == 3) && (row == 0 || memcmp(shape, info->shape + 1, 3 * sizeof *shape) == 0);
+                (info->shape[1] == 1 || info->shape[1] == 3) && (!*x || memcmp(shape, info->shape + 1, 3 * sizeof *shape) == 0);
     rt_status s = fits ? rt_tensors_read(t, i, &v, err)
                        : rt_error_set(err, RT_E_INVALID, "%s: tensor 'x' must hold %lld pictures or more, of one size in all files", path,
                                       (long long)columns);
     if (s == RT_OK) {
         memcpy(shape, info->shape + 1, 3 * sizeof *shape);
-        int64_t width = columns * shape[0] * shape[1] * shape[2];
-        if (row == 0) *x = malloc((size_t)(rows * width) * sizeof **x);
+        int64_t picture = shape[0] * shape[1] * shape[2];
+        if (!*x) *x = malloc((size_t)(room * picture) * sizeof **x);
         if (*x)
-            memcpy(*x + row * width, v.data, (size_t)width * sizeof **x);
+            memcpy(*x + at * picture, v.data, (size_t)(columns * picture) * sizeof **x);
         else
-            s = rt_error_set(err, RT_E_MEMORY, "out of memory for a sheet of %lld rows", (long long)rows);
+            s = rt_error_set(err, RT_E_MEMORY, "out of memory for a sheet of %lld pictures", (long long)room);
     }
     rt_tensor_free(&v);
     rt_tensors_close(t);
+    return s;
+}
+
+/* A row: FILE, or FILE,FILE,...: equal parts of the row's columns from each. */
+static rt_status read_row(const char *list, int64_t columns, float **x, int64_t shape[3], int64_t row, int64_t rows, rt_error *err)
+{
+    int64_t parts = 1, at = row * columns;
+    for (const char *p = list; *p; p++) parts += *p == ',';
+    if (columns % parts != 0)
+        return rt_error_set(err, RT_E_USAGE, "generate sheet: %lld columns cannot be %lld equal parts (%s)", (long long)columns,
+                            (long long)parts, list);
+    char *names = strdup(list), *rest = names, *name;
+    rt_status s = names ? RT_OK : rt_error_set(err, RT_E_MEMORY, "out of memory for the names of a row");
+    while (s == RT_OK && (name = strsep(&rest, ",")) != NULL) {
+        s = read_pictures(name, columns / parts, x, shape, at, rows * columns, err);
+        at += columns / parts;
+    }
+    free(names);
     return s;
 }
 
@@ -53,7 +72,7 @@ static rt_status write_sheet(cli_call *c, rt_sheet *s, const char **files, bool 
     s->n_titles = cli_texts(c, "title", (const char ***)&s->titles);
     s->scale = (int)cli_int(c, "scale", 1, 32);
     TRY(cli_ok(c, err));
-    if (rows < 1) return rt_error_set(err, RT_E_USAGE, "generate sheet: no FILE; each file of samples is a row");
+    if (rows < 1) return rt_error_set(err, RT_E_USAGE, "generate sheet: no FILE; each file of samples, or FILE,FILE, is a row");
     if (n_labels && n_labels != rows)
         return rt_error_set(err, RT_E_USAGE, "--label: %d labels for %lld rows; give one per FILE, '' for a row without", n_labels,
                             (long long)rows);

@@ -19,6 +19,17 @@ size() { od -An -tu1 -j16 -N8 "$1" | awk '{ print $3 * 256 + $4, $7 * 256 + $8 }
     [ "$(size "$t/y.png")" = "$((2 * (4 + 65 + 4 + 88 + 4))) $((2 * (4 + 12 + 2 + 58 + 6 + 4)))" ]
 }
 
+@test "a row of several files has equal parts of each" {
+    "$RETORT" sample models/fashion-mnist-1 --n 3 --seed 1 -q --out "$t/c.safetensors"
+    "$RETORT" generate sheet "$t/x.png" 2 "$t/a.safetensors,$t/c.safetensors"
+    [ "$(size "$t/x.png")" = "58 28" ]
+    "$RETORT" generate sheet "$t/y.png" 2 "$t/a.safetensors,$t/b.safetensors"
+    "$RETORT" generate sheet "$t/z.png" 2 "$t/a.safetensors"
+    ! cmp -s "$t/x.png" "$t/y.png"
+    ! cmp -s "$t/y.png" "$t/z.png"
+    fails 2 "3 columns cannot be 2 equal parts" generate sheet "$t/w.png" 3 "$t/a.safetensors,$t/b.safetensors"
+}
+
 @test "what cannot be written is refused, and nothing is written" {
     fails 2 "1 labels for 2 rows" generate sheet "$t/x.png" 3 "$t/a.safetensors" "$t/b.safetensors" --label one
     fails 2 "character 4 is the byte 0xc3" generate sheet "$t/x.png" 3 "$t/a.safetensors" --title 'café'
