@@ -157,10 +157,14 @@ static void denoiser_of_a_mixture(void **state)
         assert_true(best == least && times[1] == list[where] && calls <= 20);
         assert_true(best <= thirds);
 
+        if (p == 0) { /* three steps on the other process */
+            rt_model_free(j.model);
+            continue;
+        }
         j.steps = 3;
         least = INFINITY;
-        for (int i = 1; i < points - 2; i += 4) /* every fourth of each */
-            for (int k = i + 1; k < points - 1; k += 4) {
+        for (int i = 1; i < points - 2; i += 6) /* every sixth of each */
+            for (int k = i + 1; k < points - 1; k += 6) {
                 CHECK_OK(energy(&j, (double[]){list[0], list[i], list[k], 0}, &value, &err));
                 least = fmin(least, value);
             }
