@@ -357,8 +357,6 @@ static rt_status save_student(evaluation *e, const subject *s, rt_error *err)
     const char *folder = cli_text(e->c, "save-student");
     rt_sampling as_found = e->sampling;
     if (!folder) return RT_OK;
-    if (!s->n_times)
-        return rt_error_set(err, RT_E_USAGE, "--save-student: %s was not searched; it needs --grid search and a student", s->path);
     as_found.times = s->times;
     as_found.n_times = s->n_times;
     as_found.n = 1;
@@ -408,6 +406,18 @@ static rt_status measure_one(evaluation *e, subject *s, rt_error *err)
     return status;
 }
 
+/* --save-student is for one student at one number of steps. */
+static rt_status check_student(const evaluation *e, const subject *s, int n_steps, rt_error *err)
+{
+    if (!cli_text(e->c, "save-student")) return RT_OK;
+    if (!s->model || !rt_model_get_info(s->model)->recipe.steps)
+        return rt_error_set(err, RT_E_USAGE, "--save-student: %s is no student: it has no recipe that could take other times", s->path);
+    if (n_steps > 1)
+        return rt_error_set(err, RT_E_USAGE, "--save-student: %d numbers of steps, but a folder has one recipe; give one --steps N",
+                            n_steps);
+    return RT_OK;
+}
+
 static rt_status measure_steps(evaluation *e, const char *path, rt_error *err)
 {
     subject s = {0};
@@ -415,10 +425,8 @@ static rt_status measure_steps(evaluation *e, const char *path, rt_error *err)
     int n = cli_ints(e->c, "steps", 1, RT_MODEL_STEPS, &steps);
     TRY(cli_ok(e->c, err));
     snprintf(s.path, sizeof s.path, "%s", path);
-    if (n > 1 && cli_text(e->c, "save-student"))
-        return rt_error_set(err, RT_E_USAGE, "--save-student: %d numbers of steps, but a folder has one recipe; give one --steps N", n);
     TRY(cli_open_model(e->c, path, &s.model, err));
-    rt_status status = RT_OK;
+    rt_status status = check_student(e, &s, n, err);
     for (int i = 0; i < (n ? n : 1) && status == RT_OK; i++) {
         s.steps = n ? (int)steps[i] : 0;
         status = search_times(e, &s, err);
@@ -446,6 +454,7 @@ static rt_status measure_all(evaluation *e, const char *path, rt_error *err)
     if (is_model(path)) return measure_steps(e, path, err);
     subject s = {0};
     snprintf(s.path, sizeof s.path, "%s", path);
+    TRY(check_student(e, &s, 0, err));
     return measure_one(e, &s, err);
 }
 
@@ -528,6 +537,8 @@ static rt_status run(cli_call *c, rt_error *err)
         status = rt_error_set(err, RT_E_USAGE,
                               "eval needs a MODEL, RUN or SAMPLES (or --save-statistics FILE); 'retort eval --help' shows an example");
     bool writes = rt_ranks_rank(cli_ranks()) == 0;
+    if (status == RT_OK && student && !e->searches)
+        status = rt_error_set(err, RT_E_USAGE, "--save-student: writes the times that a search finds; give --grid search, too");
     if (status == RT_OK && out && writes) status = cli_claim_out(c, out, err);
     if (status == RT_OK && statistics && writes) status = cli_claim_out(c, statistics, err);
     if (status == RT_OK && student && writes) status = cli_claim_out(c, student, err);
