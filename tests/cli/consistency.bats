@@ -43,6 +43,7 @@ distil() { "$RETORT" distill "$1" --teacher "$w/teacher" --updates 12 --batch 16
     "$RETORT" sample "$t/cd" --n 5 --seed 4 --solver renoise --times "$times" --out "$t/times.safetensors" --threads 1 -q
     "$SAME" "$t/recipe.safetensors" x "$t/times.safetensors" x 0
     grep -q "A student of 2 steps, by cd" "$t/two/README.md"
+    grep -q LCMScheduler "$t/two/scheduler/scheduler_config.json"
     strings "$t/two/unet/diffusion_pytorch_model.safetensors" | head -1 | grep -q 'solver.*renoise'
     fails 5 "exists already" eval "$t/cd" "${eval[@]}" --solver renoise --grid search --steps 2 --save-student "$t/two"
     fails 2 "a folder has one recipe" eval "$t/cd" "${eval[@]}" --solver renoise --grid search --steps 2,4 --save-student "$t/none"
