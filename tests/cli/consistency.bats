@@ -35,7 +35,8 @@ distil() { "$RETORT" distill "$1" --teacher "$w/teacher" --updates 12 --batch 16
 
 @test "eval --grid search: the times of a student by what comes out of them, kept in a folder of their own" {
     distil cd --out "$t/cd" --points 8 --solver ddim
-    eval=(--reference toy:moons --n 100 --seed 3 --threads 1 --metrics energy)
+    "$RETORT" sample "$w/teacher" --n 300 --steps 8 --out "$t/reference.safetensors" --threads 1 -q
+    eval=(--reference "$t/reference.safetensors" --n 100 --seed 3 --threads 1 --metrics energy -q)
     obeys eval eval "$t/cd" "${eval[@]}" --solver renoise --grid search --steps 2 --save-student "$t/two"
     "$RETORT" inspect "$t/two" | grep -q "cd: 2 steps of renoise at timesteps 1023, "
     "$RETORT" sample "$t/two" --n 5 --seed 4 --out "$t/recipe.safetensors" --threads 1 -q
@@ -48,7 +49,7 @@ distil() { "$RETORT" distill "$1" --teacher "$w/teacher" --updates 12 --batch 16
     fails 5 "exists already" eval "$t/cd" "${eval[@]}" --solver renoise --grid search --steps 2 --save-student "$t/two"
     fails 2 "a folder has one recipe" eval "$t/cd" "${eval[@]}" --solver renoise --grid search --steps 2,4 --save-student "$t/none"
     fails 2 "give --grid search, too" eval "$t/cd" "${eval[@]}" --save-student "$t/none"
-    fails 2 "is no student" eval oracle:examples/gaussian.json --reference oracle:examples/gaussian.json --n 100 --threads 1 --solver renoise --grid search --steps 2 --save-student "$t/none"
+    fails 2 "is no student" eval oracle:examples/gaussian.json --reference oracle:examples/gaussian.json --n 100 --threads 1 -q --solver renoise --grid search --steps 2 --save-student "$t/none"
     fails 2 "eval --grid search" sample "$t/two" --n 5 --grid search --out "$t/none.safetensors"
     [ ! -e "$t/none" ]
 }
