@@ -186,6 +186,10 @@ static rt_status map_plan(const rt_task *t, rt_plan *plan, rt_error *err)
     const rt_prediction *prediction = *own->prediction ? rt_prediction_find(own->prediction, err) : t->teacher.prediction;
     if (!prediction) return RT_E_USAGE;
     rt__plan_student(plan, t)->prediction = prediction;
+    if (by_semigroup(own) && !t->teacher.net && !t->init.set && t->note)
+        t->note(t->self,
+                "map.target: a network started by draws learns semigroup's long maps from its own first answers, which can run away; give "
+                "--init, or a teacher that is a network");
     RT_TRY(rt__plan_teacher(plan, t, "map.teacher-solver", own->solver, own->guidance, err));
     RT_TRY(rt__plan_knob(plan, t, "map.guidance-range", own->range, err));
     rt__plan_phase(plan, t, "match", "student", map_build);
