@@ -7,17 +7,12 @@
  *     G(x, s, t) = A x + C x0_theta(x, s, t),   A = beta_t/beta_s,  C = alpha_t - alpha_s A                                  (1.30)
  *
  * Weights are quoted as factors of a squared error of x0, as everywhere; G's is C times that, so w = weight/C^2, and the row `map` is w = 1. A network of
- * one time will do where pi has one t for each s: on its own grid that is PD's objective with weight `map`, from noise to data KD's.
- *
- * With `map.target` semigroup only pairs of neighbouring points learn a step of the teacher; a longer map learns what the student says in two, by (1.36):
- *
- *     G(x_s, s, t) = sg G(G(x_s, s, u), u, t),   u the point in the middle                                   (Frans et al. 2024) */
+ * one time will do where pi has one t for each s: on its own grid that is PD's objective with weight `map`, from noise to data KD's. */
 #include "distill/sources.h"
 
 #include "base/internal.h"
 
 #include <stdlib.h>
-#include <string.h>
 
 typedef struct map_settings {
     int steps;         /* of the student's recipe */
@@ -26,7 +21,6 @@ typedef struct map_settings {
     double guidance;
     char range[64];    /* of omega as a knob; empty: the teacher's, if it has one */
     char pairs[32];    /* a row of `retort list time-pairs` */
-    char target[32];   /* teacher or semigroup */
     char distance[32]; /* a row of `retort list distances` */
     int per_rollout, pool;
     char prediction[32]; /* of the student; empty: the teacher's */
@@ -42,9 +36,6 @@ static const rt_config_key keys[] = {
     RT__TEXT("map.guidance-range", range, "", "LOW,HIGH",
              "omega as a knob of the student (1.40), one for each rollout; empty: that of a teacher which has one"),
     RT__TEXT("map.pairs", pairs, "uniform", "NAME", "pi of (1.10): row of `retort list time-pairs`"),
-    RT__TEXT(
-        "map.target", target, "teacher", "NAME",
-        "of maps that are longer than a step of the teacher: teacher, its rollout, or semigroup, two maps of the student itself (1.36)"),
     RT__TEXT("map.distance", distance, "l2", "NAME", "d of (1.10): row of `retort list distances`"),
     RT__INT("map.per-rollout", per_rollout, 1, 1 << 20, "16", "pairs of times that a rollout serves"),
     RT__INT("map.pool", pool, 1, 1 << 24, "4096", "examples that are shuffled together"),
@@ -52,102 +43,52 @@ static const rt_config_key keys[] = {
 };
 static const rt_key_group groups[] = {{keys, RT_COUNT(keys), 0}, {0}};
 
-/* Maps from point from[k] to point to[k] of the grid. */
-typedef struct maps {
-    int n;
-    const int *from, *to;
-} maps;
-
 /* The coefficients of a map s -> t, per pair of times. */
 typedef struct coefficients {
     double *A, *C, *w, *s, *t; /* s, t: times */
 } coefficients;
 
-static rt_status tabulate(const rt_round *r, const maps *m, coefficients *c, rt_error *err)
+static rt_status tabulate(const rt_round *r, const rt__time_pairs *p, coefficients *c, rt_error *err)
 {
     const rt_process *process = r->task->process;
     const rt_weight *weight = rt_weight_find(r->task->config->train.weight, err);
     if (!weight) return RT_E_USAGE;
-    for (int k = 0; k < m->n; k++) {
-        c->s[k] = r->grid[m->from[k]];
-        c->t[k] = r->grid[m->to[k]];
+    for (int k = 0; k < p->n; k++) {
+        c->s[k] = r->grid[p->from[k]];
+        c->t[k] = r->grid[p->to[k]];
         RT_TRY(rt_ddim_coefficients(process, c->s[k], c->t[k], &c->A[k], &c->C[k], err));
         c->w[k] = rt_weight_at(weight, process, c->s[k], c->t[k]) / (c->C[k] * c->C[k]);
     }
     return RT_OK;
 }
 
-/* What the maps of a phase are asked with: pair, class and omega of each example. */
-typedef struct example {
-    rt_node *k, *y, *omega;
-} example;
-
-/* *G = G(x, s, t) of the pairs k, and their weights (B), where they are wanted. */
-static rt_status student_map(rt_phase *p, const maps *m, rt_node *x, const example *e, rt_node **G, rt_node **w, rt_error *err)
-{
-    const rt_denoiser *student = rt__denoiser(p, "student");
-    int n = m->n;
-    double *A = calloc((size_t)n * 5, sizeof *A);
-    coefficients table = {A, A + n, A + 2 * n, A + 3 * n, A + 4 * n};
-    rt_status status = A ? tabulate(p->round, m, &table, err) : rt_error_set(err, RT_E_MEMORY, "out of memory for %d pairs of times", n);
-    if (status == RT_OK) {
-        rt_at s = rt__at(p, table.s, n, 1, e->k);
-        if (rt_net_describe(student->net)->times == 2) s = rt__towards(s, rt__at(p, table.t, n, 1, e->k));
-        s.omega = e->omega;
-        rt_node *x0 = rt__denoise(student, x, NULL, s, e->y);
-        rt_node *a = rt__pick(p, table.A, n, e->k), *c = rt__pick(p, table.C, n, e->k);
-        *G = rt_add(rt_mul(a, x), rt_mul(c, x0));
-        if (w) *w = rt_reshape(rt__pick(p, table.w, n, e->k), 1, (int64_t[]){RT_BATCH});
-    }
-    free(A);
-    return status;
-}
-
-static bool by_semigroup(const map_settings *own) { return !strcmp(own->target, "semigroup"); }
-
-/* *target, which is x_t, stays it where the pair is a step of the teacher, else becomes where the student's two halves end. Of the teacher only the step from x_s
- * on is asked then: the pairs' ends become its end. */
-static rt_status semigroup_target(rt_phase *p, rt__time_pairs *pairs, rt_node *xs, const example *e, rt_node **target, rt_error *err)
-{
-    int n = pairs->n, *middle = malloc((size_t)(2 * n) * sizeof *middle), *begin = middle + n;
-    double *single = malloc((size_t)n * sizeof *single);
-    rt_node *there = NULL;
-    rt_status status = middle && single ? RT_OK : rt_error_set(err, RT_E_MEMORY, "out of memory for %d pairs of times", n);
-    for (int i = 0; i < n && status == RT_OK; i++) { /* a step has no middle: both halves are the step, and unused */
-        single[i] = pairs->to[i] == pairs->from[i] + 1;
-        middle[i] = single[i] ? pairs->to[i] : (pairs->from[i] + pairs->to[i]) / 2;
-        begin[i] = single[i] ? pairs->from[i] : middle[i];
-    }
-    if (status == RT_OK) status = student_map(p, &(maps){n, pairs->from, middle}, xs, e, &there, NULL, err);
-    if (status == RT_OK) status = student_map(p, &(maps){n, begin, pairs->to}, there, e, &there, NULL, err);
-    if (status == RT_OK) {
-        *target = rt_stop_grad(rt_where(rt_less(rt_scalar(p->graph, 0.5), rt__pick(p, single, n, e->k)), *target, there));
-        for (int i = 0; i < n; i++) pairs->to[i] = pairs->from[i] + 1;
-    }
-    free(middle);
-    free(single);
-    return status;
-}
-
 static rt_status map_build(rt_phase *p, rt_error *err)
 {
     const rt_round *r = p->round;
     const map_settings *own = rt__own(r->task->config);
+    const rt_denoiser *student = rt__denoiser(p, "student");
     rt__time_pairs pairs;
     RT_TRY(rt__time_pairs_open(&pairs, "map.pairs", own->pairs, r->teacher_steps, r->teacher_steps / r->steps, err));
     int n = pairs.n;
-    rt_node *xs = rt__input_x(p, "xs"), *xt = rt__input_x(p, "xt"), *G = NULL, *w = NULL;
-    example e = {.y = rt__input_y(p)};
-    e.k = rt__input(p, "k", RT_I64, 1, (int64_t[]){RT_BATCH});
-    e.omega = rt__input_omega(p);
-    rt_status status = student_map(p, &(maps){n, pairs.from, pairs.to}, xs, &e, &G, &w, err);
-    if (status == RT_OK && by_semigroup(own)) status = semigroup_target(p, &pairs, xs, &e, &xt, err);
+    double *A = calloc((size_t)n * 5, sizeof *A);
+    coefficients table = {A, A + n, A + 2 * n, A + 3 * n, A + 4 * n};
+    rt_status status = A ? tabulate(r, &pairs, &table, err) : rt_error_set(err, RT_E_MEMORY, "out of memory for %d pairs of times", n);
     if (status != RT_OK) {
         rt__time_pairs_close(&pairs);
+        free(A);
         return status;
     }
+    rt_node *xs = rt__input_x(p, "xs"), *xt = rt__input_x(p, "xt"), *y = rt__input_y(p);
+    rt_node *k = rt__input(p, "k", RT_I64, 1, (int64_t[]){RT_BATCH});
+    rt_at s = rt__at(p, table.s, n, 1, k);
+    if (rt_net_describe(student->net)->times == 2) s = rt__towards(s, rt__at(p, table.t, n, 1, k));
+    s.omega = rt__input_omega(p);
+    rt_node *x0 = rt__denoise(student, xs, NULL, s, y);
+    rt_node *a = rt__pick(p, table.A, n, k), *c = rt__pick(p, table.C, n, k), *G = rt_add(rt_mul(a, xs), rt_mul(c, x0));
+    rt_node *w = rt_reshape(rt__pick(p, table.w, n, k), 1, (int64_t[]){RT_BATCH});
     rt_node *apart = rt__distance_find("map.distance", own->distance, NULL)(r->task, G, xt);
     rt__minimise(p, rt_expect(rt_mul(w, apart))); /* (1.10) */
+    free(A);
     return rt__source_rollout(p, &pairs, own->per_rollout < n ? own->per_rollout : n, own->pool, 1, err);
 }
 
@@ -171,11 +112,6 @@ static rt_status map_plan(const rt_task *t, rt_plan *plan, rt_error *err)
 {
     const map_settings *own = rt__own(t->config);
     if (!rt__distance_find("map.distance", own->distance, err)) return RT_E_USAGE;
-    if (!by_semigroup(own) && strcmp(own->target, "teacher"))
-        RT_RAISE(RT_E_USAGE, "map.target: '%s'; give teacher (its rollout) or semigroup (two maps of the student)", own->target);
-    if (by_semigroup(own) && strcmp(own->pairs, "uniform"))
-        RT_RAISE(RT_E_USAGE, "map.target: semigroup makes maps of shorter ones, which map.pairs %s does not draw; leave it uniform",
-                 own->pairs);
     if (own->teacher_steps % own->steps)
         RT_RAISE(RT_E_USAGE, "map.steps: %d does not divide %d, the steps of the teacher", own->steps, own->teacher_steps);
     plan->n_rounds = 1;
@@ -186,10 +122,6 @@ static rt_status map_plan(const rt_task *t, rt_plan *plan, rt_error *err)
     const rt_prediction *prediction = *own->prediction ? rt_prediction_find(own->prediction, err) : t->teacher.prediction;
     if (!prediction) return RT_E_USAGE;
     rt__plan_student(plan, t)->prediction = prediction;
-    if (by_semigroup(own) && !t->teacher.net && !t->init.set && t->note)
-        t->note(t->self,
-                "map.target: a network started by draws learns semigroup's long maps from its own first answers, which can run away; give "
-                "--init, or a teacher that is a network");
     RT_TRY(rt__plan_teacher(plan, t, "map.teacher-solver", own->solver, own->guidance, err));
     RT_TRY(rt__plan_knob(plan, t, "map.guidance-range", own->range, err));
     rt__plan_phase(plan, t, "match", "student", map_build);

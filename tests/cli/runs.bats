@@ -56,8 +56,6 @@ teacher() { "$RETORT" train --data toy:moons --net examples/mlp.json --out "$t/t
     fails 2 "meanflow asks for two" distill meanflow "${run[@]}" --out "$t/none"
     fails 2 "scm.prediction: x0 says nothing of the velocity" distill scm "${run[@]}" --prediction x0 --out "$t/none"
     fails 2 "meanflow.prediction: epsilon says nothing" distill meanflow "${run[@]}" --net "$t/two.json" --prediction epsilon --out "$t/none"
-    fails 2 "map.target: 'self'" distill map --teacher "$t/teacher" --net "$t/two.json" --target self --out "$t/none"
-    fails 2 "which map.pairs local does not draw" distill map --teacher "$t/teacher" --net "$t/two.json" --target semigroup --pairs local --out "$t/none"
     fails 2 "bf16, but scm differentiates" distill scm "${run[@]}" --dtype bf16 --out "$t/none"
     [ ! -e "$t/none" ]
 }
