@@ -11,7 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { PATH = 1024 };
+enum { PATH = RT_MODEL_TEXT + 128 };
 
 static bool renoises(const rt_student_recipe *r) { return !strcmp(r->solver, "renoise"); }
 
@@ -137,6 +137,8 @@ rt_status rt_model_save_student(rt_model *m, const rt_sampling *s, const char *f
         RT_RAISE(RT_E_USAGE,
                  "%s: is no student: its folder has no recipe that could take other times; give a student that retort distilled",
                  m->info.chosen);
+    if (strlen(folder) >= RT_MODEL_TEXT - 64)
+        RT_RAISE(RT_E_USAGE, "%.60s...: the path is longer than %d bytes", folder, RT_MODEL_TEXT - 64);
     if (s->n_times == 0) RT_RAISE(RT_E_USAGE, "no times for the recipe of a student; give some");
     RT_TRY(rt_model_plan(m, s, &plan, err));
     RT_TRY(rt_scheduler_config_student(&c, rt_scheduler_get_config(m->scheduler), m->prediction, err));

@@ -8,7 +8,7 @@
 #include <math.h>
 #include <stdio.h>
 
-enum { FIRST = 8, SWEEPS = 4 }; /* candidates that are tried first */
+enum { FIRST = 8, SWEEPS = 4, MOST_STEPS = 16 }; /* FIRST: candidates that are tried first */
 
 typedef struct search {
     double list[RT__FINE_TIMES], *times;
@@ -55,9 +55,9 @@ rt_status rt_model_search_times(const rt_model *m, int steps, rt_times_value val
     search s = {.times = times, .steps = steps, .value = value, .self = self, .best = INFINITY};
     int points = rt__fine_times(m->process, s.list, err), moved = steps > 1;
     if (points == 0) return RT_E_USAGE;
-    if (steps < 1 || steps >= points)
-        RT_RAISE(RT_E_USAGE, "a search knows %d times of this process, so 1 to %d steps, not %d; take another grid", points, points - 1,
-                 steps);
+    int most = points - 1 < MOST_STEPS ? points - 1 : MOST_STEPS;
+    if (steps < 1 || steps > most)
+        RT_RAISE(RT_E_USAGE, "times are searched by what comes out of them for 1 to %d steps here, not %d; take another grid", most, steps);
     for (int k = 0; k <= steps; k++) times[k] = s.list[s.at[k] = k * (points - 1) / steps];
     if (steps == 1) RT_TRY(value(self, times, &s.best, err));
     for (int sweep = 0; sweep < SWEEPS && moved; sweep++) {
