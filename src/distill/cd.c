@@ -87,7 +87,7 @@ static rt_status check_heun(const rt_task *t, const cd_settings *own, rt_error *
     for (int k = 0; k + 1 < n && status == RT_OK; k++) {
         double from = exp(-rt_process_log_snr(t->process, times[k]) / 2), to = exp(-rt_process_log_snr(t->process, times[k + 1]) / 2);
         double off = from / to / 2 * fmin(1, fmin(from, 1 / to)) / hypot(1, to);
-        if (off > most)
+        if (isfinite(from) && off > most) /* from pure noise the solver steps as DDIM does */
             status =
                 rt_error_set(err, RT_E_USAGE,
                              "cd.solver: heun-sigma would go from beta/alpha %.3g to %.3g at once, where its step explodes; give --solver "
