@@ -60,6 +60,9 @@ divergences: all ## one student per divergence on a mixture: docs/divergences.sv
 toys: all ## every method on two exact teachers of points: tables in out/toys, docs/toys-*.svg (what is in out/toys is kept)
 	@scripts/toys
 
+flow-maps: all ## a student of two moons by kd, pd, map, cd, scm, meanflow: table on standard output, docs/flow-maps.svg (minutes)
+	@scripts/flow-maps
+
 install: all ## install under PREFIX (default /usr/local; DESTDIR is obeyed)
 	@cmake --install build/release --prefix "$(PREFIX)"
 
@@ -78,4 +81,4 @@ clean: ## remove everything that was built
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
 
-.PHONY: all dev demo test test-sanitized test-debian test-package test-emulated test-distribution bench mutants fuzz docs solvers divergences toys install uninstall package packages clean help
+.PHONY: all dev demo test test-sanitized test-debian test-package test-emulated test-distribution bench mutants fuzz docs solvers divergences toys flow-maps install uninstall package packages clean help

@@ -19,6 +19,7 @@ static const cli_option options[] = {
     {"teacher-steps", 0, "N", "eval.teacher-steps", "64", "steps of the teacher's finished samples, for the RMS", NULL},
     {"floor", 0, "DATA", "eval.floor", NULL, "real data that the reference does not hold (the other part of its folder)", NULL},
     CLI_FIT_OPTIONS,
+    {"save-student", 0, "DIR", NULL, NULL, "write the student with the times that --grid search finds in its recipe", NULL},
     {"save-statistics", 0, "FILE", NULL, NULL, "write the reference's statistics, for later --reference", NULL},
     CLI_SAMPLING_OPTIONS,
     {"out", 'o', "FILE.json", NULL, NULL, "write all figures, settings and hashes", NULL},
@@ -31,6 +32,8 @@ typedef struct subject {
     char path[RT_MODEL_TEXT];
     rt_model *model;
     int steps;
+    double times[RT_MODEL_STEPS + 1]; /* searched by what comes out of them, */
+    int n_times;                      /* 0: they are not */
 } subject;
 
 typedef struct figures {
@@ -48,11 +51,14 @@ typedef struct evaluation {
     int64_t n, *seeds;
     int n_seeds;
     rt_sampling sampling;
+    bool searches;           /* --grid search */
     float *full[MOST_SEEDS]; /* the teacher's finished samples, per seed */
     json_t *rows;
 } evaluation;
 
 /* ---- drawing */
+
+static const int64_t search_seed = CLI_LARGEST + 1; /* of the noises for which times are searched: no figure's */
 
 typedef struct drawn {
     cli_progress progress;
@@ -72,9 +78,10 @@ static rt_status keep(void *user, const rt_samples *s, rt_error *err)
     return RT_OK;
 }
 
-/* n samples of `model` from one seed; *x and *y are allocated. Each rank draws whole batches, the last one's, too, so that each sample is computed as by one rank. */
-static rt_status draw(evaluation *e, rt_model *model, int steps, int64_t seed, float **x, int64_t **y, rt_sample_report *report,
-                      rt_error *err)
+/* n samples of `model` from one seed, at the n_times times, if there are any; *x and *y are allocated. Each rank draws whole batches, the last one's, too, so that
+ * each sample is computed as by one rank. */
+static rt_status draw(evaluation *e, rt_model *model, int steps, const double *times, int n_times, int64_t seed, float **x, int64_t **y,
+                      rt_sample_report *report, rt_error *err)
 {
     const rt_model_info *info = rt_model_get_info(model);
     drawn d = {.features = info->features, .x = malloc((size_t)(e->n * info->features) * sizeof(float))};
@@ -86,11 +93,14 @@ static rt_status draw(evaluation *e, rt_model *model, int steps, int64_t seed, f
     rt_sampling s = e->sampling;
     s.seed = (uint64_t)seed;
     s.steps = steps;
+    s.times = times;
+    s.n_times = n_times;
     if (s.batch == 0) s.batch = USUAL_BATCH;
     if (s.batch > e->n) s.batch = e->n;
     cli_share(e->n, s.batch, &s.first, &d.end);
     s.n = rt_ranks_size(cli_ranks()) > 1 ? (d.end - s.first + s.batch - 1) / s.batch * s.batch : e->n;
     snprintf(label, sizeof label, "%.40s, %d steps, seed %lld", info->network, steps ? steps : info->recipe.steps, (long long)seed);
+    if (seed == search_seed) snprintf(label, sizeof label, "searching times of %d steps", n_times - 1);
     cli_progress_start(&d.progress, e->c, label, "samples", (double)(d.end - s.first), false);
     TRY(s.n > 0 ? rt_model_sample(model, &s, keep, &d, report, err) : rt_model_plan(model, &s, report, err));
     cli_progress_end(&d.progress, (double)d.done);
@@ -126,7 +136,7 @@ static rt_status measure_teacher(evaluation *e, const subject *s, figures *f, in
     if (t->features != info->features)
         return rt_error_set(err, RT_E_USAGE, "--teacher: its samples have %lld numbers, not %lld", (long long)t->features,
                             (long long)info->features);
-    rt_status status = draw(e, e->teacher, f->report.steps, e->seeds[seed], &same, &y, &report, err);
+    rt_status status = draw(e, e->teacher, f->report.steps, NULL, 0, e->seeds[seed], &same, &y, &report, err);
     if (status == RT_OK) status = measure_samples(e, t, same, y, f->teacher, seed, &unused, err);
     if (status == RT_OK) status = rms(e, info->features, x, same, &f->rms[seed], err);
     free(same);
@@ -134,7 +144,7 @@ static rt_status measure_teacher(evaluation *e, const subject *s, figures *f, in
     if (status != RT_OK) return status;
     if (!e->full[seed]) {
         y = NULL;
-        status = draw(e, e->teacher, e->teacher_steps, e->seeds[seed], &e->full[seed], &y, &report, err);
+        status = draw(e, e->teacher, e->teacher_steps, NULL, 0, e->seeds[seed], &e->full[seed], &y, &report, err);
         free(y);
         TRY(status);
     }
@@ -209,7 +219,8 @@ static void report_row(evaluation *e, const subject *s, const figures *f)
     if (s->model) {
         json_object_set_new(o, "model", cli_model_json(s->path, rt_model_get_info(s->model)));
         json_object_set_new(o, "solver", json_string(f->report.solver));
-        json_object_set_new(o, "grid", json_string(f->report.grid));
+        json_object_set_new(o, "grid", json_string(s->n_times ? "search" : f->report.grid));
+        if (s->n_times) json_object_set_new(o, "times", cli_json_reals(s->times, s->n_times));
     }
     json_array_append_new(e->rows, o);
     if (e->c->json) return;
@@ -241,7 +252,7 @@ static rt_status measure_model(evaluation *e, const subject *s, figures *f, rt_e
         float *x = NULL;
         int64_t *y = NULL;
         double began = cli_now();
-        rt_status status = draw(e, s->model, s->steps, e->seeds[i], &x, &y, &f->report, err);
+        rt_status status = draw(e, s->model, s->steps, s->times, s->n_times, e->seeds[i], &x, &y, &f->report, err);
         f->seconds += cli_now() - began;
         if (status == RT_OK && i == 0) cli_remark(e->c, f->report.remark);
         if (status == RT_OK) status = measure_samples(e, info, x, y, f->values, i, &f->agree[i], err);
@@ -280,6 +291,78 @@ static rt_status measure_file(evaluation *e, const subject *s, figures *f, rt_er
     free(points);
     rt_dataset_free(data);
     return status;
+}
+
+/* ---- times of few steps */
+
+typedef struct time_search {
+    evaluation *e;
+    subject *s;
+    int asked;
+} time_search;
+
+/* The first metric of samples drawn at `times`, the less the better. */
+static rt_status value_of_times(void *self, const double *times, double *value, rt_error *err)
+{
+    time_search *t = self;
+    evaluation *e = t->e;
+    figures *f = calloc(1, sizeof *f);
+    float *x = NULL;
+    int64_t *y = NULL;
+    int n_measures = e->judge.n_measures;
+    if (!f) return rt_error_set(err, RT_E_MEMORY, "out of memory for figures");
+    e->judge.n_measures = 1;
+    t->asked++;
+    rt_status status = draw(e, t->s->model, 0, times, t->s->n_times, search_seed, &x, &y, &f->report, err);
+    if (status == RT_OK) status = measure_samples(e, rt_model_get_info(t->s->model), x, y, f->values, 0, &f->agree[0], err);
+    *value = e->judge.measures[0]->lower ? f->values[0][0] : -f->values[0][0];
+    e->judge.n_measures = n_measures;
+    free(x);
+    free(y);
+    free(f);
+    return status;
+}
+
+/* --grid search of students and of solvers that draw noise: no flow says what their steps should give, so the samples do. Others are searched as they are drawn. */
+static rt_status search_times(evaluation *e, subject *s, rt_error *err)
+{
+    const rt_model_info *info = rt_model_get_info(s->model);
+    rt_sampling as_is = e->sampling;
+    rt_sample_report report;
+    double best;
+    char line[256];
+    s->n_times = 0;
+    if (!e->searches) return RT_OK;
+    as_is.grid = NULL;
+    as_is.n = 1;
+    as_is.steps = s->steps;
+    TRY(rt_model_plan(s->model, &as_is, &report, err));
+    const rt_solver *solver = rt_solver_find(report.solver, err);
+    if (!solver) return RT_E_USAGE;
+    e->sampling.grid = "search";
+    if (!info->recipe.steps && !rt_solver_draws(solver, &as_is.options)) return RT_OK;
+    e->sampling.grid = NULL;
+    time_search t = {e, s, 0};
+    s->n_times = report.steps + 1;
+    TRY(rt_model_search_times(s->model, report.steps, value_of_times, &t, s->times, &best, err));
+    int at = snprintf(line, sizeof line, "%s: times", s->path);
+    for (int k = 0; k < report.steps && at < (int)sizeof line; k++)
+        at += snprintf(line + at, sizeof line - (size_t)at, "%s %.6g", k ? "," : "", s->times[k]);
+    cli_say(e->c, "%s; %s %.5g is the least of %d tried on other noises", line, e->judge.measures[0]->name, fabs(best), t.asked);
+    return RT_OK;
+}
+
+static rt_status save_student(evaluation *e, const subject *s, rt_error *err)
+{
+    const char *folder = cli_text(e->c, "save-student");
+    rt_sampling as_found = e->sampling;
+    if (!folder) return RT_OK;
+    as_found.times = s->times;
+    as_found.n_times = s->n_times;
+    as_found.n = 1;
+    if (rt_ranks_rank(cli_ranks()) == 0) TRY(rt_model_save_student(s->model, &as_found, folder, err));
+    cli_say(e->c, "%s: draws %d steps at these times", folder, s->n_times - 1);
+    return RT_OK;
 }
 
 /* ---- what to measure */
@@ -323,6 +406,18 @@ static rt_status measure_one(evaluation *e, subject *s, rt_error *err)
     return status;
 }
 
+/* --save-student is for one student at one number of steps. */
+static rt_status check_student(const evaluation *e, const subject *s, int n_steps, rt_error *err)
+{
+    if (!cli_text(e->c, "save-student")) return RT_OK;
+    if (!s->model || !rt_model_get_info(s->model)->recipe.steps)
+        return rt_error_set(err, RT_E_USAGE, "--save-student: %s is no student: it has no recipe that could take other times", s->path);
+    if (n_steps > 1)
+        return rt_error_set(err, RT_E_USAGE, "--save-student: %d numbers of steps, but a folder has one recipe; give one --steps N",
+                            n_steps);
+    return RT_OK;
+}
+
 static rt_status measure_steps(evaluation *e, const char *path, rt_error *err)
 {
     subject s = {0};
@@ -331,10 +426,12 @@ static rt_status measure_steps(evaluation *e, const char *path, rt_error *err)
     TRY(cli_ok(e->c, err));
     snprintf(s.path, sizeof s.path, "%s", path);
     TRY(cli_open_model(e->c, path, &s.model, err));
-    rt_status status = RT_OK;
+    rt_status status = check_student(e, &s, n, err);
     for (int i = 0; i < (n ? n : 1) && status == RT_OK; i++) {
         s.steps = n ? (int)steps[i] : 0;
-        status = measure_one(e, &s, err);
+        status = search_times(e, &s, err);
+        if (status == RT_OK) status = measure_one(e, &s, err);
+        if (status == RT_OK) status = save_student(e, &s, err);
     }
     rt_model_free(s.model);
     return status;
@@ -343,6 +440,9 @@ static rt_status measure_steps(evaluation *e, const char *path, rt_error *err)
 static rt_status measure_all(evaluation *e, const char *path, rt_error *err)
 {
     int numbers[MOST_ROWS], n = students(path, numbers);
+    if (n > 1 && !cli_given(e->c, "steps") && cli_text(e->c, "save-student"))
+        return rt_error_set(err, RT_E_USAGE, "--save-student: %s holds %d students; give one of them, such as %s/student-%d", path, n, path,
+                            numbers[n - 1]);
     if (n && !cli_given(e->c, "steps")) {
         for (int i = 0; i < n; i++) {
             char student[RT_MODEL_TEXT];
@@ -354,6 +454,7 @@ static rt_status measure_all(evaluation *e, const char *path, rt_error *err)
     if (is_model(path)) return measure_steps(e, path, err);
     subject s = {0};
     snprintf(s.path, sizeof s.path, "%s", path);
+    TRY(check_student(e, &s, 0, err));
     return measure_one(e, &s, err);
 }
 
@@ -414,7 +515,7 @@ static rt_status evaluate(evaluation *e, rt_error *err)
 
 static rt_status run(cli_call *c, rt_error *err)
 {
-    const char *out = cli_text(c, "out"), *statistics = cli_text(c, "save-statistics");
+    const char *out = cli_text(c, "out"), *statistics = cli_text(c, "save-statistics"), *student = cli_text(c, "save-student");
     evaluation *e = calloc(1, sizeof *e);
     if (!e) return rt_error_set(err, RT_E_MEMORY, "out of memory");
     e->c = c;
@@ -428,6 +529,7 @@ static rt_status run(cli_call *c, rt_error *err)
         e->seeds = &one;
     }
     cli_read_sampling(c, &e->sampling);
+    e->searches = e->sampling.grid && strcmp(e->sampling.grid, "search") == 0;
     (void)cli_fit(c); /* a wrong value is said before models are read */
     if (e->n_seeds > MOST_SEEDS) cli_wrong(c, "seeds", "at most %d", MOST_SEEDS);
     rt_status status = cli_ok(c, err);
@@ -435,8 +537,11 @@ static rt_status run(cli_call *c, rt_error *err)
         status = rt_error_set(err, RT_E_USAGE,
                               "eval needs a MODEL, RUN or SAMPLES (or --save-statistics FILE); 'retort eval --help' shows an example");
     bool writes = rt_ranks_rank(cli_ranks()) == 0;
+    if (status == RT_OK && student && !e->searches)
+        status = rt_error_set(err, RT_E_USAGE, "--save-student: writes the times that a search finds; give --grid search, too");
     if (status == RT_OK && out && writes) status = cli_claim_out(c, out, err);
     if (status == RT_OK && statistics && writes) status = cli_claim_out(c, statistics, err);
+    if (status == RT_OK && student && writes) status = cli_claim_out(c, student, err);
     status = rt_ranks_agree(cli_ranks(), status, err);
     if (status == RT_OK && c->dry_run)
         cli_print_config(c, c->text);
@@ -460,7 +565,8 @@ const cli_command cli_eval_command = {
         "Draws samples of a model (of each student-N of a run), quantises pictures to 8 bits, and measures how far they are from real\n"
         "data: pictures in the features of a classifier, vectors as they are. Beside the figures stands the floor, what other real data\n"
         "of the same number reach: no distance means anything without it. With --teacher, its samples from the same noise.\n"
-        "SAMPLES is a .safetensors file, a zip or a folder. Against an oracle the metrics modes and near-modes count its parts.",
+        "SAMPLES is a .safetensors file, a zip or a folder. Against an oracle the metrics modes and near-modes count its parts.\n"
+        "--grid search of a student, or of a solver that adds noise, finds the times with the least value of the first metric.",
     .examples = "retort eval models/fashion-mnist-4 --reference fashion-mnist:test --features models/fashion-features --n 1k\n"
                 "retort eval oracle:examples/gaussian.json --reference examples/points.safetensors --n 500 --steps 1,2,8",
     .options = options,

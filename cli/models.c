@@ -63,7 +63,7 @@ rt_status cli_open_model(cli_call *c, const char *path, rt_model **model, rt_err
 
 static json_t *text_or_null(const char *text) { return *text ? json_string(text) : json_null(); }
 
-static json_t *reals(const double *v, int n)
+json_t *cli_json_reals(const double *v, int n)
 {
     json_t *list = json_array();
     for (int i = 0; i < n; i++) json_array_append_new(list, json_real(v[i]));
@@ -76,11 +76,11 @@ static json_t *recipe_json(const rt_model_info *info)
     if (!r->steps) return json_null();
     json_t *o = json_pack("{s:s, s:s, s:i, s:b}", "method", r->method, "solver", r->solver, "steps", r->steps, "exact_in_diffusers",
                           r->exact_in_diffusers);
-    json_object_set_new(o, "times", reals(info->recipe_times, r->steps + 1));
+    json_object_set_new(o, "times", cli_json_reals(info->recipe_times, r->steps + 1));
     json_object_set_new(o, "draws", json_integer(r->draws));
     json_object_set_new(o, "guidance", r->has_guidance ? json_real(r->guidance) : json_null());
     if (r->has_range) {
-        json_object_set_new(o, "guidance_range", reals((double[]){r->guidance_low, r->guidance_high}, 2));
+        json_object_set_new(o, "guidance_range", cli_json_reals((double[]){r->guidance_low, r->guidance_high}, 2));
         json_object_set_new(o, "guidance_default", json_real(r->guidance_default));
     }
     return o;
@@ -102,7 +102,7 @@ json_t *cli_model_json(const char *path, const rt_model_info *info)
     json_object_set_new(o, "prediction", text_or_null(info->prediction));
     json_object_set_new(o, "scheduler", text_or_null(info->scheduler));
     json_object_set_new(o, "timesteps", json_integer(info->timesteps));
-    json_object_set_new(o, "range", reals((double[]){info->low, info->high}, 2));
+    json_object_set_new(o, "range", cli_json_reals((double[]){info->low, info->high}, 2));
     json_object_set_new(o, "sha256", text_or_null(info->sha256));
     json_object_set_new(o, "recipe", recipe_json(info));
     return o;

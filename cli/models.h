@@ -11,6 +11,7 @@
 rt_status cli_open_model(cli_call *c, const char *path, rt_model **model, rt_error *err);
 /* What a figure depends on: path, hash, network, process, recipe, as docs/json says. */
 json_t *cli_model_json(const char *path, const rt_model_info *info);
+json_t *cli_json_reals(const double *v, int n);
 
 /* The tensor `name` of a file as `dtype` (F32 from any real type, I64 from any integer type). A tensor that is not there is an error, or with
  * `optional` an empty *out. Prefixes errors with file and tensor. */

@@ -122,6 +122,17 @@ typedef struct rt_sample_report {
 rt_status rt_model_plan(rt_model *model, const rt_sampling *s, rt_sample_report *report, rt_error *err);
 rt_status rt_model_sample(rt_model *model, const rt_sampling *s, rt_take_samples take, void *user, rt_sample_report *report, rt_error *err);
 
+/* The times of `steps` steps, steps + 1 falling to 0, with the least value that is found; candidates are about 65 times of the model's process. `value` is asked
+ * some ten times for each inner time and sweep, and must not depend on what it was asked before; not finite counts as the worst. Written for
+ * students and for solvers that draw noise, of which only what comes out can be judged: the steps of `renoise` follow no flow. RT_E_USAGE: more than 16 steps, or than there are times. */
+typedef rt_status (*rt_times_value)(void *self, const double *times, double *value, rt_error *err);
+rt_status rt_model_search_times(const rt_model *model, int steps, rt_times_value value, void *self, double *times, double *best,
+                                rt_error *err);
+
+/* Writes the model as a folder whose recipe draws as `s` says: steps, times, solver, guidance. The weights are those that the model was opened with.
+ * A folder that is there is replaced. RT_E_USAGE for models without a network or a configuration of diffusers'. */
+rt_status rt_model_save_student(rt_model *model, const rt_sampling *s, const char *folder, rt_error *err);
+
 #ifdef __cplusplus
 }
 #endif

@@ -527,6 +527,7 @@ rt_status rt_scheduler_config_student(rt_scheduler_config *student, const rt_sch
     if (flow) {
         PUT(student->class_name, "FlowMatchEulerDiscreteScheduler");
         student->shift_terminal = 0;
+        student->stochastic_sampling = false;
         student->use_karras_sigmas = false;
         return RT_OK;
     }

@@ -10,7 +10,9 @@
 
 #include "base/internal.h"
 
+#include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 typedef struct cd_settings {
     int points; /* of the grid, data not among them: as many pairs of neighbours */
@@ -72,6 +74,30 @@ static rt_status cd_build(rt_phase *p, rt_error *err)
     return rt__source_rollout(p, &pairs, n, own->pool, 1, err);
 }
 
+/* Heun's step in y = x/alpha and sigma = beta/alpha takes its second slope where it ends: y_t is off by (sigma_s/sigma_t)/2 times what x0 changes by in the step, in
+ * units of data at most 1, sigma_s and 1/sigma_t. Where that is many times the state, which is of size hypot(1, sigma_t), the step is no step. */
+static rt_status check_heun(const rt_task *t, const cd_settings *own, rt_error *err)
+{
+    const double most = 4;
+    int n = own->points;
+    if (strcmp(own->solver, "heun-sigma")) return RT_OK;
+    double *times = malloc((size_t)(n + 1) * sizeof *times);
+    if (!times) RT_RAISE(RT_E_MEMORY, "out of memory for %d times", n + 1);
+    rt_status status = rt_grid_build(own->grid, t->process, n, times, err);
+    for (int k = 0; k + 1 < n && status == RT_OK; k++) {
+        double from = exp(-rt_process_log_snr(t->process, times[k]) / 2), to = exp(-rt_process_log_snr(t->process, times[k + 1]) / 2);
+        double off = from / to / 2 * fmin(1, fmin(from, 1 / to)) / hypot(1, to);
+        if (isfinite(from) && off > most) /* from pure noise the solver steps as DDIM does */
+            status =
+                rt_error_set(err, RT_E_USAGE,
+                             "cd.solver: heun-sigma would go from beta/alpha %.3g to %.3g at once, where its step explodes; give --solver "
+                             "ddim, --grid karras or more --points than %d",
+                             from, to, n);
+    }
+    free(times);
+    return status;
+}
+
 static rt_status cd_plan(const rt_task *t, rt_plan *plan, rt_error *err)
 {
     const cd_settings *own = rt__own(t->config);
@@ -91,6 +117,7 @@ static rt_status cd_plan(const rt_task *t, rt_plan *plan, rt_error *err)
                                              .keep = own->target_ema,
                                              .prediction = prediction});
     RT_TRY(rt__plan_teacher(plan, t, "cd.solver", own->solver, own->guidance, err));
+    RT_TRY(check_heun(t, own, err));
     rt__plan_phase(plan, t, "consist", "student", cd_build);
     return rt__plan_knob(plan, t, "cd.guidance-range", own->range, err);
 }

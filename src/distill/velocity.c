@@ -129,13 +129,23 @@ rt_status rt__velocity_of(const char *key, const char *name, bool *of_teacher, r
     return RT_OK;
 }
 
-/* The teacher's prediction, but a velocity where there is nothing to copy or the teacher's says nothing at pure noise. */
-static const rt_prediction *student_prediction(const rt_task *t, const char *name, rt_error *err)
+/* Does it say a velocity everywhere? x0 says none at data, epsilon and the score none at noise. */
+static bool says_velocity(const rt_prediction *p)
 {
-    const rt_prediction *of_teacher = t->teacher.prediction;
-    if (*name) return rt_prediction_find(name, err);
-    bool keeps =
-        t->teacher.net && rt_prediction_check(of_teacher, 0, 1, NULL) == RT_OK && strcmp(rt_prediction_name(of_teacher), "x0") != 0;
+    return rt_prediction_check(p, 0, 1, NULL) == RT_OK && strcmp(rt_prediction_name(p), "x0") != 0;
+}
+
+/* The teacher's prediction, but a velocity where there is nothing to copy or the teacher's says none. */
+static const rt_prediction *student_prediction(const rt_task *t, const char *key, const char *name, rt_error *err)
+{
+    const rt_prediction *of_teacher = t->teacher.prediction, *given = *name ? rt_prediction_find(name, err) : NULL;
+    if (*name && given && !says_velocity(given)) {
+        rt_error_set(err, RT_E_USAGE, "%s.prediction: %s says nothing of the velocity at an end of the path; give v or velocity", key,
+                     name);
+        return NULL;
+    }
+    if (*name) return given;
+    bool keeps = t->teacher.net && says_velocity(of_teacher);
     double half = rt_process_end(t->process) / 2;
     bool straight = fabs(rt_process_alpha(t->process, half) + rt_process_beta(t->process, half) - 1) < 1e-6;
     return keeps ? of_teacher : rt_prediction_find(straight ? "velocity" : "v", err);
@@ -172,7 +182,7 @@ rt_status rt__plan_velocity(rt_plan *plan, const rt_task *t, const rt__velocity_
                  rt_process_network_time(t->process, rt_process_end(t->process)));
         t->note(t->self, line);
     }
-    const rt_prediction *prediction = student_prediction(t, v->prediction, err);
+    const rt_prediction *prediction = student_prediction(t, v->key, v->prediction, err);
     if (!prediction) return RT_E_USAGE;
     plan->n_rounds = 1;
     plan->rounds[0].teacher_steps = plan->step_counts[0] = v->teacher_steps;

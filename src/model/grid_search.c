@@ -23,8 +23,8 @@
 #include <string.h>
 
 enum {
-    HALF = 32,
-    MOST_POINTS = 2 * HALF + 1,
+    HALF = (RT__FINE_TIMES - 1) / 2,
+    MOST_POINTS = RT__FINE_TIMES,
     BATCH = 16, /* samples at least; NUMBERS in all, so that few features do not mean few numbers to fit */
     MOST_BATCH = 512,
     NUMBERS = 8192,
@@ -120,19 +120,15 @@ static int falling(const void *a, const void *b)
     return (x < y) - (x > y);
 }
 
-/* Half of the times even in t, half even in log-SNR: together fine on every process. */
-static rt_status fine_times(search *s, rt_error *err)
+int rt__fine_times(const rt_process *p, double times[RT__FINE_TIMES], rt_error *err)
 {
-    const rt_process *p = s->model->process;
     int T = rt_process_discrete_steps(p), half = T && T < HALF ? T : HALF, n = 0;
     double all[2 * (HALF + 1)];
-    RT_TRY(rt_grid_build("uniform", p, half, all, err));
-    RT_TRY(rt_grid_build("log-snr", p, half, all + half + 1, err));
+    if (rt_grid_build("uniform", p, half, all, err) != RT_OK || rt_grid_build("log-snr", p, half, all + half + 1, err) != RT_OK) return 0;
     qsort(all, (size_t)(2 * half + 2), sizeof *all, falling);
     for (int i = 0; i < 2 * half + 2; i++)
-        if (i == 0 || all[i] < all[i - 1]) s->times[n++] = all[i];
-    s->points = n;
-    return RT_OK;
+        if (i == 0 || all[i] < all[i - 1]) times[n++] = all[i];
+    return n;
 }
 
 static void begin(search *s)
@@ -415,12 +411,16 @@ rt_status rt__grid_search(rt_model *m, const rt_sample_spec *wish, const rt_samp
                           rt_error *err)
 {
     if (rt_solver_draws(wish->solver, &wish->options))
-        RT_RAISE(RT_E_USAGE, "--grid search measures steps against an exact flow; %s draws noise, so take a solver such as ddim or heun",
+        RT_RAISE(RT_E_USAGE,
+                 "--grid search measures steps against an exact flow, but %s draws noise; `retort eval --grid search` finds its times by "
+                 "the distance "
+                 "to --reference, or take a solver such as ddim or heun",
                  rt_solver_get_info(wish->solver)->name);
     bool look_only = asked->look_only;
     search s = {.model = m, .wish = wish, .told = asked};
     char key[65] = "";
-    RT_TRY(fine_times(&s, err));
+    s.points = rt__fine_times(m->process, s.times, err);
+    if (s.points == 0) return RT_E_USAGE;
     if (wish->steps >= s.points)
         RT_RAISE(RT_E_USAGE, "--grid search knows %d times of this process, so %d steps at most, not %d; take another grid", s.points,
                  s.points - 1, wish->steps);

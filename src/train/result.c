@@ -4,158 +4,63 @@
 
 #include "base/files.h"
 #include "base/internal.h"
-#include "model/classes.h"
+#include "model/student_folder.h"
 #include "retort/format.h"
 
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 enum { PATH = RT_CONFIG_TEXT + 96 };
 
-static const rt_net_info *deployed_net(const rt__run *run) { return rt_net_describe(rt__deployed(&run->task)->denoiser.net); }
-
-static const rt_solver_info *deployed_solver(const rt__run *run) { return rt_solver_get_info(rt__deployed(&run->task)->denoiser.solver); }
-static bool renoises(const rt__run *run) { return !strcmp(deployed_solver(run)->name, "renoise"); }
-
-/* diffusers' DDIM steps by T // N: another grid where N does not divide T. */
-static bool ddim_exact(int64_t T, const rt_student_recipe *r) { return r->steps == 0 || T % r->steps == 0; }
-
-/* LCMScheduler takes c_skip x + c_out x0 for x0, with c_skip = 1/(1 + (20 t)^2), c_out = sqrt(1 - c_skip). */
-static double lcm_skip(const rt_student_recipe *r) { return 1 / (1 + pow(20 * r->timesteps[r->steps - 1], 2)); }
-static const double most_skip = 1e-6; /* a float's rounding or so */
-
-static rt_status write_scheduler(rt__run *run, rt_scheduler_config *c, const char *folder, rt_error *err)
+/* How samples are drawn from the deployed network. */
+static rt_student_recipe recipe_of(const rt__run *run)
 {
     const rt_task *t = &run->task;
-    const rt_net_info *net = deployed_net(run);
-    rt_student_recipe *r = &c->recipe;
-    int T = rt_process_discrete_steps(t->process), steps = run->round.steps;
-    *r = (rt_student_recipe){.version = 1,
-                             .steps = steps,
-                             .draws = net->draws,
-                             .input_scale = t->plan.start > 0 ? rt__start_scale(t) : 0,
-                             .has_range = net->guidance,
-                             .guidance_low = t->plan.omega_low,
-                             .guidance_high = t->plan.omega_high,
-                             .guidance_default = rt__deployed(t)->plan->guidance,
-                             .null_class = t->null_class,
-                             .low = t->low,
-                             .high = t->high};
-    snprintf(r->method, sizeof r->method, "%s", run->config->method);
-    snprintf(r->solver, sizeof r->solver, "%s", deployed_solver(run)->name);
-    for (int k = 0; k < steps && k < RT_RECIPE_STEPS; k++)
-        r->timesteps[k] = rt_process_network_time(t->process, t->grid[k * (t->plan.step_counts[0] / steps)]);
-    /* diffusers has no continuous processes, nor networks that are told more than a time or see draws */
-    bool same_steps = renoises(run) ? lcm_skip(r) <= most_skip : ddim_exact(T, r);
-    r->exact_in_diffusers = T > 0 && same_steps && net->told == 1 && net->draws == 0 && t->plan.start == 0;
-    if (run->teacher) snprintf(r->teacher_sha256, sizeof r->teacher_sha256, "%s", rt_model_get_info(run->teacher)->sha256);
-    char path[PATH + 64];
-    snprintf(path, sizeof path, "%s/scheduler", folder);
-    RT_TRY(rt__make_folders(path, err));
-    snprintf(path, sizeof path, "%s/scheduler/scheduler_config.json", folder);
-    return rt_scheduler_config_write(c, path, err);
-}
-
-static void write_timesteps(FILE *f, const rt_student_recipe *r)
-{
-    for (int k = 0; k < r->steps; k++) fprintf(f, "%s%.0f", k ? ", " : "", r->timesteps[k]);
-}
-
-/* How to draw from the folder, here and in diffusers (whose DDIMPipeline takes 50 steps and refuses classes). */
-static rt_status write_readme(const rt__run *run, const char *folder, const rt_scheduler_config *c, rt_error *err)
-{
-    const rt_task *t = &run->task;
-    const rt_net_info *net = deployed_net(run);
+    const rt_network *n = rt__deployed(t);
+    const rt_net_info *net = rt_net_describe(n->denoiser.net);
     int steps = run->round.steps;
-    char path[PATH + 16];
-    rt__file f;
-    snprintf(path, sizeof path, "%s/README.md", folder);
-    RT_TRY(rt__file_begin(&f, path, err));
-    if (steps > 0)
-        fprintf(f.stream, "# A student of %d step%s, by %s\n\nDraw from it by its own recipe:\n\n", steps, steps > 1 ? "s" : "",
-                t->method->name);
-    else
-        fprintf(f.stream, "# A diffusion model\n\nDraw from it:\n\n");
-    fprintf(f.stream, "    retort sample THIS-FOLDER --n 64%s --out grid.png\n", steps > 0 ? "" : " --steps 50");
-    bool exact = c->recipe.exact_in_diffusers;
-    if (!exact && steps > 0 && !strcmp(net->kind, "UNet2DModel"))
-        fprintf(
-            f.stream,
-            "\ndiffusers draws other pictures from it: its schedulers have no grid of these steps, or its networks not these inputs.\n");
-    if (exact && !strcmp(net->kind, "UNet2DModel")) {
-        enum { SAMPLES = 10 };
-        char labels[SAMPLES * 24 + 64] = "";
-        for (int i = 0; i < SAMPLES && net->classes > 0; i++) {
-            size_t at = strlen(labels);
-            snprintf(labels + at, sizeof labels - at, "%s%lld%s", i ? ", " : ", class_labels=torch.tensor([",
-                     (long long)rt__usual_class(net->classes, t->null_class, i), i + 1 < SAMPLES ? "" : "])");
-        }
-        fprintf(f.stream,
-                "\nWith diffusers:\n\n"
-                "    import torch\n"
-                "    from diffusers import %s, UNet2DModel\n"
-                "    unet = UNet2DModel.from_pretrained(\"THIS-FOLDER\", subfolder=\"unet\").eval()\n"
-                "    scheduler = %s.from_pretrained(\"THIS-FOLDER\", subfolder=\"scheduler\")\n",
-                c->class_name, c->class_name);
-        if (renoises(run)) {
-            fprintf(f.stream, "    scheduler.set_timesteps(timesteps=[");
-            write_timesteps(f.stream, &c->recipe);
-            fprintf(f.stream, "], original_inference_steps=%lld)\n", (long long)c->num_train_timesteps);
-        } else {
-            fprintf(f.stream, "    scheduler.set_timesteps(%d)\n", steps > 0 ? steps : 50);
-        }
-        fprintf(f.stream,
-                "    x = torch.randn(10, %d, %d, %d)\n"
-                "    for t in scheduler.timesteps:\n"
-                "        with torch.no_grad(): out = unet(x, t%s).sample\n"
-                "        x = scheduler.step(out, t, x).prev_sample\n\n"
-                "x then holds pictures in %g..%g.\n",
-                net->in_channels, net->height, net->width, labels, t->low, t->high);
-        if (renoises(run))
-            fprintf(f.stream,
-                    "\nLCMScheduler's own %d steps are at other times: timesteps= is needed. Between steps it adds noise of its own, as "
-                    "Retort does (solver\n"
-                    "renoise). It takes c_skip x + c_out x0 for x0, c_skip at most %.1e here: the same to a float's rounding.\n",
-                    steps, lcm_skip(&c->recipe));
-    }
-    return rt__file_commit(&f, err);
+    rt_student_recipe r = {.version = 1,
+                           .steps = steps,
+                           .draws = net->draws,
+                           .input_scale = t->plan.start > 0 ? rt__start_scale(t) : 0,
+                           .has_range = net->guidance,
+                           .guidance_low = t->plan.omega_low,
+                           .guidance_high = t->plan.omega_high,
+                           .guidance_default = n->plan->guidance,
+                           .null_class = t->null_class,
+                           .low = t->low,
+                           .high = t->high};
+    snprintf(r.method, sizeof r.method, "%s", run->config->method);
+    snprintf(r.solver, sizeof r.solver, "%s", rt_solver_get_info(n->denoiser.solver)->name);
+    for (int k = 0; k < steps && k < RT_RECIPE_STEPS; k++)
+        r.timesteps[k] = rt_process_network_time(t->process, t->grid[k * (t->plan.step_counts[0] / steps)]);
+    if (run->teacher) snprintf(r.teacher_sha256, sizeof r.teacher_sha256, "%s", rt_model_get_info(run->teacher)->sha256);
+    return r;
 }
 
 static rt_status write_folder(rt__run *run, const char *name, rt_error *err)
 {
     const rt_network *n = rt__deployed(&run->task);
-    const rt_net *net = n->denoiser.net;
     rt_denoiser used;
-    char folder[PATH], temporary[PATH], unet[PATH + 8];
+    rt_scheduler_config c;
+    char folder[PATH], temporary[PATH];
     RT_TRY(rt__network_use(n, &used, err));
     snprintf(folder, sizeof folder, "%s/%s", run->config->out, name);
     snprintf(temporary, sizeof temporary, "%s/.writing-%s", run->config->out, name);
-    RT_TRY(rt__remove_tree(temporary, err));
-    RT_TRY(rt__make_folders(temporary, err));
-    bool plain = !run->task.process;
-    snprintf(unet, sizeof unet, "%s%s", temporary, plain ? "" : "/unet");
-    RT_TRY(rt__make_folders(unet, err));
-    char *recipe = NULL;
-    if (!plain) {
-        rt_scheduler_config c;
-        RT_TRY(rt_scheduler_config_student(&c, rt_scheduler_get_config(run->scheduler), n->denoiser.prediction, err));
-        if (renoises(run)) rt_scheduler_config_renoise(&c);
-        rt_status s = write_scheduler(run, &c, temporary, err);
-        recipe = rt_recipe_text(&c.recipe);
-        if (s == RT_OK) s = rt_model_index_write(temporary, rt_net_describe(net)->kind, c.class_name, err);
-        if (s == RT_OK) s = write_readme(run, temporary, &c, err);
-        rt_scheduler_config_free(&c);
-        RT_TRY(s);
-    }
-    const char *metadata[] = {recipe ? "retort" : NULL, recipe, NULL};
     bool selected = run->selected && run->at.watch.best_update > 0;
-    rt_status s = rt_net_save(net, selected ? run->selected : used.set, RT_VALUE, unet, NULL, metadata, err);
-    if (s == RT_OK && n->average && !selected) s = rt_net_save(net, n->set, RT_VALUE, unet, "raw", metadata, err);
-    free(recipe);
-    if (s == RT_OK) s = rt__folder_commit(temporary, folder, err);
-    return s;
+    rt__student_folder s = {.net = n->denoiser.net,
+                            .values = selected ? run->selected : used.set,
+                            .raw = n->average && !selected ? n->set : NULL,
+                            .process = run->task.process,
+                            .scheduler = &c};
+    if (!s.process) return rt__student_folder_write(&s, folder, temporary, err);
+    RT_TRY(rt_scheduler_config_student(&c, rt_scheduler_get_config(run->scheduler), n->denoiser.prediction, err));
+    c.recipe = recipe_of(run);
+    if (!strcmp(c.recipe.solver, "renoise")) rt_scheduler_config_renoise(&c);
+    rt_status status = rt__student_folder_write(&s, folder, temporary, err);
+    rt_scheduler_config_free(&c);
+    return status;
 }
 
 rt_status rt__result_write(rt__run *run, rt_error *err)

@@ -184,7 +184,7 @@ static rt_status measure_consistency(exact_task *e, double *error, rt_error *err
 {
     RT_TRY(new_process(e, err));
     RT_TRY(rt_oracle_gaussian(&e->oracle, 1, &mean, &spread, e->process, rt_prediction_find("x0", err), err));
-    const char *const keys[] = {"cd.points", "8", "cd.grid", "uniform", "cd.pool", "16", NULL};
+    const char *const keys[] = {"cd.points", "8", "cd.grid", "uniform", "cd.solver", "ddim", "cd.pool", "16", NULL};
     RT_TRY(open_task(e, "cd", "{\"_class_name\": \"RetortAffine\", \"data_dim\": 1, \"times\": [125, 250, 375, 500, 625, 750, 875, 1000]}",
                      keys, err));
     static const char *const networks[] = {"student", "target"};

@@ -27,8 +27,30 @@ distil() { "$RETORT" distill "$1" --teacher "$w/teacher" --updates 12 --batch 16
     fails 2 "cd.steps: 3 does not divide 40, the points of the grid" distill cd --teacher "$w/teacher" --out "$t/none" --steps 3
     fails 2 "cd.distance: 'l3'" distill cd --teacher "$w/teacher" --out "$t/none" --distance l3
     fails 2 "cd.solver: 'hein'" distill cd --teacher "$w/teacher" --out "$t/none" --solver hein
+    fails 2 "heun-sigma would go from beta/alpha" distill cd --teacher "$w/teacher" --out "$t/none" --points 8 --grid uniform
     fails 2 "is not in the table of grids" distill cd --teacher "$w/teacher" --out "$t/none" --grid karas
     fails 2 "give one of adam, adamw, radam, sgd" distill cd --teacher "$w/teacher" --out "$t/none" --set train.optimiser=rdam
+    [ ! -e "$t/none" ]
+}
+
+@test "eval --grid search: the times of a student by what comes out of them, kept in a folder of their own" {
+    distil cd --out "$t/cd" --points 8 --solver ddim
+    "$RETORT" sample "$w/teacher" --n 300 --steps 8 --out "$t/reference.safetensors" --threads 1 -q
+    eval=(--reference "$t/reference.safetensors" --n 100 --seed 3 --threads 1 --metrics energy -q)
+    obeys eval eval "$t/cd" "${eval[@]}" --solver renoise --grid search --steps 2 --save-student "$t/two"
+    "$RETORT" inspect "$t/two" | grep -q "cd: 2 steps of renoise at timesteps 1023, "
+    "$RETORT" sample "$t/two" --n 5 --seed 4 --out "$t/recipe.safetensors" --threads 1 -q
+    times=$("$RETORT" inspect "$t/two" --json | tr -d ' \n' | sed 's/.*"times":\[\([^]]*\)\].*/\1/')
+    "$RETORT" sample "$t/cd" --n 5 --seed 4 --solver renoise --times "$times" --out "$t/times.safetensors" --threads 1 -q
+    "$SAME" "$t/recipe.safetensors" x "$t/times.safetensors" x 0
+    grep -q "A student of 2 steps, by cd" "$t/two/README.md"
+    grep -q LCMScheduler "$t/two/scheduler/scheduler_config.json"
+    strings "$t/two/unet/diffusion_pytorch_model.safetensors" | head -1 | grep -q 'solver.*renoise'
+    fails 5 "exists already" eval "$t/cd" "${eval[@]}" --solver renoise --grid search --steps 2 --save-student "$t/two"
+    fails 2 "a folder has one recipe" eval "$t/cd" "${eval[@]}" --solver renoise --grid search --steps 2,4 --save-student "$t/none"
+    fails 2 "give --grid search, too" eval "$t/cd" "${eval[@]}" --save-student "$t/none"
+    fails 2 "is no student" eval oracle:examples/gaussian.json --reference oracle:examples/gaussian.json --n 100 --threads 1 -q --solver renoise --grid search --steps 2 --save-student "$t/none"
+    fails 2 "eval --grid search" sample "$t/two" --n 5 --grid search --out "$t/none.safetensors"
     [ ! -e "$t/none" ]
 }
 
@@ -68,7 +90,7 @@ distil() { "$RETORT" distill "$1" --teacher "$w/teacher" --updates 12 --batch 16
 }
 
 @test "omega stays a knob: pd, map and cd of a student of guide, or of the teacher with a range" {
-    for method in "pd --steps 2" "map --steps 2 --teacher-steps 4 --pairs student" "cd --points 4"; do
+    for method in "pd --steps 2" "map --steps 2 --teacher-steps 4 --pairs student" "cd --points 4 --solver ddim"; do
         name=${method%% *}
         # shellcheck disable=SC2086
         "$RETORT" distill $method --teacher "$w/guided" --out "$t/$name" --updates 5 --batch 16 --threads 1 -q

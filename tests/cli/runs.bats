@@ -54,6 +54,8 @@ teacher() { "$RETORT" train --data toy:moons --net examples/mlp.json --out "$t/t
     "$RETORT" distill scm "${run[@]}" --out "$t/none" --dry-run | grep -q "scm.warmup: 10000"
     fails 2 "scm starts from data" distill scm --teacher "$t/teacher" --out "$t/none"
     fails 2 "meanflow asks for two" distill meanflow "${run[@]}" --out "$t/none"
+    fails 2 "scm.prediction: x0 says nothing of the velocity" distill scm "${run[@]}" --prediction x0 --out "$t/none"
+    fails 2 "meanflow.prediction: epsilon says nothing" distill meanflow "${run[@]}" --net "$t/two.json" --prediction epsilon --out "$t/none"
     fails 2 "bf16, but scm differentiates" distill scm "${run[@]}" --dtype bf16 --out "$t/none"
     [ ! -e "$t/none" ]
 }

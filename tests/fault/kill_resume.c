@@ -26,8 +26,8 @@ static char base[64];
 /* A run: its method's keys beside those of all, the sign and the place of its end, what it leaves. */
 typedef struct killed_run {
     const char *method, *keys[KEYS];
-    int kills, updates, arrays; /* arrays: of the last checkpoint, at least */
-    bool rounds, data;
+    int kills, updates, arrays;   /* arrays: of the last checkpoint, at least */
+    bool rounds, data, two_times; /* two_times: the student is told both */
     const char *results[3];
 } killed_run;
 
@@ -75,12 +75,19 @@ static const killed_run runs[] = {
      .arrays = 4, /* one network: value, two moments, average */
      .data = true,
      .results = STUDENT},
+    {.method = "meanflow",
+     .keys = {"meanflow.velocity", "data", "meanflow.teacher-steps", "4"},
+     .updates = 60,
+     .arrays = 4,
+     .data = true,
+     .two_times = true,
+     .results = STUDENT},
 };
 
 static void configure(rt_config *c, const killed_run *run, const char *name)
 {
     rt_error err = {0};
-    char out[128], teacher[128], data[128];
+    char out[128], teacher[128], data[128], net[128];
     snprintf(out, sizeof out, "%s/%s-%s", base, run->method, name);
     snprintf(teacher, sizeof teacher, "%s/teacher", base);
     snprintf(data, sizeof data, "%s/data.safetensors", base);
@@ -106,6 +113,8 @@ static void configure(rt_config *c, const killed_run *run, const char *name)
     snprintf(updates, sizeof updates, "%d", run->updates);
     if (rt_config_method(c, run->method, &err) != RT_OK) abort();
     if (rt_config_set(c, "train.updates", updates, &err) != RT_OK) abort();
+    snprintf(net, sizeof net, "%s/two-times.json", base);
+    if (run->two_times && rt_config_set(c, "net", net, &err) != RT_OK) abort();
     for (size_t i = 0; i < sizeof keys / sizeof *keys && keys[i]; i += 2)
         if (rt_config_set(c, keys[i], keys[i + 1], &err) != RT_OK) fprintf(stderr, "%s\n", err.text), abort();
     for (int i = 0; i < KEYS && run->keys[i]; i += 2)
@@ -163,6 +172,8 @@ static void make_teacher(void)
     assert_int_equal(system(path), 0);
     copy_file("tests/data/golden/unet2d/classes/config.json", unet);
     copy_file("tests/data/golden/unet2d/classes/diffusion_pytorch_model.safetensors", unet);
+    snprintf(path, sizeof path, "sed '1s/{/{\"_target_time\": true,/' %s/config.json >%s/two-times.json", unet, base);
+    assert_int_equal(system(path), 0);
     snprintf(path, sizeof path, "%s/teacher", base);
     assert_int_equal(rt_model_index_write(path, "UNet2DModel", "DDIMScheduler", &err), RT_OK);
     rt_process_spec spec = rt_process_defaults("ddpm");

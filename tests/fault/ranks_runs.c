@@ -31,7 +31,7 @@ static const run runs[] = {
     {.method = "dmd", .keys = {"dmd.pairs", "150", "dmd.teacher-steps", "4"}},
     {.method = "sid", .keys = {NULL}},
     {.method = "f", .keys = {"data.path", "toy:moons", "f.divergence", "jensen-shannon", "f.bins-average", "0"}},
-    {.method = "cd", .keys = {"cd.points", "8", "data.path", "toy:moons"}},
+    {.method = "cd", .keys = {"cd.points", "8", "cd.solver", "ddim", "data.path", "toy:moons"}},
     {.method = "dmd2", .keys = {"dmd.pairs", "150", "vsd.steps", "2"}},
     {.method = "renyi", .keys = {"data.path", "toy:moons", "f.bins", "0"}},
 };
