@@ -144,7 +144,7 @@ static double *rays_of(const scene *s, int c, int *failures)
     rt_camera_rays(&s->cameras[c], s->spec.height, s->spec.width, jitter.rank < 0 ? NULL : jitter.data, RT_F64, rays);
     rt_tensor directions = golden_tensor(s->file, s->names[c], ".directions", NULL, false);
     rt_tensor near_far = golden_tensor(s->file, s->names[c], ".near_far", NULL, false);
-    double *got = malloc((size_t)(n * 3) * sizeof *got);
+    double *got = calloc((size_t)(n * 3), sizeof *got);
     for (int64_t i = 0; i < n; i++) memcpy(got + 3 * i, rays + i * RT_RAY + 3, 3 * sizeof *got);
     *failures += compare(s->name, "directions", RT_F64, got, &directions, false);
     for (int64_t i = 0; i < n; i++) {
