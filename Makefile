@@ -2,6 +2,7 @@
 JOBS   ?= $(shell nproc)
 PREFIX ?= /usr/local
 GOLDEN ?= ../shared/golden/distribution
+SCENE_GOLDEN ?= ../shared/golden/scene
 export JOBS
 
 all: ## build the program: build/release/retort
@@ -36,6 +37,10 @@ test-distribution: packages ## objectives of vsd, dmd, sid, f, renyi, critics, g
 	@build/release/tests/test_golden_distribution "$(GOLDEN)"
 	@build/release/tests/test_golden_distribution_critic "$(GOLDEN)"
 	@build/release/tests/test_golden_distribution_flow "$(GOLDEN)"
+
+test-scene: packages ## the renderer of scenes against numpy's and PyTorch's numbers in SCENE_GOLDEN (../shared/golden/scene)
+	@scripts/build release
+	@build/release/tests/test_golden_scene_golden "$(SCENE_GOLDEN)"
 
 bench: packages ## speed of this machine on this work
 	@scripts/build release
@@ -78,4 +83,4 @@ clean: ## remove everything that was built
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
 
-.PHONY: all dev demo test test-sanitized test-debian test-package test-emulated test-distribution bench mutants fuzz docs solvers divergences toys install uninstall package packages clean help
+.PHONY: all dev demo test test-sanitized test-debian test-package test-emulated test-distribution test-scene bench mutants fuzz docs solvers divergences toys install uninstall package packages clean help

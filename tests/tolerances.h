@@ -120,6 +120,11 @@
 
 #define TOL_CONSISTENCY 1e-3 /* maps of cd on normal data, of deviation 1, against the composition of their teacher's steps */
 
+/* volumes against numpy and PyTorch in double: of the largest number (golden/scene/README) */
+#define TOL_SCENE_PICTURE  1e-5
+#define TOL_SCENE_GRADIENT 1e-4
+#define TOL_SCENE_DOUBLE   1e-10
+
 /* direct matching of maps: tests/oracle */
 #define TOL_FLOW_LOSS       1e-8  /* losses of scm and meanflow in double, derivatives by differences */
 #define TOL_FLOW_LOSS_KNOTS 2e-6  /* the same where differences cross a whole time, at which a cubic's second derivative jumps */

@@ -117,6 +117,14 @@ rt_node *rt_max_pool2d(rt_node *x, const rt_pool *pool);
 typedef enum rt_pad_mode { RT_PAD_ZERO, RT_PAD_REFLECT, RT_PAD_REPLICATE } rt_pad_mode;
 rt_node *rt_pad2d(rt_node *x, const int lrtb[4], rt_pad_mode mode);
 
+/* volumes: grid (D,H,W,C) at points (B,N,3) of x, y, z -> (B,N,C); nodes of an axis lie at -1 + 2 i/(n-1), points beyond are as on the nearest face */
+rt_node *rt_trilinear(rt_node *grid, rt_node *points);
+/* Rays through volumes, as retort/scene.h says, fused: grid (P,D,H,W,4), raw density and raw colour; rays (B,N,9) of origin, direction, near, far and xi; particle
+ * (B) I64, which of the P grids, NULL: the first. -> (B,5,N): sum of w_k c_k (3), alpha, depth. Differentiable in the grid. 1 to 1024 samples. */
+rt_node *rt_render(rt_node *grid, rt_node *rays, rt_node *particle, int samples, double density_bias);
+rt_node *rt_render_weights(rt_node *grid, rt_node *rays, rt_node *particle, int samples,
+                           double density_bias); /* w_k: (B,N,samples), of simple rows */
+
 /* shape */
 rt_node *rt_reshape(rt_node *x, int rank, const int64_t *shape); /* extent 0 stays symbolic if it was; one extent may be RT_INFER */
 #define RT_INFER INT64_MIN

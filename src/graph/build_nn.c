@@ -1,5 +1,5 @@
 /* build_nn.c -- the builders of the heavy rows: attributes from the public structs, other axes and forms brought to what a row takes. */
-#include "graph/row.h"
+#include "graph/march.h"
 
 rt_node *rt_matmul(rt_node *a, rt_node *b, bool transpose_a, bool transpose_b)
 {
@@ -92,4 +92,14 @@ rt_node *rt_max_pool2d(rt_node *x, const rt_pool *pool)
     rt__pool_attr at = pool_attr(pool);
     at.exclude_pad = 0; /* means nothing here: equal nodes should compare equal */
     return rt__emit1(RT_OP_max_pool2d, x, &at);
+}
+
+/* ---- volumes */
+
+rt_node *rt_trilinear(rt_node *grid, rt_node *points) { return rt__emit2(RT_OP_trilinear, grid, points, NULL); }
+
+rt_node *rt_render(rt_node *grid, rt_node *rays, rt_node *particle, int samples, double density_bias)
+{
+    rt__render_attr at = {samples, density_bias};
+    return rt__emit(grid->graph, RT_OP_render, (rt_node *[]){grid, rays, particle}, particle ? 3 : 2, &at);
 }

@@ -577,13 +577,13 @@ static void views(void **state)
     enum { C = 3, N = 11 };
     float a[C * N * N], b[C * N * N];
     for (int i = 0; i < C * N * N; i++) a[i] = 0.3f, b[i] = 0.5f;
-    NEAR(rt_psnr(C * N * N, a, b, 1), -20 * log10(0.2), 1e-6, 0);
-    NEAR(rt_psnr(C * N * N, a, b, 2), -20 * log10(0.1), 1e-6, 0);
+    NEAR(rt_psnr(C * N * N, a, b, 1), -20 * log10(0.2), 1, 1e-6);
+    NEAR(rt_psnr(C * N * N, a, b, 2), -20 * log10(0.1), 1, 1e-6);
     assert_true(isinf(rt_psnr(5, a, a, 1)));
-    NEAR(rt_ssim(C, N, N, a, b, 1), (2 * 0.15 + 1e-4) / (0.09 + 0.25 + 1e-4), 1e-6, 0);
-    NEAR(rt_ssim(C, N, N, a, b, 2), (2 * 0.15 + 4e-4) / (0.09 + 0.25 + 4e-4), 1e-6, 0);
+    NEAR(rt_ssim(C, N, N, a, b, 1), (2 * 0.15 + 1e-4) / (0.09 + 0.25 + 1e-4), 1, 1e-6);
+    NEAR(rt_ssim(C, N, N, a, b, 2), (2 * 0.15 + 4e-4) / (0.09 + 0.25 + 4e-4), 1, 1e-6);
     for (int i = 0; i < C * N * N; i++) a[i] = (float)(i * i % 97) / 97, b[i] = (float)(i * i % 89) / 89;
-    NEAR(rt_ssim(C, N, N, a, a, 1), 1, 1e-12, 0);
+    NEAR(rt_ssim(C, N, N, a, a, 1), 1, 1, 1e-12);
     static const int sides[] = {11, 5}; /* one window each */
     for (int k = 0; k < 2; k++) {
         double sum = 0, w[N][N], all = 0;
@@ -604,7 +604,7 @@ static void views(void **state)
                     }
             sum += (2 * p * q + 1e-4) * (2 * pq + 9e-4) / ((p * p + q * q + 1e-4) * (pp + qq + 9e-4));
         }
-        NEAR(rt_ssim(C, n, wide, a, b, 1), sum / (C * (wide - n + 1)), 1e-10, 0);
+        NEAR(rt_ssim(C, n, wide, a, b, 1), sum / (C * (wide - n + 1)), 1, 1e-10);
     }
 }
 
