@@ -7,6 +7,7 @@
 #include "retort/metrics.h"
 #include "retort/nn.h"
 #include "retort/ops.h"
+#include "retort/scene.h"
 
 #include <string.h>
 
@@ -70,6 +71,7 @@ static const kind kinds[] = {
     {"time-pairs", "which maps s -> t a student learns, and how often", rt_time_pairs_describe},
     {"distances", "how far a student's map is from its teacher's", rt_distance_describe},
     {"divergences", "what a distribution-level objective minimises: mode seeking or mass covering", rt_minimised_describe},
+    {"scenes", "what distillation makes of parameters instead of a network: pictures, volumes", rt_scene_kind_describe},
     {"networks", "architectures, by the _class_name of their config.json", rt_net_kind_describe},
     {"metrics", "distances between samples and data", rt_measure_describe},
     {"datasets", "what --data reads", rt_dataset_list},

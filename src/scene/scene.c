@@ -144,6 +144,8 @@ rt_scene_nodes rt_scene_build(const rt_scene_spec *s, rt_params *set, rt_graph *
 {
     rt_node *values = values_of(s, set, g);
     if (s->kind == RT_SCENE_IMAGE) return (rt_scene_nodes){.picture = image_of(s, values, particle)};
+    if (background && s->background != RT_RANDOM)
+        rt_fail(g, "a background of its own for a scene before %s", rt_background_name(s->background));
     int64_t B = rt_dim(rays, 0);
     rt_node *all = rt_render(values, rays, particle, s->samples, s->density_bias);
     all = rt_reshape(all, 4, (int64_t[]){B, 5, s->height, s->width});

@@ -240,7 +240,10 @@ rt_status rt_scene_open(rt_scene **out, const char *path, rt_error *err)
     char folder[PATH], json[PATH], tensors[PATH];
     *out = NULL;
     RT_TRY(join(json, path, "scene.json", err));
-    RT_TRY(join(folder, path, rt__file_exists(json) ? "." : "scene", err));
+    if (rt__file_exists(json))
+        snprintf(folder, sizeof folder, "%s", path);
+    else
+        RT_TRY(join(folder, path, "scene", err));
     RT_TRY(join(json, folder, "scene.json", err));
     RT_TRY(join(tensors, folder, "scene.safetensors", err));
     rt_scene *scene = calloc(1, sizeof *scene);

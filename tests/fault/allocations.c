@@ -5,6 +5,7 @@
 #include "retort/model.h"
 #include "retort/nn.h"
 #include "retort/ops.h"
+#include "retort/scene.h"
 
 #include "format/picture.h"
 
@@ -245,6 +246,29 @@ static rt_status network(rt_error *err)
     return RT_OK;
 }
 
+static rt_status cameras(rt_error *err)
+{
+    rt_cameras c;
+    RT_TRY(rt_cameras_open(&c, "tests/fuzz/fuzz_cameras/transforms.json", err));
+    rt_status s = c.n == 1 && c.at[0].label == 3 ? RT_OK : RT_E_INTERNAL;
+    rt_cameras_free(&c);
+    return s;
+}
+
+/* A volume of 2x3x2 nodes, made and written. */
+static rt_status scene_written(rt_error *err)
+{
+    rt_scene_spec spec = rt_scene_defaults(RT_SCENE_GRID);
+    spec.nodes[0] = spec.nodes[2] = 2, spec.nodes[1] = 3;
+    rt_params *set = rt_params_new("scene", RT_F32);
+    if (!set) return rt_error_set(err, RT_E_MEMORY, "out of memory for a set");
+    rt_status s = rt_scene_declare(&spec, set, err);
+    if (s == RT_OK) s = rt_scene_init(&spec, set, RT_SCENE_BLOB, 1, err);
+    if (s == RT_OK) s = rt_scene_write(at("out"), &spec, set, RT_VALUE, "{\"method\": \"sds\"}", err);
+    rt_params_free(set);
+    return s;
+}
+
 static const struct {
     const char *name;
     rt_status (*run)(rt_error *err);
@@ -267,7 +291,9 @@ static const struct {
                 {"boxes_oracle", boxes_oracle},
                 {"data_oracle", data_oracle},
                 {"oracle_nodes", oracle_nodes},
-                {"network", network}};
+                {"network", network},
+                {"cameras", cameras},
+                {"scene_written", scene_written}};
 
 /* ---- the walk */
 
