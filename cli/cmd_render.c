@@ -180,8 +180,8 @@ static rt_status render(cli_call *c, rt_scene *scene, int particle, form f, cons
     rt_scene_spec spec = scene->spec;
     int64_t bytes;
     bool trace = cli_flag(c, "trace");
-    read_size(c, &spec.height, &spec.width);
     TRY(check(c, f, out, &spec, err));
+    read_size(c, &spec.height, &spec.width);
     TRY(choose_background(c, f, &spec, err));
     if (f != SAFETENSORS && spec.kind == RT_SCENE_GRID) spec.low = 0, spec.high = 1;
     TRY(choose_cameras(c, &scene->spec, cameras, err));

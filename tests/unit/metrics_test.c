@@ -584,18 +584,18 @@ static void views(void **state)
     NEAR(rt_ssim(C, N, N, a, b, 2), (2 * 0.15 + 4e-4) / (0.09 + 0.25 + 4e-4), 1, 1e-6);
     for (int i = 0; i < C * N * N; i++) a[i] = (float)(i * i % 97) / 97, b[i] = (float)(i * i % 89) / 89;
     NEAR(rt_ssim(C, N, N, a, a, 1), 1, 1, 1e-12);
-    static const int sides[] = {11, 5}; /* one window each */
+    static const int sides[] = {11, 5}; /* of the window; of the picture: 11 and 6 */
     for (int k = 0; k < 2; k++) {
         double sum = 0, w[N][N], all = 0;
-        int n = sides[k], wide = n + (n < N); /* 6 columns hold two windows of 5 */
+        int n = sides[k], side = n + (n < N), along = side - n + 1;
         for (int y = 0; y < n; y++)
             for (int x = 0; x < n; x++) all += w[y][x] = exp(-((y - n / 2) * (y - n / 2) + (x - n / 2) * (x - n / 2)) / 4.5);
-        for (int window = 0; window < C * (wide - n + 1); window++) {
+        for (int window = 0; window < C * along * along; window++) {
             double p = 0, q = 0, pp = 0, qq = 0, pq = 0;
             for (int pass = 0; pass < 2; pass++) /* means, then moments about them */
                 for (int y = 0; y < n; y++)
                     for (int x = 0; x < n; x++) {
-                        int at = (window % C * n + y) * wide + x + window / C;
+                        int at = (window % C * side + window / C / along + y) * side + window / C % along + x;
                         double u = (double)a[at] - (pass ? p : 0), v = (double)b[at] - (pass ? q : 0), weight = w[y][x] / all;
                         if (pass)
                             pp += weight * u * u, qq += weight * v * v, pq += weight * u * v;
@@ -604,7 +604,7 @@ static void views(void **state)
                     }
             sum += (2 * p * q + 1e-4) * (2 * pq + 9e-4) / ((p * p + q * q + 1e-4) * (pp + qq + 9e-4));
         }
-        NEAR(rt_ssim(C, n, wide, a, b, 1), sum / (C * (wide - n + 1)), 1, 1e-10);
+        NEAR(rt_ssim(C, side, side, a, b, 1), sum / (C * along * along), 1, 1e-10);
     }
 }
 
