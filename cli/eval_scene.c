@@ -207,7 +207,11 @@ static rt_status against_pictures(cli_call *c, rt_scene *scene, int particle, co
         spec.background = f->shape[0] == 4 ? RT_ALPHA : RT_WHITE;
         status = cli_render(c, scene, &spec, particle, cameras, false, &v, err);
     }
-    if (status == RT_OK) cli_put(c, "setting", cli_judge_json(&judge, cli_text(c, "reference"), cli_text(c, "features")));
+    if (status == RT_OK) {
+        json_t *setting = cli_judge_json(&judge, cli_text(c, "reference"), cli_text(c, "features"));
+        json_object_set_new(setting, "n", json_integer(cameras->n));
+        cli_put(c, "setting", setting);
+    }
     if (status == RT_OK) status = measure(c, &judge, &v, y, err);
     cli_judge_close(&judge);
     cli_views_free(&v);

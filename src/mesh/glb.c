@@ -18,51 +18,39 @@ static void each_vertex(const rt_mesh *m, float (*values)[3], float *out)
         for (int i = 0; i < 3; i++) rt__y_up(values[m->triangles[t][i]], out + 9 * t + 3 * i);
 }
 
-static json_t *view(size_t offset, size_t size, bool vertices)
+/* `at`: where the four views begin and the last ends. */
+static json_t *document(const size_t at[5], size_t vertices, const float *positions)
 {
-    json_t *o = json_pack("{s:i, s:I, s:I}", "buffer", 0, "byteOffset", (json_int_t)offset, "byteLength", (json_int_t)size);
-    if (vertices) json_object_set_new(o, "target", json_integer(ARRAY_BUFFER));
-    return o;
-}
-
-static json_t *accessor(int index, size_t n, const char *type)
-{
-    return json_pack("{s:i, s:i, s:I, s:s}", "bufferView", index, "componentType", FLOAT, "count", (json_int_t)n, "type", type);
-}
-
-/* The whole document but the positions' bounds. `at`: where the four views begin and the last ends. */
-static json_t *document(const size_t at[5], size_t vertices)
-{
-    json_t *views = json_array(), *accessors = json_array();
-    for (int i = 0; i < 4; i++) json_array_append_new(views, view(at[i], at[i + 1] - at[i], i < 3));
-    json_array_append_new(accessors, accessor(0, vertices, "VEC3"));
-    json_array_append_new(accessors, accessor(1, vertices, "VEC3"));
-    json_array_append_new(accessors, accessor(2, vertices, "VEC2"));
-    return json_pack("{s:{s:s, s:s}, s:i, s:[{s:[i]}], s:[{s:i}],"
-                     " s:[{s:[{s:{s:i, s:i, s:i}, s:i}]}],"
-                     " s:[{s:{s:{s:i}, s:i, s:i}, s:{s:{}}}], s:[s],"
-                     " s:[{s:i, s:i}], s:[{s:i, s:s}], s:[{s:i, s:i, s:i, s:i}],"
-                     " s:[{s:I}], s:o, s:o}",
-                     "asset", "version", "2.0", "generator", "Retort", "scene", 0, "scenes", "nodes", 0, "nodes", "mesh", 0, /**/
-                     "meshes", "primitives", "attributes", "POSITION", 0, "NORMAL", 1, "TEXCOORD_0", 2, "material", 0,       /**/
-                     "materials", "pbrMetallicRoughness", "baseColorTexture", "index", 0, "metallicFactor", 0, "roughnessFactor", 1,
-                     "extensions", "KHR_materials_unlit", "extensionsUsed", "KHR_materials_unlit", /**/
-                     "textures", "sampler", 0, "source", 0, "images", "bufferView", 3, "mimeType", "image/png", "samplers", "magFilter",
-                     LINEAR, "minFilter", LINEAR, "wrapS", CLAMP_TO_EDGE, "wrapT", CLAMP_TO_EDGE, /**/
-                     "buffers", "byteLength", (json_int_t)at[4], "bufferViews", views, "accessors", accessors);
-}
-
-static void put_bounds(json_t *json, const float *positions, size_t n)
-{
-    json_t *least = json_array(), *most = json_array(), *of = json_array_get(json_object_get(json, "accessors"), 0);
+    float low[3], high[3];
     for (size_t k = 0; k < 3; k++) {
-        float low = positions[k], high = positions[k];
-        for (size_t i = 0; i < n; i++) low = fminf(low, positions[3 * i + k]), high = fmaxf(high, positions[3 * i + k]);
-        json_array_append_new(least, json_real((double)low));
-        json_array_append_new(most, json_real((double)high));
+        low[k] = high[k] = positions[k];
+        for (size_t i = 1; i < vertices; i++) {
+            low[k] = fminf(low[k], positions[3 * i + k]);
+            high[k] = fmaxf(high[k], positions[3 * i + k]);
+        }
     }
-    json_object_set_new(of, "min", least);
-    json_object_set_new(of, "max", most);
+    json_int_t offset[5], size[4], n = (json_int_t)vertices;
+    for (int i = 0; i < 5; i++) offset[i] = (json_int_t)at[i];
+    for (int i = 0; i < 4; i++) size[i] = offset[i + 1] - offset[i];
+    return json_pack(
+        "{s:{s:s, s:s}, s:i, s:[{s:[i]}], s:[{s:i}],"
+        " s:[{s:[{s:{s:i, s:i, s:i}, s:i}]}],"
+        " s:[{s:{s:{s:i}, s:i, s:i}, s:{s:{}}}], s:[s],"
+        " s:[{s:i, s:i}], s:[{s:i, s:s}], s:[{s:i, s:i, s:i, s:i}],"
+        " s:[{s:i, s:i, s:I, s:s, s:[f,f,f], s:[f,f,f]}, {s:i, s:i, s:I, s:s}, {s:i, s:i, s:I, s:s}],"
+        " s:[{s:i, s:I, s:I, s:i}, {s:i, s:I, s:I, s:i}, {s:i, s:I, s:I, s:i}, {s:i, s:I, s:I}], s:[{s:I}]}",
+        "asset", "version", "2.0", "generator", "Retort", "scene", 0, "scenes", "nodes", 0, "nodes", "mesh", 0, /**/
+        "meshes", "primitives", "attributes", "POSITION", 0, "NORMAL", 1, "TEXCOORD_0", 2, "material", 0,       /**/
+        "materials", "pbrMetallicRoughness", "baseColorTexture", "index", 0, "metallicFactor", 0, "roughnessFactor", 1, "extensions",
+        "KHR_materials_unlit", "extensionsUsed", "KHR_materials_unlit", /**/
+        "textures", "sampler", 0, "source", 0, "images", "bufferView", 3, "mimeType", "image/png", "samplers", "magFilter", LINEAR,
+        "minFilter", LINEAR, "wrapS", CLAMP_TO_EDGE, "wrapT", CLAMP_TO_EDGE, /**/
+        "accessors", "bufferView", 0, "componentType", FLOAT, "count", n, "type", "VEC3", "min", (double)low[0], (double)low[1],
+        (double)low[2], "max", (double)high[0], (double)high[1], (double)high[2], "bufferView", 1, "componentType", FLOAT, "count", n,
+        "type", "VEC3", "bufferView", 2, "componentType", FLOAT, "count", n, "type", "VEC2", /**/
+        "bufferViews", "buffer", 0, "byteOffset", offset[0], "byteLength", size[0], "target", ARRAY_BUFFER, "buffer", 0, "byteOffset",
+        offset[1], "byteLength", size[1], "target", ARRAY_BUFFER, "buffer", 0, "byteOffset", offset[2], "byteLength", size[2], "target",
+        ARRAY_BUFFER, "buffer", 0, "byteOffset", offset[3], "byteLength", size[3], "buffers", "byteLength", offset[4]);
 }
 
 static void put_u32(FILE *f, size_t value)
@@ -101,11 +89,10 @@ rt_status rt_glb_write(const char *path, const rt_mesh *m, const rt_volume *v, r
     RT_TRY(rt__atlas_make(&a, m, v, err));
     size_t n = 3 * (size_t)m->n_triangles, count = 8 * n, at[5] = {0, 12 * n, 24 * n, 32 * n, 32 * n + a.size};
     float *values = malloc(count * sizeof *values);
-    json_t *json = document(at, n);
-    rt_status status = RT_OK;
+    json_t *json = NULL;
+    rt_status status = values ? RT_OK : rt_error_set(err, RT_E_MEMORY, "%s: out of memory", path);
     if (at[4] > UINT32_MAX / 2)
         status = rt_error_set(err, RT_E_INVALID, "the surface takes more than 2 GiB, which readers of the format refuse; take fewer nodes");
-    if (status == RT_OK && (!values || !json)) status = rt_error_set(err, RT_E_MEMORY, "%s: out of memory", path);
     if (status == RT_OK) {
         each_vertex(m, m->positions, values);
         each_vertex(m, m->normals, values + 3 * n);
@@ -114,8 +101,8 @@ rt_status rt_glb_write(const char *path, const rt_mesh *m, const rt_volume *v, r
             rt__atlas_corners(&a, t, uv);
             memcpy(values + 6 * n + 6 * (size_t)t, uv, sizeof uv);
         }
-        put_bounds(json, values, n);
-        char *text = json_dumps(json, JSON_COMPACT | JSON_REAL_PRECISION(9));
+        json = document(at, n, values);
+        char *text = json ? json_dumps(json, JSON_COMPACT | JSON_REAL_PRECISION(9)) : NULL;
         status = text ? write(path, text, values, count, &a, err) : rt_error_set(err, RT_E_MEMORY, "%s: out of memory", path);
         free(text);
     }

@@ -200,10 +200,10 @@ field() { sed -n "s/^  *\"$1\": \([^,]*\),*/\1/p" "$t/json" | head -1; }
     fails 2 "sides must be 1 to 4096" render "$scene" --size 99999999999x4 --out "$t/x.png"
     fails 4 "take a smaller --size" render "$scene" --size 4096 --views 65536 --out "$t/x.png"
     fails 2 "--views: 0 is too small" render "$scene" --views 0 --out "$t/x.png"
-    fails 2 "--elevation: 95 is too large" render "$scene" --elevation 95 --out "$t/x.png"
+    fails 2 "--elevation: 95 is out of range" render "$scene" --elevation 95 --out "$t/x.png"
     fails 2 "are of those round the scene" render "$scene" --cameras "$t/none.json" --views 3 --out "$t/x.png"
     fails 5 "none.json" render "$scene" --cameras "$t/none.json" --out "$t/x.png"
-    fails 2 "--level: 1 is too large" convert "$scene" "$t/x.ply" --level 1
+    fails 2 "--level: 1 is out of range" convert "$scene" "$t/x.ply" --level 1
     fails 2 "no surface" convert "$scene" "$t/x.splat.ply" --components 1
     fails 2 "no surface" convert "$scene" "$t/x.safetensors" --level 0.5
     echo precious >"$t/y.mtl"
