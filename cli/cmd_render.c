@@ -32,16 +32,6 @@ static const cli_option options[] = {
 typedef enum form { SAFETENSORS, APNG, PNG, ZIP, FOLDER } form;
 static const char *const endings[] = {".safetensors", ".apng", ".png", ".zip"};
 
-/* Colours of pictures with four channels, in 0..1, that are multiplied by the fourth, as PNG has them: not multiplied. */
-static void divide_by_alpha(cli_views *v)
-{
-    size_t plane = (size_t)v->height * (size_t)v->width;
-    for (size_t i = 0; i < (size_t)v->n * plane; i++) {
-        float *x = v->x + i / plane * 4 * plane + i % plane, alpha = x[3 * plane];
-        for (size_t k = 0; k < 3; k++) x[k * plane] = alpha > 0 ? fminf(x[k * plane] / alpha, 1) : 0;
-    }
-}
-
 static rt_status write_tensors(const cli_views *v, const char *out, rt_error *err)
 {
     const int64_t x[] = {v->n, v->channels, v->height, v->width}, plane[] = {v->n, v->height, v->width, v->samples};
@@ -111,10 +101,9 @@ static rt_status write_data_set(const cli_views *v, const rt_cameras *cameras, c
     return status;
 }
 
-static rt_status write(cli_views *v, const rt_cameras *cameras, form f, const char *out, rt_error *err)
+static rt_status write(const cli_views *v, const rt_cameras *cameras, form f, const char *out, rt_error *err)
 {
     if (f == SAFETENSORS) return write_tensors(v, out, err);
-    if (v->channels == 4) divide_by_alpha(v);
     if (f == APNG) return write_moving(v, out, err);
     if (f != PNG) return write_data_set(v, cameras, out, err);
     return rt_png_grid(out, v->n, v->x, v->channels, v->height, v->width, v->low, v->high, v->n < ACROSS ? (int)v->n : ACROSS, 2, err);
