@@ -39,6 +39,10 @@ field() { sed -n "s/^  *\"$1\": \([^,]*\),*/\1/p" "$t/json" | head -1; }
     "$RETORT" render "$scene" --views 2 --elevation 0 --background white --out "$t/y.safetensors" -q
     set -- $(numbers "$t/y.safetensors" $((3072 + 16 * 32 + 16)) $((4096 + 16 * 32 + 16)) 3072)
     [ "${1#-}" -lt 150 ] && [ "${2#-}" -lt 150 ] && [ "$3" -gt 900 ]
+    # the second of four looks from the left, at the green one
+    "$RETORT" render "$scene" --views 4 --elevation 0 --background white --out "$t/z.safetensors" -q
+    set -- $(numbers "$t/z.safetensors" $((3072 + 16 * 32 + 16)) $((4096 + 16 * 32 + 16)) $((5120 + 16 * 32 + 16)))
+    [ "$1" -lt -500 ] && [ "$2" -gt 500 ] && [ "$3" -lt -500 ]
 }
 
 @test "a sheet, a turntable, a zip and a folder, with the same bytes each time" {
