@@ -314,7 +314,7 @@ static double texture(const png_image *image, const uint8_t *pixels, double u, d
 static void check_texture(const rt_volume *v, const float position[3][3], const float uv[3][2], const png_image *image,
                           const uint8_t *pixels)
 {
-    static const double parts[][3] = {{1, 0, 0}, {0, 1, 0}, {0, 0, 1}, {0.5, 0.5, 0}, {0, 0.5, 0.5}, {0.2, 0.5, 0.3}};
+    static const double parts[][3] = {{1, 0, 0}, {0, 1, 0}, {0, 0, 1}, {0.5, 0.5, 0}, {0, 0.75, 0.25}, {0, 0.3, 0.7}, {0.2, 0.5, 0.3}};
     for (size_t i = 0; i < RT_COUNT(parts); i++) {
         double at[3] = {0}, where[2] = {0}, want[3];
         for (int corner = 0; corner < 3; corner++) {
