@@ -103,7 +103,7 @@ static rt_status compare(cli_call *c, const truth *t, const cli_views *v, rt_err
     rt_status status = colour && alpha ? RT_OK : rt_error_set(err, RT_E_MEMORY, "out of memory for pictures");
     if (status == RT_OK && !c->json) fprintf(c->text, "%-6s %9s %8s%s\n", "view", "PSNR, dB", "SSIM", known ? " alpha, dB" : "");
     for (size_t i = 0; status == RT_OK && i < (size_t)t->n; i++) {
-        char name[16];
+        char name[24];
         snprintf(name, sizeof name, "%zu", i);
         over_white(v->x + i * 4 * plane, plane, colour, alpha);
         double psnr = rt_psnr((int64_t)(3 * plane), colour, t->x + i * 3 * plane, 1);
