@@ -97,6 +97,9 @@ static void test_rays(void **state)
     rt_camera_rays(&c, H, W, jitter, RT_F32, single);
     NEAR(single[2][5] / -single[2][3], 1 / 2.5, 1e-6);
     NEAR(single[4][8], 0.2, 1e-7);
+    c.c2w[7] = 2; /* beside the box, looking along its face */
+    rt_camera_rays(&c, H, W, NULL, RT_F64, rays);
+    NEAR(rays[W + 2][4], 0, 0), NEAR(rays[W + 2][7], 0, 0);
     rt_camera inside = rt_camera_orbit(0, 0, 0.5, 90);
     rt_camera_rays(&inside, H, W, NULL, RT_F64, rays);
     NEAR(rays[W + 2][6], 0, 0), NEAR(rays[W + 2][7], 1.5, 1e-12);

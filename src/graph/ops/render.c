@@ -282,7 +282,7 @@ static rt_node *render_sample(rt_graph *g, int k)
 {
     switch (k) {
     case -1: return rt_render(RT_SAMPLE_IN(g, "a", 1, 3, 3, 3, 5), RT_SAMPLE_IN(g, "b", 2, 5, 9), NULL, 4, 0);
-    case 0: return rt_render(RT_SAMPLE_IN(g, "a", 1, 3, 4, 5, 4), rays_of(g, RT_BATCH, 7), NULL, 5, -1);
+    case 0: return rt_render(RT_SAMPLE_IN(g, "a", 1, 5, 4, 3, 4), rays_of(g, RT_BATCH, 7), NULL, 5, -1);
     case 1: return rt_render(RT_SAMPLE_IN(g, "a", 3, 3, 2, 4, 4), rays_of(g, RT_BATCH, 6), particles_of(g, 3), 17, 0.5);
     case 2: return rt_render(RT_SAMPLE_IN(g, "a", 1, 2, 2, 2, 4), rays_of(g, 2, 40), NULL, 1, 0);
     default: return NULL;
