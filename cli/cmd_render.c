@@ -228,7 +228,7 @@ const cli_command cli_render_command = {
         "read (transforms.json), and .safetensors holds x [n,C,H,W] in the model's range, alpha and depth [n,H,W].\n"
         "Without --background a sheet and a turntable have the scene's, white where it was trained with alpha or at random; data sets\n"
         "have alpha; .safetensors has what it was trained with.",
-    .examples = "retort render examples/scene --views 24 --size 128 --out figure.apng\n"
+    .examples = "retort render examples/scene --views 24 --size 64 --out figure.apng\n"
                 "retort render examples/scene --views 8 --out views.zip",
     .options = options,
     .min_arguments = 1,

@@ -30,8 +30,8 @@ static void put_chunk(FILE *f, const char *name, const uint8_t *a, size_t a_size
     put_u32(check, (uint32_t)sum);
     fwrite(length, 1, 4, f);
     fwrite(name, 1, 4, f);
-    fwrite(a, 1, a_size, f);
-    fwrite(b, 1, b_size, f);
+    if (a_size) fwrite(a, 1, a_size, f);
+    if (b_size) fwrite(b, 1, b_size, f);
     fwrite(check, 1, 4, f);
 }
 
