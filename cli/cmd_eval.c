@@ -1,6 +1,7 @@
 /* cmd_eval.c -- retort eval: distances to reference data, per number of steps, beside what real data reach. */
 #include "evaluation.h"
 #include "joined_ranks.h"
+#include "scenes.h"
 
 #include <dirent.h>
 #include <math.h>
@@ -21,6 +22,8 @@ static const cli_option options[] = {
     CLI_FIT_OPTIONS,
     {"save-student", 0, "DIR", NULL, NULL, "write the student with the times that --grid search finds in its recipe", NULL},
     {"save-statistics", 0, "FILE", NULL, NULL, "write the reference's statistics, for later --reference", NULL},
+    {"cameras", 0, "FILE", "eval.cameras", NULL, "of a scene: the transforms.json of the views in DATA", NULL},
+    CLI_PARTICLE_OPTION,
     CLI_SAMPLING_OPTIONS,
     {"out", 'o', "FILE.json", NULL, NULL, "write all figures, settings and hashes", NULL},
     {0}};
@@ -513,8 +516,22 @@ static rt_status evaluate(evaluation *e, rt_error *err)
     return RT_OK;
 }
 
+static rt_status run_scene(cli_call *c, rt_error *err)
+{
+    const char *out = cli_text(c, "out");
+    if (rt_ranks_size(cli_ranks()) > 1) return rt_error_set(err, RT_E_USAGE, "a scene is measured by one process; leave mpirun out");
+    if (out) TRY(cli_claim_out(c, out, err));
+    cli_put(c, "rows", json_array());
+    TRY(cli_eval_scene(c, c->arguments[0], err));
+    return out && !c->dry_run ? write_figures(c, out, err) : RT_OK;
+}
+
 static rt_status run(cli_call *c, rt_error *err)
 {
+    if (c->n_arguments && cli_is_scene(c->arguments[0])) return run_scene(c, err);
+    if (cli_given(c, "cameras") || cli_given(c, "particle"))
+        return rt_error_set(err, RT_E_USAGE, "--cameras and --particle are of scenes; %s is none",
+                            c->n_arguments ? c->arguments[0] : "nothing");
     const char *out = cli_text(c, "out"), *statistics = cli_text(c, "save-statistics"), *student = cli_text(c, "save-student");
     evaluation *e = calloc(1, sizeof *e);
     if (!e) return rt_error_set(err, RT_E_MEMORY, "out of memory");
@@ -566,7 +583,9 @@ const cli_command cli_eval_command = {
         "data: pictures in the features of a classifier, vectors as they are. Beside the figures stands the floor, what other real data\n"
         "of the same number reach: no distance means anything without it. With --teacher, its samples from the same noise.\n"
         "SAMPLES is a .safetensors file, a zip or a folder. Against an oracle the metrics modes and near-modes count its parts.\n"
-        "--grid search of a student, or of a solver that adds noise, finds the times with the least value of the first metric.",
+        "--grid search of a student, or of a solver that adds noise, finds the times with the least value of the first metric.\n"
+        "A scene is held against the true views of its object, as many as --cameras has: PSNR and SSIM of each; or, with --features, its\n"
+        "views against other pictures, with --class K the share that the classifier puts there.",
     .examples = "retort eval models/fashion-mnist-4 --reference fashion-mnist:test --features models/fashion-features --n 1k\n"
                 "retort eval oracle:examples/gaussian.json --reference examples/points.safetensors --n 500 --steps 1,2,8",
     .options = options,

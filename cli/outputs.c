@@ -30,9 +30,9 @@ rt_status cli_claim_out(cli_call *c, const char *path, rt_error *err)
     if (strlen(path) > 4000) return rt_error_set(err, RT_E_USAGE, "--out: the path is longer than 4000 bytes");
     if (stat(path, &s) == 0) {
         if (!cli_flag(c, "force"))
-            return rt_error_set(err, RT_E_IO, "%s: exists already; choose another --out, or replace it with --force", path);
+            return rt_error_set(err, RT_E_IO, "%s: exists already; choose another name, or replace it with --force", path);
         if (S_ISDIR(s.st_mode) && !written_by_retort(path))
-            return rt_error_set(err, RT_E_IO, "%s: a folder that Retort did not write is never replaced; choose another --out", path);
+            return rt_error_set(err, RT_E_IO, "%s: a folder that Retort did not write is never replaced; choose another name", path);
         if (S_ISDIR(s.st_mode)) TRY(rt_run_check_free(path, err));
         if (!S_ISDIR(s.st_mode) && !S_ISREG(s.st_mode)) return rt_error_set(err, RT_E_IO, "%s: is neither a file nor a folder", path);
     } else if (errno != ENOENT) {

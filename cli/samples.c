@@ -14,6 +14,7 @@ typedef struct form {
     bool keeps;         /* all samples are held until the end */
     rt_status (*open)(cli_sink *s, rt_error *err);
     rt_status (*picture)(cli_sink *s, int64_t index, const uint8_t *png, size_t size, rt_error *err);
+    rt_status (*add)(cli_sink *s, const char *name, const char *text, rt_error *err);
     rt_status (*finish)(cli_sink *s, const rt_sample_report *report, rt_error *err);
 } form;
 
@@ -109,6 +110,13 @@ static rt_status picture_to_zip(cli_sink *s, int64_t index, const uint8_t *png, 
     return add_to_zip(s, name, copy, size, err);
 }
 
+static rt_status text_to_zip(cli_sink *s, const char *name, const char *text, rt_error *err)
+{
+    char *copy = strdup(text);
+    if (!copy) return rt_error_set(err, RT_E_MEMORY, "%s: out of memory", s->path);
+    return add_to_zip(s, name, copy, strlen(copy), err);
+}
+
 static rt_status finish_zip(cli_sink *s, const rt_sample_report *report, rt_error *err)
 {
     (void)report;
@@ -146,12 +154,18 @@ static rt_status picture_to_folder(cli_sink *s, int64_t index, const uint8_t *pn
     return RT_E_IO;
 }
 
+static rt_status text_to_folder(cli_sink *s, const char *name, const char *text, rt_error *err)
+{
+    char path[4200];
+    snprintf(path, sizeof path, "%s/%s", s->path, name);
+    return cli_write_file(path, text, err);
+}
+
 static rt_status finish_folder(cli_sink *s, const rt_sample_report *report, rt_error *err)
 {
     (void)report;
-    char path[4200], *text = dataset_json(s);
-    snprintf(path, sizeof path, "%s/dataset.json", s->path);
-    rt_status status = text ? cli_write_file(path, text, err) : rt_error_set(err, RT_E_MEMORY, "%s: out of memory", s->path);
+    char *text = dataset_json(s);
+    rt_status status = text ? text_to_folder(s, "dataset.json", text, err) : rt_error_set(err, RT_E_MEMORY, "%s: out of memory", s->path);
     free(text);
     return status;
 }
@@ -159,10 +173,10 @@ static rt_status finish_folder(cli_sink *s, const rt_sample_report *report, rt_e
 /* ---- the rows, and what they share */
 
 static const form forms[] = {
-    {".png", true, true, NULL, NULL, finish_png},
-    {".safetensors", false, true, NULL, NULL, finish_tensors},
-    {".zip", true, false, open_zip, picture_to_zip, finish_zip},
-    {NULL, true, false, open_folder, picture_to_folder, finish_folder},
+    {".png", true, true, NULL, NULL, NULL, finish_png},
+    {".safetensors", false, true, NULL, NULL, NULL, finish_tensors},
+    {".zip", true, false, open_zip, picture_to_zip, text_to_zip, finish_zip},
+    {NULL, true, false, open_folder, picture_to_folder, text_to_folder, finish_folder},
 };
 
 static const form *choose(const char *path)
@@ -186,7 +200,7 @@ static rt_status check(const cli_sink *s, bool trace, rt_error *err)
                             s->path, dot);
     if (trace && strcmp(s->form->ending ? s->form->ending : "", ".safetensors") != 0)
         return rt_error_set(err, RT_E_USAGE, "--trace: only a .safetensors file holds the states between the steps");
-    if (s->form->pictures && (info->rank != 3 || (info->shape[0] != 1 && info->shape[0] != 3)))
+    if (s->form->pictures && (info->rank != 3 || (info->shape[0] != 1 && info->shape[0] != 3 && info->shape[0] != 4)))
         return rt_error_set(err, RT_E_USAGE, "--out %s: the samples are no pictures (%lld numbers each); write PATH.safetensors", s->path,
                             (long long)info->features);
     return RT_OK;
@@ -249,6 +263,8 @@ rt_status cli_sink_take(cli_sink *s, const rt_samples *b, rt_error *err)
         memcpy(s->trace + ((size_t)k * (size_t)s->n + first) * row, b->trace + (size_t)k * count * row, count * row * sizeof *s->trace);
     return s->form->picture ? take_pictures(s, b, err) : RT_OK;
 }
+
+rt_status cli_sink_add(cli_sink *s, const char *name, const char *text, rt_error *err) { return s->form->add(s, name, text, err); }
 
 rt_status cli_sink_finish(cli_sink *s, const rt_sample_report *report, rt_error *err) { return s->form->finish(s, report, err); }
 

@@ -13,6 +13,8 @@ rt_status cli_sink_open(cli_sink **sink, const char *path, const rt_model_info *
 /* What it holds until the end. */
 size_t cli_sink_bytes(const char *path, const rt_model_info *info, int64_t n, int states, bool trace);
 rt_status cli_sink_take(cli_sink *sink, const rt_samples *s, rt_error *err);
+/* One more file, of text, in a zip or a folder. */
+rt_status cli_sink_add(cli_sink *sink, const char *name, const char *text, rt_error *err);
 /* Writes what could not be written before. */
 rt_status cli_sink_finish(cli_sink *sink, const rt_sample_report *report, rt_error *err);
 void cli_sink_free(cli_sink *sink);

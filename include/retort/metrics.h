@@ -74,6 +74,14 @@ typedef struct rt_neighbours {
 rt_status rt_nearest_neighbours(const rt_points *a, const rt_points *b, int k, rt_neighbours *out, double *radius_a, double *radius_b,
                                 rt_error *err);
 
+/* ---- two pictures of one view ------------------------------------------------------------------------------------------------------------ */
+
+/* Peak signal to noise ratio in dB, 10 log10(range^2 / mean square difference); infinite for equal ones. */
+double rt_psnr(int64_t count, const float *a, const float *b, double range);
+/* Structural similarity (Wang et al. 2004) of pictures (C,H,W) of values that span `range`: windows of 11x11 pixels (as many as there are, and odd, in smaller
+ * pictures) with weights of a normal distribution of deviation 1.5, all of which lie in the picture; mean over windows and channels. 1 for equal ones. */
+double rt_ssim(int channels, int height, int width, const float *a, const float *b, double range);
+
 /* ---- the table ----------------------------------------------------------------------------------------------------------------------------- */
 
 typedef enum rt_measure_needs {

@@ -2,6 +2,7 @@
  * stood on the disk stands there still. malloc and its relatives are replaced for the whole process, libraries included. */
 #include "data_check.h"
 #include "retort/config.h"
+#include "retort/mesh.h"
 #include "retort/model.h"
 #include "retort/nn.h"
 #include "retort/ops.h"
@@ -162,6 +163,25 @@ static rt_status metrics(rt_error *err)
 static rt_status model_index(rt_error *err) { return rt_model_index_write(at("out"), "UNet2DModel", "DDIMScheduler", err); }
 static rt_status grid(rt_error *err) { return rt_png_grid(at("out/grid.png"), 3, ramp, 1, 4, 4, -1, 1, 2, 1, err); }
 
+/* One node of a small volume is opaque: a closed surface. */
+static rt_status mesh(rt_error *err)
+{
+    static const float density[8] = {9, -9, -9, -9, -9, -9, -9, -9}, colour[24] = {0};
+    const rt_volume v = {.nodes = {2, 2, 2}, .density = density, .colour = colour};
+    rt_mesh m;
+    rt_status s = rt_mesh_surface(&m, &v, 0.5, 0, err);
+    if (s == RT_OK) s = rt_glb_write(at("out/mesh.glb"), &m, &v, err);
+    if (s == RT_OK) s = rt_obj_write(at("out/mesh.obj"), &m, &v, err);
+    rt_mesh_free(&m);
+    return s;
+}
+
+static rt_status frames(rt_error *err)
+{
+    static const uint8_t pixels[2 * 12];
+    return rt_apng_write(at("out/frames.apng"), 2, 2, 2, 3, pixels, 100, err);
+}
+
 static rt_status points(rt_error *err) { return rt_png_points(at("out/points.png"), &(rt_point_panel){"ramp", 8, ramp, NULL}, 1, err); }
 
 static rt_status decode(const char *path, rt_error *err)
@@ -284,6 +304,8 @@ static const struct {
                 {"grid", grid},
                 {"points", points},
                 {"png", png},
+                {"mesh", mesh},
+                {"frames", frames},
                 {"jpeg", jpeg},
                 {"folder", folder},
                 {"scheduler", scheduler},

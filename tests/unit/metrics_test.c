@@ -570,6 +570,44 @@ static void table(void **state)
     drop(b);
 }
 
+/* PSNR and SSIM in closed form for constant pictures, SSIM of noise against a loop over one window, in the smallest picture that holds one and in a smaller one. */
+static void views(void **state)
+{
+    (void)state;
+    enum { C = 3, N = 11 };
+    float a[C * N * N], b[C * N * N];
+    for (int i = 0; i < C * N * N; i++) a[i] = 0.3f, b[i] = 0.5f;
+    NEAR(rt_psnr(C * N * N, a, b, 1), -20 * log10(0.2), 1, 1e-6);
+    NEAR(rt_psnr(C * N * N, a, b, 2), -20 * log10(0.1), 1, 1e-6);
+    assert_true(isinf(rt_psnr(5, a, a, 1)));
+    NEAR(rt_ssim(C, N, N, a, b, 1), (2 * 0.15 + 1e-4) / (0.09 + 0.25 + 1e-4), 1, 1e-6);
+    NEAR(rt_ssim(C, N, N, a, b, 2), (2 * 0.15 + 4e-4) / (0.09 + 0.25 + 4e-4), 1, 1e-6);
+    for (int i = 0; i < C * N * N; i++) a[i] = (float)(i * i % 97) / 97, b[i] = (float)(i * i % 89) / 89;
+    NEAR(rt_ssim(C, N, N, a, a, 1), 1, 1, 1e-12);
+    static const int sides[] = {11, 5}; /* of the window; of the picture: 11 and 6 */
+    for (int k = 0; k < 2; k++) {
+        double sum = 0, w[N][N], all = 0;
+        int n = sides[k], side = n + (n < N), along = side - n + 1;
+        for (int y = 0; y < n; y++)
+            for (int x = 0; x < n; x++) all += w[y][x] = exp(-((y - n / 2) * (y - n / 2) + (x - n / 2) * (x - n / 2)) / 4.5);
+        for (int window = 0; window < C * along * along; window++) {
+            double p = 0, q = 0, pp = 0, qq = 0, pq = 0;
+            for (int pass = 0; pass < 2; pass++) /* means, then moments about them */
+                for (int y = 0; y < n; y++)
+                    for (int x = 0; x < n; x++) {
+                        int at = (window % C * side + window / C / along + y) * side + window / C % along + x;
+                        double u = (double)a[at] - (pass ? p : 0), v = (double)b[at] - (pass ? q : 0), weight = w[y][x] / all;
+                        if (pass)
+                            pp += weight * u * u, qq += weight * v * v, pq += weight * u * v;
+                        else
+                            p += weight * u, q += weight * v;
+                    }
+            sum += (2 * p * q + 1e-4) * (2 * pq + 9e-4) / ((p * p + q * q + 1e-4) * (pp + qq + 9e-4));
+        }
+        NEAR(rt_ssim(C, side, side, a, b, 1), sum / (C * along * along), 1, 1e-10);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -585,6 +623,7 @@ int main(void)
         cmocka_unit_test(quantised),
         cmocka_unit_test(threads),
         cmocka_unit_test(table),
+        cmocka_unit_test(views),
     };
     return cmocka_run_group_tests(tests, make_folder, drop_folder);
 }

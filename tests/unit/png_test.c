@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+#include <zlib.h>
 #include <cmocka.h>
 
 static uint8_t *decode(const void *data, size_t size, int format, int width, int height)
@@ -87,6 +88,79 @@ static void a_grid_reads_from_left_to_right(void **state)
     assert_int_equal(rt_png_grid(path, 1, x, 2, H, W, 0, 1, 0, 1, NULL), RT_E_INVALID);
 }
 
+static uint32_t big_endian(const uint8_t *at) { return (uint32_t)at[0] << 24 | (uint32_t)at[1] << 16 | (uint32_t)at[2] << 8 | at[3]; }
+
+static void append_chunk(uint8_t *file, size_t *size, const char *name, const uint8_t *data, size_t n)
+{
+    uint8_t *at = file + *size;
+    memcpy(at + 4, name, 4);
+    if (n) memcpy(at + 8, data, n);
+    uint32_t sum = (uint32_t)crc32(0, at + 4, (uInt)n + 4);
+    for (int i = 0; i < 4; i++) at[i] = (uint8_t)(n >> (24 - 8 * i)), at[8 + n + (size_t)i] = (uint8_t)(sum >> (24 - 8 * i));
+    *size += 12 + n;
+}
+
+/* The first frame is what a reader of still pictures sees; the others, as PNG of their own, are the pictures that were given. */
+static void frames_move(void **state)
+{
+    (void)state;
+    enum { N = 3, W = 19, H = 11, FRAME = W * H * 3 };
+    uint8_t pixels[N * FRAME], *file = malloc(1 << 16), *frame = malloc(1 << 16);
+    char path[256];
+    snprintf(path, sizeof path, "%s/retort-frames-%d.apng", getenv("TMPDIR") ? getenv("TMPDIR") : "/tmp", (int)getpid());
+    for (size_t i = 0; i < sizeof pixels; i++) pixels[i] = (uint8_t)(i * i * 37 >> 4);
+    assert_int_equal(rt_apng_write(path, N, W, H, 3, pixels, 300, NULL), RT_OK);
+    FILE *f = fopen(path, "rb");
+    size_t size = fread(file, 1, 1 << 16, f), start = 0;
+    fclose(f);
+    unlink(path);
+    uint8_t *got = decode(file, size, PNG_FORMAT_RGB, W, H);
+    assert_memory_equal(got, pixels, FRAME);
+    free(got);
+    uint32_t number = 0, frames = 0, animations = 0;
+    const uint8_t *header = file + 16;
+    for (size_t at = 8; at < size; at += 12 + big_endian(file + at)) {
+        const uint8_t *name = file + at + 4, *data = file + at + 8;
+        size_t n = big_endian(file + at);
+        assert_int_equal(big_endian(data + n), crc32(0, name, (uInt)n + 4));
+        if (!memcmp(name, "acTL", 4)) {
+            assert_int_equal(n, 8);
+            assert_int_equal(big_endian(data), N);
+            assert_int_equal(big_endian(data + 4), 0);
+            animations++;
+        } else if (!memcmp(name, "fcTL", 4) || !memcmp(name, "IEND", 4)) {
+            if (frames > 1) {
+                append_chunk(frame, &start, "IEND", NULL, 0);
+                got = decode(frame, start, PNG_FORMAT_RGB, W, H);
+                assert_memory_equal(got, pixels + (frames - 1) * FRAME, FRAME);
+                free(got);
+            }
+            memcpy(frame, file, 8);
+            start = 8;
+            append_chunk(frame, &start, "IHDR", header, 13);
+            if (!memcmp(name, "IEND", 4)) break;
+            assert_int_equal(n, 26);
+            assert_int_equal(big_endian(data), number++);
+            assert_int_equal(big_endian(data + 4), W);
+            assert_int_equal(big_endian(data + 8), H);
+            assert_int_equal(data[20] * 256 + data[21], 300);
+            assert_int_equal(data[22] * 256 + data[23], 1000);
+            frames++;
+        } else if (!memcmp(name, "fdAT", 4)) {
+            assert_int_equal(big_endian(data), number++);
+            append_chunk(frame, &start, "IDAT", data + 4, n - 4);
+        }
+    }
+    assert_int_equal(frames, N);
+    assert_int_equal(animations, 1);
+    free(file);
+    free(frame);
+    assert_int_equal(rt_apng_write(path, 0, W, H, 3, pixels, 300, NULL), RT_E_INVALID);
+    assert_int_equal(rt_apng_write(path, 1, W, H, 3, pixels, 0, NULL), RT_E_INVALID);
+    assert_int_equal(rt_apng_write(path, 1, W, 70000, 3, pixels, 40, NULL), RT_E_INVALID);
+    assert_int_equal(access(path, F_OK), -1);
+}
+
 static bool is(const uint8_t *pixels, int width, int x, int y, const uint8_t *value)
 {
     return !memcmp(pixels + 3 * (y * width + x), value, 3);
@@ -135,6 +209,6 @@ static void points(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(values_become_bytes), cmocka_unit_test(pictures_survive), cmocka_unit_test(points),
-                                       cmocka_unit_test(a_grid_reads_from_left_to_right)};
+                                       cmocka_unit_test(a_grid_reads_from_left_to_right), cmocka_unit_test(frames_move)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
