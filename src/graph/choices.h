@@ -11,7 +11,8 @@ typedef struct rt__ways {
     void *(*make)(const rt_call *c, int k, size_t *scratch);
     void (*run)(const rt_call *c);
     void (*release)(void *state);
-    double (*clock)(void); /* seconds; NULL: the system's */
+    double (*clock)(void);   /* seconds; NULL: the system's. On a device: waits for what was requested */
+    const rt_device *device; /* where operands lie; NULL: in the host's memory */
 } rt__ways;
 
 /* The state of the way that c->choices knows for `key` (what tells this call from others: processor, library, threads, shape), else of the fastest if

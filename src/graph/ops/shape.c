@@ -329,9 +329,6 @@ static bool index_select_shape(rt_node *y)
     y->shape[(int)a->axis] = y->in[1]->shape[0];
     return (int)a->axis == 0 || y->shape[(int)a->axis] > 0 || rt__bad(y, "a batch of indices selects along axis 0 only");
 }
-/* An index outside is a caller's mistake that a kernel cannot report: it is clamped, so that nothing outside is read; front ends check labels. */
-static int64_t clamped(int64_t i, int64_t n) { return i < 0 ? 0 : i >= n ? n - 1 : i; }
-
 static void index_select_run(const rt_call *c)
 {
     const rt__axis_attr *a = c->node->attr;
