@@ -73,7 +73,7 @@ static void note_network(const char *folder)
     rt_params *set = rt_params_new("network", RT_F32);
     rt_graph *g = rt_graph_new(RT_F32);
     const rt_net_info *info = rt_net_describe(net);
-    int64_t image[4] = {RT_BATCH, info->in_channels, info->height, info->width};
+    const int64_t image[4] = {RT_BATCH, info->in_channels, info->height, info->width};
     rt_node *x = rt_input(g, "x", RT_F32, 4, image), *t = rt_input(g, "t", RT_F32, 1, (int64_t[]){RT_BATCH});
     rt_node *label = NULL;
     if (info->label == RT_LABEL_CLASS) label = rt_input(g, "y", RT_I64, 1, (int64_t[]){RT_BATCH});
