@@ -12,16 +12,30 @@
 static const char *no_version(void) { return "1"; }
 const rt_backend rt__backend_reference = {.name = "reference", .version = no_version};
 
-static const rt_backend *const backends[] = {
+enum { ADDED = 4 };
+static const rt_backend *backends[] = {
 #ifdef RETORT_ONEDNN
     &rt__backend_onednn,
 #endif
-    &rt__backend_reference,
-};
+    &rt__backend_reference, [ADDED + 2] = NULL};
+static const char *names[RT_COUNT(backends)] = {
+#ifdef RETORT_ONEDNN
+    "onednn",
+#endif
+    "reference"};
+
+void rt__backend_add(const rt_backend *b)
+{
+    size_t n = 0;
+    while (backends[n]) n++;
+    if (n + 1 < RT_COUNT(backends)) backends[n] = b, names[n] = b->name;
+}
+
+const char *const *rt_backend_names(void) { return names; }
 
 const rt_backend *rt_backend_find(const char *name)
 {
-    for (size_t i = 0; i < RT_COUNT(backends); i++)
+    for (size_t i = 0; backends[i]; i++)
         if (!name || !strcmp(backends[i]->name, name)) return backends[i];
     return NULL;
 }
@@ -33,16 +47,6 @@ bool rt_backend_computes(const rt_backend *b, rt_dtype type)
 {
     if (!b) b = rt_backend_find(NULL);
     return type == RT_F32 || (type == RT_BF16 && b->bf16 && b->bf16());
-}
-
-const char *const *rt_backend_names(void)
-{
-    static const char *const names[] = {
-#ifdef RETORT_ONEDNN
-        "onednn",
-#endif
-        "reference", NULL};
-    return names;
 }
 
 /* ---- compiling */

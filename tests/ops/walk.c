@@ -3,6 +3,7 @@
  * A case is a sample with L = sum(y * projection), projection fixed normal numbers, and G = dL/d(inputs). One check per property walks all
  * rows; a failure prints row, sample and figure. */
 #include "graph/program.h"
+#include "cuda/emulated.h"
 #include "tolerances.h"
 
 #include <math.h>
@@ -651,6 +652,41 @@ static int half_precision(int op, int k)
     return failures;
 }
 
+/* Kernels of devices (tests/cuda): images plain and in channels last, operands in float and in bf16. */
+static bool met_device[RT_OPS], met_last[RT_OPS]; /* did a kernel of a device run for the row? On images in channels last? */
+
+static int on_device(int op, int k)
+{
+    specimen s;
+    if (!specimen_build(&s, RT_F32, op, k)) return -1;
+    settings at = plain;
+    at.rounded = true;
+    values want = evaluate(&s, &at);
+    int failures = 0;
+    at.backend = rt__backend_emulated.name;
+    for (int way = 0; way < 8; way++) { /* blocks of 2, 3 and 6 channels are those of all images that have so many */
+        s.g->force_block = (int[]){0, 2, 3, 6}[way / 2];
+        s.g->force_bf16 = way % 2;
+        rt_node *nodes[MAX_VALUES];
+        running r = start(&s, nodes, outcomes(&s, nodes), &at);
+        go(&r);
+        values got = take(&r, nodes, want.n);
+        failures += compare("device", rt__ops_f32[op], k, &got, &want, way % 2 ? TOL_BF16 : TOL_BACKEND,
+                            way % 2 ? TOL_BF16_GRADIENT : TOL_BACKEND_GRAD);
+        for (int i = 0; i < r.p->n_steps; i++) {
+            const rt_call *c = &r.p->steps[i].call;
+            bool last = c->in && c->n_in && (c->in[0].block > 1 || c->out.block > 1);
+            for (int o = 0; o < RT_OPS && r.p->steps[i].backend; o++)
+                if (c->node->op == rt__ops_f32[o]) met_device[o] = true, met_last[o] |= last;
+        }
+        values_free(&got);
+        rt_program_free(r.p);
+    }
+    values_free(&want);
+    rt_graph_free(s.g);
+    return failures;
+}
+
 /* A kernel that may write over its input is called so, by hand. */
 static int in_place(int op, int k)
 {
@@ -829,6 +865,23 @@ WALK(layouts)
 WALK(slices)
 WALK(storage)
 WALK(half_precision)
+WALK(on_device)
+
+/* Rows that libraries have for devices; views and sources need none. */
+static const char *const libraries[] = {"conv2d",    "conv2d_data",    "conv2d_weight", "matmul",
+                                        "attention", "attention_grad", "attention_jvp", "update"};
+
+static void test_devices_have_rows(void **state)
+{
+    (void)state;
+    for (int op = 0; op < RT_OPS; op++) {
+        const rt_op *row = rt__ops_f32[op];
+        bool needs = !(row->flags & (RT_ROW_SOURCE | RT_ROW_VIEW)) && !listed(row->name, libraries, RT_COUNT(libraries));
+        if (met_device[op] != needs) fail_msg("%s: %s kernel of a device", row->name, needs ? "no" : "unexpectedly, a");
+        bool images = (row->layout == RT_LAYOUT_MAPS || row->layout == RT_LAYOUT_READS) && needs;
+        if (images && !met_last[op]) fail_msg("%s: no sample in channels last", row->name);
+    }
+}
 
 static void test_layouts_are_met(void **state)
 {
@@ -848,13 +901,15 @@ static void test_bf16_is_met(void **state)
 
 int main(void)
 {
+    rt__backend_add(&rt__backend_emulated);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_rows_are_complete), cmocka_unit_test(test_bad_shapes),      cmocka_unit_test(test_first_derivative),
         cmocka_unit_test(test_second_derivative), cmocka_unit_test(test_forward_mode),    cmocka_unit_test(test_forward_single),
         cmocka_unit_test(test_single_precision),  cmocka_unit_test(test_other_backends),  cmocka_unit_test(test_thread_counts),
         cmocka_unit_test(test_expansion),         cmocka_unit_test(test_in_place),        cmocka_unit_test(test_slices),
         cmocka_unit_test(test_layouts),           cmocka_unit_test(test_layouts_are_met), cmocka_unit_test(test_storage),
-        cmocka_unit_test(test_bf16_is_met),       cmocka_unit_test(test_half_precision),
+        cmocka_unit_test(test_bf16_is_met),       cmocka_unit_test(test_half_precision),  cmocka_unit_test(test_on_device),
+        cmocka_unit_test(test_devices_have_rows),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

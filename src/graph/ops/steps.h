@@ -30,8 +30,8 @@ RT_INLINE void rectify(const rt_optimiser *o, double t, coefficients *k)
 /* Of update t (from 1), where norm2 is the sum of all squares of the gradient. */
 RT_INLINE coefficients coefficients_of(const rt_optimiser *o, double lr, double t, double decay, double norm2)
 {
-    double clip = o->clip > 0 ? fmin(1, o->clip / (sqrt(norm2) + 1e-6)) : 1;
-    coefficients k = {0};
+    double clip = o->clip > 0 ? fmin(1.0, o->clip / (sqrt(norm2) + 1e-6)) : 1;
+    coefficients k;
     k.clip = (real)clip;
     k.keep = (real)decay;
     k.mix = (real)(1 - decay);
@@ -40,6 +40,7 @@ RT_INLINE coefficients coefficients_of(const rt_optimiser *o, double lr, double 
     k.eps = (real)o->eps;
     k.beta1 = (real)o->beta1;
     k.beta2 = (real)o->beta2;
+    k.rest1 = k.rest2 = k.root = 0;
     if (o->kind == RT_SGD) { /* the buffer starts from zero, hence as the first gradient */
         k.step = (real)lr;
     } else {
