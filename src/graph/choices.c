@@ -156,6 +156,29 @@ void *rt__choose(const rt_call *c, const char *key, const rt__ways *ways, size_t
     return state;
 }
 
+void rt__choice_key(const rt_call *c, const char *who, char *text, size_t size)
+{
+    FILE *f = fmemopen(text, size, "w");
+    if (!f) return;
+    fprintf(f, "%s: %s", who, c->node->op->name);
+    for (int i = 0; i <= c->n_in; i++) {
+        const rt_view *v = i < c->n_in ? &c->in[i] : &c->out;
+        fprintf(f, i < c->n_in ? " " : " -> ");
+        for (int j = 0; j < v->rank; j++) fprintf(f, "%s%lld", j ? "x" : "", (long long)v->dim[j]);
+        fprintf(f, " %s", rt_dtype_name(v->dtype));
+        if (v->block > 1) fprintf(f, "/%d", v->block);
+    }
+    if (c->node->op == rt__ops_f32[RT_OP_matmul]) {
+        const rt__matmul_attr *at = c->node->attr;
+        fprintf(f, " transposed %d %d", at->transpose_a, at->transpose_b);
+    } else {
+        const rt_conv *v = &((const rt__conv_attr *)c->node->attr)->conv;
+        fprintf(f, " stride %d %d pad %d %d %d %d dilation %d %d groups %d", v->stride[0], v->stride[1], v->pad[0], v->pad[1], v->pad[2],
+                v->pad[3], v->dilation[0], v->dilation[1], v->groups);
+    }
+    fclose(f);
+}
+
 /* ---- files */
 
 static rt_status check(const json_t *file, const char *path, rt_error *err)

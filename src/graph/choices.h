@@ -19,4 +19,7 @@ typedef struct rt__ways {
  * the table tries, else of the rule's. NULL: neither the rule's way nor an earlier one in the list applies. */
 void *rt__choose(const rt_call *c, const char *key, const rt__ways *ways, size_t *scratch);
 
+/* What tells a call from others, for a table of choices: who computes it, its row, shapes, types, layouts and attributes. For convolutions and products. */
+void rt__choice_key(const rt_call *c, const char *who, char *text, size_t size);
+
 #endif

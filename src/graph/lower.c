@@ -111,6 +111,22 @@ static void mark_kept(lowering *l, const rt_program_spec *spec, const unsigned c
     for (int i = 0; i < spec->n_outputs; i++) l->kept[spec->outputs[i]->id] = 0;
 }
 
+/* How many matrices a factor, or the result, has, per sample where it has the batch (then negative). */
+static int64_t matrices_of(const rt_node *v)
+{
+    int64_t n = 1;
+    for (int i = 0; i < v->rank - 2; i++) n *= v->shape[i];
+    return n;
+}
+
+bool rt__product_in_bf16(const rt_node *y)
+{
+    const rt_node *a = y->in[0], *b = y->in[1];
+    bool rows = (a->rank == 2 && a->shape[0] == RT_BATCH) || (b->rank == 2 && b->shape[0] == RT_BATCH);
+    int64_t n = matrices_of(y), na = matrices_of(a), nb = matrices_of(b);
+    return !rows && (na == 1 || na == n) && (nb == 1 || nb == n);
+}
+
 /* ---- layouts */
 
 /* The layout in which y takes its images. */

@@ -288,6 +288,8 @@ struct rt_backend {
     void (*run)(const rt_call *c);
     void (*release)(void *state);
 };
+/* In a program in bf16, is a product of what is per sample worth it? Not one row per sample, such as a time embedding, nor a partial broadcast. */
+bool rt__product_in_bf16(const rt_node *y);
 /* Makes a backend known by its name, behind those that are built in: for tests. At most 4, before any other thread asks for one. */
 void rt__backend_add(const rt_backend *b);
 extern const rt_backend rt__backend_reference;

@@ -64,8 +64,8 @@ bool rt__cuda_did_blas(cublasStatus_t status, const char *what)
 bool rt__cuda_did_cudnn(cudnnStatus_t status, const char *what)
 {
     if (status == CUDNN_STATUS_SUCCESS) return true;
-    bool memory = status == CUDNN_STATUS_INTERNAL_ERROR_HOST_ALLOCATION_FAILED ||
-                  status == CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED;
+    bool memory =
+        status == CUDNN_STATUS_INTERNAL_ERROR_HOST_ALLOCATION_FAILED || status == CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED;
     return note(memory ? RT_E_MEMORY : RT_E_DEVICE, what, "cuDNN", (d.here.lib->cudnnGetErrorString)(status));
 }
 
@@ -136,8 +136,7 @@ static bool open_all(const void *module, int *capability)
     int count = 0, major = 0, minor = 0;
     if (!CALL(cuInit, 0) || !CALL(cuDeviceGetCount, &count)) return false;
     if (count == 0) return note(RT_E_DEVICE, "cuDeviceGetCount", "0", "no device");
-    if (!CALL(cuDeviceGet, &d.number, 0) ||
-        !CALL(cuDeviceGetAttribute, &major, CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR, d.number) ||
+    if (!CALL(cuDeviceGet, &d.number, 0) || !CALL(cuDeviceGetAttribute, &major, CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR, d.number) ||
         !CALL(cuDeviceGetAttribute, &minor, CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR, d.number))
         return false;
     *capability = 10 * major + minor;
@@ -249,8 +248,8 @@ void rt__cuda_start(void *unused, const rt__cuda_launch *l)
 {
     void *arguments[] = {(void *)(uintptr_t)&l->args}; /* copied by the call */
     (void)unused;
-    rt__cuda_did((d.here.lib->cuLaunchKernel)(d.kernels[l->kernel], l->grid[0], l->grid[1], l->grid[2], l->block[0], l->block[1], l->block[2],
-                                              l->shared, d.here.stream, arguments, NULL),
+    rt__cuda_did((d.here.lib->cuLaunchKernel)(d.kernels[l->kernel], l->grid[0], l->grid[1], l->grid[2], l->block[0], l->block[1],
+                                              l->block[2], l->shared, d.here.stream, arguments, NULL),
                  rt__cuda_names[l->kernel]);
 }
 
