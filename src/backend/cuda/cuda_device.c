@@ -211,7 +211,7 @@ static void unpin(void *at, size_t bytes)
     if (at) CALL(cuMemFreeHost, at);
 }
 
-static size_t room(void)
+static size_t free_room(void)
 {
     size_t free_bytes = 0, all = 0;
     enter();
@@ -267,7 +267,7 @@ static rt_status finish(rt_error *err)
     rt_status fault = d.fault;
     d.fault = RT_OK;
     if (fault == RT_E_MEMORY)
-        RT_RAISE(fault, "out of memory on the device: %s; %zu MiB are free; use a smaller batch or --recompute", d.words, room() >> 20);
+        RT_RAISE(fault, "out of memory on the device: %s; %zu MiB are free; use a smaller batch or --recompute", d.words, free_room() >> 20);
     if (fault != RT_OK) RT_RAISE(fault, "CUDA: %s; look at nvidia-smi and the system's log, and start again", d.words);
     return RT_OK;
 }
@@ -337,7 +337,7 @@ const rt_device rt__cuda_device = {.open = open_device,
                                    .release = release,
                                    .pin = pin,
                                    .unpin = unpin,
-                                   .room = room,
+                                   .room = free_room,
                                    .upload = upload,
                                    .download = download,
                                    .copy = copy,
