@@ -199,6 +199,10 @@ typedef struct rt__update_attr {
     rt_optimiser opt; /* in: lr, t, decay, norm2, then the gradients of the entries that are not frozen, in order */
     int version;
 } rt__update_attr;
+static inline unsigned rt__update_roles(const rt__update_attr *a) /* bit r: it rewrites the array of role r */
+{
+    return 1u << RT_VALUE | 1u << RT_MOMENT1 | (a->opt.kind != RT_SGD ? 1u << RT_MOMENT2 : 0) | (a->opt.average ? 1u << RT_AVERAGE : 0);
+}
 
 /* ---- attributes that backends read, too */
 typedef struct rt__matmul_attr {
@@ -292,7 +296,7 @@ struct rt_backend {
 bool rt__product_in_bf16(const rt_node *y);
 /* Makes a backend known by its name, behind those that are built in: for tests. At most 4, before any other thread asks for one. */
 void rt__backend_add(const rt_backend *b);
-extern const rt_backend rt__backend_reference;
+extern const rt_backend rt__backend_reference, rt__backend_cuda;
 #ifdef RETORT_ONEDNN
 extern const rt_backend rt__backend_onednn;
 #endif

@@ -580,7 +580,7 @@ static void *prepare(const rt_call *c, int threads, size_t *scratch)
     char who[160] = "", key[512] = "";
     if (c->choices) snprintf(who, sizeof who, "onednn %s, %s, %d threads", version(), processor(), threads);
     if (c->choices) rt__choice_key(c, who, key, sizeof key);
-    rt__ways all = {way_names, RT_COUNT(ways), rule(c, threads), make_way, run, release, NULL};
+    rt__ways all = {way_names, RT_COUNT(ways), rule(c, threads), make_way, run, release, NULL, NULL};
     job *j = rt__choose(c, key, &all, scratch);
     if (!j) return NULL;
     pack(c, j);
