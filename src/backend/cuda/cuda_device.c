@@ -36,12 +36,18 @@ static _Thread_local CUcontext entered; /* the context that this thread makes re
 const rt__cuda_here *rt__cuda_opened(void) { return &d.here; }
 rt_status rt__cuda_fault(void) { return d.fault; }
 
+void rt__cuda_note(rt_status fault, const char *words)
+{
+    if (d.fault != RT_OK) return;
+    d.fault = fault;
+    snprintf(d.words, sizeof d.words, "%s", words);
+}
+
 static bool note(rt_status fault, const char *what, const char *name, const char *text)
 {
-    if (d.fault == RT_OK) {
-        d.fault = fault;
-        snprintf(d.words, sizeof d.words, "%s: %s (%s)", what, name, text);
-    }
+    char words[sizeof d.words];
+    snprintf(words, sizeof words, "%s: %s (%s)", what, name, text);
+    rt__cuda_note(fault, words);
     return false;
 }
 
@@ -256,7 +262,7 @@ void rt__cuda_start(void *unused, const rt__cuda_launch *l)
 static void add(void *to, const void *from, int64_t count, rt_dtype dtype)
 {
     enter();
-    rt__cuda_add(to, from, count, dtype, rt__cuda_start, NULL);
+    rt__cuda_enqueue_add(to, from, count, dtype, rt__cuda_start, NULL);
 }
 
 static rt_status finish(rt_error *err)

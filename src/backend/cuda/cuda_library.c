@@ -77,7 +77,9 @@ rt_status rt__cuda_library_open(rt__cuda_library *lib, unsigned wanted, rt_error
 rt_status rt__cuda_library_check(const rt__cuda_library *lib, unsigned wanted, rt_error *err)
 {
     int version = 0;
-    if (wanted & RT_CUDA_DRIVER && ((lib->cuDriverGetVersion)(&version) != CUDA_SUCCESS || version < OLDEST_CUDA))
+    CUresult result = wanted & RT_CUDA_DRIVER ? (lib->cuDriverGetVersion)(&version) : CUDA_SUCCESS;
+    if (result != CUDA_SUCCESS) RT_RAISE(RT_E_DEVICE, "libcuda.so.1: cuDriverGetVersion fails with %u; %s", result, parts[0].remedy);
+    if (wanted & RT_CUDA_DRIVER && version < OLDEST_CUDA)
         return too_old("the driver of CUDA", version, 1000, OLDEST_CUDA, parts[0].remedy, err);
     if (wanted & RT_CUDA_CUBLAS && (version = (int)(lib->cublasLtGetVersion)()) < OLDEST_CUBLAS)
         return too_old("cuBLASLt", version, 10000, OLDEST_CUBLAS, parts[1].remedy, err);

@@ -176,9 +176,12 @@ static bool try_mode(maker *m, cudnnBackendDescriptor_t graph, unsigned mode, rt
     set(m, h, CUDNN_ATTR_ENGINEHEUR_MODE, CUDNN_TYPE_HEUR_MODE, 1, &mode);
     set_device(m, h, 0, CUDNN_ATTR_ENGINEHEUR_DEVICEPROP);
     finish(m, h);
-    for (int i = 0; i < OFFERED; i++) configs[i] = make(m, CUDNN_BACKEND_ENGINECFG_DESCRIPTOR);
     if (m->status == CUDNN_STATUS_SUCCESS)
-        did(m, (lib->cudnnBackendGetAttribute)(h, CUDNN_ATTR_ENGINEHEUR_RESULTS, CUDNN_TYPE_BACKEND_DESCRIPTOR, OFFERED, &offered, configs),
+        did(m, (lib->cudnnBackendGetAttribute)(h, CUDNN_ATTR_ENGINEHEUR_RESULTS, CUDNN_TYPE_BACKEND_DESCRIPTOR, 0, &offered, NULL), "the heuristics");
+    if (offered > OFFERED) offered = OFFERED;
+    for (int64_t i = 0; i < offered; i++) configs[i] = make(m, CUDNN_BACKEND_ENGINECFG_DESCRIPTOR);
+    if (m->status == CUDNN_STATUS_SUCCESS)
+        did(m, (lib->cudnnBackendGetAttribute)(h, CUDNN_ATTR_ENGINEHEUR_RESULTS, CUDNN_TYPE_BACKEND_DESCRIPTOR, offered, &offered, configs),
             "the heuristics");
     for (int64_t i = 0; i < offered && m->status == CUDNN_STATUS_SUCCESS; i++) {
         if (admissible(m, configs[i], type, &p->engine) && finish_plan(m, configs[i])) {

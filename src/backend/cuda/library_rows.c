@@ -228,7 +228,7 @@ static bool make_conv(rt__cuda_job *j, const rt_call *c, int k)
     memcpy(shape.y, v.y->dim, sizeof shape.y);
     rt_error why = {0};
     rt_status status = rt__cudnn_plan_conv(&j->plan, &rt__cuda_opened()->cudnn, &shape, k, &why);
-    if (status != RT_OK) *c->fault = status;
+    if (status != RT_OK) rt__cuda_note(status, why.text);
     if (!j->plan.plan) return false;
     j->run = run_conv;
     j->library_at = take(&j->scratch, j->plan.scratch);
@@ -395,7 +395,7 @@ static int make_fused_attention(rt__cuda_job *j, const rt_call *c)
     rt_error why = {0};
     if (!is(c, RT_OP_attention) || c->in[0].dtype != RT_BF16 || c->out.dtype != RT_BF16 || !h.last || h.d % 8) return 0;
     rt_status status = rt__cudnn_plan_attention(&j->plan, &rt__cuda_opened()->cudnn, &shape, 0, &why);
-    if (status != RT_OK) *c->fault = status;
+    if (status != RT_OK) rt__cuda_note(status, why.text);
     if (!j->plan.plan) return status == RT_OK ? 0 : -1;
     j->run = run_fused_attention;
     j->library_at = take(&j->scratch, j->plan.scratch);
