@@ -199,6 +199,10 @@ typedef struct rt__update_attr {
     rt_optimiser opt; /* in: lr, t, decay, norm2, then the gradients of the entries that are not frozen, in order */
     int version;
 } rt__update_attr;
+static inline unsigned rt__update_roles(const rt__update_attr *a) /* bit r: it rewrites the array of role r */
+{
+    return 1u << RT_VALUE | 1u << RT_MOMENT1 | (a->opt.kind != RT_SGD ? 1u << RT_MOMENT2 : 0) | (a->opt.average ? 1u << RT_AVERAGE : 0);
+}
 
 /* ---- attributes that backends read, too */
 typedef struct rt__matmul_attr {

@@ -615,7 +615,7 @@ static void *prepare(const rt_call *c, int threads, size_t *scratch)
         return NULL;
     char key[512] = "";
     if (c->choices) describe(c, threads, key, sizeof key);
-    rt__ways all = {way_names, RT_COUNT(ways), rule(c, threads), make_way, run, release, NULL};
+    rt__ways all = {way_names, RT_COUNT(ways), rule(c, threads), make_way, run, release, NULL, NULL};
     job *j = rt__choose(c, key, &all, scratch);
     if (!j) return NULL;
     pack(c, j);

@@ -139,9 +139,7 @@ static void update_run(const rt_call *c)
     const rt__update_attr *a = c->node->attr;
     const coefficients k = prepare(c);
     bool is_adam = a->opt.kind != RT_SGD;
-    real *values = rt_params_data(a->set, RT_VALUE), *moments = rt_params_data(a->set, RT_MOMENT1);
-    real *squares = is_adam ? rt_params_data(a->set, RT_MOMENT2) : NULL;
-    real *averages = a->opt.average ? rt_params_data(a->set, RT_AVERAGE) : NULL;
+    real *values = c->roles[RT_VALUE], *moments = c->roles[RT_MOMENT1], *squares = c->roles[RT_MOMENT2], *averages = c->roles[RT_AVERAGE];
     int entries = rt_params_entries(a->set);
 #pragma omp parallel
     for (int j = 0, at = GRADIENTS; j < entries; j++) {
