@@ -1,6 +1,8 @@
 /* emulated.c -- see emulated.h. */
 #include "cuda/emulated.h"
 
+#include "backend/cuda/kernels.h"
+
 static const char *version(void) { return "1"; }
 
 static void *prepare(const rt_call *c, int threads, size_t *scratch)

@@ -2,20 +2,19 @@
 #ifndef RT_TESTS_CUDA_EMULATED_H
 #define RT_TESTS_CUDA_EMULATED_H
 
-#include "backend/cuda/kernels.h"
+#include <stdint.h>
 
 #ifdef __cplusplus
 extern "C" {
 #endif
-void rt__emulate(void *, const rt__cuda_launch *launch); /* an rt__cuda_take */
-void rt__emulate_order(uint64_t order);                  /* in which blocks and threads run from here on */
-long rt__emulate_divergent(void);                        /* barriers so far that some threads never reached */
+struct rt__cuda_launch;
+void rt__emulate(void *, const struct rt__cuda_launch *launch); /* an rt__cuda_take */
+void rt__emulate_order(uint64_t order);                         /* in which blocks and threads run from here on */
+long rt__emulate_divergent(void);                               /* barriers so far that some threads never reached */
 #ifdef __cplusplus
 }
 #endif
 
-#ifndef __cplusplus
-extern const rt_backend rt__backend_emulated;
-#endif
+extern const struct rt_backend rt__backend_emulated;
 
 #endif

@@ -240,9 +240,9 @@ static void test_draws(void **state)
     rt_graph_free(g);
 }
 
-/* ---- updates of a set of more tensors than a launch takes, some of them large, some frozen */
+/* ---- updates of a set of more tensors than a launch takes (RT_CUDA_TENSORS), some of them large, some frozen */
 
-enum { ENTRIES = RT_CUDA_TENSORS + 20, UPDATES = 3 };
+enum { ENTRIES = 140, UPDATES = 3 };
 
 static int64_t extent_of(int i) { return i % 40 == 7 ? 5000 + i : 1 + i % 17; }
 

@@ -175,7 +175,7 @@ bool rt__cuda_enqueue(const rt_call *c, rt__cuda_take *take, void *to);
 /* Bytes of scratch for a call that rt__cuda_enqueue answers with yes. */
 size_t rt__cuda_scratch(const rt_call *c);
 /* y += x, of RT_F32 or RT_I64 */
-void rt__cuda_add(void *y, const void *x, int64_t count, rt_dtype dtype, rt__cuda_take *take, void *to);
+void rt__cuda_enqueue_add(void *y, const void *x, int64_t count, rt_dtype dtype, rt__cuda_take *take, void *to);
 #endif
 #ifdef __cplusplus
 }

@@ -594,19 +594,17 @@ static bool enqueue(const rt_call *c, const sink *s, int op)
 {
     const rt_view *in = c->in, *out = &c->out;
     switch (op) {
-#define UNARY(name, expr)                                                                                                                  \
-    case RT_OP_##name: return map_reals(c, s, RT_CUDA_##name, 1);                                                                          \
-        #define BINARY(name, expr)                                                                                                         \
-    case RT_OP_##name: return map_reals(c, s, RT_CUDA_##name, 2);
+#define UNARY(row, expr)                                                                                                                   \
+    case RT_OP_##row: return map_reals(c, s, RT_CUDA_##row, 1);
         RT_UNARY_FORMULAS(UNARY)
         RT_NUMBER_FORMULAS(UNARY)
         RT_ACTIVATION_FORMULAS(UNARY)
+#define INTEGER(row, expr)                                                                                                                 \
+    case RT_OP_##row: return out->dtype == RT_I64 ? map(c, s, RT_CUDA_##row##_i64, 2, false) : map_reals(c, s, RT_CUDA_##row, 2);
+        RT_INTEGER_FORMULAS(INTEGER)
     case RT_OP_div: return map_reals(c, s, RT_CUDA_div, 2);
     case RT_OP_maximum: return map_reals(c, s, RT_CUDA_maximum, 2);
     case RT_OP_minimum: return map_reals(c, s, RT_CUDA_minimum, 2);
-#define REAL_OR_INTEGER(name, expr)                                                                                                        \
-    case RT_OP_##name: return out->dtype == RT_I64 ? map(c, s, RT_CUDA_##name##_i64, 2, false) : map_reals(c, s, RT_CUDA_##name, 2);
-        RT_INTEGER_FORMULAS(REAL_OR_INTEGER)
     case RT_OP_silu_grad: return map_reals(c, s, RT_CUDA_silu_grad, 2);
     case RT_OP_less: return compare(c, s, RT_CUDA_less, RT_CUDA_less_i64);
     case RT_OP_equal: return compare(c, s, RT_CUDA_equal, RT_CUDA_equal_i64);
@@ -665,7 +663,7 @@ bool rt__cuda_enqueue(const rt_call *c, rt__cuda_take *take, void *to)
     return small && enqueue(c, &(sink){take, to}, op_of(c->node));
 }
 
-void rt__cuda_add(void *y, const void *x, int64_t count, rt_dtype dtype, rt__cuda_take *take, void *to)
+void rt__cuda_enqueue_add(void *y, const void *x, int64_t count, rt_dtype dtype, rt__cuda_take *take, void *to)
 {
     rt__cuda_launch l = {0};
     rt__cuda_map_args *a = &l.args.map;
