@@ -68,7 +68,8 @@ rt_status rt__device_mirror(rt_program *p, rt_error *err)
         if (p->steps[i].join) bytes += lines(bytes_of(p, p->steps[i].node));
     p->mirrors = rt__arena_alloc(&p->arena, (size_t)n * sizeof *p->mirrors);
     p->pinned = p->device->pin(p->pinned_bytes = bytes);
-    if (!p->mirrors || !p->pinned) RT_RAISE(RT_E_MEMORY, "out of memory for %zu MiB of inputs and outputs", (bytes >> 20) + 1);
+    if (!p->mirrors || !p->pinned)
+        RT_RAISE(RT_E_MEMORY, "out of memory for %zu MiB of inputs and outputs; use a smaller batch", (bytes >> 20) + 1);
     p->mirrors[p->n_mirrors++] = (rt__mirror){p->pinned, p->clock, sizeof *p->clock, true, false};
     char *at = (char *)p->pinned + lines(sizeof *p->clock);
     for (int i = 0; i < p->n_nodes; i++) {
@@ -222,6 +223,17 @@ static void read_moments(rt_program *p)
     }
 }
 
+rt_status rt__device_end(rt_program *p, rt_status status, rt_error *err)
+{
+    rt_error words = {0};
+    rt_status done = p->device->finish(&words); /* in any case: requests name memory of the host */
+    if (done == RT_OK) return status;
+    if (status == RT_OK) return rt_error_set(err, done, "%s", words.text);
+    rt_error_prefix(err, "%s", words.text);
+    if (err) err->status = done;
+    return done;
+}
+
 rt_status rt__device_run(rt_program *p, const rt_clock *clock, rt_error *err)
 {
     for (int i = 0; i < p->n_sets; i++)
@@ -230,11 +242,7 @@ rt_status rt__device_run(rt_program *p, const rt_clock *clock, rt_error *err)
     *(rt_clock *)p->pinned = *clock;
     rt_status status = rt__run_prologue(p, clock, err);
     if (status == RT_OK) status = request_or_replay(p, clock, err);
-    rt_error words = {0};
-    rt_status done = p->device->finish(&words); /* in any case: requests name memory of the host */
-    if (done != RT_OK && status != RT_OK) rt_error_prefix(err, "%s", words.text);
-    if (status == RT_OK && done != RT_OK) status = rt_error_set(err, done, "%s", words.text);
-    RT_TRY(status);
+    RT_TRY(rt__device_end(p, status, err));
     read_moments(p);
     for (int i = 0; i < p->n_steps && !clock->more; i++) {
         const rt__update_attr *a = p->steps[i].node->attr;

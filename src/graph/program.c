@@ -301,6 +301,7 @@ rt_status rt_compile(rt_program **program, rt_graph *g, const rt_program_spec *s
     if (on_device) rt__device_enter();
     rt_status status = open_device(p, err);
     if (status == RT_OK) status = compile(p, spec, err);
+    if (status != RT_OK && p->device) status = rt__device_end(p, status, err);
     if (status != RT_OK)
         rt_program_free(p);
     else

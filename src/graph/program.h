@@ -118,6 +118,8 @@ int rt__carries(const rt_program *p, const rt_clock *clock); /* levels that a sh
 rt_status rt__device_bind(rt_program *p, rt_error *err);
 rt_status rt__device_mirror(rt_program *p, rt_error *err);
 rt_status rt__device_run(rt_program *p, const rt_clock *clock, rt_error *err);
+/* Waits for what was requested. What the device says of a failure comes first: its own status, and its words before those of `err`. */
+rt_status rt__device_end(rt_program *p, rt_status status, rt_error *err);
 void rt__device_free(rt_program *p);
 
 rt_status rt__lower(rt_program *p, const rt_program_spec *spec, rt_error *err);

@@ -273,7 +273,8 @@ static rt_status finish(rt_error *err)
     rt_status fault = d.fault;
     d.fault = RT_OK;
     if (fault == RT_E_MEMORY)
-        RT_RAISE(fault, "out of memory on the device: %s; %zu MiB are free; use a smaller batch or --recompute", d.words, free_room() >> 20);
+        RT_RAISE(fault, "out of memory on the device: %s; %zu MiB are free; use a smaller batch or --recompute", d.words,
+                 free_room() >> 20);
     if (fault != RT_OK) RT_RAISE(fault, "CUDA: %s; look at nvidia-smi and the system's log, and start again", d.words);
     return RT_OK;
 }

@@ -25,7 +25,7 @@ bool rt__cuda_did(CUresult result, const char *what);
 bool rt__cuda_did_blas(cublasStatus_t status, const char *what);
 bool rt__cuda_did_cudnn(cudnnStatus_t status, const char *what);
 void rt__cuda_note(rt_status fault, const char *words); /* what failed, where a library said it otherwise */
-rt_status rt__cuda_fault(void); /* what was noted since the last finish, RT_OK: nothing */
+rt_status rt__cuda_fault(void);                         /* what was noted since the last finish, RT_OK: nothing */
 
 /* An rt__cuda_take: requests a launch. */
 void rt__cuda_start(void *unused, const rt__cuda_launch *launch);

@@ -177,7 +177,8 @@ static bool try_mode(maker *m, cudnnBackendDescriptor_t graph, unsigned mode, rt
     set_device(m, h, 0, CUDNN_ATTR_ENGINEHEUR_DEVICEPROP);
     finish(m, h);
     if (m->status == CUDNN_STATUS_SUCCESS)
-        did(m, (lib->cudnnBackendGetAttribute)(h, CUDNN_ATTR_ENGINEHEUR_RESULTS, CUDNN_TYPE_BACKEND_DESCRIPTOR, 0, &offered, NULL), "the heuristics");
+        did(m, (lib->cudnnBackendGetAttribute)(h, CUDNN_ATTR_ENGINEHEUR_RESULTS, CUDNN_TYPE_BACKEND_DESCRIPTOR, 0, &offered, NULL),
+            "the heuristics");
     if (offered > OFFERED) offered = OFFERED;
     for (int64_t i = 0; i < offered; i++) configs[i] = make(m, CUDNN_BACKEND_ENGINECFG_DESCRIPTOR);
     if (m->status == CUDNN_STATUS_SUCCESS)
