@@ -868,6 +868,10 @@ static cudnnStatus_t cudnnBackendExecute(cudnnHandle_t handle, cudnnBackendDescr
     const descriptor *operation = descriptor_at(config->about, CUDNN_ATTR_OPERATIONGRAPH_OPS);
     void *data[5], *scratch;
     if (!pack->finished) return 2000;
+    if (config->number < 2) {
+        fprintf(stderr, "fake cuDNN: engine %lld is not admissible\n", (long long)config->number);
+        abort();
+    }
     memcpy(data, attribute(pack, CUDNN_ATTR_VARIANT_PACK_DATA_POINTERS), sizeof data);
     memcpy(&scratch, attribute(pack, CUDNN_ATTR_VARIANT_PACK_WORKSPACE), sizeof scratch);
     spoil(scratch, SCRATCH);

@@ -1,6 +1,6 @@
 /* cuda_runtime.c -- the CUDA backend on a fake of NVIDIA's libraries (tests/cuda/fake_cuda.h): updates of a small U-Net agree with the reference's; recordings
  * change no bit and no call of theirs is one that a driver would refuse; each call fails in turn, with a clear error and without a leak. With CUDA_REAL=1 the
- * first two are asked of a real device, with NVIDIA_TF32_OVERRIDE=0 for the bounds in float. */
+ * first three are asked of a real device, with NVIDIA_TF32_OVERRIDE=0 for the bounds in float. */
 #include "backend/cuda/cuda_device.h"
 #include "cuda/fake_cuda.h"
 #include "graph/program.h"
@@ -158,12 +158,12 @@ static double distance(const float *a, const float *b, int64_t n)
 
 /* ---- */
 
-static bool real;
+static bool on_device;
 
 static int begin(void **state)
 {
     (void)state;
-    if (real) return 0;
+    if (on_device) return 0;
     fake_fail(0, false);
     fake_limit(0);
     fake_idle(false);
@@ -193,7 +193,50 @@ static void agrees(void **state)
         result_free(&want);
         result_free(&got);
     }
-    assert_true(real || (fake_counted()->operations > 0 && fake_counted()->products > 0 && fake_counted()->launches > 0));
+    assert_true(on_device || (fake_counted()->operations > 0 && fake_counted()->products > 0 && fake_counted()->launches > 0));
+}
+
+/* A program that trains nothing keeps what it converts from weights until they change; its derivative along a direction. */
+static void without_updates(void **state)
+{
+    (void)state;
+    static const struct {
+        int64_t heads;
+        rt_dtype compute;
+        double bound;
+    } cases[] = {{2, RT_F32, 1e-4}, {1, RT_BF16, 0.1}};
+    for (size_t k = 0; k < RT_COUNT(cases); k++) {
+        float values[2][3][2][OUTPUT]; /* by backend, run, output */
+        for (int b = 0; b < 2; b++) {
+            rt_error err = {0};
+            world w;
+            build(&w, cases[k].heads, false);
+            rt_node *dx = rt_input(w.g, "dx", RT_F32, 4, rt_node_shape(w.x)), *outputs[2] = {w.out, rt_jvp(w.out, &w.x, &dx, 1)};
+            rt_program_spec spec = {.outputs = outputs,
+                                    .n_outputs = 2,
+                                    .batch = BATCH,
+                                    .backend = rt_backend_find(b ? "cuda" : "reference"),
+                                    .threads = 1,
+                                    .compute = b ? cases[k].compute : RT_F32};
+            if (rt_params_init(w.set, 1, &err) != RT_OK || rt_compile(&w.p, w.g, &spec, &err) != RT_OK) fail_msg("%s", err.text);
+            for (int run = 0; run < 3; run++) { /* the last one with other weights */
+                float *weights = run == 2 ? rt_params_data(w.set, RT_VALUE) : NULL;
+                for (int64_t i = 0; weights && i < rt_params_extent(w.set, RT_VALUE); i++) weights[i] *= -0.5F;
+                if (weights) rt_params_touch(w.set);
+                fill(w.p, w.x, run);
+                fill(w.p, w.t, run + 5);
+                fill(w.p, dx, run + 9);
+                if (rt_run(w.p, &(rt_clock){0}, &err) != RT_OK) fail_msg("%s", err.text);
+                for (int i = 0; i < 2; i++) memcpy(values[b][run][i], rt_program_data(w.p, outputs[i]), sizeof values[b][run][i]);
+            }
+            end(&w);
+        }
+        for (int run = 0; run < 3; run++)
+            for (int i = 0; i < 2; i++) {
+                double d = distance(values[1][run][i], values[0][run][i], OUTPUT);
+                if (!(d < cases[k].bound)) fail_msg("%s, run %d, output %d: %.2e", rt_dtype_name(cases[k].compute), run, i, d);
+            }
+    }
 }
 
 /* Replays are the runs that they recorded, with other inputs, another clock and the weights of the update before. */
@@ -205,7 +248,7 @@ static void recordings(void **state)
     assert_int_equal(n->captures, 0);
     long launches = n->launches;
     result replayed = run(1, "cuda", RT_BF16, false, UPDATES);
-    if (!real) {
+    if (!on_device) {
         assert_int_equal(n->captures, SLICES); /* a slice that starts a batch, one that ends it */
         assert_int_equal(n->replays, SLICES * (UPDATES - 1));
         assert_int_equal(n->broken, 0);
@@ -364,11 +407,14 @@ static void a_library_that_is_not_there(void **state)
 
 int main(void)
 {
-    real = getenv("CUDA_REAL") != NULL;
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup(agrees, begin),          cmocka_unit_test_setup(recordings, begin),
-        cmocka_unit_test_setup(each_call_fails, begin), cmocka_unit_test_setup(memory_is_out, begin),
-        cmocka_unit_test_setup(what_is_missing, begin), cmocka_unit_test_setup(a_library_that_is_not_there, begin)};
-    const struct CMUnitTest on_a_device[] = {tests[0], tests[1]};
-    return real ? cmocka_run_group_tests(on_a_device, NULL, NULL) : cmocka_run_group_tests(tests, NULL, NULL);
+    on_device = getenv("CUDA_REAL") != NULL;
+    const struct CMUnitTest tests[] = {cmocka_unit_test_setup(agrees, begin),
+                                       cmocka_unit_test_setup(without_updates, begin),
+                                       cmocka_unit_test_setup(recordings, begin),
+                                       cmocka_unit_test_setup(each_call_fails, begin),
+                                       cmocka_unit_test_setup(memory_is_out, begin),
+                                       cmocka_unit_test_setup(what_is_missing, begin),
+                                       cmocka_unit_test_setup(a_library_that_is_not_there, begin)};
+    const struct CMUnitTest of_a_device[] = {tests[0], tests[1], tests[2]};
+    return on_device ? cmocka_run_group_tests(of_a_device, NULL, NULL) : cmocka_run_group_tests(tests, NULL, NULL);
 }
