@@ -179,7 +179,7 @@ static void agrees(void **state)
         int64_t heads;
         rt_dtype compute;
         double out, moments;
-    } cases[] = {{2, RT_F32, 1e-4, 1e-3}, {1, RT_F32, 1e-4, 1e-3}, {2, RT_BF16, 0.1, 0.3}, {1, RT_BF16, 0.1, 0.3}};
+    } cases[] = {{2, RT_F32, 1e-5, 1e-5}, {1, RT_F32, 1e-5, 1e-5}, {2, RT_BF16, 0.05, 0.05}, {1, RT_BF16, 0.05, 0.05}};
     for (size_t k = 0; k < RT_COUNT(cases); k++) {
         result want = run(cases[k].heads, "reference", RT_F32, false, 1), got = run(cases[k].heads, "cuda", cases[k].compute, false, 1);
         print_message("%d heads, %s: out %.1e, loss %.1e, norm %.1e, moments %.1e\n", (int)cases[k].heads, rt_dtype_name(cases[k].compute),
@@ -204,7 +204,7 @@ static void without_updates(void **state)
         int64_t heads;
         rt_dtype compute;
         double bound;
-    } cases[] = {{2, RT_F32, 1e-4}, {1, RT_BF16, 0.1}};
+    } cases[] = {{2, RT_F32, 1e-5}, {1, RT_BF16, 0.05}};
     for (size_t k = 0; k < RT_COUNT(cases); k++) {
         float values[2][3][2][OUTPUT]; /* by backend, run, output */
         for (int b = 0; b < 2; b++) {

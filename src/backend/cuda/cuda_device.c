@@ -7,13 +7,6 @@
 
 enum { LEAST_CAPABILITY = 80 };
 
-#ifdef RETORT_CUDA_KERNELS
-extern const unsigned char rt__cuda_module[];
-static const void *own_module(void) { return rt__cuda_module; }
-#else
-static const void *own_module(void) { return NULL; }
-#endif
-
 static struct device {
     bool open;
     rt__cuda_library real;
@@ -163,7 +156,7 @@ static rt_status open_device(rt_error *err)
         enter();
         return RT_OK;
     }
-    const void *module = d.pretended ? d.pretended_module : own_module();
+    const void *module = d.pretended ? d.pretended_module : rt__cuda_fatbin();
     if (!module)
         RT_RAISE(RT_E_DEVICE, "this build has no kernels for CUDA; build it with nvcc on the path, by cmake --preset cuda, or use another "
                               "--backend");
