@@ -18,21 +18,29 @@ char *shared_dynamic;
 namespace emulate
 {
 enum { STACK = 128 << 10, THREADS = 1024, LANES = 32 };
-enum state { RUNS, WAITS_FOR_BLOCK, WAITS_FOR_WARP, DONE };
-struct fiber {
-    ucontext_t at;
+enum state { READY, WAITS_FOR_BLOCK, WAITS_FOR_WARP, DONE };
+
+/* A thread has a fiber from its first instruction to its last. A fiber without one takes the next: so as many fibers are used as threads wait at once. */
+struct thread {
     dim3 id;
     state now;
+    struct fiber *on; /* NULL: not begun */
+    uint32_t word;    /* that it offers to its warp */
+};
+struct fiber {
+    ucontext_t at;
+    char *stack;
     void *fake; /* the sanitizer's stack */
 };
 
 long divergent;
 uint64_t order = 1;
+static thread threads_of_block[THREADS];
 static fiber fibers[THREADS];
-static char stacks[THREADS][STACK];
-static uint32_t words[THREADS];
+static std::vector<fiber *> idle;
 static ucontext_t home;
-static int running;
+static thread *running;
+static fiber *current;
 static const std::function<void()> *body;
 
 /* ---- switching, of which the sanitizer must know */
@@ -58,37 +66,69 @@ static void arrive(void *fake, const void **stack, size_t *size)
 #endif
 }
 
-static void to_home(state why)
+static void to_home()
 {
-    fiber &f = fibers[running];
-    f.now = why;
-    leave(why == DONE ? NULL : &f.fake, home_stack, home_size);
-    swapcontext(&f.at, &home);
-    arrive(f.fake, &home_stack, &home_size);
+    fiber *f = current;
+    leave(&f->fake, home_stack, home_size);
+    swapcontext(&f->at, &home);
+    arrive(f->fake, &home_stack, &home_size);
 }
+static void wait_as(state why)
+{
+    running->now = why;
+    to_home();
+}
+static void begin(thread *t)
+{
+    running = t;
+    t->on = current;
+    threadIdx = t->id;
+    (*body)();
+    t->now = DONE;
+}
+static thread *next_unbegun();
 static void enter()
 {
     arrive(NULL, &home_stack, &home_size);
-    (*body)();
-    to_home(DONE);
+    for (;;) {
+        for (thread *t = running; t; t = next_unbegun()) begin(t);
+        idle.push_back(current);
+        to_home();
+    }
 }
-static void to_fiber(int i)
+static fiber *idle_fiber()
 {
-    running = i;
-    threadIdx = fibers[i].id;
-    leave(&home_fake, stacks[i], STACK);
-    swapcontext(&home, &fibers[i].at);
+    static int made;
+    if (idle.empty()) {
+        fiber *f = &fibers[made++];
+        f->stack = (char *)malloc(STACK);
+        getcontext(&f->at);
+        f->at.uc_stack.ss_sp = f->stack, f->at.uc_stack.ss_size = STACK, f->at.uc_link = NULL;
+        makecontext(&f->at, enter, 0);
+        idle.push_back(f);
+    }
+    fiber *f = idle.back();
+    idle.pop_back();
+    return f;
+}
+static void resume(thread *t)
+{
+    running = t;
+    threadIdx = t->id;
+    current = t->on ? t->on : idle_fiber();
+    leave(&home_fake, current->stack, STACK);
+    swapcontext(&home, &current->at);
     arrive(home_fake, NULL, NULL);
 }
 
-void wait_for(barrier all) { to_home(all == BLOCK ? WAITS_FOR_BLOCK : WAITS_FOR_WARP); }
+void wait_for(barrier all) { wait_as(all == BLOCK ? WAITS_FOR_BLOCK : WAITS_FOR_WARP); }
 
 uint32_t exchange(uint32_t word, unsigned lane)
 {
-    const int me = running, first = me / LANES * LANES;
-    words[me] = word;
+    thread *me = running, *warp = threads_of_block + (me - threads_of_block) / LANES * LANES;
+    me->word = word;
     wait_for(WARP_OF_BLOCK);
-    const uint32_t got = words[first + (int)lane];
+    const uint32_t got = warp[lane].word;
     wait_for(WARP_OF_BLOCK);
     return got;
 }
@@ -101,40 +141,56 @@ static unsigned below(unsigned n)
     return (unsigned)(((order >> 32) * n) >> 32);
 }
 
-/* Fibers from..to - 1 go on if all that are not done wait for the same. */
+/* Threads from..to - 1 go on if all that are not done wait for the same. */
 static bool release(int from, int to, state why)
 {
     int live = 0, waiting = 0;
-    for (int i = from; i < to; i++) live += fibers[i].now != DONE, waiting += fibers[i].now == why;
+    for (int i = from; i < to; i++) live += threads_of_block[i].now != DONE, waiting += threads_of_block[i].now == why;
     if (waiting == 0 || waiting < live) return false;
     divergent += live < to - from;
     for (int i = from; i < to; i++)
-        if (fibers[i].now == why) fibers[i].now = RUNS;
+        if (threads_of_block[i].now == why) threads_of_block[i].now = READY;
     return true;
+}
+
+/* The order of this round, and how far it has come. */
+static int turn[THREADS], at_turn, in_block;
+static thread *next_unbegun()
+{
+    while (at_turn < in_block) {
+        thread *t = &threads_of_block[turn[at_turn]];
+        if (t->now != READY) {
+            at_turn++;
+            continue;
+        }
+        if (t->on) return NULL; /* goes on where it was: for the round to do */
+        at_turn++;
+        return t;
+    }
+    return NULL;
 }
 
 static void run_block(int threads)
 {
-    static int turn[THREADS];
+    in_block = threads;
     for (int i = 0; i < threads; i++) {
-        fiber &f = fibers[i];
         const unsigned k = (unsigned)i;
-        f.id = dim3{k % blockDim.x, k / blockDim.x % blockDim.y, k / blockDim.x / blockDim.y};
-        f.now = RUNS;
-        getcontext(&f.at);
-        f.at.uc_stack.ss_sp = stacks[i], f.at.uc_stack.ss_size = STACK, f.at.uc_link = NULL;
-        makecontext(&f.at, enter, 0);
+        threads_of_block[i].id = dim3{k % blockDim.x, k / blockDim.x % blockDim.y, k / blockDim.x / blockDim.y};
+        threads_of_block[i].now = READY;
+        threads_of_block[i].on = NULL;
         turn[i] = i;
     }
     for (bool live = true; live;) {
         bool ran = false;
         for (int i = threads - 1; i > 0; i--) std::swap(turn[i], turn[below((unsigned)i + 1)]);
-        for (int k = 0; k < threads; k++)
-            if (fibers[turn[k]].now == RUNS) to_fiber(turn[k]), ran = true;
+        for (at_turn = 0; at_turn < threads;) {
+            thread *t = &threads_of_block[turn[at_turn++]];
+            if (t->now == READY) resume(t), ran = true;
+        }
         for (int w = 0; w < threads; w += LANES) ran |= release(w, w + LANES < threads ? w + LANES : threads, WAITS_FOR_WARP);
         ran |= release(0, threads, WAITS_FOR_BLOCK);
         live = false;
-        for (int i = 0; i < threads; i++) live |= fibers[i].now != DONE;
+        for (int i = 0; i < threads; i++) live |= threads_of_block[i].now != DONE;
         if (live && !ran) {
             fprintf(stderr, "emulate: threads of a block wait at different barriers\n");
             abort();
@@ -152,10 +208,10 @@ static void launch(const rt__cuda_launch *l, const std::function<void()> &f)
     gridDim = dim3{l->grid[0], l->grid[1], l->grid[2]};
     blockDim = dim3{l->block[0], l->block[1], l->block[2]};
     body = &f;
-    std::vector<unsigned> turn(blocks);
-    for (unsigned i = 0; i < blocks; i++) turn[i] = i;
-    for (unsigned i = blocks - 1; i > 0; i--) std::swap(turn[i], turn[below(i + 1)]);
-    for (unsigned at : turn) {
+    std::vector<unsigned> all(blocks);
+    for (unsigned i = 0; i < blocks; i++) all[i] = i;
+    for (unsigned i = blocks - 1; i > 0; i--) std::swap(all[i], all[below(i + 1)]);
+    for (unsigned at : all) {
         shared_dynamic = (char *)malloc(l->shared ? l->shared : 1); /* anew, so that sanitizers know its end */
         memset(shared_dynamic, 0xff, l->shared);
         blockIdx = dim3{at % gridDim.x, at / gridDim.x % gridDim.y, at / gridDim.x / gridDim.y};

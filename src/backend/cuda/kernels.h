@@ -174,6 +174,9 @@ typedef void rt__cuda_take(void *to, const rt__cuda_launch *launch);
 bool rt__cuda_enqueue(const rt_call *c, rt__cuda_take *take, void *to);
 /* Bytes of scratch for a call that rt__cuda_enqueue answers with yes. */
 size_t rt__cuda_scratch(const rt_call *c);
+/* Their code for cuModuleLoadData; NULL: the program was built without RETORT_CUDA. */
+const void *rt__cuda_fatbin(void);
+
 /* y += x, of RT_F32 or RT_I64 */
 void rt__cuda_enqueue_add(void *y, const void *x, int64_t count, rt_dtype dtype, rt__cuda_take *take, void *to);
 #endif

@@ -310,7 +310,7 @@ static heads heads_of(const rt_call *c)
     heads h = {
         .n = x->dim[0], .heads = at->heads, .d = x->dim[1] / 3 / at->heads, .pixels = x->dim[2] * x->dim[3], .scale = (float)at->scale};
     h.block = h.n * h.heads * h.d * h.pixels;
-    h.last = is_last(x);
+    h.last = is_last(x) && is_last(&c->out) && (c->n_in == 1 || is_last(&c->in[1]));
     return h;
 }
 
@@ -407,8 +407,8 @@ static bool make_attention(rt__cuda_job *j, const rt_call *c)
     const heads h = heads_of(c);
     const bool gradient = is(c, RT_OP_attention_grad), forward = is(c, RT_OP_attention_jvp);
     for (int i = 0; i < c->n_in; i++)
-        if (is_last(&c->in[i]) != h.last) return false;
-    if (is_last(&c->out) != h.last || !rows_of_softmax(&h, NULL, NULL, NULL)) return false;
+        if (!h.last && !is_plain(&c->in[i])) return false;
+    if ((!h.last && !is_plain(&c->out)) || !rows_of_softmax(&h, NULL, NULL, NULL)) return false;
     int fused = make_fused_attention(j, c);
     if (fused) return fused > 0;
 
