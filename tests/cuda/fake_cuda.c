@@ -1,7 +1,7 @@
 /* fake_cuda.c -- see fake_cuda.h. */
 #include "cuda/fake_cuda.h"
 
-#include "backend/cuda/kernels.h"
+#include "backend/cuda/cuda_device.h"
 #include "cuda/emulated.h"
 
 #include <math.h>
@@ -585,6 +585,9 @@ struct cublasLtMatmulDescOpaque_t {
 struct cublasLtMatrixLayoutOpaque_t {
     tensor t;
 };
+struct cublasLtMatmulPreferenceOpaque_t {
+    uint32_t alignment; /* the least that was promised */
+};
 
 static size_t cublasLtGetVersion(void) { return 130100; }
 static const char *cublasLtGetStatusString(cublasStatus_t status)
@@ -655,7 +658,8 @@ static cublasStatus_t cublasLtMatrixLayoutSetAttribute(cublasLtMatrixLayout_t la
 static cublasStatus_t cublasLtMatmulPreferenceCreate(cublasLtMatmulPreference_t *preference)
 {
     BLAS();
-    *preference = thing(1);
+    *preference = thing(sizeof **preference);
+    (*preference)->alignment = 256;
     return 0;
 }
 static cublasStatus_t cublasLtMatmulPreferenceDestroy(cublasLtMatmulPreference_t preference)
@@ -667,11 +671,9 @@ static cublasStatus_t cublasLtMatmulPreferenceDestroy(cublasLtMatmulPreference_t
 static cublasStatus_t cublasLtMatmulPreferenceSetAttribute(cublasLtMatmulPreference_t preference, cublasLtMatmulPreferenceAttributes_t what,
                                                            const void *value, size_t bytes)
 {
-    (void)preference;
-    (void)what;
-    (void)value;
-    (void)bytes;
     BLAS();
+    if (what >= CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES && what <= CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES)
+        memcpy(&preference->alignment, value, bytes);
     return 0;
 }
 static cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t handle, cublasLtMatmulDesc_t product, cublasLtMatrixLayout_t a,
@@ -679,10 +681,10 @@ static cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t handle, cu
                                                      cublasLtMatmulPreference_t preference, int asked,
                                                      cublasLtMatmulHeuristicResult_t *results, int *found)
 {
-    (void)handle, (void)product, (void)a, (void)b, (void)c, (void)d, (void)preference, (void)asked;
+    (void)handle, (void)product, (void)a, (void)b, (void)c, (void)d, (void)asked;
     BLAS();
     *found = 1;
-    results[0] = (cublasLtMatmulHeuristicResult_t){.workspaceSize = 1000};
+    results[0] = (cublasLtMatmulHeuristicResult_t){.algo.data = {preference->alignment}, .workspaceSize = 1000};
     return 0;
 }
 static tensor with_data(cublasLtMatrixLayout_t layout, const void *data)
@@ -701,8 +703,12 @@ static cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc
                                      const void *c, cublasLtMatrixLayout_t c_layout, void *d, cublasLtMatrixLayout_t d_layout,
                                      const cublasLtMatmulAlgo_t *algorithm, void *scratch, size_t scratch_bytes, cudaStream_t stream)
 {
-    (void)handle, (void)c, (void)c_layout, (void)algorithm, (void)stream;
+    (void)handle, (void)c, (void)c_layout, (void)stream;
     BLAS();
+    if (((uintptr_t)a | (uintptr_t)b | (uintptr_t)d) % algorithm->data[0]) {
+        fprintf(stderr, "fake cuBLASLt: an address is no multiple of %llu\n", (unsigned long long)algorithm->data[0]);
+        abort();
+    }
     if (scratch_bytes) spoil(scratch, scratch_bytes);
     request *r = ask(PRODUCT);
     r->product.a = with_data(a_layout, a), r->product.b = with_data(b_layout, b), r->product.y = with_data(d_layout, d);
@@ -909,3 +915,5 @@ const rt__cuda_library *fake_cuda(void)
     };
     return &table;
 }
+
+void fake_cuda_use(void) { rt__cuda_pretend(fake_cuda(), fake_module()); }

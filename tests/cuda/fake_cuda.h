@@ -9,6 +9,7 @@
 
 const rt__cuda_library *fake_cuda(void);
 const void *fake_module(void);
+void fake_cuda_use(void); /* the backend `cuda` computes by these from here on */
 
 /* Call number k from now on (1, 2, ..; 0: none) that returns a status fails: as out of memory, where it can, or otherwise. */
 void fake_fail(long k, bool memory);

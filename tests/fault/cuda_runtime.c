@@ -168,7 +168,7 @@ static int begin(void **state)
     fake_limit(0);
     fake_idle(false);
     *fake_counted() = (fake_counts){0};
-    rt__cuda_pretend(fake_cuda(), fake_module());
+    fake_cuda_use();
     return 0;
 }
 

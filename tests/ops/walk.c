@@ -5,6 +5,7 @@
 #include "emulated_device.h"
 #include "graph/program.h"
 #include "cuda/emulated.h"
+#include "cuda/fake_cuda.h"
 #include "tolerances.h"
 
 #include <math.h>
@@ -911,8 +912,17 @@ static void test_bf16_is_met(void **state)
             fail_msg("%s: no sample has an operand in bf16", rt__ops_f32[op]->name);
 }
 
+/* With FAKE_CUDA=1: the backend `cuda` on a fake of NVIDIA's libraries, alone. */
+static int walk_cuda(void)
+{
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_other_backends), cmocka_unit_test(test_half_precision)};
+    fake_cuda_use();
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
+
 int main(void)
 {
+    if (getenv("FAKE_CUDA")) return walk_cuda();
     rt__backend_add(&rt__backend_emulated);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_rows_are_complete), cmocka_unit_test(test_bad_shapes),      cmocka_unit_test(test_first_derivative),

@@ -23,7 +23,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { LINE = 256, PRODUCTS = 5 };
+enum { LINE = 256, ALIGNED = 16, PRODUCTS = 5 }; /* ALIGNED: bytes, of what the libraries are told; a program's lines are longer */
 
 typedef enum part { QKV, OTHER, SCORES, SLOPES, RESULT, PARTS } part; /* of an attention's scratch */
 
@@ -200,7 +200,8 @@ static bool make_pointwise(rt__cuda_job *j, const rt_call *c, const conv *v)
                           .result = c->out.dtype,
                           .tf32 = !rt__cuda_opened()->cudnn.true_float,
                           .bias = c->n_in == 3,
-                          .alpha = 1};
+                          .alpha = 1,
+                          .alignment = ALIGNED};
     int64_t pixels = v->x->dim[0] * v->x->dim[2] * v->x->dim[3], C = v->w->dim[1], O = v->w->dim[0];
     if (v->kind == RT_CUDNN_FORWARD) p.m = pixels, p.n = O, p.k = C, p.tb = true;
     if (v->kind == RT_CUDNN_DATA) p.m = pixels, p.n = C, p.k = O;
@@ -287,6 +288,7 @@ static bool make_matmul(rt__cuda_job *j, const rt_call *c)
     if (batch > 1 && !p.ta && nb == 1 && na == batch) p.m *= batch, batch = na = 1; /* leading axes are rows */
     p.batch = j->loops ? 1 : batch;
     p.a_step = na > 1 ? p.m * p.k : 0, p.b_step = nb > 1 ? p.k * p.n : 0, p.y_step = p.m * p.n;
+    p.alignment = j->loops ? (uint32_t)rt_dtype_size(RT_BF16) : ALIGNED;
     if (!make_product(j, p)) return false;
     j->run = run_matmul;
     j->library_at = take(&j->scratch, j->products[0].scratch);
@@ -417,6 +419,8 @@ static bool make_attention(rt__cuda_job *j, const rt_call *c)
     rt__cuda_product scores = {.m = L, .n = L, .k = d, .tb = true, .a_step = L * d, .b_step = L * d, .y_step = L * L, .alpha = h.scale};
     rt__cuda_product mixed = {.m = L, .n = d, .k = L, .a_step = L * L, .b_step = L * d, .y_step = L * d, .alpha = 1};
     scores.batch = mixed.batch = h.n * h.heads;
+    scores.alignment = mixed.alignment =
+        bytes_of(h.block, RT_F32) % ALIGNED ? (uint32_t)sizeof(float) : ALIGNED; /* keys stand behind queries */
     scores.type = scores.result = mixed.type = mixed.result = RT_F32;
     scores.tf32 = mixed.tf32 = !rt__cuda_opened()->cudnn.true_float;
     rt__cuda_product plain = scores, added = scores, turned = mixed, scaled = mixed, scaled_turned, summed = mixed;

@@ -39,6 +39,10 @@ static bool choose(rt__cuda_product *p)
     int found = 0;
     bool ok = DID(cublasLtMatmulPreferenceCreate, &preference) &&
               DID(cublasLtMatmulPreferenceSetAttribute, preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &most, sizeof most);
+    static const unsigned alignments[] = {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES,
+                                          CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES};
+    for (size_t i = 0; i < RT_COUNT(alignments) && ok; i++) /* the library takes 256 for granted */
+        ok = DID(cublasLtMatmulPreferenceSetAttribute, preference, alignments[i], &p->alignment, sizeof p->alignment);
     if (ok) {
         cublasStatus_t status =
             (here->lib->cublasLtMatmulAlgoGetHeuristic)(here->blas, p->what, p->b, p->a, p->y, p->y, preference, 1, &best, &found);

@@ -11,6 +11,7 @@ typedef struct rt__cuda_product {
     rt_dtype type, result;                 /* of a and b; of y and the bias: RT_F32, RT_BF16 */
     bool tf32, bias;                       /* tf32: floats may be rounded to TF32. bias (n) */
     float alpha, beta;
+    uint32_t alignment; /* bytes: what all addresses are multiples of */
     /* by rt__cuda_product_make */
     size_t scratch;
     cublasLtMatmulDesc_t what;
