@@ -71,6 +71,28 @@ static void emulated_protect(int how)
 
 /* ---- requests */
 
+static bool emulated_owns(const void *at)
+{
+    for (int i = 0; i < emulated.n_blocks; i++)
+        if ((const char *)at >= emulated.blocks[i].at && (const char *)at < emulated.blocks[i].at + emulated.blocks[i].bytes) return true;
+    return false;
+}
+
+/* Are all addresses of a request where they should be? */
+static void emulated_check(const emulated_work *w)
+{
+    const rt_call *c = &w->call;
+    bool run = w->kind == EMULATED_RUN, marks = w->kind == EMULATED_MARK;
+    bool ok = run || marks || emulated_owns(w->to) == (w->kind != EMULATED_DOWN);
+    if (w->kind == EMULATED_UP || w->kind == EMULATED_DOWN || w->kind == EMULATED_COPY || w->kind == EMULATED_ADD)
+        ok = ok && emulated_owns(w->from) == (w->kind != EMULATED_UP);
+    const void *at[] = {c->out.data, c->side.data, c->scratch, c->kept, c->clock};
+    for (size_t i = 0; i < RT_COUNT(at) && run; i++) ok = ok && (!at[i] || emulated_owns(at[i]));
+    for (int i = 0; i < RT_ROLES && run; i++) ok = ok && (!c->roles[i] || emulated_owns(c->roles[i]));
+    for (int i = 0; i < c->n_in && run; i++) ok = ok && emulated_owns(c->in[i].data);
+    if (!ok) emulated_die("a request of the host's memory where the device's should be, or the other way round");
+}
+
 static uint64_t emulated_sum(const void *data, size_t bytes)
 {
     uint64_t sum = 1469598103934665603u;
@@ -80,6 +102,7 @@ static uint64_t emulated_sum(const void *data, size_t bytes)
 
 static void emulated_append(emulated_list *l, emulated_work w)
 {
+    emulated_check(&w);
     if (l->n == l->room) {
         l->room = l->room ? 2 * l->room : 64;
         l->work = realloc(l->work, (size_t)l->room * sizeof *l->work);
@@ -317,6 +340,7 @@ static void emulated_run(const rt_call *c)
     rt_call call = *c;
     rt_view in[3]; /* most of what is weighted: x, w, bias */
     if (s->kept > 0) {
+        if (s->version != c->version && emulated.into != &emulated.queue) emulated_die("a row makes what it keeps within a recording");
         if (s->version != c->version) emulated_copy(c->kept, c->in[1].data, s->kept);
         s->version = c->version;
         memcpy(in, c->in, (size_t)c->n_in * sizeof *in);

@@ -69,7 +69,7 @@ rt_status rt__device_mirror(rt_program *p, rt_error *err)
     p->mirrors = rt__arena_alloc(&p->arena, (size_t)n * sizeof *p->mirrors);
     p->pinned = p->device->pin(p->pinned_bytes = bytes);
     if (!p->mirrors || !p->pinned) RT_RAISE(RT_E_MEMORY, "out of memory for %zu MiB of inputs and outputs", (bytes >> 20) + 1);
-    p->mirrors[p->n_mirrors++] = (rt__mirror){p->pinned, p->clock, sizeof *p->clock, true, false};
+    p->mirrors[p->n_mirrors++] = (rt__mirror){p->pinned, p->clock, sizeof *p->clock, true};
     char *at = (char *)p->pinned + lines(sizeof *p->clock);
     for (int i = 0; i < p->n_nodes; i++) {
         const rt_node *v = p->nodes[i];
@@ -83,7 +83,6 @@ rt_status rt__device_mirror(rt_program *p, rt_error *err)
             at += lines(m->bytes);
         }
         m->up |= is_op(v, RT_OP_input);
-        m->down |= p->is_output[i];
     }
     for (int i = 0, k = 0; i < p->n_steps && p->ranks; i++) {
         if (!p->steps[i].join) continue;
@@ -185,7 +184,7 @@ static rt_status request(rt_program *p, const rt_clock *clock, rt_error *err)
     if (!clock->more && p->ranks) RT_TRY(sum_over_ranks(p, err));
     if (!clock->more) RT_TRY(rt__run_joined(p, clock, err));
     for (int i = 0; i < p->n_mirrors; i++)
-        if (p->mirrors[i].down) d->download(p->mirrors[i].host, p->mirrors[i].device, p->mirrors[i].bytes);
+        if (!p->mirrors[i].up) d->download(p->mirrors[i].host, p->mirrors[i].device, p->mirrors[i].bytes);
     return RT_OK;
 }
 

@@ -147,8 +147,7 @@ void rt_params_touch(rt_params *set)
 
 void rt__params_moved(rt_params *set, unsigned roles)
 {
-    set->version++;
-    set->older |= roles;
+    set->version++, set->older |= roles;
     set->newer &= ~roles;
 }
 

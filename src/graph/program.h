@@ -43,7 +43,7 @@ typedef struct rt__step {
 typedef struct rt__mirror {
     void *host, *device;
     size_t bytes;
-    bool up, down; /* an input, an output */
+    bool up; /* an input, which no step writes to; else an output */
 } rt__mirror;
 
 /* The requests of runs that do the same steps. */

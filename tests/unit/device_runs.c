@@ -27,7 +27,7 @@ typedef struct device_run {
     const char *student;
 } device_run;
 
-#define COMMON "threads", "1", "train.batch", "4", "run.samples", "0", "run.log-every", "2", "train.ema", "0.9"
+#define COMMON "threads", "1", "train.batch", "4", "run.samples", "4", "run.log-every", "2", "train.ema", "0.9"
 static const device_run runs[] = {
     {"mlp",
      "denoise",

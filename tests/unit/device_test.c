@@ -107,7 +107,9 @@ static rt_status update_part(training *t, int k, int first, int end, int total)
         rt_clock clock = {
             .seed = 11, .step = (uint32_t)k, .first = (uint32_t)at, .total = total, .resumed = at > first, .more = at + BATCH < end};
         err = (rt_error){0};
-        RT_TRY(rt_run(t->p, &clock, &err));
+        rt_status s = rt_run(t->p, &clock, &err);
+        assert_int_equal(emulated.queue.n, 0); /* whatever happened, all is done that was asked for */
+        RT_TRY(s);
     }
     return RT_OK;
 }
@@ -235,6 +237,8 @@ static void sets_follow_both_sides(void **state)
             if (k == 4) scale_all(t->student, RT_MOMENT1, 2);            /* and only this */
             if (k == 6) OK(rt_params_copy(t->student, RT_VALUE, t->student, RT_AVERAGE, &err));
             if (k == 7) rt_params_zero(t->student, RT_MOMENT1), rt_params_zero(t->student, RT_MOMENT2);
+            if (k == 8) scale_all(t->student, RT_AVERAGE, 0.5f); /* the host's is the newer one when it is copied */
+            if (k == 8) OK(rt_params_copy(t->student, RT_VALUE, t->student, RT_AVERAGE, &err));
             if (k == 9) rt_params_touch(t->student); /* the host has nothing new: what is older stays so */
             if (k == 10) OK(rt_params_init(t->teacher, 9, &err));
             update(t, k, 2);
