@@ -2,7 +2,7 @@
 #include "backend/cuda/kernels.h"
 #include "graph/ops/attr.h"
 #include "graph/ops/places.h"
-#include "graph/ops/runs.h"
+#include "graph/ops/axes.h"
 
 const char *const rt__cuda_names[RT_CUDA_KERNELS] = {
 #define RT_CUDA_KERNEL(name, family) "rt__cuda_" #name,
