@@ -23,7 +23,7 @@ template <class T> DEVICE void transpose(const rt__cuda_transpose_args &a)
         const unsigned r = blockIdx.y * TILE + i;
         if (r < a.rows && col < a.cols) tile[i * (TILE + 1) + threadIdx.x] = ((const T *)a.x)[matrix + (size_t)r * a.cols + col];
     }
-    __syncthreads();
+    __syncthreads(); /* the tile is there */
     for (unsigned i = threadIdx.y; i < TILE; i += TILE_ROWS) {
         const unsigned c = blockIdx.x * TILE + i;
         if (c < a.cols && row < a.rows) ((T *)a.y)[matrix + (size_t)c * a.rows + row] = tile[threadIdx.x * (TILE + 1) + i];

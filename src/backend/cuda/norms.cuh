@@ -28,14 +28,14 @@ DEVICE norm_shared shared_of(const rt__cuda_norm_args &a, float *shared, int wid
 template <int W> DEVICE void add_rows(const rt__cuda_norm_args &a, float *tree, float (&own)[W], unsigned column, unsigned row)
 {
     for (unsigned k = 0; k < W; k++) tree[(k * a.rows + row) * a.columns + column] = own[k];
-    __syncthreads();
+    __syncthreads(); /* the rows' sums are there */
     for (unsigned half = a.rows / 2; half > 0; half /= 2) {
         if (row < half)
             for (unsigned k = 0; k < W; k++) tree[(k * a.rows + row) * a.columns + column] += tree[(k * a.rows + row + half) * a.columns + column];
-        __syncthreads();
+        __syncthreads(); /* a level of the tree is there */
     }
     for (unsigned k = 0; k < W; k++) own[k] = tree[k * a.rows * a.columns + column];
-    __syncthreads();
+    __syncthreads(); /* all have read: the tree is free */
 }
 
 /* What a thread knows of its channels: d = x - centre, z = d scale + bias; mean is that of x + t. */
@@ -80,7 +80,7 @@ template <int W> DEVICE void find_groups(const rt__cuda_norm_args &a, float *sha
             t.s.second[t.channel + (unsigned)k] = square[k] - sum[k] * sum[k] / t.pixels;
         }
     }
-    __syncthreads();
+    __syncthreads(); /* each channel's mean and squares are there */
     for (unsigned g = t.thread; g < t.groups; g += t.threads) {
         float mean = 0, m2 = 0;
         for (unsigned c = g * a.per_group; c < (g + 1) * a.per_group; c++) mean += t.s.first[c];
@@ -92,7 +92,7 @@ template <int W> DEVICE void find_groups(const rt__cuda_norm_args &a, float *sha
         t.s.mean[g] = mean;
         t.s.r[g] = 1 / sqrtf((m2 > 0 ? m2 : 0) / t.n + a.eps);
     }
-    __syncthreads();
+    __syncthreads(); /* each group's mean and r are there */
     for (int k = 0; k < W; k++) {
         const unsigned g = (t.channel + (unsigned)k) / a.per_group, c = t.first_channel + (unsigned)k;
         t.centre[k] += t.s.mean[g];
@@ -150,7 +150,7 @@ template <int W, bool FORWARD> DEVICE void norm_derivative(const rt__cuda_norm_a
             t.s.second[t.channel + (unsigned)k] = w * moment[k];
         }
     }
-    __syncthreads();
+    __syncthreads(); /* each channel's sums are there */
     for (unsigned i = t.thread; i < t.groups; i += t.threads) {
         float all = 0, all_moments = 0;
         for (unsigned c = i * a.per_group; c < (i + 1) * a.per_group; c++) {
@@ -160,7 +160,7 @@ template <int W, bool FORWARD> DEVICE void norm_derivative(const rt__cuda_norm_a
         t.s.slope[i] = all / t.n;
         t.s.moment[i] = all_moments / t.n;
     }
-    __syncthreads();
+    __syncthreads(); /* each group's means are there */
 
     /* gn scale + offset - d slope */
     float offset[W], slope[W];

@@ -2,7 +2,7 @@
 #include "backend/cuda/kernels.h"
 #include "graph/ops/attr.h"
 #include "graph/ops/places.h"
-#include "graph/ops/runs.h"
+#include "graph/ops/axes.h"
 
 const char *const rt__cuda_names[RT_CUDA_KERNELS] = {
 #define RT_CUDA_KERNEL(name, family) "rt__cuda_" #name,
@@ -57,11 +57,8 @@ static void map_loops(const rt_call *c, int operands, rt__cuda_map_args *a)
 static bool is_wide(const rt__cuda_map_args *a, int operands)
 {
     bool fits = a->dim[0] % WIDE == 0 && on_16(a->y.data);
-    for (int k = 0; k < operands; k++) {
-        if (a->step[k][0] == 0) continue;
-        fits = fits && on_16(a->x[k].data);
-        for (int i = 1; i < a->rank; i++) fits = fits && a->step[k][i] % WIDE == 0;
-    }
+    for (int k = 0; k < operands; k++)
+        if (a->step[k][0] != 0) fits = fits && on_16(a->x[k].data); /* its other steps are multiples of the first extent */
     return fits;
 }
 

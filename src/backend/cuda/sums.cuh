@@ -15,10 +15,10 @@ template <int SIGN> struct outdoing {
 template <class JOIN> DEVICE double joined_lanes(double own, double *part, unsigned lane, unsigned lanes, unsigned output, unsigned outputs)
 {
     part[lane * outputs + output] = own;
-    __syncthreads();
+    __syncthreads(); /* the lanes' parts are there */
     for (unsigned half = lanes / 2; half > 0; half /= 2) {
         if (lane < half) part[lane * outputs + output] = JOIN::joined(part[lane * outputs + output], part[(lane + half) * outputs + output]);
-        __syncthreads();
+        __syncthreads(); /* so are halves, quarters, .. */
     }
     return part[output];
 }

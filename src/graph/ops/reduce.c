@@ -1,7 +1,7 @@
 /* reduce.c -- sums, extremes and running sums over axes. Sums accumulate in double, in an order that does not depend on threads. */
 #include "graph/ops/attr.h"
 #include "graph/ops/kernel.h"
-#include "graph/ops/runs.h"
+#include "graph/ops/axes.h"
 
 static bool reduce_shape(rt_node *y)
 {

@@ -1,6 +1,6 @@
-/* runs.h -- the axes of a reduction, for the reference rows and for backends. */
-#ifndef RT_OPS_RUNS_H
-#define RT_OPS_RUNS_H
+/* axes.h -- the axes of a reduction, for the reference rows and for backends. */
+#ifndef RT_OPS_AXES_H
+#define RT_OPS_AXES_H
 
 #include "graph/ops/kernel.h"
 
