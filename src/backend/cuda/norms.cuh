@@ -24,7 +24,7 @@ DEVICE norm_shared shared_of(const rt__cuda_norm_args &a, float *shared, int wid
     return s;
 }
 
-/* own[k] of all rows of a column, added up: every row gets it. */
+/* own[k] of all rows of a column, added up: row 0 gets it. */
 template <int W> DEVICE void add_rows(const rt__cuda_norm_args &a, float *tree, float (&own)[W], unsigned column, unsigned row)
 {
     for (unsigned k = 0; k < W; k++) tree[(k * a.rows + row) * a.columns + column] = own[k];
@@ -34,11 +34,11 @@ template <int W> DEVICE void add_rows(const rt__cuda_norm_args &a, float *tree, 
             for (unsigned k = 0; k < W; k++) tree[(k * a.rows + row) * a.columns + column] += tree[(k * a.rows + row + half) * a.columns + column];
         __syncthreads(); /* a level of the tree is there */
     }
-    for (unsigned k = 0; k < W; k++) own[k] = tree[k * a.rows * a.columns + column];
-    __syncthreads(); /* all have read: the tree is free */
+    if (row == 0)
+        for (unsigned k = 0; k < W; k++) own[k] = tree[k * a.rows * a.columns + column];
 }
 
-/* What a thread knows of its channels: d = x - centre, z = d scale + bias; mean is that of x + t. */
+/* What a thread knows of its channels: d = x - centre, z = d scale + bias; mean (in row 0) is that of x + t. */
 template <int W> struct norm_thread {
     norm_shared s;
     unsigned thread, threads, groups, column, row;
