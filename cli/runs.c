@@ -353,6 +353,7 @@ static rt_status say_plan(cli_call *c, const rt_config *config, rt_error *err)
     cli_say(c, "would write %s: %lld parameters, %lld updates of %.3g GFLOP, %.0f MiB of memory, %.0f MiB on disk", config->out,
             (long long)plan.parameters, (long long)plan.updates, plan.flop_per_update * 1e-9, (double)plan.bytes / 0x1p20,
             (double)plan.disk / 0x1p20);
+    if (plan.device_bytes > 0) cli_say(c, "%.0f MiB of memory on the device", (double)plan.device_bytes / 0x1p20);
     cli_put(c, "configuration", keys);
     cli_put(c, "plan",
             json_pack("{s:I, s:I, s:f, s:I, s:I}", "parameters", (json_int_t)plan.parameters, "updates", (json_int_t)plan.updates,

@@ -9,6 +9,7 @@
 #define TOL_SINGLE_GRADIENT   5e-6
 #define TOL_BACKEND           2e-5 /* another backend against the reference, in float */
 #define TOL_BACKEND_GRAD      2e-5
+#define TOL_EMULATED_OFFSET   2e-3 /* norms of numbers about 1000, of which float keeps 6e-5, against double */
 #define TOL_WINOGRAD          2e-5 /* Winograd of our own against double, with up to 256 channels; direct sums in float: 6e-7 */
 #define TOL_BF16              6e-3 /* operands in bf16 against float: two or three roundings */
 #define TOL_BF16_GRADIENT     2.5e-2

@@ -76,10 +76,14 @@ rt_status rt_params_add(rt_params *set, const char *name, int rank, const int64_
  * Before any array exists. RT_E_USAGE if a pattern matches nothing, or all entries are frozen then. */
 rt_status rt_params_freeze(rt_params *set, const char *globs, rt_error *err);
 
-/* The array of a role (rt_params_extent numbers of rt_params_dtype), allocated and zeroed on first use; NULL when memory is out. Allocating
- * any role closes the list of entries. Writers call rt_params_touch afterwards. */
+/* The array of a role (rt_params_extent numbers of rt_params_dtype), allocated and zeroed on first use; NULL when memory is out, or a device failed. Allocating
+ * any role closes the list of entries. Writers call rt_params_touch afterwards. Where programs run on a device the array is what they left until the next
+ * run that updates the set: after it, ask again. */
 void *rt_params_data(rt_params *set, rt_role role);
-bool rt_params_has(const rt_params *set, rt_role role);                 /* has that array been allocated? */
+/* Makes sure that rt_params_data has what the newest run left: where NULL would not do, and the reason is to be heard. RT_E_MEMORY, RT_E_DEVICE. */
+rt_status rt_params_fetch(rt_params *set, rt_role role, rt_error *err);
+void rt_params_zero(rt_params *set, rt_role role);                      /* an array that exists becomes zeros, wherever it lies */
+bool rt_params_has(const rt_params *set, rt_role role);                 /* has that array been allocated, here or on a device? */
 rt_status rt_params_init(rt_params *set, uint64_t seed, rt_error *err); /* the values, as each entry says */
 /* Copies values between sets of equal entries (names, shapes, order): "the student becomes the teacher". */
 rt_status rt_params_copy(rt_params *to, rt_role to_role, const rt_params *from, rt_role from_role, rt_error *err);
@@ -133,7 +137,10 @@ rt_node *rt_jvp(rt_node *y, rt_node *const *x, rt_node *const *dx, int n);
  * A program is a compiled list of outputs and updates with its own memory plan. It runs many times and allocates nothing per run. */
 
 typedef struct rt_backend rt_backend;
-const rt_backend *rt_backend_find(const char *name); /* "reference", "onednn" when built in; NULL selects the fastest; unknown: NULL */
+/* "reference", "onednn" when built in, "cuda"; NULL selects the processor's fastest; unknown: NULL */
+const rt_backend *rt_backend_find(const char *name);
+/* Can it compute here? RT_E_DEVICE says what is missing: a build with kernels, a library, a device. Compiling asks, too. */
+rt_status rt_backend_open(const rt_backend *b, rt_error *err);
 const char *rt_backend_name(const rt_backend *b);
 const char *rt_backend_version(const rt_backend *b); /* of the library behind it; of the reference: retort's kernels, "1" */
 const char *const *rt_backend_names(void);           /* NULL-terminated */
@@ -143,8 +150,9 @@ bool rt_backend_computes(const rt_backend *b, rt_dtype type);
 /* What a command would take, for --dry-run: programs of a rehearsal have a plan but no memory that was filled, and running them does nothing (their
  * outputs are zeros). Starts as zeros; outlives its programs. */
 typedef struct rt_rehearsal {
-    int64_t reserved; /* bytes that are not resident but would be */
-    size_t peak;      /* most resident memory of the process so far, what was reserved included */
+    int64_t reserved;                     /* bytes that are not resident but would be */
+    size_t peak;                          /* most resident memory of the process so far, what was reserved included */
+    int64_t device_reserved, device_peak; /* bytes that would be taken on a device, now and at most; 0: without one */
 } rt_rehearsal;
 /* Looks at the process, for `peak`, after `bytes` (may be negative or 0) were added to what is reserved. */
 void rt_rehearsal_reserve(rt_rehearsal *r, int64_t bytes);

@@ -146,8 +146,9 @@ rt_node *rt_cross_entropy(rt_node *logits, rt_node *index); /* (N,K), (N) I64 ->
  * An update is a node that makes a new version of a set: parameters fetched after it was built read the new values, those fetched before
  * read the old ones. It sweeps the whole set: clip, step, average. lr and the step count t (from 1) are inputs, so schedules are the loop's. */
 
+typedef enum rt_optimiser_kind { RT_ADAM, RT_ADAMW, RT_RADAM, RT_SGD } rt_optimiser_kind;
 typedef struct rt_optimiser {
-    enum { RT_ADAM, RT_ADAMW, RT_RADAM, RT_SGD } kind;
+    rt_optimiser_kind kind;
     double beta1, beta2, eps, weight_decay; /* SGD: beta1 is the momentum */
     double clip;                            /* largest global gradient norm; 0: none */
     bool average;                           /* keep RT_AVERAGE: avg = d avg + (1-d) value, with d from the input */

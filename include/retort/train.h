@@ -61,6 +61,7 @@ typedef struct rt_run_plan {
     int64_t parameters, updates;
     double flop_per_update; /* the average over the rounds */
     size_t bytes, disk;     /* bytes: the most resident memory of the process */
+    int64_t device_bytes;   /* the most memory on a device; 0: the backend has none */
 } rt_run_plan;
 
 /* Runs `c` in its directory c->out, which must not exist (or be empty). With `resume` the newest checkpoint that verifies is continued. A run keeps the number of its

@@ -2,6 +2,7 @@
 #ifndef RT_BASE_INTERNAL_H
 #define RT_BASE_INTERNAL_H
 
+#include "base/draws.h"
 #include "retort/base.h"
 
 /* Returns from the enclosing function with the status of a failed call. */
@@ -58,7 +59,5 @@ uint32_t rt__draw_name(const char *name);
 void rt__draw_words(const rt__draw *d, uint32_t sample, uint32_t block, uint32_t out[4]);
 void rt__draw_normal(const rt__draw *d, uint32_t sample, uint32_t block, double out[4]);
 void rt__draw_normals(const rt__draw *d, uint32_t sample, int64_t n, double *out); /* the first n of all blocks */
-/* (word + 1/2) / 2^32, in (0, 1). */
-static inline double rt__unit(uint32_t word) { return ((double)word + 0.5) * 0x1p-32; }
 
 #endif

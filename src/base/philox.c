@@ -29,11 +29,7 @@ void rt__draw_normal(const rt__draw *d, uint32_t sample, uint32_t block, double 
 {
     uint32_t w[4];
     rt__draw_words(d, sample, block, w);
-    for (int i = 0; i < 4; i += 2) { /* Box-Muller */
-        double radius = sqrt(-2 * log(rt__unit(w[i]))), angle = 6.283185307179586 * rt__unit(w[i + 1]);
-        out[i] = radius * cos(angle);
-        out[i + 1] = radius * sin(angle);
-    }
+    rt__normals_of(w, out);
 }
 
 void rt__draw_normals(const rt__draw *d, uint32_t sample, int64_t n, double *out)

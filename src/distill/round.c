@@ -231,12 +231,14 @@ rt_clock rt__phase_clock(const rt_phase *p, int64_t run)
 }
 
 /* Networks that trail the one that was trained. What is frozen stands elsewhere in its set than in theirs, hence entry by entry. */
-static void trail(const rt_task *t, const rt_network *leader)
+static rt_status trail(const rt_task *t, const rt_network *leader, rt_error *err)
 {
     for (int i = 0; i < t->plan.n_networks; i++) {
         const rt_network_plan *plan = &t->plan.networks[i];
         if (!plan->trails || strcmp(plan->trails, leader->plan->name) != 0) continue;
         rt_params *own = t->networks[i].set;
+        RT_TRY(rt_params_fetch(own, RT_VALUE, err));
+        RT_TRY(rt_params_fetch(leader->set, RT_VALUE, err));
         for (int j = 0; j < rt_params_entries(own); j++) {
             const rt_entry *to = rt_params_entry(own, j), *from = rt_params_entry(leader->set, j);
             if (t->real == RT_F64) {
@@ -251,6 +253,7 @@ static void trail(const rt_task *t, const rt_network *leader)
         }
         rt_params_touch(own);
     }
+    return RT_OK;
 }
 
 /* Run t of the phase in the round. */
@@ -268,7 +271,7 @@ static rt_status run_phase(rt_phase *p, int64_t t, rt_error *err)
         tell(p, k, p->program);
     }
     RT_TRY(run_slices(p, p->program, t, clock, err));
-    trail(p->round->task, p->network);
+    RT_TRY(trail(p->round->task, p->network, err));
     p->last_loss = scalar(p->program, p->loss);
     p->last_grad_norm = scalar(p->program, p->update.grad_norm);
     for (int i = 0; i < p->n_logged; i++) p->last_logged[i] = scalar(p->program, p->logged[i].node);

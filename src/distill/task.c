@@ -246,9 +246,7 @@ rt_status rt__task_refresh(rt_task *t, rt_error *err)
     for (int i = 0; i < t->plan.n_networks; i++) {
         rt_params *set = t->networks[i].set;
         if (!t->networks[i].plan->trained) continue;
-        for (rt_role role = RT_MOMENT1; role <= RT_MOMENT2; role++)
-            if (rt_params_has(set, role))
-                memset(rt_params_data(set, role), 0, (size_t)rt_params_extent(set, role) * rt_dtype_size(rt_params_dtype(set)));
+        for (rt_role role = RT_MOMENT1; role <= RT_MOMENT2; role++) rt_params_zero(set, role);
         if (t->networks[i].plan->averaged) RT_TRY(rt_params_copy(set, RT_AVERAGE, set, RT_VALUE, err));
     }
     return RT_OK;

@@ -99,18 +99,40 @@ static int fastest(const rt_call *c, const rt__ways *ways, trial *t)
     return best;
 }
 
-/* Programs are made before they have memory, so a trial has operands of its own: zeros. False when memory is out. */
-static bool borrow_operands(rt_call *c, rt__arena *a)
+static size_t bytes_of(const rt_view *v) { return (size_t)v->count * rt_dtype_size(v->dtype); }
+
+/* A device multiplies zeros faster than other numbers: there an operand's are words of a generator, whose exponents are made those of 1 and 2. */
+static void *borrow(rt_view *v, const rt_device *device, rt__arena *a)
+{
+    size_t bytes = bytes_of(v);
+    uint32_t *words = v->data = rt__arena_alloc(a, bytes + sizeof *words);
+    if (!device || !words) return words;
+    uint32_t exponents = v->dtype == RT_F32 ? 0x3f800000 : v->dtype == RT_BF16 ? 0x3f803f80 : 0;
+    uint32_t digits = v->dtype == RT_F32 ? 0x007fffff : v->dtype == RT_BF16 ? 0x007f007f : 0;
+    for (size_t i = 0, word = 1; i < bytes / sizeof *words; i++)
+        words[i] = exponents | ((uint32_t)((word = word * 6364136223846793005u + 1) >> 32) & digits);
+    if ((v->data = device->alloc(bytes + sizeof *words))) device->upload(v->data, words, bytes);
+    return v->data;
+}
+
+/* Programs are made before they have memory, so a trial has operands of its own: zeros, on the host. False when memory is out. */
+static bool borrow_operands(rt_call *c, const rt_device *device, rt__arena *a)
 {
     rt_view *in = rt__arena_alloc(a, (size_t)(c->n_in + 1) * sizeof *in);
-    if (!in) return false;
-    bool ok = (c->out.data = rt__arena_alloc(a, (size_t)c->out.count * rt_dtype_size(c->out.dtype))) != NULL;
-    for (int i = 0; i < c->n_in && ok; i++) {
+    bool ok = in && borrow(&c->out, device, a);
+    for (int i = 0; i < c->n_in && in; i++) {
         in[i] = c->in[i];
-        ok = (in[i].data = rt__arena_alloc(a, (size_t)in[i].count * rt_dtype_size(in[i].dtype))) != NULL;
+        ok = ok && borrow(&in[i], device, a);
     }
     c->in = in;
-    return ok;
+    return ok && (!device || device->finish(NULL) == RT_OK);
+}
+
+static void give_back(const rt_call *c, const rt_device *device)
+{
+    if (!device) return;
+    device->release(c->out.data, bytes_of(&c->out) + sizeof(uint32_t));
+    for (int i = 0; i < c->n_in && c->in; i++) device->release(c->in[i].data, bytes_of(&c->in[i]) + sizeof(uint32_t));
 }
 
 static void *try_all(const rt_call *program_call, const rt__ways *ways, int *chosen, size_t *scratch)
@@ -118,19 +140,25 @@ static void *try_all(const rt_call *program_call, const rt__ways *ways, int *cho
     rt_call call = *program_call, *c = &call;
     rt__arena operands = {0};
     trial t[MOST_WAYS] = {0};
-    bool room = borrow_operands(c, &operands);
+    const rt_device *device = ways->device;
+    bool room = borrow_operands(c, device, &operands);
     for (int k = 0; k < ways->n && room; k++) {
         t[k].state = ways->make(c, k, &t[k].scratch);
-        t[k].memory = t[k].state ? aligned_alloc(64, (t[k].scratch + 127) / 64 * 64) : NULL;
+        size_t bytes = (t[k].scratch + 127) / 64 * 64;
+        t[k].memory = !t[k].state ? NULL : device ? device->alloc(bytes) : aligned_alloc(64, bytes);
         if (!t[k].state || t[k].memory) continue;
         ways->release(t[k].state);
         t[k].state = NULL;
     }
     int best = *chosen = room ? fastest(c, ways, t) : -1;
     for (int k = 0; k < ways->n; k++) {
-        free(t[k].memory);
+        if (device)
+            device->release(t[k].memory, (t[k].scratch + 127) / 64 * 64);
+        else
+            free(t[k].memory);
         if (t[k].state && k != best) ways->release(t[k].state);
     }
+    give_back(c, device);
     rt__arena_free(&operands);
     *scratch = best >= 0 ? t[best].scratch : 0;
     return best >= 0 ? t[best].state : NULL;
@@ -154,6 +182,29 @@ void *rt__choose(const rt_call *c, const char *key, const rt__ways *ways, size_t
         json_object_set_new(choices->used, key, json_string(ways->names[k]));
     }
     return state;
+}
+
+void rt__choice_key(const rt_call *c, const char *who, char *text, size_t size)
+{
+    FILE *f = fmemopen(text, size, "w");
+    if (!f) return;
+    fprintf(f, "%s: %s", who, c->node->op->name);
+    for (int i = 0; i <= c->n_in; i++) {
+        const rt_view *v = i < c->n_in ? &c->in[i] : &c->out;
+        fprintf(f, i < c->n_in ? " " : " -> ");
+        for (int j = 0; j < v->rank; j++) fprintf(f, "%s%lld", j ? "x" : "", (long long)v->dim[j]);
+        fprintf(f, " %s", rt_dtype_name(v->dtype));
+        if (v->block > 1) fprintf(f, "/%d", v->block);
+    }
+    if (c->node->op == rt__ops_f32[RT_OP_matmul]) {
+        const rt__matmul_attr *at = c->node->attr;
+        fprintf(f, " transposed %d %d", at->transpose_a, at->transpose_b);
+    } else {
+        const rt_conv *v = &((const rt__conv_attr *)c->node->attr)->conv;
+        fprintf(f, " stride %d %d pad %d %d %d %d dilation %d %d groups %d", v->stride[0], v->stride[1], v->pad[0], v->pad[1], v->pad[2],
+                v->pad[3], v->dilation[0], v->dilation[1], v->groups);
+    }
+    fclose(f);
 }
 
 /* ---- files */

@@ -16,12 +16,12 @@ typedef struct lowering {
     unsigned char *kept; /* by id in the graph: is there a reader that takes bf16, and no caller who reads it? */
 } lowering;
 
-static int block_of(const rt_node *n) { return n->block > 1 ? n->block : 1; }
+static int block_of(const rt_node *n) { return n->block > 1 || n->block == RT_CHANNELS_LAST ? n->block : 1; }
 /* Where the order of channels and pixels in memory is a choice. Masks follow what they are compared from. */
 static bool is_image(const rt_node *n) { return n->rank == 4 && n->shape[1] > 1 && n->shape[2] * n->shape[3] > 1; }
 static bool can_be_cut(const rt_node *n, int b)
 {
-    return (rt__is_real(n) || n->dtype == RT_BF16 || n->dtype == RT_BOOL) && n->shape[1] % b == 0;
+    return (rt__is_real(n) || n->dtype == RT_BF16 || n->dtype == RT_BOOL) && (b == RT_CHANNELS_LAST || n->shape[1] % b == 0);
 }
 
 static rt_node *append(lowering *l, const rt_node *like)
@@ -111,6 +111,22 @@ static void mark_kept(lowering *l, const rt_program_spec *spec, const unsigned c
     for (int i = 0; i < spec->n_outputs; i++) l->kept[spec->outputs[i]->id] = 0;
 }
 
+/* How many matrices a factor, or the result, has, per sample where it has the batch (then negative). */
+static int64_t matrices_of(const rt_node *v)
+{
+    int64_t n = 1;
+    for (int i = 0; i < v->rank - 2; i++) n *= v->shape[i];
+    return n;
+}
+
+bool rt__product_in_bf16(const rt_node *y)
+{
+    const rt_node *a = y->in[0], *b = y->in[1];
+    bool rows = (a->rank == 2 && a->shape[0] == RT_BATCH) || (b->rank == 2 && b->shape[0] == RT_BATCH);
+    int64_t n = matrices_of(y), na = matrices_of(a), nb = matrices_of(b);
+    return !rows && (na == 1 || na == n) && (nb == 1 || nb == n);
+}
+
 /* ---- layouts */
 
 /* The layout in which y takes its images. */
@@ -118,7 +134,7 @@ static int block_for(const lowering *l, const rt_node *y)
 {
     int b = 1;
     for (int i = 0; i < y->n_in; i++)
-        if (block_of(y->in[i]) > b) b = block_of(y->in[i]);
+        if (block_of(y->in[i]) != 1) b = block_of(y->in[i]);
     bool knows = y->op->layout == RT_LAYOUT_MAPS || y->op->layout == RT_LAYOUT_READS;
     if (!l->blocks || b == 1 || !knows || (y->op->blockable && !y->op->blockable(y, b))) return 1;
     for (int i = 0; i < y->n_in; i++)
@@ -133,6 +149,7 @@ static bool choose_layout(lowering *l, rt_node *y)
         for (int i = 0; i < y->n_in; i++)
             if (!(y->in[i] = in_layout(l, y->in[i], backend->block(y, i)))) return false;
         y->block = backend->block(y, -1);
+        if (y->block == RT_CHANNELS_LAST && !is_image(y)) y->block = 1; /* which is the same */
         return true;
     }
     int b = block_for(l, y);
@@ -208,7 +225,7 @@ rt_status rt__lower(rt_program *p, const rt_program_spec *spec, rt_error *err)
         memcpy(copy->in, inputs, (size_t)y.n_in * sizeof *copy->in);
         if (g->force_bf16 && copy->op->flags & RT_ROW_SOURCE) copy = in_type(&l, copy, RT_BF16);
         if (!copy) RT_RAISE(RT_E_MEMORY, "out of memory for a node");
-        if (g->force_block > 1 && l.blocks && from->op->flags & RT_ROW_SOURCE && is_image(copy) && can_be_cut(copy, g->force_block))
+        if (g->force_block != 0 && l.blocks && from->op->flags & RT_ROW_SOURCE && is_image(copy) && can_be_cut(copy, g->force_block))
             copy = in_layout(&l, copy, g->force_block);
         if (!copy) RT_RAISE(RT_E_MEMORY, "out of memory for a node");
         p->lowered[i] = copy;

@@ -3,9 +3,13 @@
  *     entries   conv_in.weight   conv_in.bias   ...
  *     VALUE     [ .............. | ..... 0 0 .. | ... ]      each entry starts at a multiple of 16 numbers
  *     MOMENT1   [ .............. | ..... 0 0 .. | ... ]      same offsets in every role; what rt_params_freeze took comes last, and moments end before it
+ *
+ * Where programs run on a device, it has the arrays, too, and each is brought to the other side when it is asked for there:
+ *
+ *     rt_params_data, the host's is older    download         a run, the host's is newer    upload
+ *     rt_params_touch                        it is newer      an update on the device       it is older
  */
-#include "base/internal.h"
-#include "retort/graph.h"
+#include "graph/internal_graph.h"
 
 #include <fnmatch.h>
 #include <stdio.h>
@@ -23,6 +27,10 @@ struct rt_params {
     int64_t count, extent, trained; /* trained: numbers of a moment's array */
     void *data[RT_ROLES];
     uint64_t version;
+    const rt_device *device; /* NULL: the set is the host's alone */
+    void *there[RT_ROLES];   /* arrays on the device */
+    unsigned older, newer;   /* bit r: the host's array of role r is older, or newer, than the device's */
+    unsigned rehearsed;      /* bit r: counted by rt__params_rehearse */
 };
 
 rt_params *rt_params_new(const char *name, rt_dtype dtype)
@@ -38,9 +46,18 @@ rt_params *rt_params_new(const char *name, rt_dtype dtype)
     return set;
 }
 
+enum { BEHIND = 64 }; /* bytes that a vector may read past an array */
+
+static size_t bytes_of(const rt_params *set, rt_role role) { return (size_t)rt_params_extent(set, role) * rt_dtype_size(set->dtype); }
+
 void rt_params_free(rt_params *set)
 {
     if (!set) return;
+    if (set->device) {
+        rt__device_enter();
+        for (rt_role role = 0; role < RT_ROLES; role++) set->device->release(set->there[role], bytes_of(set, role) + BEHIND);
+        rt__device_leave();
+    }
     rt__arena_free(&set->arena);
     free(set->entries);
     free(set->name);
@@ -53,8 +70,7 @@ int rt_params_entries(const rt_params *set) { return set->n; }
 int64_t rt_params_count(const rt_params *set) { return set->count; }
 int64_t rt_params_extent(const rt_params *set, rt_role role) { return role == RT_VALUE || role == RT_AVERAGE ? set->extent : set->trained; }
 int64_t rt_params_trained(const rt_params *set) { return set->trained; }
-bool rt_params_has(const rt_params *set, rt_role role) { return set->data[role] != NULL; }
-void rt_params_touch(rt_params *set) { set->version++; }
+bool rt_params_has(const rt_params *set, rt_role role) { return set->data[role] || set->there[role]; }
 uint64_t rt_params_version(const rt_params *set) { return set->version; }
 const rt_entry *rt_params_entry(const rt_params *set, int index) { return index >= 0 && index < set->n ? &set->entries[index] : NULL; }
 
@@ -77,8 +93,8 @@ rt_status rt_params_add(rt_params *set, const char *name, int rank, const int64_
         *index = at;
         return RT_OK;
     }
-    for (int i = 0; i < RT_ROLES; i++)
-        if (set->data[i])
+    for (rt_role i = 0; i < RT_ROLES; i++)
+        if (rt_params_has(set, i))
             RT_RAISE(RT_E_INVALID, "%s: parameter '%s' is not in the set, which is complete; build all networks on it first", set->name,
                      name);
     int64_t count = 1;
@@ -105,13 +121,86 @@ rt_status rt_params_add(rt_params *set, const char *name, int rank, const int64_
     return RT_OK;
 }
 
-void *rt_params_data(rt_params *set, rt_role role)
+/* ---- arrays */
+
+rt_status rt_params_fetch(rt_params *set, rt_role role, rt_error *err)
 {
-    if (!set->data[role]) {
-        size_t bytes = (size_t)rt_params_extent(set, role) * rt_dtype_size(set->dtype);
-        set->data[role] = rt__arena_alloc(&set->arena, bytes + 64);
+    if (!set->data[role]) set->data[role] = rt__arena_alloc(&set->arena, bytes_of(set, role) + BEHIND);
+    if (!set->data[role]) RT_RAISE(RT_E_MEMORY, "%s: out of memory for %lld parameters", set->name, (long long)set->count);
+    if (!(set->older >> role & 1)) return RT_OK;
+    rt__device_enter();
+    set->device->download(set->data[role], set->there[role], bytes_of(set, role));
+    rt_status status = set->device->finish(err);
+    rt__device_leave();
+    if (status == RT_OK) set->older &= ~(1u << role);
+    return status;
+}
+
+void *rt_params_data(rt_params *set, rt_role role) { return rt_params_fetch(set, role, NULL) == RT_OK ? set->data[role] : NULL; }
+
+void rt_params_touch(rt_params *set)
+{
+    set->version++;
+    for (rt_role role = 0; role < RT_ROLES; role++)
+        if (set->data[role] && set->there[role] && !(set->older >> role & 1)) set->newer |= 1u << role;
+}
+
+void rt__params_moved(rt_params *set, unsigned roles)
+{
+    set->version++, set->older |= roles;
+    set->newer &= ~roles;
+}
+
+void rt_params_zero(rt_params *set, rt_role role)
+{
+    if (set->there[role]) {
+        rt__device_enter();
+        set->device->zero(set->there[role], bytes_of(set, role));
+        rt__device_leave();
+        rt__params_moved(set, 1u << role);
+    } else if (set->data[role]) {
+        memset(set->data[role], 0, bytes_of(set, role));
+        rt_params_touch(set);
     }
-    return set->data[role];
+}
+
+rt_status rt__params_on(rt_params *set, rt_role role, const rt_device *device, void **at, rt_error *err)
+{
+    size_t bytes = bytes_of(set, role);
+    if (!device) {
+        RT_TRY(rt_params_fetch(set, role, err));
+        *at = set->data[role];
+        return RT_OK;
+    }
+    if (set->device && set->device != device)
+        RT_RAISE(RT_E_USAGE, "set '%s' lies on a device already; give its programs one backend", set->name);
+    if (!set->there[role]) {
+        if (!(set->there[role] = device->alloc(bytes + BEHIND)))
+            RT_RAISE(RT_E_MEMORY, "out of memory on the device: '%s' needs %zu MiB, %zu are free; use a smaller network", set->name,
+                     (bytes >> 20) + 1, device->room() >> 20);
+        set->device = device;
+        if (set->data[role]) {
+            set->newer |= 1u << role;
+        } else {
+            device->zero(set->there[role], bytes + BEHIND);
+            set->older |= 1u << role;
+        }
+    }
+    *at = set->there[role];
+    return RT_OK;
+}
+
+void rt__params_push(rt_params *set, rt_role role)
+{
+    if (set->newer >> role & 1) set->device->upload(set->there[role], set->data[role], bytes_of(set, role));
+    set->newer &= ~(1u << role);
+}
+
+int64_t rt__params_rehearse(rt_params *set, rt_role role)
+{
+    bool counted = set->rehearsed >> role & 1;
+    set->rehearsed |= 1u << role;
+    return counted ? 0 : (int64_t)bytes_of(set, role);
 }
 
 /* A pattern of the list that this name matches; in `used`, bit k says that pattern k matched. */
@@ -132,8 +221,8 @@ rt_status rt_params_freeze(rt_params *set, const char *globs, rt_error *err)
 {
     uint64_t used = 0;
     int trained = 0;
-    for (int i = 0; i < RT_ROLES; i++)
-        if (set->data[i]) RT_RAISE(RT_E_INTERNAL, "%s: its arrays exist, so that nothing in it can be frozen any more", set->name);
+    for (rt_role i = 0; i < RT_ROLES; i++)
+        if (rt_params_has(set, i)) RT_RAISE(RT_E_INTERNAL, "%s: its arrays exist, so that nothing in it can be frozen any more", set->name);
     for (int i = 0; i < set->n; i++) {
         set->entries[i].frozen |= matches(globs, set->entries[i].name, &used);
         trained += !set->entries[i].frozen;
@@ -171,8 +260,8 @@ static void store(void *data, rt_dtype dtype, int64_t i, double v)
 
 rt_status rt_params_init(rt_params *set, uint64_t seed, rt_error *err)
 {
-    void *values = rt_params_data(set, RT_VALUE);
-    if (!values) RT_RAISE(RT_E_MEMORY, "%s: out of memory for %lld parameters", set->name, (long long)set->count);
+    RT_TRY(rt_params_fetch(set, RT_VALUE, err));
+    void *values = set->data[RT_VALUE];
     for (int k = 0; k < set->n; k++) {
         const rt_entry *e = &set->entries[k];
         rt__draw draw = {.seed = seed, .name = rt__draw_name(e->name)};
@@ -197,22 +286,35 @@ rt_status rt_params_init(rt_params *set, uint64_t seed, rt_error *err)
 
 rt_status rt_params_copy(rt_params *to, rt_role to_role, const rt_params *from, rt_role from_role, rt_error *err)
 {
-    if (!from->data[from_role]) RT_RAISE(RT_E_INTERNAL, "%s: the role %d to copy from is empty", from->name, (int)from_role);
+    if (!rt_params_has(from, from_role)) RT_RAISE(RT_E_INTERNAL, "%s: the role %d to copy from is empty", from->name, (int)from_role);
     bool same = to->dtype == from->dtype && to->n == from->n;
     for (int i = 0; same && i < to->n; i++) {
         const rt_entry *a = &to->entries[i], *b = &from->entries[i];
         same = a->rank == b->rank && !strcmp(a->name, b->name) && !memcmp(a->shape, b->shape, (size_t)a->rank * sizeof *a->shape);
     }
     if (!same) RT_RAISE(RT_E_INVALID, "sets '%s' and '%s' differ in their parameters; both must be the same network", to->name, from->name);
-    void *out = rt_params_data(to, to_role);
-    if (!out) RT_RAISE(RT_E_MEMORY, "%s: out of memory for %lld parameters", to->name, (long long)to->count);
     size_t width = rt_dtype_size(from->dtype);
-    for (int i = 0; i < to->n; i++) { /* what is frozen stands elsewhere in a set than in its copy without */
-        const rt_entry *a = &to->entries[i], *b = &from->entries[i];
-        if (out != from->data[from_role])
-            memcpy((char *)out + (size_t)a->offset * width, (char *)from->data[from_role] + (size_t)b->offset * width,
-                   (size_t)a->count * width);
+    bool there = to->device == from->device && to->there[to_role] && from->there[from_role] && !(from->newer >> from_role & 1);
+    if (!there) {
+        RT_TRY(rt_params_fetch(to, to_role, err));
+        RT_TRY(rt_params_fetch((rt_params *)(uintptr_t)from, from_role, err));
     }
-    rt_params_touch(to);
+    char *out = there ? to->there[to_role] : to->data[to_role];
+    const char *in = there ? from->there[from_role] : from->data[from_role];
+    rt__device_enter();
+    for (int i = 0; i < to->n && out != in; i++) { /* what is frozen stands elsewhere in a set than in its copy without */
+        const rt_entry *a = &to->entries[i], *b = &from->entries[i];
+        char *at = out + (size_t)a->offset * width;
+        const char *numbers = in + (size_t)b->offset * width;
+        if (there)
+            to->device->copy(at, numbers, (size_t)a->count * width);
+        else
+            memcpy(at, numbers, (size_t)a->count * width);
+    }
+    rt__device_leave();
+    if (there)
+        rt__params_moved(to, 1u << to_role);
+    else
+        rt_params_touch(to);
     return RT_OK;
 }

@@ -14,7 +14,8 @@ enum { LINE = 64 };
 
 void rt__program_view(const rt_program *p, const rt_node *n, rt_view *view)
 {
-    *view = (rt_view){.dtype = n->dtype, .rank = n->rank, .block = n->block, .count = 1};
+    int block = n->block == RT_CHANNELS_LAST ? (int)n->shape[1] : n->block;
+    *view = (rt_view){.dtype = n->dtype, .rank = n->rank, .block = block, .count = 1};
     for (int i = 0; i < n->rank; i++) {
         view->dim[i] = n->shape[i] < 0 ? -n->shape[i] * p->batch : n->shape[i];
         view->count *= view->dim[i];
@@ -285,12 +286,10 @@ rt_status rt__plan(rt_program *p, const rt_program_spec *spec, rt_error *err)
         if (is_op(v, RT_OP_constant)) p->storages[s].data = (void *)(uintptr_t)((const rt__const_attr *)v->attr)->data;
         if (is_op(v, RT_OP_param)) {
             const rt__param_attr *a = v->attr;
-            char *values = rt_params_data(a->set, RT_VALUE);
-            if (!values) {
-                status = rt_error_set(err, RT_E_MEMORY, "out of memory for the parameters of '%s'", rt_params_name(a->set));
-                goto done;
-            }
-            p->storages[s].data = values + (size_t)rt_params_entry(a->set, a->entry)->offset * rt_dtype_size(g->real);
+            void *values;
+            status = rt__params_on(a->set, RT_VALUE, p->device, &values, err);
+            if (status != RT_OK) goto done;
+            p->storages[s].data = (char *)values + (size_t)rt_params_entry(a->set, a->entry)->offset * rt_dtype_size(g->real);
         }
     }
     for (int step = 0; step < p->n_steps; step++) {

@@ -10,6 +10,7 @@ typedef struct rt__storage {
     int64_t bytes, offset; /* within the block; offset -1: outside it (parameters, constants) */
     int first, last;       /* steps between which the content matters; last INT_MAX: kept */
     void *data;            /* after placement */
+    void *mirror;          /* what callers read and write, in pinned memory of the host; NULL: `data` */
 } rt__storage;
 
 /* When a step runs. */
@@ -33,14 +34,30 @@ typedef struct rt__step {
     int kept_at;
     void *partial; /* of a join: its result before it is added to what earlier slices left */
     double flop, bytes;
+    bool marked; /* on a device: its seconds in this run are between two moments */
     int64_t calls;
     double seconds;
 } rt__step;
+
+/* What the host and the device copy to each other in every run. */
+typedef struct rt__mirror {
+    void *host, *device;
+    size_t bytes;
+    bool up; /* an input, which no step writes to; else an output */
+} rt__mirror;
+
+/* The requests of runs that do the same steps. */
+typedef struct rt__recording {
+    int kind;         /* of run, see device.c */
+    uint64_t version; /* of the program, at its last run whose requests were made one by one */
+    void *requests;   /* NULL: none yet */
+} rt__recording;
 
 struct rt_program {
     rt_graph *graph;
     rt_rehearsal *rehearsal; /* NULL: the program is real */
     const rt_backend *backend;
+    const rt_device *device; /* where the values lie; NULL: in the host's memory, or a rehearsal's */
     int threads;
     double looked; /* when, for threads that share a processor */
     bool bf16;     /* computes in bf16 */
@@ -67,6 +84,20 @@ struct rt_program {
     void *block;
     size_t block_bytes;
 
+    /* on a device: behind the block lie the clock and the constants, `device_bytes` in all */
+    size_t device_bytes, pinned_bytes;
+    void *pinned; /* the mirrors, their first the clock's */
+    rt__mirror *mirrors;
+    int n_mirrors;
+    rt_clock *clock; /* on the device */
+    struct rt__held {
+        rt_params *set;
+        unsigned roles; /* bit r */
+    } * sets;
+    int n_sets;
+    rt__recording *recordings;
+    int n_recordings;
+
     struct rt__watch {
         rt_params *set;
         uint64_t version;
@@ -76,6 +107,20 @@ struct rt_program {
     bool profile;
     rt_profile_row *rows;
 };
+
+/* The parts of a run, without the prologue: what is per sample, then, with the last slice, what depends on sums over the batch. */
+rt_status rt__run_prologue(rt_program *p, const rt_clock *clock, rt_error *err);
+rt_status rt__run_samples(rt_program *p, const rt_clock *clock, rt_error *err);
+rt_status rt__run_joined(rt_program *p, const rt_clock *clock, rt_error *err);
+bool rt__adds(const rt_program *p, const rt_clock *clock);   /* does a join add to what earlier slices left? */
+int rt__carries(const rt_program *p, const rt_clock *clock); /* levels that a shard's end folds; -1: no shard ends */
+/* On a device (device.c): memory and constants of a planned program, mirrors of a bound one; a run. */
+rt_status rt__device_bind(rt_program *p, rt_error *err);
+rt_status rt__device_mirror(rt_program *p, rt_error *err);
+rt_status rt__device_run(rt_program *p, const rt_clock *clock, rt_error *err);
+/* Waits for what was requested. What the device says of a failure comes first: its own status, and its words before those of `err`. */
+rt_status rt__device_end(rt_program *p, rt_status status, rt_error *err);
+void rt__device_free(rt_program *p);
 
 rt_status rt__lower(rt_program *p, const rt_program_spec *spec, rt_error *err);
 rt_status rt__recompute(rt_program *p, const rt_program_spec *spec, rt_error *err);

@@ -28,11 +28,13 @@ struct rt_node {
     int rank;
     int64_t shape[RT_MAX_RANK]; /* extent 0 may be -k: k times the batch */
     /* Layout of an image (N,C,H,W), chosen when a program is made: its channels lie in blocks of so many, [N][C/block][H W][block]. 0 and 1:
-     * plain. Shapes stay logical. */
+     * plain; RT_CHANNELS_LAST: all of them in one, [N][H W][C]. Shapes stay logical. */
     int block;
     /* In a program: the node whose kernel writes this one's value beside its own, and the other way round. NULL: none. */
     rt_node *host, *rider;
 };
+
+enum { RT_CHANNELS_LAST = -1 }; /* a node's block; its view says C */
 
 /* How a row treats the batch symbol on axis 0. */
 typedef enum rt_batch_rule {
@@ -77,10 +79,11 @@ typedef struct rt_call {
     void *kept;     /* as many bytes as the backend's kept asked for: nobody else's */
     unsigned fixed; /* bit i: in[i] is the same in all runs of equal `version` (weights of a set that the program does not train) */
     uint64_t version;
-    const rt_clock *clock; /* of the run; draws read it. clock->total is never 0 here */
+    const rt_clock *clock; /* of the run, where the values lie; draws read it. clock->total is never 0 here */
+    void *roles[RT_ROLES]; /* of an update, by rt_role: its set's arrays where the values lie; NULL: not needed */
     void *state;           /* what a backend's prepare returned */
     rt_choices *choices;   /* during prepare; NULL: by rule */
-    rt_status *fault;      /* RT_OK before a backend's prepare and run; there they say what failed: RT_E_MEMORY, RT_E_INTERNAL */
+    rt_status *fault; /* RT_OK before a backend's prepare and run; there they say what failed: RT_E_MEMORY, RT_E_DEVICE, RT_E_INTERNAL */
 } rt_call;
 
 struct rt_op {
@@ -196,6 +199,10 @@ typedef struct rt__update_attr {
     rt_optimiser opt; /* in: lr, t, decay, norm2, then the gradients of the entries that are not frozen, in order */
     int version;
 } rt__update_attr;
+static inline unsigned rt__update_roles(const rt__update_attr *a) /* bit r: it rewrites the array of role r */
+{
+    return 1u << RT_VALUE | 1u << RT_MOMENT1 | (a->opt.kind != RT_SGD ? 1u << RT_MOMENT2 : 0) | (a->opt.average ? 1u << RT_AVERAGE : 0);
+}
 
 /* ---- attributes that backends read, too */
 typedef struct rt__matmul_attr {
@@ -229,15 +236,51 @@ typedef struct rt__pool_attr {
 /* An input of a sample: RT_SAMPLE_IN(g, "a", RT_BATCH, 3). */
 #define RT_SAMPLE_IN(g, name, ...) rt_input(g, name, rt_graph_real(g), (int)RT_COUNT(((int64_t[]){__VA_ARGS__})), (int64_t[]){__VA_ARGS__})
 
+/* ---- devices */
+/* Where a backend's values lie if not in the host's memory: a device, whose memory host code does not touch (docs/devices.md). Requests are carried out in
+ * the order in which they are made, as by one stream, the backend's `run` among them; they return at once, and what fails is said by the next finish. Host
+ * memory that a request names stays, and is neither written nor read, until the next finish. The engine never calls from two threads at a time. */
+typedef struct rt_device {
+    /* Is there one that works? Asked for every program that is compiled. RT_E_DEVICE: what is missing, and what to do. */
+    rt_status (*open)(rt_error *err);
+    void *(*alloc)(size_t bytes);            /* on the device, 256-byte aligned, of any content; NULL: none left */
+    void (*release)(void *at, size_t bytes); /* waits for what uses it. at NULL: nothing */
+    void *(*pin)(size_t bytes);              /* memory of the host, fit for copies to and fro, zeros; NULL: none left */
+    void (*unpin)(void *at, size_t bytes);
+    size_t (*room)(void); /* bytes that alloc could give now */
+    /* Requests. */
+    void (*upload)(void *to, const void *from, size_t bytes);
+    void (*download)(void *to, const void *from, size_t bytes);
+    void (*copy)(void *to, const void *from, size_t bytes); /* on the device; the two do not overlap */
+    void (*zero)(void *at, size_t bytes);
+    void (*add)(void *to, const void *from, int64_t count, rt_dtype dtype); /* to += from, on the device: RT_F32 or RT_I64 */
+    /* Waits until all requests are done. RT_E_DEVICE, RT_E_MEMORY: one failed since the last finish that said so; the device's own words are in the text. */
+    rt_status (*finish)(rt_error *err);
+    /* Time: mark notes, as a request, the moment when it is carried out as number k (0, 1, ..); after finish, moment gives it in seconds from any start. */
+    void (*mark)(int k);
+    double (*moment)(int k);
+    /* Recordings of requests, to be carried out many times. Between record and recorded requests are not carried out but kept; there is no alloc, finish or mark among
+     * them. recorded returns them, or NULL where that failed: they are then made one by one. A step's first run in a program, and its first after `version`
+     * moved, are never recorded: what a row makes once (tables of addresses, packed weights, see `kept`) it requests there. record NULL: no recordings. */
+    void (*record)(void);
+    void *(*recorded)(void);
+    void (*replay)(void *recording); /* a request: all that were recorded, with the addresses that they had */
+    void (*forget)(void *recording);
+} rt_device;
+
 /* ---- backends */
 /* A backend claims rows that it does better than the reference. prepare returns its state for a node with fixed extents (NULL: not mine, use the
  * reference, unless *c->fault says that it failed), and *scratch, the bytes it needs during run; run only computes. */
 struct rt_backend {
     const char *name;
     const char *(*version)(void);
+    /* NULL: values lie in the host's memory. With a device, a backend claims whole programs: rt_compile refuses one with rows for which prepare returns
+     * NULL and names them all. Addresses in a call (data of in, out and side; scratch, kept, roles, clock) are the device's; the call itself is the
+     * host's, lives as long as `run` does, and has no addresses yet in prepare. run only makes requests. */
+    const rt_device *device;
     void *(*prepare)(const rt_call *c, int threads, size_t *scratch);
-    /* The block in which a RT_LAYOUT_BACKEND row takes its input, or gives its result (-1); NULL: all are plain. A node for which any of them is
-     * not plain must not be refused by prepare. */
+    /* The block in which a RT_LAYOUT_BACKEND row takes its input, or gives its result (input -1); NULL: all are plain. A node for which any of them is
+     * not plain must not be refused by prepare. One block for all, or RT_CHANNELS_LAST. */
     int (*block)(const rt_node *y, int input);
     /* May programs compute in bf16 here? It depends on the processor; NULL: never. */
     bool (*bf16)(void);
@@ -249,7 +292,11 @@ struct rt_backend {
     void (*run)(const rt_call *c);
     void (*release)(void *state);
 };
-extern const rt_backend rt__backend_reference;
+/* In a program in bf16, is a product of what is per sample worth it? Not one row per sample, such as a time embedding, nor a partial broadcast. */
+bool rt__product_in_bf16(const rt_node *y);
+/* Makes a backend known by its name, behind those that are built in: for tests. At most 4, before any other thread asks for one. */
+void rt__backend_add(const rt_backend *b);
+extern const rt_backend rt__backend_reference, rt__backend_cuda;
 #ifdef RETORT_ONEDNN
 extern const rt_backend rt__backend_onednn;
 #endif

@@ -360,6 +360,7 @@ rt_status rt_net_save(const rt_net *net, const rt_params *set, rt_role role, con
     char file[1200];
     int n = 0, pairs = 0;
     while (metadata && metadata[pairs]) pairs += 2;
+    if (rt_params_has(set, role)) RT_TRY(rt_params_fetch((rt_params *)(uintptr_t)set, role, err));
     rt_params *own = rt_params_new("own", rt_params_dtype(set)); /* a set may hold more than the network: what only training needs */
     if (!own) RT_RAISE(RT_E_MEMORY, "%s: out of memory", folder);
     rt_status declared = rt_net_declare(net, own, err);

@@ -48,6 +48,7 @@ static rt_status write_checkpoint(rt__run *run, rt_error *err)
         for (int role = 0; role < RT_ROLES; role++) {
             if (!rt_params_has(set, (rt_role)role)) continue;
             snprintf(names[n], sizeof names[n], "%s.%s", rt_params_name(set), role_names[role]);
+            RT_TRY(rt_params_fetch(set, (rt_role)role, err));
             const float *v = rt_params_data(set, (rt_role)role);
             if (!all_finite(set, v))
                 RT_RAISE(RT_E_DIVERGED, "%s: %s holds NaN or Inf after update %lld and is not saved", run->config->out, names[n],
@@ -62,6 +63,7 @@ static rt_status write_checkpoint(rt__run *run, rt_error *err)
         n++;
     }
     int64_t extent = run->selected ? rt_params_extent(run->selected, RT_VALUE) : 0;
+    if (run->at.watch.best_update > 0) RT_TRY(rt_params_fetch(run->selected, RT_VALUE, err));
     if (run->at.watch.best_update > 0)
         parts[n++] = (rt_named_tensor){"selected", RT_F32, 1, &extent, rt_params_data(run->selected, RT_VALUE)};
     parts[n++] = (rt_named_tensor){"position", RT_U8, 1, &bytes, &run->at};
@@ -160,14 +162,14 @@ static rt_status load_network(const rt_network *n, rt_tensors *t, const char *fi
         if (i < 0 && role == RT_VALUE && (n->plan->trained || n->plan->trails))
             RT_RAISE(RT_E_INVALID, "%s: tensor '%s' is missing; the run was begun by another version: start it again", file, name);
         if (i < 0) continue;
-        float *v = rt_params_data(n->set, (rt_role)role);
-        if (!v) RT_RAISE(RT_E_MEMORY, "%s: out of memory for tensor '%s'", file, name);
         if (rt_tensors_info(t, i)->count != rt_params_trained(n->set))
             RT_RAISE(RT_E_INVALID, "%s: tensor '%s' is not of this network; the run's config.yaml was changed", file, name);
         if (role == RT_AVERAGE) RT_TRY(rt_params_copy(n->set, RT_AVERAGE, n->set, RT_VALUE, err)); /* of what is frozen, too */
+        float *v = rt_params_data(n->set, (rt_role)role);
+        if (!v) RT_RAISE(RT_E_MEMORY, "%s: out of memory for tensor '%s'", file, name);
         RT_TRY(rt_tensors_read_real(t, i, RT_F32, v, err));
+        rt_params_touch(n->set);
     }
-    rt_params_touch(n->set);
     return RT_OK;
 }
 
@@ -180,7 +182,9 @@ static rt_status load_selected(rt__run *run, rt_tensors *t, const char *file, rt
         RT_RAISE(RT_E_INVALID, "%s: tensor 'selected' is missing or not of this network; the run's config.yaml was changed", file);
     float *v = rt_params_data(run->selected, RT_VALUE);
     if (!v) RT_RAISE(RT_E_MEMORY, "%s: out of memory for tensor 'selected'", file);
-    return rt_tensors_read_real(t, i, RT_F32, v, err);
+    RT_TRY(rt_tensors_read_real(t, i, RT_F32, v, err));
+    rt_params_touch(run->selected);
+    return RT_OK;
 }
 
 static rt_status load(rt__run *run, const char *folder, rt_error *err)

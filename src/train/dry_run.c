@@ -55,6 +55,7 @@ rt_status rt_run_plan_only(const rt_config *c, rt_run_plan *plan, rt_error *err)
         plan->flop_per_update /= (double)plan->updates;
         plan->disk = disk(&run);
         plan->bytes = rehearsal.peak;
+        plan->device_bytes = rehearsal.device_peak;
     }
     rt__run_close(&run);
     return status;

@@ -77,3 +77,10 @@ about() { awk -v a="$1" -v b="$2" 'BEGIN { d = a - b; if (d < 0) d = -d; exit !(
     fails 2 "did you mean 'bf16'" bench "$BATS_TEST_TMPDIR" --dtype bf15
     fails 2 "DIR" bench
 }
+
+@test "a device that is asked for and not here is exit 9" {
+    "$RETORT" --version | grep -q 'cuda no device' || return 0
+    run "$RETORT" bench "$BATS_TEST_TMPDIR" --batch 1 --repeats 1 --no-peak --backend cuda
+    [ "$status" -eq 9 ]
+    [[ "$output" == *"CUDA"*"use another --backend"* || "$output" == *"libcuda.so.1"*"use another --backend"* ]]
+}

@@ -339,7 +339,8 @@ static void test_double(void **state)
 static void test_float_on_every_backend(void **state)
 {
     (void)state;
-    for (const char *const *name = rt_backend_names(); *name; name++) all_cases(RT_F32, *name);
+    for (const char *const *name = rt_backend_names(); *name; name++)
+        if (rt_backend_open(rt_backend_find(*name), NULL) == RT_OK) all_cases(RT_F32, *name);
 }
 
 int main(void)

@@ -159,7 +159,8 @@ static void double_precision(void **state)
 static void every_backend(void **state)
 {
     (void)state;
-    for (int i = 0; rt_backend_names()[i]; i++) check_all(RT_F32, rt_backend_names()[i]);
+    for (const char *const *name = rt_backend_names(); *name; name++)
+        if (rt_backend_open(rt_backend_find(*name), NULL) == RT_OK) check_all(RT_F32, *name);
 }
 
 int main(void)

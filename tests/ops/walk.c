@@ -2,7 +2,10 @@
  *
  * A case is a sample with L = sum(y * projection), projection fixed normal numbers, and G = dL/d(inputs). One check per property walks all
  * rows; a failure prints row, sample and figure. */
+#include "emulated_device.h"
 #include "graph/program.h"
+#include "cuda/emulated.h"
+#include "cuda/fake_cuda.h"
 #include "tolerances.h"
 
 #include <math.h>
@@ -516,13 +519,14 @@ static int other_backends(int op, int k)
     int failures = 0;
     values want = evaluate(&s, &plain);
     for (const char *const *name = rt_backend_names(); *name; name++) {
-        if (!strcmp(*name, "reference")) continue;
+        if (!strcmp(*name, "reference") || rt_backend_open(rt_backend_find(*name), NULL) != RT_OK) continue;
         for (int threads = 1; threads <= 2; threads++) {
             settings at = plain;
             at.backend = *name;
             at.threads = threads;
             values got = evaluate(&s, &at);
-            failures += compare(*name, rt__ops_f32[op], k, &got, &want, TOL_BACKEND, TOL_BACKEND_GRAD);
+            bool same = !strcmp(*name, emulated_backend.name); /* its rows are the reference's */
+            failures += compare(*name, rt__ops_f32[op], k, &got, &want, same ? 0 : TOL_BACKEND, same ? 0 : TOL_BACKEND_GRAD);
             values_free(&got);
         }
     }
@@ -571,8 +575,10 @@ static int expansion(int op, int k)
     return failures;
 }
 
-/* Images in blocks of 2 and 3 channels, wherever those divide them. */
-static bool met[RT_OPS]; /* did the row work on blocks? */
+/* Images in blocks of 2 and 3 channels, wherever those divide them, and with all channels last. */
+static const int blocks[] = {2, 3, RT_CHANNELS_LAST};
+static const char *const in_blocks[] = {"blocks of 2", "blocks of 3", "channels last"};
+static bool met[3][RT_OPS]; /* did the row work on them? */
 
 static int layouts(int op, int k)
 {
@@ -580,16 +586,17 @@ static int layouts(int op, int k)
     if (!specimen_build(&s, RT_F64, op, k)) return -1;
     int failures = 0;
     values want = evaluate(&s, &plain);
-    for (int b = 2; b <= 3; b++) {
-        s.g->force_block = b;
+    for (int b = 0; b < 3; b++) {
+        s.g->force_block = blocks[b];
         rt_node *nodes[MAX_VALUES];
         running r = start(&s, nodes, outcomes(&s, nodes), &plain);
         go(&r);
         values got = take(&r, nodes, want.n);
-        failures += compare(b == 2 ? "blocks of 2" : "blocks of 3", rt__ops_f32[op], k, &got, &want, TOL_SLICES, TOL_SLICES);
+        failures += compare(in_blocks[b], rt__ops_f32[op], k, &got, &want, TOL_SLICES, TOL_SLICES);
         for (int i = 0; i < r.p->n_nodes; i++)
             for (int j = 0; j < r.p->nodes[i]->n_in; j++)
-                for (int o = 0; o < RT_OPS; o++) met[o] |= r.p->nodes[i]->op == rt__ops_f32[o] && r.p->nodes[i]->in[j]->block > 1;
+                for (int o = 0; o < RT_OPS; o++)
+                    met[b][o] |= r.p->nodes[i]->op == rt__ops_f32[o] && r.p->nodes[i]->in[j]->block == blocks[b];
         values_free(&got);
         rt_program_free(r.p);
     }
@@ -609,14 +616,17 @@ static int storage(int op, int k)
     at.rounded = true;
     values want = evaluate(&s, &at);
     int failures = 0;
-    for (int b = 0; b <= 2; b += 2) {
+    for (int b = RT_CHANNELS_LAST; b <= 2; b += b < 0 ? 1 : 2) {
         s.g->force_bf16 = true;
         s.g->force_block = b;
         rt_node *nodes[MAX_VALUES];
         running r = start(&s, nodes, outcomes(&s, nodes), &at);
         go(&r);
         values got = take(&r, nodes, want.n);
-        failures += compare(b ? "bf16 in blocks" : "bf16", rt__ops_f32[op], k, &got, &want, TOL_BF16, TOL_BF16_GRADIENT);
+        failures += compare(b > 0   ? "bf16 in blocks"
+                            : b < 0 ? "bf16, channels last"
+                                    : "bf16",
+                            rt__ops_f32[op], k, &got, &want, TOL_BF16, TOL_BF16_GRADIENT);
         for (int i = 0; i < r.p->n_nodes; i++)
             for (int j = 0; j < r.p->nodes[i]->n_in; j++)
                 for (int o = 0; o < RT_OPS; o++)
@@ -639,12 +649,48 @@ static int half_precision(int op, int k)
     values want = evaluate(&s, &at);
     int failures = 0;
     for (const char *const *name = rt_backend_names(); *name; name++) {
+        if (rt_backend_open(rt_backend_find(*name), NULL) != RT_OK) continue;
         at.backend = *name;
         at.compute = RT_BF16;
         at.threads = 2;
         values got = evaluate(&s, &at);
         failures += compare(*name, rt__ops_f32[op], k, &got, &want, TOL_BF16, TOL_BF16_GRADIENT);
         values_free(&got);
+    }
+    values_free(&want);
+    rt_graph_free(s.g);
+    return failures;
+}
+
+/* Kernels of devices (tests/cuda): images plain and in channels last, operands in float and in bf16. */
+static bool met_device[RT_OPS], met_last[RT_OPS]; /* did a kernel of a device run for the row? On images in channels last? */
+
+static int on_device(int op, int k)
+{
+    specimen s;
+    if (!specimen_build(&s, RT_F32, op, k)) return -1;
+    settings at = plain;
+    at.rounded = true;
+    values want = evaluate(&s, &at);
+    int failures = 0;
+    at.backend = rt__backend_emulated.name;
+    for (int way = 1; way < 4; way++) { /* plain images of floats: other_backends */
+        s.g->force_block = way / 2 ? RT_CHANNELS_LAST : 0;
+        s.g->force_bf16 = way % 2;
+        rt_node *nodes[MAX_VALUES];
+        running r = start(&s, nodes, outcomes(&s, nodes), &at);
+        go(&r);
+        values got = take(&r, nodes, want.n);
+        failures += compare("device", rt__ops_f32[op], k, &got, &want, way % 2 ? TOL_BF16 : TOL_BACKEND,
+                            way % 2 ? TOL_BF16_GRADIENT : TOL_BACKEND_GRAD);
+        for (int i = 0; i < r.p->n_steps; i++) {
+            const rt_call *c = &r.p->steps[i].call;
+            bool last = c->in && c->n_in && (c->in[0].block > 1 || c->out.block > 1);
+            for (int o = 0; o < RT_OPS && r.p->steps[i].backend; o++)
+                if (c->node->op == rt__ops_f32[o]) met_device[o] = true, met_last[o] |= last;
+        }
+        values_free(&got);
+        rt_program_free(r.p);
     }
     values_free(&want);
     rt_graph_free(s.g);
@@ -829,13 +875,33 @@ WALK(layouts)
 WALK(slices)
 WALK(storage)
 WALK(half_precision)
+WALK(on_device)
+
+/* Rows that libraries have for devices; views and sources need none. */
+static const char *const libraries[] = {"conv2d",    "conv2d_data",    "conv2d_weight", "matmul",
+                                        "attention", "attention_grad", "attention_jvp", "update"};
+
+static void test_devices_have_rows(void **state)
+{
+    (void)state;
+    for (int op = 0; op < RT_OPS; op++) {
+        const rt_op *row = rt__ops_f32[op];
+        bool needs = !(row->flags & (RT_ROW_SOURCE | RT_ROW_VIEW)) && !listed(row->name, libraries, RT_COUNT(libraries));
+        if (met_device[op] != needs) fail_msg("%s: %s kernel of a device", row->name, needs ? "no" : "unexpectedly, a");
+        bool images = (row->layout == RT_LAYOUT_MAPS || row->layout == RT_LAYOUT_READS) && needs;
+        if (images && !met_last[op]) fail_msg("%s: no sample in channels last", row->name);
+    }
+}
 
 static void test_layouts_are_met(void **state)
 {
     (void)state;
-    for (int op = 0; op < RT_OPS; op++)
-        if ((rt__ops_f32[op]->layout == RT_LAYOUT_MAPS || rt__ops_f32[op]->layout == RT_LAYOUT_READS) && !met[op])
-            fail_msg("%s: no sample is an image whose channels 2 or 3 divide", rt__ops_f32[op]->name);
+    for (int op = 0; op < RT_OPS; op++) {
+        const rt_op *row = rt__ops_f32[op];
+        if (row->layout != RT_LAYOUT_MAPS && row->layout != RT_LAYOUT_READS) continue;
+        if (!met[0][op] && !met[1][op]) fail_msg("%s: no sample is an image whose channels 2 or 3 divide", row->name);
+        if (!met[2][op]) fail_msg("%s: no sample has its channels last", row->name);
+    }
 }
 
 static void test_bf16_is_met(void **state)
@@ -846,15 +912,27 @@ static void test_bf16_is_met(void **state)
             fail_msg("%s: no sample has an operand in bf16", rt__ops_f32[op]->name);
 }
 
+/* With FAKE_CUDA=1: the backend `cuda` on a fake of NVIDIA's libraries, alone. */
+static int walk_cuda(void)
+{
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_other_backends), cmocka_unit_test(test_half_precision)};
+    fake_cuda_use();
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
+
 int main(void)
 {
+    if (getenv("FAKE_CUDA")) return walk_cuda();
+    rt__backend_add(&rt__backend_emulated);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_rows_are_complete), cmocka_unit_test(test_bad_shapes),      cmocka_unit_test(test_first_derivative),
         cmocka_unit_test(test_second_derivative), cmocka_unit_test(test_forward_mode),    cmocka_unit_test(test_forward_single),
         cmocka_unit_test(test_single_precision),  cmocka_unit_test(test_other_backends),  cmocka_unit_test(test_thread_counts),
         cmocka_unit_test(test_expansion),         cmocka_unit_test(test_in_place),        cmocka_unit_test(test_slices),
         cmocka_unit_test(test_layouts),           cmocka_unit_test(test_layouts_are_met), cmocka_unit_test(test_storage),
-        cmocka_unit_test(test_bf16_is_met),       cmocka_unit_test(test_half_precision),
+        cmocka_unit_test(test_bf16_is_met),       cmocka_unit_test(test_half_precision),  cmocka_unit_test(test_on_device),
+        cmocka_unit_test(test_devices_have_rows),
     };
+    rt__backend_add(&emulated_backend);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -61,7 +61,7 @@ static const char *const names[] = {"a", "b", "c"};
 static int choose(rt_choices *choices, const char *key, int rule)
 {
     size_t scratch = 0;
-    rt__ways ways = {names, 3, rule, make, run, release, test_clock};
+    rt__ways ways = {names, 3, rule, make, run, release, test_clock, NULL};
     made = released = 0;
     double *state = rt__choose(&(rt_call){.choices = choices}, key, &ways, &scratch);
     if (!state) return -1;

@@ -470,26 +470,14 @@ static job *prepare_pointwise(const rt_call *c, bool adjoint)
  * GFLOP/s measured on Sapphire Rapids), and AMX wants channels last, which we do not have: a step in bf16 took twice that in float there. */
 static bool bf16(void) { return wide(dnnl_cpu_isa_avx512_core_bf16) && !wide(dnnl_cpu_isa_avx512_core_amx); }
 
-/* How many matrices a factor, or the result, has, per sample where it has the batch (then negative). */
-static int64_t matrices_of(const rt_node *v)
-{
-    int64_t n = 1;
-    for (int i = 0; i < v->rank - 2; i++) n *= v->shape[i];
-    return n;
-}
-
-/* Images and other values per sample are multiplied in bf16. Not worth it: one row per sample, such as a time embedding; a partial broadcast, which
- * is the reference's. Results are bf16 where they are per sample and, images, in blocks: the first and last image of a network and sums over samples
- * stay float. */
+/* Images and other values per sample are multiplied in bf16. Results are bf16 where they are per sample and, images, in blocks: the first and last
+ * image of a network and sums over samples stay float. */
 static rt_dtype type(const rt_node *y, int input)
 {
     const rt_node *v = input < 0 ? y : y->in[input];
     if (v->rank == 0 || v->shape[0] >= 0) return RT_F32;
     if (y->op != rt__ops_f32[RT_OP_matmul]) return input >= 0 || block(y, -1) > 1 ? RT_BF16 : RT_F32;
-    const rt_node *a = y->in[0], *b = y->in[1];
-    bool rows = (a->rank == 2 && a->shape[0] == RT_BATCH) || (b->rank == 2 && b->shape[0] == RT_BATCH);
-    int64_t n = matrices_of(y), na = matrices_of(a), nb = matrices_of(b);
-    return rows || (na != 1 && na != n) || (nb != 1 && nb != n) ? RT_F32 : RT_BF16;
+    return rt__product_in_bf16(y) ? RT_BF16 : RT_F32;
 }
 
 /* ---- ways to compute a call */
@@ -562,30 +550,6 @@ static int rule(const rt_call *c, int threads)
     return (int)a;
 }
 
-/* What tells a call from others, for the table of choices. */
-static void describe(const rt_call *c, int threads, char *text, size_t size)
-{
-    FILE *f = fmemopen(text, size, "w");
-    if (!f) return;
-    fprintf(f, "onednn %s, %s, %d threads: %s", version(), processor(), threads, c->node->op->name);
-    for (int i = 0; i <= c->n_in; i++) {
-        const rt_view *v = i < c->n_in ? &c->in[i] : &c->out;
-        fprintf(f, i < c->n_in ? " " : " -> ");
-        for (int j = 0; j < v->rank; j++) fprintf(f, "%s%lld", j ? "x" : "", (long long)v->dim[j]);
-        fprintf(f, " %s", rt_dtype_name(v->dtype));
-        if (v->block > 1) fprintf(f, "/%d", v->block);
-    }
-    if (c->node->op == rt__ops_f32[RT_OP_matmul]) {
-        const rt__matmul_attr *at = c->node->attr;
-        fprintf(f, " transposed %d %d", at->transpose_a, at->transpose_b);
-    } else {
-        const rt_conv *v = &((const rt__conv_attr *)c->node->attr)->conv;
-        fprintf(f, " stride %d %d pad %d %d %d %d dilation %d %d groups %d", v->stride[0], v->stride[1], v->pad[0], v->pad[1], v->pad[2],
-                v->pad[3], v->dilation[0], v->dilation[1], v->groups);
-    }
-    fclose(f);
-}
-
 /* Operands that are fixed are reordered, weights that are fixed are transformed once per version and kept. */
 static void pack(const rt_call *c, job *j)
 {
@@ -613,9 +577,10 @@ static void *prepare(const rt_call *c, int threads, size_t *scratch)
     if (op != rt__ops_f32[RT_OP_conv2d] && op != rt__ops_f32[RT_OP_conv2d_data] && op != rt__ops_f32[RT_OP_conv2d_weight] &&
         op != rt__ops_f32[RT_OP_matmul])
         return NULL;
-    char key[512] = "";
-    if (c->choices) describe(c, threads, key, sizeof key);
-    rt__ways all = {way_names, RT_COUNT(ways), rule(c, threads), make_way, run, release, NULL};
+    char who[160] = "", key[512] = "";
+    if (c->choices) snprintf(who, sizeof who, "onednn %s, %s, %d threads", version(), processor(), threads);
+    if (c->choices) rt__choice_key(c, who, key, sizeof key);
+    rt__ways all = {way_names, RT_COUNT(ways), rule(c, threads), make_way, run, release, NULL, NULL};
     job *j = rt__choose(c, key, &all, scratch);
     if (!j) return NULL;
     pack(c, j);

@@ -10,26 +10,10 @@ static bool unary_shape(rt_node *y)
     return rt__is_real(x) || rt__bad(y, "not defined for %s", rt_dtype_name(x->dtype));
 }
 
-RT_INLINE real f_tanh(real x) { return (real)tanh((double)x); }
-RT_INLINE real f_softplus(real x) { return (real)(fmax((double)x, 0) + log1p(exp(-fabs((double)x)))); }
-RT_INLINE real f_relu(real x) { return x < 0 ? 0 : x; } /* NaN stays NaN */
-RT_INLINE real f_silu(real x) { return x * sigmoid_of(x); }
-RT_INLINE real f_mish(real x) { return (real)((double)x * tanh(fmax((double)x, 0) + log1p(exp(-fabs((double)x))))); }
-RT_INLINE real f_gelu_tanh(real x)
-{
-    double v = (double)x;
-    return (real)(0.5 * v * (1 + tanh(0.7978845608028654 * (v + 0.044715 * v * v * v))));
-}
-RT_INLINE real f_gelu_erf(real x) { return (real)(0.5 * (double)x * (1 + erf((double)x * 0.7071067811865476))); }
-
-RUN1(tanh, f_tanh)
-RUN1(sigmoid, sigmoid_of)
-RUN1(softplus, f_softplus)
-RUN1(relu, f_relu)
-RUN1(silu, f_silu)
-RUN1(mish, f_mish)
-RUN1(gelu_tanh, f_gelu_tanh)
-RUN1(gelu_erf, f_gelu_erf)
+#define RUN(op, expr)                                                                                                                      \
+    RT_INLINE real f_##op(real x) { return expr; }                                                                                         \
+    RUN1(op, f_##op)
+RT_ACTIVATION_FORMULAS(RUN)
 
 static void tanh_grad(rt_node *y, rt_node *gy, rt_node **gx) { gx[0] = rt_mul(gy, rt_offset(rt_neg(rt_square(y)), 1)); }
 static void sigmoid_grad(rt_node *y, rt_node *gy, rt_node **gx) { gx[0] = rt_mul(gy, rt_mul(y, rt_offset(rt_neg(y), 1))); }
@@ -69,10 +53,7 @@ static void silu_grad_run(const rt_call *c)
         real bx[STRIP], bg[STRIP], by[STRIP], *y = room(&c->out, at, by);
         const real *x = widened(&c->in[0], at, n, bx), *gy = widened(&c->in[1], at, n, bg);
 #pragma omp simd
-        for (int64_t i = 0; i < n; i++) {
-            real s = sigmoid_of(x[i]);
-            y[i] = gy[i] * s * (1 + x[i] * (1 - s));
-        }
+        for (int64_t i = 0; i < n; i++) y[i] = silu_sloped(gy[i], x[i], sigmoid_of(x[i]));
         narrow(&c->out, at, n, y);
     }
 }

@@ -25,6 +25,10 @@ typedef struct rt__axis_attr { /* concat, index_select, gather; extent: of the a
     int64_t axis, extent;
 } rt__axis_attr;
 
+typedef struct rt__scale_attr { /* upsample_nearest */
+    int64_t scale;
+} rt__scale_attr;
+
 typedef struct rt__draw_attr {
     uint32_t name; /* rt__draw_name */
     int rank;

@@ -84,15 +84,12 @@ static void map2_int(const rt_call *c, int64_t (*f)(int64_t, int64_t))
     }
 }
 
-RT_INLINE real f_add(real a, real b) { return a + b; }
-RT_INLINE real f_sub(real a, real b) { return a - b; }
-RT_INLINE real f_mul(real a, real b) { return a * b; }
-RT_INLINE real f_div(real a, real b) { return a / b; }
-RT_INLINE real f_maximum(real a, real b) { return a > b || a != a ? a : b; } /* NaN stays NaN, whichever side it is on */
-RT_INLINE real f_minimum(real a, real b) { return a < b || a != a ? a : b; }
-static int64_t i_add(int64_t a, int64_t b) { return (int64_t)((uint64_t)a + (uint64_t)b); }
-static int64_t i_sub(int64_t a, int64_t b) { return (int64_t)((uint64_t)a - (uint64_t)b); }
-static int64_t i_mul(int64_t a, int64_t b) { return (int64_t)((uint64_t)a * (uint64_t)b); }
+#define REAL(op, expr)                                                                                                                     \
+    RT_INLINE real f_##op(real a, real b) { return expr; }
+#define INTEGER(op, expr)                                                                                                                  \
+    static int64_t i_##op(int64_t a, int64_t b) { return expr; }
+RT_BINARY_FORMULAS(REAL)
+RT_INTEGER_FORMULAS(INTEGER)
 
 /* op_run for y = f(a, b); with g for I64 */
 #define RANGE2(op, f)                                                                                                                      \

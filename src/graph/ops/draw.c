@@ -41,17 +41,15 @@ static void put_unit(const rt_call *c, const rt__draw *d, uint32_t sample, int64
 {
     uint32_t w[4];
     rt__draw_words(d, sample, (uint32_t)block, w);
-    for (int64_t j = 0; j < n; j++) {
-        real v = (real)rt__unit(w[j]);
-        ((real *)c->out.data)[at + j] = v < 1 ? v : (real)0x1.fffffep-1; /* a float can round up to 1 */
-    }
+    for (int64_t j = 0; j < n; j++)
+        ((real *)c->out.data)[at + j] = sizeof(real) == sizeof(float) ? (real)rt__uniform_single(w[j]) : (real)rt__unit(w[j]);
 }
 static void put_int(const rt_call *c, const rt__draw *d, uint32_t sample, int64_t block, int64_t at, int64_t n)
 {
     const rt__draw_attr *a = c->node->attr;
     uint32_t w[4];
     rt__draw_words(d, sample, (uint32_t)block, w);
-    for (int64_t j = 0; j < n; j++) ((int64_t *)c->out.data)[at + j] = (int64_t)(((uint64_t)w[j] * (uint64_t)a->below) >> 32);
+    for (int64_t j = 0; j < n; j++) ((int64_t *)c->out.data)[at + j] = rt__integer_of(w[j], a->below);
 }
 static void randn_run(const rt_call *c) { each_block(c, put_normal); }
 static void rand_run(const rt_call *c) { each_block(c, put_unit); }

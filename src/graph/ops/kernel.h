@@ -60,7 +60,9 @@ RT_INLINE real rough_exp(real x)
     return (real)(p * power_of_two(shifted));
 }
 
-RT_INLINE real sigmoid_of(real x) { return 1 / (1 + fast_exp(-x)); }
+typedef double wide;
+#include "graph/ops/formulas.h"
+
 RT_INLINE real rough_sigmoid(real x) { return 1 / (1 + rough_exp(-x)); }
 
 /* ---- bf16 is the upper half of a float, and storage only: a kernel takes its operands in strips, which are widened where they are bf16 and used

@@ -9,23 +9,12 @@
  * computed from x: a group stays in the cache, so its mean and deviation cost no memory traffic, and no row keeps anything for another.
  * group_norm_sums gives the gradients of w, b (summed over samples) and t, and sums of gx without another pass over memory. */
 #include "graph/ops/kernel.h"
+#include "graph/ops/places.h"
 
 #include <omp.h>
 #include <tgmath.h>
 
 static const rt__group_attr *attr_of(const rt_node *y) { return y->attr; }
-
-/* Which input is what; 0: absent, as x is input 0. The order is x, w, b, shift, gy, addend. */
-typedef struct places {
-    int w, b, shift, gy, addend;
-} places;
-
-static places places_of(const rt_node *y, int n_in)
-{
-    int gy = y->op != rt__ops_f32[RT_OP_group_norm], n = n_in - 1 - gy - attr_of(y)->addend; /* of w, b and shift */
-    return (places){
-        .w = n > 1 ? 1 : 0, .b = n > 1 ? 2 : 0, .shift = n % 2 ? n : 0, .gy = gy ? n + 1 : 0, .addend = attr_of(y)->addend ? n + 2 : 0};
-}
 
 /* ---- shapes */
 
@@ -235,7 +224,7 @@ RT_INLINE real summand_of(summand kind, real d, real gy, real scale, real bias)
 {
     if (kind < SLOPED) return kind == DEVIATION ? d : gy;
     real z = d * scale + bias, s = kind == SLOPED ? sigmoid_of(z) : rough_sigmoid(z);
-    return gy * s * (1 + z * (1 - s));
+    return silu_sloped(gy, z, s);
 }
 
 /* Asks for what is read a span later: so memory works while the processor calculates. Beyond the end of v nothing happens. */

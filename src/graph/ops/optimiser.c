@@ -4,6 +4,9 @@
 #include <omp.h>
 #include <tgmath.h>
 
+#define RT_INLINE static inline __attribute__((always_inline))
+#include "graph/ops/steps.h"
+
 /* ---- norm2_all */
 
 static bool norm2_shape(rt_node *y)
@@ -109,71 +112,25 @@ static bool update_shape(rt_node *y)
     return true;
 }
 
-/* What one number's update needs, worked out once per run in double. */
-typedef struct coefficients {
-    real clip, l2;             /* g = clip gradient + l2 p */
-    real beta1, rest1;         /* m = beta1 m + rest1 g */
-    real beta2, rest2;         /* v = beta2 v + rest2 g g */
-    real shrink, step;         /* p = shrink p - step m / (sqrt(v) root + eps) */
-    real root, eps, keep, mix; /* average = keep average + mix p */
-} coefficients;
-
-/* RAdam (Liu et al. 2020): Adam's step times a rectification once r > 5, where its variance is tractable, eps beside the root of v as it stands; before
- * that the momentum's step alone, which is m/(0 sqrt(v) + 1). */
-static void rectify(const rt_optimiser *o, double t, coefficients *k)
-{
-    double decay = pow(o->beta2, t), most = 2 / (1 - o->beta2) - 1, r = most - 2 * t * decay / (1 - decay);
-    bool tractable = r > 5;
-    if (tractable)
-        k->step *= (real)sqrt((r - 4) * (r - 2) * most / ((most - 4) * (most - 2) * r) * (1 - decay));
-    else
-        k->eps = 1;
-    k->root = tractable;
-}
-
 static coefficients prepare(const rt_call *c)
 {
-    const rt_optimiser *o = &((const rt__update_attr *)c->node->attr)->opt;
     double in[GRADIENTS];
     for (int i = 0; i < GRADIENTS; i++) in[i] = (double)*(const real *)c->in[i].data;
-    double clip = o->clip > 0 ? fmin(1, o->clip / (sqrt(in[NORM2]) + 1e-6)) : 1;
-    coefficients k = {.clip = (real)clip, .keep = (real)in[DECAY], .mix = (real)(1 - in[DECAY]), .shrink = 1, .eps = (real)o->eps};
-    k.l2 = (real)(o->kind == RT_ADAMW ? 0 : o->weight_decay);
-    if (o->kind == RT_ADAMW) k.shrink = (real)(1 - in[LR] * o->weight_decay);
-    k.beta1 = (real)o->beta1;
-    k.beta2 = (real)o->beta2;
-    if (o->kind == RT_SGD) { /* the buffer starts from zero, hence as the first gradient */
-        k.step = (real)in[LR];
-    } else {
-        k.rest1 = (real)(1 - o->beta1);
-        k.rest2 = (real)(1 - o->beta2);
-        k.step = (real)(in[LR] / (1 - pow(o->beta1, in[T])));
-        k.root = (real)(1 / sqrt(1 - pow(o->beta2, in[T])));
-        if (o->kind == RT_RADAM) rectify(o, in[T], &k);
-    }
-    return k;
+    return coefficients_of(&((const rt__update_attr *)c->node->attr)->opt, in[LR], in[T], in[DECAY], in[NORM2]);
 }
 
 static void adam(const coefficients *k, int64_t n, const real *restrict g, real *restrict p, real *restrict m, real *restrict v)
 {
     const coefficients c = *k;
 #pragma omp simd
-    for (int64_t i = 0; i < n; i++) {
-        real gi = g[i] * c.clip + c.l2 * p[i];
-        m[i] = c.beta1 * m[i] + c.rest1 * gi;
-        v[i] = c.beta2 * v[i] + c.rest2 * gi * gi;
-        p[i] = c.shrink * p[i] - c.step * m[i] / (sqrt(v[i]) * c.root + c.eps);
-    }
+    for (int64_t i = 0; i < n; i++) adam_step(&c, g[i], &p[i], &m[i], &v[i]);
 }
 
 static void sgd(const coefficients *k, int64_t n, const real *restrict g, real *restrict p, real *restrict m)
 {
     const coefficients c = *k;
 #pragma omp simd
-    for (int64_t i = 0; i < n; i++) {
-        m[i] = c.beta1 * m[i] + (g[i] * c.clip + c.l2 * p[i]);
-        p[i] -= c.step * m[i];
-    }
+    for (int64_t i = 0; i < n; i++) sgd_step(&c, g[i], &p[i], &m[i]);
 }
 
 /* Each thread sweeps its share of every entry while it is in its cache. */
@@ -182,9 +139,7 @@ static void update_run(const rt_call *c)
     const rt__update_attr *a = c->node->attr;
     const coefficients k = prepare(c);
     bool is_adam = a->opt.kind != RT_SGD;
-    real *values = rt_params_data(a->set, RT_VALUE), *moments = rt_params_data(a->set, RT_MOMENT1);
-    real *squares = is_adam ? rt_params_data(a->set, RT_MOMENT2) : NULL;
-    real *averages = a->opt.average ? rt_params_data(a->set, RT_AVERAGE) : NULL;
+    real *values = c->roles[RT_VALUE], *moments = c->roles[RT_MOMENT1], *squares = c->roles[RT_MOMENT2], *averages = c->roles[RT_AVERAGE];
     int entries = rt_params_entries(a->set);
 #pragma omp parallel
     for (int j = 0, at = GRADIENTS; j < entries; j++) {
@@ -196,7 +151,7 @@ static void update_run(const rt_call *c)
         if (e->frozen) { /* the average of what stands still: once it is there, it stays to the bit */
             for (int64_t i = 0; i < n && averages; i++) {
                 real *mean = averages + e->offset + from + i;
-                *mean += k.mix * (p[i] - *mean);
+                *mean = kept_average(&k, *mean, p[i]);
             }
             continue;
         }
@@ -208,7 +163,7 @@ static void update_run(const rt_call *c)
         if (averages) {
             real *restrict mean = averages + e->offset + from;
 #pragma omp simd
-            for (int64_t i = 0; i < n; i++) mean[i] = k.keep * mean[i] + k.mix * p[i];
+            for (int64_t i = 0; i < n; i++) mean[i] = moved_average(&k, mean[i], p[i]);
         }
     }
     *(real *)c->out.data = k.clip;

@@ -1,6 +1,7 @@
 /* reduce.c -- sums, extremes and running sums over axes. Sums accumulate in double, in an order that does not depend on threads. */
 #include "graph/ops/attr.h"
 #include "graph/ops/kernel.h"
+#include "graph/ops/axes.h"
 
 static bool reduce_shape(rt_node *y)
 {
@@ -16,47 +17,6 @@ static bool reduce_shape(rt_node *y)
     }
     if (y->rank > 0 && x->shape[0] < 0 && !(a->axes & 1) && y->shape[0] >= 0) return rt__bad(y, "the batch must stay in front");
     return rt__is_real(x) || rt__bad(y, "not defined for %s", rt_dtype_name(x->dtype));
-}
-
-/* Axes merged into runs that are kept or reduced in turn; kept runs and reduced runs each get their strides in x. */
-typedef struct runs {
-    int n[2];                                          /* kept, reduced */
-    int64_t dim[2][RT_MAX_RANK], step[2][RT_MAX_RANK]; /* innermost first */
-    int64_t count[2];
-} runs;
-
-static runs split(const rt_view *x, unsigned axes)
-{
-    runs r = {.count = {1, 1}};
-    int64_t step = 1;
-    int before = -1;
-    for (int i = x->rank - 1; i >= 0; i--) {
-        int which = axes >> i & 1;
-        if (x->dim[i] != 1) {
-            if (which == before) {
-                r.dim[which][r.n[which] - 1] *= x->dim[i];
-            } else {
-                r.dim[which][r.n[which]] = x->dim[i];
-                r.step[which][r.n[which]++] = step;
-            }
-            before = which;
-            r.count[which] *= x->dim[i];
-        }
-        step *= x->dim[i];
-    }
-    for (int w = 0; w < 2; w++)
-        if (r.n[w] == 0) r.dim[w][r.n[w]++] = 1;
-    return r;
-}
-
-static int64_t offset_at(const runs *r, int which, int64_t at)
-{
-    int64_t x = 0;
-    for (int i = 0; i < r->n[which]; i++) {
-        x += at % r->dim[which][i] * r->step[which][i];
-        at /= r->dim[which][i];
-    }
-    return x;
 }
 
 static double sum_run_of(const rt_view *v, int64_t at, int64_t n, int64_t step)
@@ -81,7 +41,6 @@ static double sum_run_of(const rt_view *v, int64_t at, int64_t n, int64_t step)
 
 /* In blocks: all pixels go, so that what is kept lies in the order of a plain result. */
 static bool pixels_go(const rt_node *y, int b) { return (void)b, (((const rt__reduce_attr *)y->attr)->axes >> 2 & 3) == 3; }
-static unsigned stored_axes(unsigned axes) { return (axes & 7) | (axes & 2) << 2; } /* (N,C,H,W) -> (N,C/b,HW,b) */
 
 /* sum[i] += rows of w numbers; a width that is known makes vectors. */
 RT_INLINE void add_rows(double *sum, const real *v, int64_t rows, int64_t w)

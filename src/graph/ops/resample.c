@@ -7,6 +7,7 @@
  *
  * and as functions of x the last two are constant wherever they can be differentiated, so derivatives of any order exist. Of equal pixels the
  * first one in the window is the maximum. */
+#include "graph/ops/attr.h"
 #include "graph/ops/kernel.h"
 
 static bool image(rt_node *y, int index)
@@ -30,13 +31,9 @@ static int64_t channels_of(const rt_call *c) { return c->out.block > 1 ? c->out.
 
 /* ---- upsample_nearest */
 
-typedef struct scale_attr {
-    int64_t scale;
-} scale_attr;
-
 static bool upsample_shape(rt_node *y)
 {
-    int64_t s = ((const scale_attr *)y->attr)->scale;
+    int64_t s = ((const rt__scale_attr *)y->attr)->scale;
     if (!image(y, 0)) return false;
     if (s < 1 || s > 1 << 16) return rt__bad(y, "scale %lld; must be 1 to %d", (long long)s, 1 << 16);
     if (y->in[0]->shape[2] > INT32_MAX || y->in[0]->shape[3] > INT32_MAX) return rt__bad(y, "image too large");
@@ -45,14 +42,14 @@ static bool upsample_shape(rt_node *y)
 
 static void upsample_grad(rt_node *y, rt_node *gy, rt_node **gx)
 {
-    int s = (int)((const scale_attr *)y->attr)->scale;
+    int s = (int)((const rt__scale_attr *)y->attr)->scale;
     gx[0] = rt_scale(rt_avg_pool2d(gy, &(rt_pool){.kernel = {s, s}, .stride = {s, s}}), (double)s * s);
 }
 
 /* A pixel is b channels side by side: a row of w pixels becomes s rows of w s. */
 static void upsample_run(const rt_call *c)
 {
-    int64_t s = ((const scale_attr *)c->node->attr)->scale, b = channels_of(c), w = c->in[0].dim[3], rows = c->in[0].count / (w * b);
+    int64_t s = ((const rt__scale_attr *)c->node->attr)->scale, b = channels_of(c), w = c->in[0].dim[3], rows = c->in[0].count / (w * b);
     size_t pixel = (size_t)b * rt_dtype_size(c->out.dtype);
 #pragma omp parallel for schedule(static) if (c->out.count > 4096)
     for (int64_t r = 0; r < rows; r++) {
@@ -163,23 +160,9 @@ static rt_node *max_pool_jvp(rt_node *y, rt_node *const *dx)
 /* Of the two rows whose second operand goes where the first one's maxima are: those do not move. */
 static rt_node *max_pool_routed_jvp(rt_node *y, rt_node *const *dx) { return rt__jvp_linear(y, (rt_node *[]){NULL, dx[1]}); }
 
-/* The part of output (i, j)'s window that lies in an image of (h, w). */
-typedef struct window {
-    int64_t y0, y1, x0, x1;
-    real weight; /* of each pixel in the average */
-} window;
-
 static window window_of(const rt__pool_attr *p, int64_t i, int64_t j, int64_t h, int64_t w)
 {
-    int64_t y0 = i * p->stride[0] - p->pad[0], x0 = j * p->stride[1] - p->pad[1];
-    window r = {y0, y0 + p->kernel[0], x0, x0 + p->kernel[1], 0};
-    if (r.y0 < 0) r.y0 = 0;
-    if (r.x0 < 0) r.x0 = 0;
-    if (r.y1 > h) r.y1 = h;
-    if (r.x1 > w) r.x1 = w;
-    int64_t all = (int64_t)p->kernel[0] * p->kernel[1];
-    r.weight = (real)1 / (real)(p->exclude_pad ? (r.y1 - r.y0) * (r.x1 - r.x0) : all);
-    return r;
+    return window_at(p->kernel, p->stride, p->pad, p->exclude_pad, i, j, h, w);
 }
 
 /* Quarters of 2x2 pixels of b channels: the gradient of doubling an image, in every U-Net. */
@@ -372,7 +355,7 @@ const rt_op RT_ROW(upsample_nearest) = {
     .formula = "y[n,c,i,j] = x[n,c,floor(i/s),floor(j/s)]",
     .min_in = 1,
     .max_in = 1,
-    .attr_size = sizeof(scale_attr),
+    .attr_size = sizeof(rt__scale_attr),
     .layout = RT_LAYOUT_MAPS,
     .type = RT_TYPE_ALIKE,
     .batch = RT_MAPS,

@@ -181,6 +181,13 @@ static void broadcast_grad(rt_node *y, rt_node *gy, rt_node **gx)
 
 /* ---- concat and slice */
 
+/* Channels that lie in one block are an image's last axis. */
+static around rows_of(const rt_view *v, int axis)
+{
+    if (axis != 1 || v->block <= 1 || v->block != v->dim[1]) return axis_of(v, axis);
+    return (around){v->dim[0] * v->dim[2] * v->dim[3], v->dim[1], 1};
+}
+
 static bool concat_shape(rt_node *y)
 {
     const rt__axis_attr *a = y->attr;
@@ -202,7 +209,7 @@ static void concat_run(const rt_call *c)
 {
     const rt__axis_attr *a = c->node->attr;
     size_t size = rt_dtype_size(c->out.dtype);
-    around y = axis_of(&c->out, (int)a->axis);
+    around y = rows_of(&c->out, (int)a->axis);
 #pragma omp parallel for if (c->out.count > CHUNK)
     for (int64_t o = 0; o < y.outer; o++) {
         char *to = (char *)c->out.data + (size_t)(o * y.n * y.inner) * size;
@@ -270,8 +277,8 @@ static bool slice_grad_shape(rt_node *y) /* puts a slice back into zeros */
 static void move_rows(const rt_call *c, const rt__slice_attr *a, bool into)
 {
     size_t size = rt_dtype_size(c->out.dtype);
-    around x = axis_of(&c->in[0], (int)a->axis);
-    int64_t extent = into ? c->out.dim[(int)a->axis] : x.n, rows = into ? x.n : c->out.dim[(int)a->axis];
+    around x = rows_of(into ? &c->out : &c->in[0], (int)a->axis);
+    int64_t extent = x.n, rows = (into ? &c->in[0] : &c->out)->dim[(int)a->axis];
     int64_t start = a->count < 0 ? a->start * (rows / a->count) : a->start; /* -k: k B rows */
     size_t row = (size_t)x.inner * size;
 #pragma omp parallel for if (c->out.count > CHUNK)
@@ -304,7 +311,7 @@ static void slice_grad_grad(rt_node *y, rt_node *gy, rt_node **gx)
     gx[0] = rt__emit1(RT_OP_slice, gy, &a);
 }
 
-/* Whole blocks of channels, like whole samples, lie side by side in memory as plain channels do, so the kernels need not know. */
+/* Whole blocks of channels, like whole samples, lie side by side in memory as plain channels do, so the kernels need to know of channels last only. */
 static bool joins_blocks(const rt_node *y, int b) { return (void)b, ((const rt__axis_attr *)y->attr)->axis <= 1; }
 static bool cuts_blocks(const rt_node *y, int b)
 {
@@ -329,9 +336,6 @@ static bool index_select_shape(rt_node *y)
     y->shape[(int)a->axis] = y->in[1]->shape[0];
     return (int)a->axis == 0 || y->shape[(int)a->axis] > 0 || rt__bad(y, "a batch of indices selects along axis 0 only");
 }
-/* An index outside is a caller's mistake that a kernel cannot report: it is clamped, so that nothing outside is read; front ends check labels. */
-static int64_t clamped(int64_t i, int64_t n) { return i < 0 ? 0 : i >= n ? n - 1 : i; }
-
 static void index_select_run(const rt_call *c)
 {
     const rt__axis_attr *a = c->node->attr;

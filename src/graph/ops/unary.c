@@ -10,31 +10,10 @@ static bool unary_shape(rt_node *y)
     return rt__is_real(x) || rt__bad(y, "not defined for %s", rt_dtype_name(x->dtype));
 }
 
-RT_INLINE real f_neg(real x) { return -x; }
-RT_INLINE real f_abs(real x) { return (real)fabs((double)x); }
-RT_INLINE real f_sign(real x) { return (real)((x > 0) - (x < 0)); }
-RT_INLINE real f_square(real x) { return x * x; }
-RT_INLINE real f_sqrt(real x) { return (real)sqrt((double)x); }
-RT_INLINE real f_rsqrt(real x) { return (real)(1 / sqrt((double)x)); }
-RT_INLINE real f_recip(real x) { return 1 / x; }
-RT_INLINE real f_exp(real x) { return (real)exp((double)x); }
-RT_INLINE real f_log(real x) { return (real)log((double)x); }
-RT_INLINE real f_sin(real x) { return (real)sin((double)x); }
-RT_INLINE real f_cos(real x) { return (real)cos((double)x); }
-RT_INLINE real f_erf(real x) { return (real)erf((double)x); }
-
-RUN1(neg, f_neg)
-RUN1(abs, f_abs)
-RUN1(sign, f_sign)
-RUN1(square, f_square)
-RUN1(sqrt, f_sqrt)
-RUN1(rsqrt, f_rsqrt)
-RUN1(recip, f_recip)
-RUN1(exp, f_exp)
-RUN1(log, f_log)
-RUN1(sin, f_sin)
-RUN1(cos, f_cos)
-RUN1(erf, f_erf)
+#define RUN(op, expr)                                                                                                                      \
+    RT_INLINE real f_##op(real x) { return expr; }                                                                                         \
+    RUN1(op, f_##op)
+RT_UNARY_FORMULAS(RUN)
 
 #define GRAD(op, expr)                                                                                                                     \
     static void op##_grad(rt_node *y, rt_node *gy, rt_node **gx)                                                                           \
@@ -58,11 +37,15 @@ GRAD(erf, rt_mul(gy, rt_scale(rt_exp(rt_neg(rt_square(x))), 1.1283791670955126))
 
 /* ---- with one number: y = v x, x + v, x^v */
 
+#define WITH_NUMBER(op, expr)                                                                                                              \
+    RT_INLINE real f_##op(real x, double v) { return expr; }
+RT_NUMBER_FORMULAS(WITH_NUMBER)
+
 static double number_of(const rt_node *y) { return *(const double *)y->attr; }
 
 static void scale_run(const rt_call *c)
 {
-    real v = (real)number_of(c->node);
+    double v = number_of(c->node);
     int64_t count = c->out.count;
 #pragma omp parallel for if (count > CHUNK)
     for (int64_t at = 0; at < count; at += STRIP) {
@@ -70,23 +53,24 @@ static void scale_run(const rt_call *c)
         real bx[STRIP], by[STRIP], *y = room(&c->out, at, by);
         const real *x = widened(&c->in[0], at, n, bx);
 #pragma omp simd
-        for (int64_t i = 0; i < n; i++) y[i] = v * x[i];
+        for (int64_t i = 0; i < n; i++) y[i] = f_scale(x[i], v);
         narrow(&c->out, at, n, y);
     }
 }
 static void offset_run(const rt_call *c)
 {
-    const real *x = c->in[0].data, v = (real)number_of(c->node);
+    const real *x = c->in[0].data;
     real *y = c->out.data;
+    double v = number_of(c->node);
 #pragma omp parallel for simd if (c->out.count > CHUNK)
-    for (int64_t i = 0; i < c->out.count; i++) y[i] = x[i] + v;
+    for (int64_t i = 0; i < c->out.count; i++) y[i] = f_offset(x[i], v);
 }
 static void pow_run(const rt_call *c)
 {
     const real *x = c->in[0].data;
     real *y = c->out.data;
     double v = number_of(c->node);
-    for (int64_t i = 0; i < c->out.count; i++) y[i] = (real)pow((double)x[i], v);
+    for (int64_t i = 0; i < c->out.count; i++) y[i] = f_pow(x[i], v);
 }
 GRAD(scale, rt_scale(gy, number_of(y)))
 GRAD(offset, gy)
