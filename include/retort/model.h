@@ -10,7 +10,9 @@
 #ifndef RETORT_MODEL_H
 #define RETORT_MODEL_H
 
+#include "retort/data.h"
 #include "retort/diffusion.h"
+#include "retort/nn.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -46,6 +48,7 @@ typedef struct rt_model_info {
     int64_t timesteps;  /* T of a discrete process, 0: continuous */
     int64_t classes;    /* labels that the network takes, the null class included; 0: none */
     int64_t null_class; /* -1: none */
+    const rt_words *words; /* labels are prompts of these words, the null class the one without any; NULL: labels are classes. The model's */
     int64_t outputs;    /* numbers that the network gives per sample */
     int64_t parameters;
     double low, high;
@@ -69,6 +72,11 @@ rt_status rt_model_predict(rt_model *model, const char *as, int64_t n, const flo
                            rt_error *err);
 /* The features of a classifier (feature_dims numbers each) and, if wanted, its most likely labels. */
 rt_status rt_model_features(rt_model *model, int64_t n, const float *x, float *features, int64_t *labels, rt_error *err);
+
+/* What a network is told of the items of a data set: relabels them by `what`: class; camera; class-camera (class C + camera, of C cameras); caption, and
+ * caption-camera (the words "camera-K" behind it), of which the labels of `words` are made; or words with commas between them: which of them the caption has.
+ * Empty: captions where words are given, else classes. RT_E_INVALID, RT_E_USAGE where the data or the words cannot. */
+rt_status rt_dataset_tell(rt_dataset *ds, const char *what, const rt_words *words, rt_error *err);
 
 typedef enum rt_class_choice { RT_CLASS_ALL, RT_CLASS_ONE, RT_CLASS_NULL } rt_class_choice;
 

@@ -141,12 +141,11 @@ static rt_status check_classes(const rt_model *m, const rt_sampling *s, double g
                  (long long)i->classes - 1);
     if (s->choice == RT_CLASS_NULL && i->null_class < 0)
         RT_RAISE(RT_E_USAGE, "the model has no null class%s", i->classes ? "; give --null-class K" : "");
-    if (s->choice == RT_CLASS_ONE && (s->label < 0 || s->label >= i->classes))
+    if (s->choice == RT_CLASS_ONE && !rt__label_fits(i, s->label))
         RT_RAISE(RT_E_USAGE, "class %lld does not exist; the model has %lld", (long long)s->label, (long long)i->classes);
-    for (int64_t j = 0; s->y && j < s->n; j++)
-        if (s->y[j] < 0 || s->y[j] >= i->classes)
-            RT_RAISE(RT_E_INVALID, "y[%lld] is %lld; must be 0 to %lld", (long long)j, (long long)s->y[j], (long long)i->classes - 1);
-    return RT_OK;
+    if (s->choice == RT_CLASS_ALL && !s->y && i->words && rt_words_prompts(i->words) == 0)
+        RT_RAISE(RT_E_USAGE, "%s: the model is told words and lists no prompts; give --prompt, or --class null for none", i->chosen);
+    return rt__check_labels(i, s->n, s->y, err);
 }
 
 /* A guide is asked at the model's times: its process must be the same. */
@@ -266,7 +265,7 @@ static void start(batch *b, const rt_sampling *s, int64_t at)
         b->y[j] = s->y                         ? s->y[at + j]
                   : s->choice == RT_CLASS_ONE  ? s->label
                   : s->choice == RT_CLASS_NULL ? info->null_class
-                                               : rt__usual_class(info->classes, info->null_class, index);
+                                               : rt__usual_label(info->words, info->classes, info->null_class, index);
     }
 }
 

@@ -11,7 +11,7 @@ static void decode(rt__picture *p, const char *name)
     size_t size;
     rt_error err = {0};
     snprintf(path, sizeof path, PICTURES "%s", name);
-    if (rt__file_read(path, 1 << 20, &data, &size, &err) != RT_OK || rt__picture_decode(p, name, data, size, 0, 0, 1024, &err) != RT_OK)
+    if (rt__file_read(path, 1 << 20, &data, &size, &err) != RT_OK || rt__picture_decode(p, name, data, size, 0, 0, 1024, RT_ALPHA_REFUSE, &err) != RT_OK)
         fail_msg("%s", err.text);
     free(data);
 }
