@@ -65,8 +65,7 @@ void cli_say_next(cli_call *c, const rt_config *config, const rt_run_summary *s)
         return;
     }
     if (strcmp(method, "classify") == 0) {
-        cli_say(c, "next: retort eval MODEL --features %s %s", out,
-                cli_data_words(c, "--reference", data, rt_config_fit(config)));
+        cli_say(c, "next: retort eval MODEL --features %s %s", out, cli_data_words(c, "--reference", data, rt_config_fit(config)));
         return;
     }
     char *samples = NULL; /* beside the run */

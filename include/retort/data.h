@@ -57,14 +57,14 @@ typedef struct rt_fit {
 /* As rt_dataset_open; what was changed stands in the remark. RT_E_USAGE where the items are no pictures, RT_E_INVALID where one is smaller than the crop. */
 rt_status rt_dataset_open_fit(rt_dataset **ds, const char *data, rt_fit fit, rt_error *err);
 void rt_dataset_free(rt_dataset *ds);
-const rt_dataset_info *rt_dataset_describe(const rt_dataset *ds); /* borrowed */
-const char *rt_dataset_class(const rt_dataset *ds, int label);    /* name of a class, or NULL where they have none */
+const rt_dataset_info *rt_dataset_describe(const rt_dataset *ds);    /* borrowed */
+const char *rt_dataset_class(const rt_dataset *ds, int label);       /* name of a class, or NULL where they have none */
 const char *rt_dataset_caption(const rt_dataset *ds, int64_t index); /* NULL: it has none */
-int rt_dataset_camera(const rt_dataset *ds, int64_t index);         /* -1: not known */
+int rt_dataset_camera(const rt_dataset *ds, int64_t index);          /* -1: not known */
 /* Other labels for the items of a whole set, label[info.count], 0 .. classes - 1 or of any size with classes 0: what a reader gives from now on. Names of
  * classes are dropped. */
 rt_status rt_dataset_relabel(rt_dataset *ds, const int64_t *label, int classes, rt_error *err);
-bool rt_dataset_list(int i, rt_row_text *row);                    /* row i of `retort list datasets`; false past the last */
+bool rt_dataset_list(int i, rt_row_text *row); /* row i of `retort list datasets`; false past the last */
 
 /* Range of bytes (at first -1, 1); flip: loaders mirror half of the pictures. Set it before loaders are made. */
 void rt_dataset_range(rt_dataset *ds, double low, double high, bool flip);

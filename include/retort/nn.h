@@ -70,11 +70,11 @@ typedef struct rt_net_info {
     int times;                     /* 1: where x stands; 2: and where it is to go */
     bool guidance;                 /* told omega, too */
     bool camera;                   /* told a camera, too */
-    int told;                      /* what t is: 1: (B), a time; else (B,told), the times, a camera's 12 numbers, omega, whichever there are */
-    int classes;                   /* rows of the class table, the null class included; 0: none. Classifiers: classes told apart */
-    const rt_words *words;         /* what labels mean; NULL: classes. The network's */
-    int features;                  /* classifiers: width of the pooled features */
-    int n_levels;                  /* all others: hidden representations, of rt_net_levels */
+    int told;              /* what t is: 1: (B), a time; else (B,told), the times, a camera's 12 numbers, omega, whichever there are */
+    int classes;           /* rows of the class table, the null class included; 0: none. Classifiers: classes told apart */
+    const rt_words *words; /* what labels mean; NULL: classes. The network's */
+    int features;          /* classifiers: width of the pooled features */
+    int n_levels;          /* all others: hidden representations, of rt_net_levels */
     int level_channels[RT_NET_LEVELS];
     bool classifier;
 } rt_net_info;
@@ -96,14 +96,16 @@ const char *rt_net_config(const rt_net *net); /* the text of config.json */
 
 /* ---- words. A label is a number from 0 (the null prompt) to rows^L - 1. */
 
-enum { RT_WORDS_LENGTH = 16, RT_WORDS_MOST = 1 << 16, RT_WORDS_GROUPS = 8, RT_WORDS_TEXT = 1024 };
-int rt_words_count(const rt_words *w);                  /* of the vocabulary; tokens are 1 .. count */
-int rt_words_length(const rt_words *w);                 /* L */
+enum { RT_WORDS_LENGTH = 16, RT_WORDS_MOST = 1 << 12, RT_WORDS_GROUPS = 8, RT_WORDS_TEXT = 1024, RT_WORDS_WORD = 40 };
+/* The next word of a text, at most RT_WORDS_WORD bytes of it, in small letters; what stands behind it, or NULL where there is none. */
+const char *rt_words_next(const char *text, char word[RT_WORDS_WORD + 1]);
+int rt_words_count(const rt_words *w);                   /* of the vocabulary; tokens are 1 .. count */
+int rt_words_length(const rt_words *w);                  /* L */
 const char *rt_words_word(const rt_words *w, int token); /* NULL: there is no such token */
-int rt_words_group(const rt_words *w, int token);       /* of views: 0, 1, ..; -1: none of them */
+int rt_words_group(const rt_words *w, int token);        /* of views: 0, 1, ..; -1: none of them */
 int rt_words_groups(const rt_words *w);
-int64_t rt_words_prompts(const rt_words *w);            /* of the list of prompts */
-int64_t rt_words_prompt(const rt_words *w, int64_t i);  /* label of number i */
+int64_t rt_words_prompts(const rt_words *w);           /* of the list of prompts */
+int64_t rt_words_prompt(const rt_words *w, int64_t i); /* label of number i */
 /* The label of a prompt: words with blanks and punctuation between them, in either case of letters. RT_E_USAGE where a word is not known (with the nearest that is), or
  * there are more than L; "" is the null prompt. */
 rt_status rt_words_label(const rt_words *w, const char *prompt, int64_t *label, rt_error *err);

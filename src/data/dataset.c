@@ -304,7 +304,6 @@ void rt_dataset_sha256(const rt_dataset *ds, char hex[65])
     SHA256Update(&c, (const unsigned char *)text, (size_t)n);
     for (int64_t i = 0; i < ds->info.count; i++) SHA256Update(&c, data + (size_t)place(ds, i) * item, item);
     size_t label = it->relabelled ? sizeof *it->labels : sizeof(int32_t); /* of data 0 to 65535, whose first bytes are the least */
-    for (int64_t i = 0; it->labels && i < ds->info.count; i++)
-        SHA256Update(&c, (const unsigned char *)&it->labels[place(ds, i)], label);
+    for (int64_t i = 0; it->labels && i < ds->info.count; i++) SHA256Update(&c, (const unsigned char *)&it->labels[place(ds, i)], label);
     SHA256End(&c, hex);
 }

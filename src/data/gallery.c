@@ -52,9 +52,8 @@ rt_status rt__gallery_add(rt__gallery *g, const char *name, const void *file, si
     bool any = fit->resize || fit->crop; /* then sizes are compared behind it */
     rt__picture p;
     rt_error why = {0};
-    rt_status read =
-        rt__picture_decode(&p, name, file, size, any ? 0 : (int)info->shape[2], any ? 0 : (int)info->shape[1], RT_DATA_SIDE,
-                           fit->alpha, &why);
+    rt_status read = rt__picture_decode(&p, name, file, size, any ? 0 : (int)info->shape[2], any ? 0 : (int)info->shape[1], RT_DATA_SIDE,
+                                        fit->alpha, &why);
     if (read != RT_OK && p.damaged) {
         if (!g->damaged++) snprintf(g->example[0], sizeof g->example[0], "%.127s", why.text);
         return RT_OK;

@@ -41,9 +41,11 @@ const rt_config_key rt__shared_keys[] = {
     FOR(RT_READS_DATA, RT_KEY_INT, "data.crop", data.crop, 0, 16384, "0",
         "side of the square that is kept of their middle; 0: all of them"),
     FOR(RT_READS_DATA, RT_KEY_TEXT, "data.alpha", data.alpha, 0, 0, "",
-        "keep, white or grey: transparent pictures get four channels, colours times alpha and alpha, or a background; empty: they are refused"),
+        "keep, white or grey: transparent pictures get four channels, colours times alpha and alpha, or a background; empty: they are "
+        "refused"),
     FOR(RT_READS_DATA, RT_KEY_TEXT, "data.labels", data.labels, 0, 0, "",
-        "what is told of an item: class, camera, class-camera, caption, caption-camera, or words with commas between them: which of them its caption has; empty: "
+        "what is told of an item: class, camera, class-camera, caption, caption-camera, or words with commas between them: which of them "
+        "its caption has; empty: "
         "its caption where the network knows words, else its class"),
     RT__LIST(RT_KEY_INT64S, "train.updates", train.updates, train.n_updates, 1, 1e12, "1000",
              "optimiser updates per round; the last number repeats"),

@@ -30,7 +30,8 @@ static const rt_config_key keys[] = {
     RT__REAL("diffusion.beta-end", diffusion.beta_end, 0, 1, "0.02", "last beta"),
     RT__REAL("diffusion.class-drop", class_drop, 0, 1, "0.1", "probability of the null class in training"),
     RT__REAL("diffusion.view-drop", view_drop, 0, 1, "0.2",
-             "of networks that are told words: probability that a prompt's words of a view are left out, for each of the groups of words that '_words' lists"),
+             "of networks that are told words: probability that a prompt's words of a view are left out, for each of the groups of words "
+             "that '_words' lists"),
     RT__TEXT("train.time-density", time_density, "uniform", "NAME", "how often a time is drawn: row of `retort list densities`"),
 };
 static const rt_key_group groups[] = {{keys, RT_COUNT(keys), 0}, {0}};

@@ -251,7 +251,8 @@ static rt_node *draw_classes(rt_phase *p)
     if (n == 0) return NULL;
     if (!labels) return rt_fail(p->graph, "out of memory for %lld labels", (long long)n);
     for (int64_t i = 0; i < n; i++) rt__show_label(t->words, rt__usual_label(t->words, t->classes, t->null_class, i), i, labels);
-    rt_node *table = rt_const(p->graph, RT_I64, rank, (int64_t[]){n, shape[1]}, labels), *k = rt_randint(p->graph, "class", 1, (int64_t[]){RT_BATCH}, n);
+    rt_node *table = rt_const(p->graph, RT_I64, rank, (int64_t[]){n, shape[1]}, labels),
+            *k = rt_randint(p->graph, "class", 1, (int64_t[]){RT_BATCH}, n);
     free(labels);
     return rt_index_select(table, 0, k);
 }

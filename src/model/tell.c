@@ -48,17 +48,15 @@ static rt_status by_camera(const telling *t, int64_t i, int64_t *label, rt_error
 
 static rt_status by_choice(const telling *t, int64_t i, int64_t *label, rt_error *err)
 {
-    const char *caption = rt_dataset_caption(t->ds, i), *apart = " ,.;:\t";
+    const char *caption = rt_dataset_caption(t->ds, i);
+    char word[RT_WORDS_WORD + 1];
     *label = -1;
-    for (const char *at = caption + strspn(caption, apart); *at; at += strspn(at, apart)) {
-        size_t n = strcspn(at, apart);
+    for (const char *at = caption; (at = rt_words_next(at, word));)
         for (int k = 0; k < t->n_choices; k++)
-            if (strlen(t->choice[k]) == n && !strncmp(t->choice[k], at, n)) *label = k;
-        at += n;
-    }
+            if (!strcmp(t->choice[k], word)) *label = k;
     if (*label < 0)
-        RT_RAISE(RT_E_INVALID, "%s: caption of item %lld, '%.200s', has none of the words that data.labels lists", t->info->chosen, (long long)i,
-                 caption);
+        RT_RAISE(RT_E_INVALID, "%s: caption of item %lld, '%.200s', has none of the words that data.labels lists", t->info->chosen,
+                 (long long)i, caption);
     return RT_OK;
 }
 
@@ -95,20 +93,22 @@ static rt_status tell(telling *t, rt_dataset *ds, const char *what, rt_error *er
     for (size_t k = 0; k < RT_COUNT(rows); k++) known = known || !strcmp(rows[k], what);
     if (!known) {
         const char *close = rt_closest(what, rows, RT_COUNT(rows));
-        RT_RAISE(RT_E_USAGE, "data.labels: '%s'%s%s%s; give class, camera, class-camera, caption, caption-camera, or words with commas between them",
+        RT_RAISE(RT_E_USAGE,
+                 "data.labels: '%s'%s%s%s; give class, camera, class-camera, caption, caption-camera, or words with commas between them",
                  what, close ? "; did you mean '" : "", close ? close : "", close ? "'?" : "");
     }
     t->camera = strstr(what, "camera") != NULL;
     if ((caption || list) && !i->captions)
         RT_RAISE(RT_E_INVALID, "%s: data.labels: %s, but the data has no captions (field 'captions' of dataset.json)", i->chosen, what);
     if (t->camera && i->cameras == 0)
-        RT_RAISE(RT_E_INVALID, "%s: data.labels: %s, but the data does not say by which camera its items were seen (field 'camera' of dataset.json)",
+        RT_RAISE(RT_E_INVALID,
+                 "%s: data.labels: %s, but the data does not say by which camera its items were seen (field 'camera' of dataset.json)",
                  i->chosen, what);
     if (caption && !t->words)
-        RT_RAISE(RT_E_USAGE, "data.labels: %s, but the network knows no words ('_words' of its config.json); `retort init --labels %s` writes them",
+        RT_RAISE(RT_E_USAGE,
+                 "data.labels: %s, but the network knows no words ('_words' of its config.json); `retort init --labels %s` writes them",
                  what, what);
-    if (!caption && t->words)
-        RT_RAISE(RT_E_USAGE, "data.labels: %s, but the network is told words; give caption or caption-camera", what);
+    if (!caption && t->words) RT_RAISE(RT_E_USAGE, "data.labels: %s, but the network is told words; give caption or caption-camera", what);
     if (!strncmp(what, "class", strlen("class")) && i->classes == 0 && t->camera)
         RT_RAISE(RT_E_INVALID, "%s: data.labels: %s, but the data has no classes", i->chosen, what);
     if (caption) return relabel(t, ds, by_caption, 0, err);

@@ -153,8 +153,9 @@ static rt_node *misfit(const rt_net *net, rt_node *x, rt_node *t, rt_node *y)
                        i->guidance ? " _guidance" : "", i->told);
     }
     bool whole = y && rt_node_dtype(y) == RT_I64;
-    bool good = !y                            ? i->label == RT_LABEL_NONE
-                : i->label == RT_LABEL_CLASS  ? whole && (i->words ? rt_node_rank(y) == 2 && rt_dim(y, 1) == rt_words_length(i->words) : rt_node_rank(y) == 1)
+    bool good = !y ? i->label == RT_LABEL_NONE
+                : i->label == RT_LABEL_CLASS
+                    ? whole && (i->words ? rt_node_rank(y) == 2 && rt_dim(y, 1) == rt_words_length(i->words) : rt_node_rank(y) == 1)
                 : i->label == RT_LABEL_NUMBER ? rt_node_rank(y) == 1
                 : i->label == RT_LABEL_VECTOR ? !whole && rt_node_rank(y) == 2 && rt_dim(y, 1) == i->label_width
                                               : false;

@@ -45,8 +45,9 @@ bool rt_words_equal(const rt_words *a, const rt_words *b)
 
 bool rt_words_fits(const rt_words *w, int64_t label)
 {
+    if (label < 0) return false;
     for (int k = 0; k < w->length; k++) label /= w->count + 1;
-    return label == 0; /* a negative number's quotient may get there, too */
+    return label == 0;
 }
 
 void rt_words_tokens(const rt_words *w, int64_t label, int64_t *tokens)
@@ -77,6 +78,16 @@ const char *rt_words_text(const rt_words *w, int64_t label, char *text, size_t s
 
 static bool in_word(char c) { return isalnum((unsigned char)c) || c == '-' || c == '_' || c == '\'' || (unsigned char)c >= 128; }
 
+const char *rt_words_next(const char *text, char word[RT_WORDS_WORD + 1])
+{
+    size_t size = 0;
+    while (*text && !in_word(*text)) text++;
+    for (; in_word(*text); text++)
+        if (size < RT_WORDS_WORD) word[size++] = (char)tolower((unsigned char)*text);
+    word[size] = 0;
+    return size ? text : NULL;
+}
+
 static rt_status unknown(const rt_words *w, const char *word, rt_error *err)
 {
     char all[240] = "";
@@ -99,18 +110,13 @@ rt_status rt_words_label(const rt_words *w, const char *prompt, int64_t *label, 
 {
     int64_t tokens[RT_WORDS_LENGTH] = {0};
     int n = 0;
-    for (const char *at = prompt; *at;) {
-        char word[RT_WORDS_WORD + 1];
-        size_t size = 0;
-        while (*at && !in_word(*at)) at++;
-        for (; in_word(*at); at++)
-            if (size < RT_WORDS_WORD) word[size++] = (char)tolower((unsigned char)*at);
-        word[size] = 0;
-        if (size == 0) break;
+    char word[RT_WORDS_WORD + 1];
+    for (const char *at = prompt; (at = rt_words_next(at, word));) {
         int token = find(w, word);
         if (!token) return unknown(w, word, err);
         if (n == w->length)
-            RT_RAISE(RT_E_USAGE, "prompt: '%.200s' has more than %d words, which is what the model takes; leave some out", prompt, w->length);
+            RT_RAISE(RT_E_USAGE, "prompt: '%.200s' has more than %d words, which is what the model takes; leave some out", prompt,
+                     w->length);
         tokens[n++] = token;
     }
     return rt_words_of_tokens(w, tokens, label) ? RT_OK : rt_error_set(err, RT_E_INTERNAL, "prompt: no label");
@@ -174,7 +180,7 @@ static rt_status read_prompts(const rt__fields *f, rt_words *w, const json_t *li
     rt_error *err = f->err, why = {0};
     size_t i, n = json_array_size(list);
     const json_t *prompt;
-    if (list && (!json_is_array(list) || n > RT_WORDS_MOST)) return wrong(f, "prompts must be a list of at most 65536 texts");
+    if (list && (!json_is_array(list) || n > RT_WORDS_MOST)) return wrong(f, "prompts must be a list of at most 4096 texts");
     w->prompts = malloc((n + 1) * sizeof *w->prompts);
     if (!w->prompts) RT_RAISE(RT_E_MEMORY, "%s: out of memory for %zu prompts", f->file, n);
     json_array_foreach(list, i, prompt)

@@ -4,8 +4,6 @@
 
 #include "nn/net.h"
 
-enum { RT_WORDS_WORD = 40 }; /* most bytes of a word */
-
 /* The field `_words`, NULL where there is none; free it after a failure, too. */
 rt_status rt__words_read(rt_words **words, const rt__fields *f);
 void rt__words_free(rt_words *words);

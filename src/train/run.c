@@ -21,6 +21,7 @@ static rt_status check_student(const rt__run *run, rt_error *err)
     const rt_model_info *m = rt_model_get_info(run->teacher);
     const rt_net_info *n = rt_net_describe(run->net);
     int64_t features = (int64_t)n->in_channels * (n->height ? n->height * n->width : 1);
+    if (n->camera) RT_RAISE(RT_E_USAGE, "%s: field '_camera': no student is told a camera's matrix; leave it out", run->config->net);
     if (n->classifier || n->classes != m->classes || features != m->features)
         RT_RAISE(RT_E_INVALID, "%s: a %s of %lld numbers and %d classes cannot stand for the teacher, which has %lld and %lld",
                  run->config->net, n->kind, (long long)features, n->classes, (long long)m->features, (long long)m->classes);
@@ -74,7 +75,8 @@ static rt_status open_teacher(rt__run *run, rt_error *err)
     t->words = m->info.words;
     if (t->words && rt_words_prompts(t->words) == 0)
         RT_RAISE(RT_E_USAGE,
-                 "%s: the teacher is told words and lists no prompts for samples that are drawn; list some as 'prompts' in '_words' of its config.json",
+                 "%s: the teacher is told words and lists no prompts for samples that are drawn; list some as 'prompts' in '_words' of its "
+                 "config.json",
                  c->teacher);
     t->classes = (int)m->info.classes;
     if (c->data.low == -1 && c->data.high == 1) t->low = m->info.low, t->high = m->info.high; /* what the teacher was trained on */
@@ -94,10 +96,14 @@ static rt_status open_net(rt__run *run, rt_error *err)
     t->classes = i->classes;
     t->words = i->words;
     if (run->data) RT_TRY(tell(run, err));
+    if (i->camera)
+        RT_RAISE(RT_E_USAGE, "%s: field '_camera': the network is told a camera's matrix, which no data set gives; leave it out", c->net);
     if (i->classifier || !t->method->process) return RT_OK;
     int labels = run->data ? rt_dataset_describe(run->data)->classes : 0;
-    if (i->words) t->null_class = 0; /* no words */
-    else if (i->classes > 0 && labels > 0 && i->classes == labels + 1) t->null_class = labels; /* one row more than labels: the null class */
+    if (i->words)
+        t->null_class = 0; /* no words */
+    else if (i->classes > 0 && labels > 0 && i->classes == labels + 1)
+        t->null_class = labels; /* one row more than labels: the null class */
     rt_scheduler_config sc;
     RT_TRY(t->method->process(c, &sc, err));
     rt_status s = rt_scheduler_new(&run->own_scheduler, &sc, false, err);

@@ -13,7 +13,8 @@ static void decode(rt__picture *p, const char *name)
     size_t size;
     rt_error err = {0};
     snprintf(path, sizeof path, PICTURES "%s", name);
-    if (rt__file_read(path, 1 << 20, &data, &size, &err) != RT_OK || rt__picture_decode(p, name, data, size, 0, 0, 1024, RT_ALPHA_REFUSE, &err) != RT_OK)
+    if (rt__file_read(path, 1 << 20, &data, &size, &err) != RT_OK ||
+        rt__picture_decode(p, name, data, size, 0, 0, 1024, RT_ALPHA_REFUSE, &err) != RT_OK)
         fail_msg("%s", err.text);
     free(data);
 }
@@ -91,7 +92,8 @@ static void orientations(void **state)
             }
             rt__picture_free(&p);
             /* sizes are those of the turned picture */
-            assert_int_equal(rt__picture_decode(&p, "exif.jpg", whole, size + 36, W, H, 1024, RT_ALPHA_REFUSE, &err), o > 4 ? RT_E_INVALID : RT_OK);
+            assert_int_equal(rt__picture_decode(&p, "exif.jpg", whole, size + 36, W, H, 1024, RT_ALPHA_REFUSE, &err),
+                             o > 4 ? RT_E_INVALID : RT_OK);
             rt__picture_free(&p);
             free(whole);
         }
@@ -128,7 +130,8 @@ static void webp_orientation(void **state)
         chunk[4] = (unsigned char)n;
         if (head) memcpy(chunk + 8, "Exif\0", 6);
         memcpy(chunk + 8 + (head ? 6 : 0), tiff, sizeof tiff);
-        if (rt__picture_decode(&p, "a.webp", file, sizeof plain + 8 + n, 2, 3, 1024, RT_ALPHA_REFUSE, &err) != RT_OK) fail_msg("%s", err.text);
+        if (rt__picture_decode(&p, "a.webp", file, sizeof plain + 8 + n, 2, 3, 1024, RT_ALPHA_REFUSE, &err) != RT_OK)
+            fail_msg("%s", err.text);
         assert_true(p.width == 2 && p.height == 3 && p.turned);
         assert_memory_equal(p.pixels, "\x09\x09\x09\xff\x00\x00\x08\x08\x08\x00\xff\x00\x07\x07\x07\x00\x00\xff", 18);
         rt__picture_free(&p);
