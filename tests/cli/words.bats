@@ -112,7 +112,7 @@ draw() { "$RETORT" sample "$w/teacher" --steps 4 --threads 1 -q "$@"; }
     small=(--updates 3 --batch 4 --threads 1 -q)
     "$RETORT" distill pd --teacher "$w/teacher" --out "$t/pd" --teacher-steps 4 --steps 2 "${small[@]}"
     "$RETORT" distill pd --teacher "$w/teacher" --out "$t/pdd" --data "$w/data" --alpha keep --teacher-steps 4 --steps 2 "${small[@]}"
-    "$RETORT" distill kd --teacher "$w/teacher" --out "$t/kd" --pairs 8 --teacher-steps 4 --steps 1 "${small[@]}"
+    "$RETORT" distill kd --teacher "$w/teacher" --out "$t/kd" --pairs 8 --teacher-steps 4 "${small[@]}"
     "$RETORT" distill vsd --teacher "$w/teacher" --out "$t/vsd" --guidance 0.5 "${small[@]}"
     "$RETORT" distill vsd --teacher "$w/teacher" --out "$t/vsd2" --steps 2 "${small[@]}"
     "$RETORT" distill cd --teacher "$w/teacher" --out "$t/cd" --points 4 --solver ddim "${small[@]}"

@@ -208,7 +208,7 @@ static void captions_as_labels(void **state)
     ds = opened(at("lists"));
     assert_int_equal(rt_dataset_tell(ds, "caption-camera", w, &err), RT_OK);
     assert_string_equal(rt_words_text(w, label_of(ds, 0), text, sizeof text), "a blue car back view camera-2");
-    assert_true(label_of(ds, 0) > INT32_MAX / 100);
+    assert_true(label_of(ds, 0) / 248832 == 11); /* 12^5: the camera is the sixth word */
     rt_dataset_free(ds);
     not_told("lists", "class", w, RT_E_USAGE, "the network is told words; give caption");
     not_told("lists", "", rt_net_describe(other)->words, RT_E_INVALID, "caption of item 0: prompt: 'blue' is no word that the model knows");

@@ -85,8 +85,10 @@ static void labels(void **state)
     rt_error err = {0};
     assert_int_equal(rt_words_label(w, "a red chiar", &label, &err), RT_E_USAGE);
     assert_non_null(strstr(err.text, "'chiar' is no word that the model knows; did you mean 'chair'?"));
-    assert_int_equal(rt_words_label(w, "zebra", &label, &err), RT_E_USAGE);
+    err = (rt_error){0};
+    assert_int_equal(rt_words_label(w, "xylophone", &label, &err), RT_E_USAGE);
     assert_non_null(strstr(err.text, "its words are a, red, chair, front, view, camera-0"));
+    err = (rt_error){0};
     assert_int_equal(rt_words_label(w, "a red chair view", &label, &err), RT_E_USAGE);
     assert_non_null(strstr(err.text, "more than 3 words"));
     rt_net *other = opened(MLP ", \"num_class_embeds\": 3, \"_words\": {\"vocabulary\": [\"a\", \"red\"], \"length\": 3}}");
