@@ -54,7 +54,10 @@ extern const cli_command *const cli_commands[]; /* NULL-terminated */
 extern const cli_option cli_common[];           /* what every command takes */
 extern const cli_option cli_model_options[];    /* what commands that load a model take */
 #define CLI_FIT_OPTIONS                         /* what commands that read data take, and cli_fit reads */                                 \
-    {"resize", 0, "N", "data.resize", NULL, "resize pictures: their shorter side becomes N", NULL},                                        \
+    {"alpha",      0,    "WHAT",                                                                                                           \
+     "data.alpha", NULL, "of transparent pictures: keep (four channels: colours times alpha, alpha), or a background, white or grey",      \
+     NULL},                                                                                                                                \
+        {"resize", 0, "N", "data.resize", NULL, "resize pictures: their shorter side becomes N", NULL},                                    \
     {                                                                                                                                      \
         "crop", 0, "N", "data.crop", NULL, "keep the NxN pixels in the middle of pictures", NULL                                           \
     }

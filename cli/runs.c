@@ -15,6 +15,10 @@ const cli_option cli_run_options[] = {
     {"out", 'o', "RUN", "out", NULL, "the run directory", NULL},
     {"data", 0, "DATA", "data.path", NULL, "idx, folder of images, zip, .safetensors, or toy:NAME", NULL},
     CLI_FIT_OPTIONS,
+    {"labels", 0, "WHAT", "data.labels", NULL,
+     "what is told of an item: class, camera, class-camera, caption, caption-camera, or words with commas between them: which of them its "
+     "caption has",
+     NULL},
     {"data-range", 0, "LOW,HIGH", NULL, NULL, "the range of the model's values (-1,1)", NULL},
     {"updates", 0, "N[,N...]", "train.updates", NULL, "optimiser updates, per round; the last number repeats", NULL},
     {"batch", 'b', "N", "train.batch", NULL, "examples per update", NULL},

@@ -5,7 +5,7 @@
 #ifndef RETORT_CONFIG_H
 #define RETORT_CONFIG_H
 
-#include "retort/base.h"
+#include "retort/data.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -31,8 +31,10 @@ typedef struct rt_config {
         char path[RT_CONFIG_TEXT]; /* DATA; empty: none */
         double low, high;          /* the model's range */
         bool flip;
-        int64_t limit;    /* use only so many items, 0: all */
-        int resize, crop; /* the rt_fit of pictures, 0: they stay as they are */
+        int64_t limit;               /* use only so many items, 0: all */
+        int resize, crop;            /* the rt_fit of pictures, 0: they stay as they are */
+        char alpha[16];              /* and what becomes of their alpha channel: keep, white, grey; empty: it must be opaque */
+        char labels[RT_CONFIG_TEXT]; /* `what` of rt_dataset_tell */
     } data;
 
     struct {
@@ -121,6 +123,7 @@ bool rt_distance_describe(int i, rt_row_text *row);
  * type or range, and on a key that the method does not read. `method` comes before its own keys, and stays. */
 rt_status rt_config_set(rt_config *c, const char *key, const char *value, rt_error *err);
 rt_status rt_config_get(const rt_config *c, const char *key, char *text, size_t size, rt_error *err); /* as rt_config_set takes it */
+rt_fit rt_config_fit(const rt_config *c);                                                             /* how its data.* changes pictures */
 rt_dtype rt_config_compute(const rt_config *c); /* what its dtype names: RT_F32 or RT_BF16 */
 /* Reads a YAML or JSON file of keys, nested or dotted; RT_E_INVALID names file and key. */
 rt_status rt_config_read(rt_config *c, const char *path, rt_error *err);

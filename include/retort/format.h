@@ -45,12 +45,19 @@ rt_status rt_tensors_write(const char *path, const rt_named_tensor *tensors, int
 
 /* ---- pictures ------------------------------------------------------------------------------------------------------------------------ */
 
+/* What becomes of a picture's alpha channel: only opaque ones are taken; it stays, as the last of four channels, the colours multiplied by it; the picture is laid
+ * over white, or over the middle of the range. */
+typedef enum rt_alpha { RT_ALPHA_REFUSE, RT_ALPHA_KEEP, RT_ALPHA_WHITE, RT_ALPHA_GREY } rt_alpha;
+extern const char *const rt_alpha_names[]; /* "", "keep", "white", "grey", NULL */
+
 /* 8-bit pixels, rows of `channels` (1 grey, 2 grey and alpha, 3 RGB, 4 RGBA) interleaved, as PNG: into memory that the caller frees, or a file. */
 rt_status rt_png_encode(int width, int height, int channels, const uint8_t *pixels, uint8_t **png, size_t *size, rt_error *err);
 rt_status rt_png_write(const char *path, int width, int height, int channels, const uint8_t *pixels, rt_error *err);
-/* A sample (C,H,W) of values in low..high as interleaved bytes: clipped, mapped to 0..255, rounded to nearest. */
+/* A sample (C,H,W) of values in low..high as interleaved bytes: clipped, mapped to 0..255, rounded to nearest. Of four channels the last is alpha, by which the colours are
+ * multiplied: PNG wants them divided by it. */
 void rt_pixels_from_values(const float *x, int channels, int height, int width, double low, double high, uint8_t *pixels);
-/* n samples (C,H,W) as one picture of `columns` columns with `gap` black pixels between them; columns 0: about a square. C is 1 or 3. */
+/* n samples (C,H,W) as one picture of `columns` columns with `gap` black pixels between them; columns 0: about a square. C is 1, 3, or 4 (RGB times
+ * alpha, and alpha: the picture is transparent where the samples are). */
 rt_status rt_png_grid(const char *path, int64_t n, const float *x, int channels, int height, int width, double low, double high,
                       int columns, int gap, rt_error *err);
 /* The same with words: titles above, a label at the left of each row. They are printable ASCII, anything else is RT_E_USAGE. */

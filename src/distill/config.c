@@ -40,6 +40,13 @@ const rt_config_key rt__shared_keys[] = {
     FOR(RT_READS_DATA, RT_KEY_INT, "data.resize", data.resize, 0, 16384, "0", "shorter side that pictures are resized to; 0: as they are"),
     FOR(RT_READS_DATA, RT_KEY_INT, "data.crop", data.crop, 0, 16384, "0",
         "side of the square that is kept of their middle; 0: all of them"),
+    FOR(RT_READS_DATA, RT_KEY_TEXT, "data.alpha", data.alpha, 0, 0, "",
+        "keep, white or grey: transparent pictures get four channels, colours times alpha and alpha, or a background; empty: they are "
+        "refused"),
+    FOR(RT_READS_DATA, RT_KEY_TEXT, "data.labels", data.labels, 0, 0, "",
+        "what is told of an item: class, camera, class-camera, caption, caption-camera, or words with commas between them: which of them "
+        "its caption has; empty: "
+        "its caption where the network knows words, else its class"),
     RT__LIST(RT_KEY_INT64S, "train.updates", train.updates, train.n_updates, 1, 1e12, "1000",
              "optimiser updates per round; the last number repeats"),
     RT__INT64("train.images", train.images, 0, 1e15, "0", "examples in all, instead of updates; 0: use updates"),
@@ -244,6 +251,14 @@ static rt_status set_value(rt_config *c, const rt_config_key *k, const char *val
     }
     if (list) *(int *)field(c, k->count_offset) = n + 1;
     return RT_OK;
+}
+
+rt_fit rt_config_fit(const rt_config *c)
+{
+    int alpha = 0;
+    for (int i = 0; rt_alpha_names[i]; i++)
+        if (!strcmp(rt_alpha_names[i], c->data.alpha)) alpha = i;
+    return (rt_fit){c->data.resize, c->data.crop, (rt_alpha)alpha};
 }
 
 rt_dtype rt_config_compute(const rt_config *c) { return strcmp(c->dtype, "bf16") == 0 ? RT_BF16 : RT_F32; }

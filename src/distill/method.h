@@ -192,6 +192,7 @@ struct rt_task {
     const rt_net *net;   /* of the setting `net`; NULL: the teacher's */
     rt_denoiser init;    /* what the deployed network starts from instead; no set: the plan says how it starts */
     int classes, null_class; /* 0: unconditional; -1: no null class */
+    const rt_words *words;   /* labels are prompts of these; NULL: classes */
     const rt_dataset *data;  /* NULL without */
     rt_dtype real;           /* of graphs and sets: RT_F32; tests take RT_F64 */
     double low, high;        /* of the model's values */
@@ -325,7 +326,8 @@ rt_at rt__towards(rt_at s, rt_at t);
 /* An input of the phase, which its source fills by name; the name stays where it is. */
 rt_node *rt__input(rt_phase *p, const char *name, rt_dtype dtype, int rank, const int64_t *shape);
 rt_node *rt__input_x(rt_phase *p, const char *name);         /* data (B,...) */
-rt_node *rt__input_y(rt_phase *p);                           /* "y", classes (B); NULL: there are none */
+rt_node *rt__input_labels(rt_phase *p, const char *name);    /* classes (B), or prompts (B,L); NULL: there are none */
+rt_node *rt__input_y(rt_phase *p);                           /* those named "y" */
 rt_node *rt__omega(rt_phase *p);                             /* omega (B), drawn; NULL: there is no knob */
 rt_node *rt__input_omega(rt_phase *p);                       /* "omega" (B), of the source; NULL: there is no knob */
 rt_node *rt__input_draws(rt_phase *p, const rt_denoiser *m); /* "draws" (B,q C,..) for a network that sees some; NULL: it does not */

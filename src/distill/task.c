@@ -67,9 +67,12 @@ static rt_status open_own(const rt_task *t, rt_network *n, rt_error *err)
     RT_TRY(rt_net_open(&n->own, n->plan->config, err));
     const rt_net_info *i = rt_net_describe(n->own);
     int64_t features = (int64_t)i->in_channels * (i->height ? i->height * i->width : 1);
-    if (i->classifier || i->draws || i->times != 1 || i->classes != t->classes || features != t->features)
+    if (i->classifier || i->draws || i->camera || i->times != 1 || i->classes != t->classes || features != t->features)
         RT_RAISE(RT_E_INVALID, "%s: a %s of %lld numbers and %d classes cannot be the network '%s', which is asked for %lld and %d",
                  n->plan->config, i->kind, (long long)features, i->classes, n->plan->name, (long long)t->features, t->classes);
+    if (!rt_words_equal(i->words, t->words))
+        RT_RAISE(RT_E_INVALID, "%s: field '_words': the words of the network '%s' are not the teacher's; copy them from its config.json",
+                 n->plan->config, n->plan->name);
     if (i->guidance != t->plan.knob)
         RT_RAISE(RT_E_USAGE, "%s: field '_guidance' is %s, but the network '%s' is %s the weight of guidance; %s", n->plan->config,
                  i->guidance ? "true" : "missing", n->plan->name, t->plan.knob ? "told" : "not told",

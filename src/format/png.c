@@ -86,6 +86,7 @@ void rt_pixels_from_values(const float *x, int channels, int height, int width, 
     size_t plane = (size_t)height * (size_t)width, c = (size_t)channels;
     for (size_t i = 0; i < c * plane; i++) {
         double v = ((double)x[i] - low) / (high - low) * 255;
+        if (c == 4 && i < 3 * plane) v /= ((double)x[3 * plane + i % plane] - low) / (high - low);
         /* !(v > 0) also sends NaN to black */
         pixels[i % plane * c + i / plane] = !(v > 0) ? 0 : v >= 255 ? 255 : (uint8_t)lrint(v);
     }

@@ -33,7 +33,7 @@ static void put(canvas *c, int64_t x, int64_t y, const uint8_t *value)
 
 static void write_text(canvas *c, int64_t x, int64_t y, const char *text, uint8_t grey)
 {
-    const uint8_t value[3] = {grey, grey, grey};
+    const uint8_t value[4] = {grey, grey, grey, 255};
     for (; *text; text++, x += RT_FONT_ADVANCE)
         for (int j = 0; j < RT_FONT_HEIGHT; j++)
             for (int i = 0; i < RT_FONT_ADVANCE; i++)
@@ -94,8 +94,8 @@ rt_status rt_png_sheet(const char *path, const rt_sheet *s, rt_error *err)
 {
     layout l;
     canvas c = {.channels = s->channels, .scale = s->scale > 0 ? s->scale : 1};
-    if (s->n < 1 || (s->channels != 1 && s->channels != 3))
-        RT_RAISE(RT_E_INVALID, "%s: a grid needs samples of 1 or 3 channels, not %lld of %d", path, (long long)s->n, s->channels);
+    if (s->n < 1 || (s->channels != 1 && s->channels != 3 && s->channels != 4))
+        RT_RAISE(RT_E_INVALID, "%s: a grid needs samples of 1, 3 or 4 channels, not %lld of %d", path, (long long)s->n, s->channels);
     RT_TRY(lay_out(s, &l, err));
     if (s->labels && s->height < RT_FONT_HEIGHT)
         RT_RAISE(RT_E_USAGE, "%s: labels are %d pixels high, rows of samples %d; write a title, or leave the labels out", path,
@@ -111,6 +111,7 @@ rt_status rt_png_sheet(const char *path, const rt_sheet *s, rt_error *err)
                                        : rt_error_set(err, RT_E_MEMORY, "%s: out of memory for a picture of %lld x %lld", path,
                                                       (long long)w, (long long)h);
     if (status == RT_OK) {
+        for (int64_t i = 0; s->channels == 4 && i < w * h; i++) c.pixels[4 * i + 3] = 255; /* between the samples it is black */
         for (int i = 0; i < s->n_titles; i++) write_text(&c, PAD, PAD + (int64_t)i * LINE, s->titles[i], TITLE_GREY);
         int64_t y = l.top;
         for (int64_t r = 0; r < l.rows; r++, y += s->height + s->gap) {

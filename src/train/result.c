@@ -63,6 +63,28 @@ static void write_timesteps(FILE *f, const rt_student_recipe *r)
     for (int k = 0; k < r->steps; k++) fprintf(f, "%s%.0f", k ? ", " : "", r->timesteps[k]);
 }
 
+/* Ten times the tokens of the first prompt. */
+static void prompt_tokens(const rt_words *w, char *out, size_t size)
+{
+    int64_t tokens[RT_WORDS_LENGTH];
+    size_t at = (size_t)snprintf(out, size, ", class_labels=torch.tensor([[");
+    rt_words_tokens(w, rt_words_prompts(w) > 0 ? rt_words_prompt(w, 0) : 0, tokens);
+    for (int k = 0; k < rt_words_length(w) && at < size; k++)
+        at += (size_t)snprintf(out + at, size - at, "%s%lld", k ? ", " : "", (long long)tokens[k]);
+    if (at < size) snprintf(out + at, size - at, "]] * 10)");
+}
+
+static void write_words(FILE *f, const rt_words *w)
+{
+    char text[RT_WORDS_TEXT];
+    if (rt_words_prompts(w) > 0)
+        fprintf(f, "\nIts class_labels are \"%s\": ", rt_words_text(w, rt_words_prompt(w, 0), text, sizeof text));
+    else
+        fprintf(f, "\nIts class_labels are no words: ");
+    fprintf(f, "tokens of a prompt's words, whose embeddings are added, of 0 nothing. Word k of the vocabulary in unet/config.json "
+               "(`_words`) is token k, the first is 1.\n");
+}
+
 /* How to draw from the folder, here and in diffusers (whose DDIMPipeline takes 50 steps and refuses classes). */
 static rt_status write_readme(const rt__run *run, const char *folder, const rt_scheduler_config *c, rt_error *err)
 {
@@ -78,7 +100,10 @@ static rt_status write_readme(const rt__run *run, const char *folder, const rt_s
                 t->method->name);
     else
         fprintf(f.stream, "# A diffusion model\n\nDraw from it:\n\n");
-    fprintf(f.stream, "    retort sample THIS-FOLDER --n 64%s --out grid.png\n", steps > 0 ? "" : " --steps 50");
+    char text[RT_WORDS_TEXT], prompt[RT_WORDS_TEXT + 16] = "";
+    if (t->words && rt_words_prompts(t->words) > 0)
+        snprintf(prompt, sizeof prompt, " --prompt \"%s\"", rt_words_text(t->words, rt_words_prompt(t->words, 0), text, sizeof text));
+    fprintf(f.stream, "    retort sample THIS-FOLDER --n 64%s%s --out grid.png\n", steps > 0 ? "" : " --steps 50", prompt);
     bool exact = c->recipe.exact_in_diffusers;
     if (!exact && steps > 0 && !strcmp(net->kind, "UNet2DModel"))
         fprintf(
@@ -87,7 +112,8 @@ static rt_status write_readme(const rt__run *run, const char *folder, const rt_s
     if (exact && !strcmp(net->kind, "UNet2DModel")) {
         enum { SAMPLES = 10 };
         char labels[SAMPLES * 24 + 64] = "";
-        for (int i = 0; i < SAMPLES && net->classes > 0; i++) {
+        if (t->words) prompt_tokens(t->words, labels, sizeof labels);
+        for (int i = 0; i < SAMPLES && net->classes > 0 && !t->words; i++) {
             size_t at = strlen(labels);
             snprintf(labels + at, sizeof labels - at, "%s%lld%s", i ? ", " : ", class_labels=torch.tensor([",
                      (long long)rt__usual_class(net->classes, t->null_class, i), i + 1 < SAMPLES ? "" : "])");
@@ -99,6 +125,9 @@ static rt_status write_readme(const rt__run *run, const char *folder, const rt_s
                 "    unet = UNet2DModel.from_pretrained(\"THIS-FOLDER\", subfolder=\"unet\").eval()\n"
                 "    scheduler = %s.from_pretrained(\"THIS-FOLDER\", subfolder=\"scheduler\")\n",
                 c->class_name, c->class_name);
+        if (t->words)
+            fprintf(f.stream, "    unet.class_embedding = torch.nn.EmbeddingBag.from_pretrained(unet.class_embedding.weight, mode=\"sum\", "
+                              "padding_idx=0)\n");
         if (renoises(run)) {
             fprintf(f.stream, "    scheduler.set_timesteps(timesteps=[");
             write_timesteps(f.stream, &c->recipe);
@@ -113,6 +142,7 @@ static rt_status write_readme(const rt__run *run, const char *folder, const rt_s
                 "        x = scheduler.step(out, t, x).prev_sample\n\n"
                 "x then holds pictures in %g..%g.\n",
                 net->in_channels, net->height, net->width, labels, t->low, t->high);
+        if (t->words) write_words(f.stream, t->words);
         if (renoises(run))
             fprintf(f.stream,
                     "\nLCMScheduler's own %d steps are at other times: timesteps= is needed. Between steps it adds noise of its own, as "
@@ -236,7 +266,7 @@ rt_status rt__run_pictures(rt__run *run, rt_error *err)
 {
     rt_task *t = &run->task;
     rt_denoiser used;
-    bool points = t->rank == 2 && t->features == 2, pictures = t->rank == 4 && (t->shape[1] == 1 || t->shape[1] == 3);
+    bool points = t->rank == 2 && t->features == 2, pictures = t->rank == 4 && (t->shape[1] == 1 || t->shape[1] == 3 || t->shape[1] == 4);
     if (!rt__run_writes(run) || !t->process || !(points || pictures)) return RT_OK;
     int own_steps = run->round.steps, steps = own_steps > 0 ? own_steps : STEPS,
         stride = own_steps > 0 ? t->plan.step_counts[0] / own_steps : 1;

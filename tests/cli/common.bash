@@ -3,6 +3,7 @@ RETORT=${RETORT:-build/release/retort}
 JSON_CHECK=${JSON_CHECK:-build/release/tests/json_check}
 SAME=${SAME:-build/release/tests/same}
 DRAW_PICTURES=${DRAW_PICTURES:-build/release/tests/draw_pictures}
+DRAW_CAPTIONS=${DRAW_CAPTIONS:-build/release/tests/draw_captions}
 REFUSE_LIB=${REFUSE_LIB:-build/release/tests/refuse.so}
 SHARED=${RETORT_SHARED:-../shared}
 [ -x "$RETORT" ] || { echo "$RETORT: there is no such program; build it first" >&2; exit 1; }
