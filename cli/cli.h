@@ -164,9 +164,9 @@ typedef struct cli_progress {
     const cli_call *call;
     const char *label, *unit;
     double total, started, shown;
-    double first;    /* done when this sitting began; -1: the first report says */
-    char remark[64]; /* stands at the end of the line */
-    int width;       /* of the live line on the terminal; 0 where there is none */
+    double first;     /* done when this sitting began; -1: the first report says */
+    char remark[128]; /* stands at the end of the line */
+    int width;        /* of the live line on the terminal; 0 where there is none */
 } cli_progress;
 void cli_progress_start(cli_progress *p, const cli_call *c, const char *label, const char *unit, double total, bool resumed);
 void cli_progress_at(cli_progress *p, double done);

@@ -68,6 +68,10 @@ void cli_say_next(cli_call *c, const rt_config *config, const rt_run_summary *s)
         cli_say(c, "next: retort eval MODEL --features %s %s", out, cli_data_words(c, "--reference", data, rt_config_fit(config)));
         return;
     }
+    if (rt_method_makes_scene(method)) {
+        cli_say(c, "next: retort render %s --views 24 --out %s.png", out, out);
+        return;
+    }
     char *samples = NULL; /* beside the run */
     if (asprintf(&samples, "%s%s", config->out, draws_pictures(s) ? ".png" : ".safetensors") < 0) return;
     cli_say(c, "next: retort sample %s --n 64%s --out %s", out, distilled ? "" : " --steps 50", cli_quoted(c, samples));

@@ -59,7 +59,8 @@ const rt_config_key rt__shared_keys[] = {
     FREE(RT_KEY_BOOL, "train.recompute", train.recompute, 0, 1, "false",
          "make cheap values again in the backward pass instead of keeping them: less memory, the same bits"),
     RT__REAL("train.lr", train.lr, 0, 1e3, "0.0003", "learning rate at its highest"),
-    TEXT("train.lr-schedule", train.lr_schedule, "linear", "constant, linear or cosine: how it falls over a round"),
+    TEXT("train.lr-schedule", train.lr_schedule, "linear",
+         "constant, linear or cosine, or tenth (geometric, to a tenth): how it falls over a round"),
     RT__INT64("train.warmup", train.warmup, 0, 1e9, "50", "updates of linear rise at the start of a round"),
     TEXT("train.optimiser", train.optimiser, "adam", "adam, adamw, radam or sgd"),
     RT__REAL("train.beta1", train.beta1, 0, 1, "0.9", "decay of the first moment"),
@@ -287,7 +288,8 @@ rt_status rt_config_set(rt_config *c, const char *name, const char *value, rt_er
     rt_config_key key;
     if (!strcmp(name, "method")) {
         if (!m) return *value ? choose(c, value, err) : RT_OK;
-        if (strcmp(value, m->name) != 0) RT_RAISE(RT_E_USAGE, "method: %s, but the configuration is for the method %s", value, m->name);
+        if (strcmp(value, m->name) != 0 && !(m->of && strcmp(value, m->of) == 0))
+            RT_RAISE(RT_E_USAGE, "method: %s, but the configuration is for the method %s", value, m->name);
         return RT_OK;
     }
     return find(m, name, &key) ? set_value(c, &key, value, err) : refuse_key(m, name, err);

@@ -188,11 +188,45 @@ static rt_status write_folder(rt__run *run, const char *name, rt_error *err)
     return s;
 }
 
+/* Another network of the run as a folder beside the result, with the teacher's scheduler. */
+static rt_status write_kept(const rt__run *run, const rt_network *n, rt_error *err)
+{
+    char folder[PATH], temporary[PATH], path[PATH + 64];
+    rt_scheduler_config c;
+    snprintf(folder, sizeof folder, "%s/%s", run->config->out, n->plan->name);
+    snprintf(temporary, sizeof temporary, "%s/.writing-%s", run->config->out, n->plan->name);
+    RT_TRY(rt__remove_tree(temporary, err));
+    snprintf(path, sizeof path, "%s/scheduler", temporary);
+    RT_TRY(rt__make_folders(path, err));
+    snprintf(path, sizeof path, "%s/unet", temporary);
+    RT_TRY(rt__make_folders(path, err));
+    RT_TRY(rt_scheduler_config_student(&c, rt_scheduler_get_config(run->scheduler), n->denoiser.prediction, err));
+    c.recipe = (rt_student_recipe){.version = 1, .null_class = run->task.null_class, .low = run->task.low, .high = run->task.high};
+    snprintf(c.recipe.method, sizeof c.recipe.method, "%s", run->config->method);
+    snprintf(path, sizeof path, "%s/scheduler/scheduler_config.json", temporary);
+    rt_status s = rt_scheduler_config_write(&c, path, err);
+    if (s == RT_OK) s = rt_model_index_write(temporary, rt_net_describe(n->denoiser.net)->kind, c.class_name, err);
+    rt_scheduler_config_free(&c);
+    snprintf(path, sizeof path, "%s/unet", temporary);
+    if (s == RT_OK) s = rt_net_save(n->denoiser.net, n->set, RT_VALUE, path, NULL, NULL, err);
+    return s == RT_OK ? rt__folder_commit(temporary, folder, err) : s;
+}
+
+static rt_status write_shown(rt__run *run, rt_error *err)
+{
+    const rt_task *t = &run->task;
+    RT_TRY(t->method->showing->result(&run->round, err));
+    for (int i = 0; i < t->plan.n_networks; i++)
+        if (t->plan.networks[i].kept) RT_TRY(write_kept(run, &t->networks[i], err));
+    return RT_OK;
+}
+
 rt_status rt__result_write(rt__run *run, rt_error *err)
 {
     char name[64];
     const char *result = rt__deployed(&run->task)->plan->name;
     if (!rt__run_writes(run)) return RT_OK;
+    if (run->task.method->showing) return write_shown(run, err);
     if (run->task.plan.n_rounds > 1) {
         snprintf(name, sizeof name, "%.40s-%d", result, run->round.steps);
         RT_TRY(write_folder(run, name, err));
@@ -266,6 +300,7 @@ rt_status rt__run_pictures(rt__run *run, rt_error *err)
 {
     rt_task *t = &run->task;
     rt_denoiser used;
+    if (t->method->showing) return rt__run_writes(run) ? t->method->showing->pictures(&run->round, run->at.updates, err) : RT_OK;
     bool points = t->rank == 2 && t->features == 2, pictures = t->rank == 4 && (t->shape[1] == 1 || t->shape[1] == 3 || t->shape[1] == 4);
     if (!rt__run_writes(run) || !t->process || !(points || pictures)) return RT_OK;
     int own_steps = run->round.steps, steps = own_steps > 0 ? own_steps : STEPS,

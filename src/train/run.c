@@ -66,8 +66,9 @@ static rt_status open_teacher(rt__run *run, rt_error *err)
         note(run, "the teacher's clip_sample is not used: distillation follows the network as it is, and the student is not clipped");
     if (m->net && rt_net_describe(m->net)->draws)
         RT_RAISE(RT_E_USAGE, "%s: a student that sees its teacher's draws is no teacher; distil the one that it had", c->teacher);
-    if (*c->net) RT_TRY(rt_net_open(&run->net, c->net, err));
-    if (*c->net) RT_TRY(check_student(run, err));
+    bool network = *c->net && !t->method->showing;
+    if (network) RT_TRY(rt_net_open(&run->net, c->net, err));
+    if (network) RT_TRY(check_student(run, err));
     t->omega_low = m->info.recipe.guidance_low;
     t->omega_high = m->info.recipe.guidance_high;
     t->process = m->process;
@@ -200,7 +201,8 @@ static rt_status check_shards(const rt_config *c, rt_error *err)
 /* Settings that are names: a wrong one must not pass for the default. */
 static rt_status check_names(const rt_config *c, rt_error *err)
 {
-    static const char *const schedules[] = {"constant", "linear", "cosine"}, *const optimisers[] = {"adam", "adamw", "radam", "sgd"};
+    static const char *const schedules[] = {"constant", "linear", "cosine", "tenth"}, *const optimisers[] = {"adam", "adamw", "radam",
+                                                                                                             "sgd"};
     static const char *const types[] = {"f32", "bf16"};
     size_t backends = 0;
     while (rt_backend_names()[backends]) backends++;
