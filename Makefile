@@ -3,6 +3,7 @@ JOBS   ?= $(shell nproc)
 PREFIX ?= /usr/local
 GOLDEN ?= ../shared/golden/distribution
 SCENE_GOLDEN ?= ../shared/golden/scene
+VIEWS ?= ../shared/data/furniture-views
 export JOBS
 
 all: ## build the program: build/release/retort
@@ -65,6 +66,11 @@ divergences: all ## one student per divergence on a mixture: docs/divergences.sv
 toys: all ## every method on two exact teachers of points: tables in out/toys, docs/toys-*.svg (what is in out/toys is kept)
 	@scripts/toys
 
+known-objects: all ## scenes of five known objects in VIEWS (../shared/data/furniture-views), against their pictures from other cameras (minutes)
+	@cmake --build build/release --target known_objects
+	@rm -rf out/known-objects && mkdir -p out/known-objects
+	@build/release/known_objects "$(abspath $(VIEWS))" out/known-objects
+
 install: all ## install under PREFIX (default /usr/local; DESTDIR is obeyed)
 	@cmake --install build/release --prefix "$(PREFIX)"
 
@@ -83,4 +89,4 @@ clean: ## remove everything that was built
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
 
-.PHONY: all dev demo test test-sanitized test-debian test-package test-emulated test-distribution test-scene bench mutants fuzz docs solvers divergences toys install uninstall package packages clean help
+.PHONY: all dev demo test test-sanitized test-debian test-package test-emulated test-distribution test-scene bench mutants fuzz docs solvers divergences toys known-objects install uninstall package packages clean help
