@@ -3,6 +3,7 @@ JOBS   ?= $(shell nproc)
 PREFIX ?= /usr/local
 GOLDEN ?= ../shared/golden/distribution
 SCENE_GOLDEN ?= ../shared/golden/scene
+VIEWS ?= ../shared/data/furniture-views
 export JOBS
 
 all: ## build the program: build/release/retort
@@ -68,6 +69,11 @@ toys: all ## every method on two exact teachers of points: tables in out/toys, d
 flow-maps: all ## a student of two moons by kd, pd, map, cd, scm, meanflow: table on standard output, docs/flow-maps.svg (minutes)
 	@scripts/flow-maps
 
+known-objects: all ## scenes of five known objects in VIEWS (../shared/data/furniture-views), against their pictures from other cameras (minutes)
+	@cmake --build build/release --target known_objects
+	@rm -rf out/known-objects && mkdir -p out/known-objects
+	@build/release/known_objects "$(abspath $(VIEWS))" out/known-objects
+
 install: all ## install under PREFIX (default /usr/local; DESTDIR is obeyed)
 	@cmake --install build/release --prefix "$(PREFIX)"
 
@@ -86,4 +92,4 @@ clean: ## remove everything that was built
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
 
-.PHONY: all dev demo test test-sanitized test-debian test-package test-emulated test-distribution test-scene bench mutants fuzz docs solvers divergences toys flow-maps install uninstall package packages clean help
+.PHONY: all dev demo test test-sanitized test-debian test-package test-emulated test-distribution test-scene bench mutants fuzz docs solvers divergences toys flow-maps known-objects install uninstall package packages clean help

@@ -82,11 +82,12 @@ static rt_status time_runs(work *w, const bench_setup *s, int repeats, double *m
 static rt_node *append(work *w, const rt_net *net, rt_params *set, rt_node **x)
 {
     const rt_net_info *info = rt_net_describe(net);
-    int64_t shape[] = {RT_BATCH, info->in_channels * (1 + info->draws), info->height, info->width}, one = RT_BATCH;
+    int64_t shape[] = {RT_BATCH, info->in_channels * (1 + info->draws), info->height, info->width},
+            label[] = {RT_BATCH, info->words ? rt_words_length(info->words) : 1};
     *x = add_input(w, "x", RT_F32, info->height ? 4 : 2, shape);
     if (info->classifier) return rt_net_apply(net, set, *x, NULL, NULL);
     rt_node *t = add_input(w, "t", RT_F32, info->told > 1 ? 2 : 1, (int64_t[]){RT_BATCH, info->told}),
-            *y = info->classes ? add_input(w, "y", RT_I64, 1, &one) : NULL;
+            *y = info->classes ? add_input(w, "y", RT_I64, info->words ? 2 : 1, label) : NULL;
     return rt_net_apply(net, set, *x, t, y);
 }
 

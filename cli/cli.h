@@ -54,7 +54,10 @@ extern const cli_command *const cli_commands[]; /* NULL-terminated */
 extern const cli_option cli_common[];           /* what every command takes */
 extern const cli_option cli_model_options[];    /* what commands that load a model take */
 #define CLI_FIT_OPTIONS                         /* what commands that read data take, and cli_fit reads */                                 \
-    {"resize", 0, "N", "data.resize", NULL, "resize pictures: their shorter side becomes N", NULL},                                        \
+    {"alpha",      0,    "WHAT",                                                                                                           \
+     "data.alpha", NULL, "of transparent pictures: keep (four channels: colours times alpha, alpha), or a background, white or grey",      \
+     NULL},                                                                                                                                \
+        {"resize", 0, "N", "data.resize", NULL, "resize pictures: their shorter side becomes N", NULL},                                    \
     {                                                                                                                                      \
         "crop", 0, "N", "data.crop", NULL, "keep the NxN pixels in the middle of pictures", NULL                                           \
     }
@@ -161,9 +164,9 @@ typedef struct cli_progress {
     const cli_call *call;
     const char *label, *unit;
     double total, started, shown;
-    double first;    /* done when this sitting began; -1: the first report says */
-    char remark[64]; /* stands at the end of the line */
-    int width;       /* of the live line on the terminal; 0 where there is none */
+    double first;     /* done when this sitting began; -1: the first report says */
+    char remark[128]; /* stands at the end of the line */
+    int width;        /* of the live line on the terminal; 0 where there is none */
 } cli_progress;
 void cli_progress_start(cli_progress *p, const cli_call *c, const char *label, const char *unit, double total, bool resumed);
 void cli_progress_at(cli_progress *p, double done);

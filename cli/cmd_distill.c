@@ -2,6 +2,8 @@
 #include "method_options.h"
 #include "runs.h"
 
+#include <string.h>
+
 static const cli_option options[] = {
     {"divergence", 0, "NAME", NULL, NULL, "what to minimise: retort list divergences; the method follows, or is refused", NULL},
     {"teacher", 0, "MODEL", "teacher", NULL, "the model to distil", NULL},
@@ -19,10 +21,19 @@ static const char *const *methods(void)
     return names;
 }
 
+/* The method as it is called where a scene is asked for, by an option, a setting or a file. */
+static const char *method_of(cli_call *c, const char *name)
+{
+    const char *with_scene = rt_method_with_scene(name);
+    bool scene = cli_text(c, "scene") != NULL;
+    for (int i = 0; i < c->n_open; i++) scene |= strcmp(c->open[i].key, "scene.kind") == 0;
+    return with_scene && scene ? with_scene : name;
+}
+
 static rt_status run(cli_call *c, rt_error *err)
 {
-    if (c->explain) return cli_method_help(c->command, c->arguments[0], stdout, err);
-    if (c->n_arguments > 0) return cli_run(c, c->arguments[0], err);
+    if (c->explain) return cli_method_help(c->command, method_of(c, c->arguments[0]), stdout, err);
+    if (c->n_arguments > 0) return cli_run(c, method_of(c, c->arguments[0]), err);
     rt_minimiser follows;
     const char *divergence = cli_text(c, "divergence");
     if (!divergence) return rt_error_set(err, RT_E_USAGE, "distill needs METHOD or --divergence; 'retort distill --help' shows an example");

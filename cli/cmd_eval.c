@@ -116,7 +116,8 @@ static rt_status measure_samples(evaluation *e, const rt_model_info *info, const
 {
     float *points = NULL;
     double all[CLI_MOST_MEASURES], range[2] = {info->low, info->high};
-    rt_status status = cli_judge_points(&e->judge, e->c, e->n, info->rank, info->shape, x, y, range, &points, agree, err);
+    rt_status status =
+        cli_judge_points(&e->judge, e->c, e->n, info->rank, info->shape, x, info->words ? NULL : y, range, &points, agree, err);
     if (status == RT_OK) status = cli_judge_measure(&e->judge, e->n, points, all, err);
     for (int m = 0; m < e->judge.n_measures && status == RT_OK; m++) values[m][seed] = all[m];
     free(points);
@@ -271,7 +272,7 @@ static rt_status measure_model(evaluation *e, const subject *s, figures *f, rt_e
 static rt_status measure_file(evaluation *e, const subject *s, figures *f, rt_error *err)
 {
     rt_dataset *data;
-    TRY(rt_dataset_open(&data, s->path, err));
+    TRY(rt_dataset_open_fit(&data, s->path, (rt_fit){.alpha = cli_fit(e->c).alpha}, err));
     const rt_dataset_info *info = rt_dataset_describe(data);
     cli_remark(e->c, info->remark);
     int64_t n = e->n < info->count ? e->n : info->count, d = info->features;

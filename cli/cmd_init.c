@@ -1,7 +1,9 @@
 /* cmd_init.c -- retort init: the configuration of a network that fits the data. */
 #include "cli.h"
+#include "captions.h"
 #include "next.h"
 
+#include "retort/model.h"
 #include "retort/nn.h"
 
 #include <string.h>
@@ -22,6 +24,9 @@ static const cli_option options[] = {
     {"data", 0, "DATA", "data.path", NULL, "idx, folder of images, zip, .safetensors, or toy:NAME", NULL},
     CLI_FIT_OPTIONS,
     {"size", 0, "SIZE", "init.size", "small", "small learns in minutes to hours on a few cores, medium in a day", sizes},
+    {"labels", 0, "WHAT", "data.labels", "class",
+     "what is told of an item: class, camera, class-camera, caption, caption-camera (words of captions), or words with commas between them",
+     NULL},
     {"objective", 0, "NAME", "init.objective", "denoise", "denoise: a diffusion or flow model; classify: a classifier, for features",
      objectives},
     {"out", 'o', "FILE.json", NULL, NULL, "the configuration to write, for `train --net`", NULL},
@@ -99,13 +104,31 @@ static rt_status classifier(json_t **net, const rt_dataset_info *i, bool medium,
     return RT_OK;
 }
 
-static rt_status choose(json_t **net, const rt_dataset_info *i, bool classify, bool medium, rt_error *err)
+static rt_status choose(json_t **net, rt_dataset *data, const char *labels, bool classify, bool medium, rt_error *err)
 {
+    const rt_dataset_info *i = rt_dataset_describe(data);
+    json_t *words = NULL;
+    int rows = 0;
+    bool told = strncmp(labels, "caption", strlen("caption")) == 0; /* a mistyped one is rt_dataset_tell's to refuse */
+    if (told && classify)
+        return rt_error_set(err, RT_E_USAGE, "--labels %s: a classifier tells classes apart; give words with commas between them", labels);
+    told = strcmp(labels, "caption") == 0 || strcmp(labels, "caption-camera") == 0;
+    if (told)
+        TRY(cli_words_of_captions(&words, data, strcmp(labels, "caption") != 0, &rows, err));
+    else
+        TRY(rt_dataset_tell(data, labels, NULL, err));
     if (classify) return classifier(net, i, medium, err);
+    rt_status status = RT_OK;
     if (i->rank == 3)
-        TRY(unet(net, i, medium, err));
+        status = unet(net, i, medium, err);
     else
         *net = mlp(i, medium);
+    if (status != RT_OK || words) {
+        if (status == RT_OK) json_object_set(*net, "_words", words);
+        if (status == RT_OK) json_object_set_new(*net, "num_class_embeds", json_integer(rows));
+        json_decref(words);
+        return status;
+    }
     if (i->classes > 1) json_object_set_new(*net, "num_class_embeds", json_integer(i->classes + 1)); /* the null class is the last */
     return RT_OK;
 }
@@ -119,7 +142,11 @@ static rt_status say_network(cli_call *c, const char *out, const rt_dataset_info
     rt_params *set = rt_params_new("init", RT_F32);
     rt_status status = set ? rt_net_declare(net, set, err) : rt_error_set(err, RT_E_MEMORY, "%s: out of memory", out);
     if (status == RT_OK) {
-        if (i->classes > 1) snprintf(classes, sizeof classes, "%d classes%s", i->classes, classify ? "" : " and a null class");
+        const rt_words *words = rt_net_describe(net)->words;
+        if (words)
+            snprintf(classes, sizeof classes, "prompts of %d words from %d", rt_words_length(words), rt_words_count(words));
+        else if (i->classes > 1)
+            snprintf(classes, sizeof classes, "%d classes%s", i->classes, classify ? "" : " and a null class");
         cli_say(c, "%s: a %s for %s%s, %s: %lld parameters, %.3g GFLOP per sample", out, rt_net_describe(net)->kind,
                 rt_shape_text(shape, sizeof shape, i->rank, i->shape), i->rank == 1 ? " numbers" : "", classes,
                 (long long)rt_params_count(set), 1e-9 * rt_net_flop(net));
@@ -146,7 +173,7 @@ static rt_status run(cli_call *c, rt_error *err)
     bool classify = strcmp(objective, "classify") == 0;
     json_t *net = NULL;
     cli_remark(c, i->remark);
-    rt_status status = choose(&net, i, classify, strcmp(size, "medium") == 0, err);
+    rt_status status = choose(&net, data, cli_text(c, "labels"), classify, strcmp(size, "medium") == 0, err);
     char *text = net ? json_dumps(net, JSON_INDENT(2)) : NULL;
     if (status == RT_OK && !text) status = rt_error_set(err, RT_E_MEMORY, "%s: out of memory", out);
     if (status == RT_OK && c->dry_run) {
@@ -155,8 +182,10 @@ static rt_status run(cli_call *c, rt_error *err)
         status = cli_write_file(out, text, err);
         if (status == RT_OK) status = say_network(c, out, i, classify, err);
         if (status == RT_OK)
-            cli_say(c, "next: retort train%s %s --net %s --out %s", classify ? " --objective classify" : "",
-                    cli_data_words(c, "--data", path, fit), cli_quoted(c, out), classify ? "features" : "teacher");
+            cli_say(c, "next: retort train%s %s%s%s --net %s --out %s", classify ? " --objective classify" : "",
+                    cli_data_words(c, "--data", path, fit), cli_given(c, "labels") ? " --labels " : "",
+                    cli_given(c, "labels") ? cli_quoted(c, cli_text(c, "labels")) : "", cli_quoted(c, out),
+                    classify ? "features" : "teacher");
     }
     cli_put(c, "out", json_string(out));
     cli_put(c, "configuration", net ? net : json_null());

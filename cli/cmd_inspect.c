@@ -82,6 +82,9 @@ static rt_status inspect_model(cli_call *c, const char *path, rt_error *err)
         line(c, "condition", "a picture of %d channels beside them: only `retort predict` evaluates such a network", i->condition);
     if (i->feature_dims)
         line(c, "features", "%d numbers, %lld classes", i->feature_dims, (long long)i->classes);
+    else if (i->words)
+        line(c, "words", "prompts of at most %d words from %d; it lists %lld", rt_words_length(i->words), rt_words_count(i->words),
+             (long long)rt_words_prompts(i->words));
     else if (i->classes && i->null_class >= 0)
         line(c, "classes", "%lld, of which %lld means no class", (long long)i->classes, (long long)i->null_class);
     else if (i->classes)
@@ -236,12 +239,15 @@ static rt_status inspect_data(cli_call *c, const char *path, rt_error *err)
         line(c, "", "%3d  %lld%s%s", k, (long long)counts[k], name ? "  " : "", name ? name : "");
         json_array_append_new(classes, json_integer(counts[k]));
     }
+    if (i->cameras) line(c, "cameras", "%d", i->cameras);
+    if (i->captions) line(c, "captions", "such as '%.200s'", rt_dataset_caption(data, 0));
     line(c, "sha256", "%s", hash);
     cli_put(c, "kind", json_string("data"));
     cli_put(c, "chosen", json_string(i->chosen));
     cli_put(c, "data",
-            json_pack("{s:s, s:I, s:I, s:b, s:o, s:s}", "format", i->kind, "count", (json_int_t)i->count, "features",
-                      (json_int_t)i->features, "pictures", i->pictures, "class_counts", classes, "sha256", hash));
+            json_pack("{s:s, s:I, s:I, s:b, s:o, s:i, s:b, s:s}", "format", i->kind, "count", (json_int_t)i->count, "features",
+                      (json_int_t)i->features, "pictures", i->pictures, "class_counts", classes, "cameras", i->cameras, "captions",
+                      i->captions, "sha256", hash));
     free(counts);
     free(x);
     rt_dataset_free(data);
@@ -310,8 +316,8 @@ static rt_status run(cli_call *c, rt_error *err)
 {
     const char *path = c->arguments[0], **unused;
     inspector *inspect = choose(path);
-    if (inspect != inspect_data && cli_texts(c, "resize", &unused) + cli_texts(c, "crop", &unused) > 0)
-        return rt_error_set(err, RT_E_USAGE, "%s: is no set of pictures; --resize and --crop change those alone", path);
+    if (inspect != inspect_data && cli_texts(c, "alpha", &unused) + cli_texts(c, "resize", &unused) + cli_texts(c, "crop", &unused) > 0)
+        return rt_error_set(err, RT_E_USAGE, "%s: is no set of pictures; --alpha, --resize and --crop change those alone", path);
     cli_put(c, "path", json_string(path));
     return inspect(c, path, err);
 }

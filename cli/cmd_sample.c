@@ -1,6 +1,7 @@
 /* cmd_sample.c -- retort sample MODEL: draw samples. */
 #include "samples.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 static const cli_option options[] = {
@@ -8,6 +9,9 @@ static const cli_option options[] = {
     {"out", 'o', "PATH", NULL, NULL, ".png (a grid), .safetensors, .zip, or a folder", NULL},
     {"steps", 0, "N", "sample.steps", NULL, "steps from noise to picture (a student knows its own)", NULL},
     {"times", 0, "T,T,...", "sample.times", NULL, "the times to visit, noisy to clean, instead of --steps", NULL},
+    {"prompt", 0, "TEXT", NULL, NULL, "what is to be seen, of a model that knows words; may be repeated: sample j gets j mod their number",
+     NULL},
+    {"negative", 0, "TEXT", NULL, NULL, "what guidance leads away from, likewise, instead of no words", NULL},
     CLI_SAMPLING_OPTIONS,
     {"noise", 0, "FILE", NULL, NULL, "start from tensor noise [n,...] of this file (and classes y [n])", NULL},
     {"draws", 0, "FILE", NULL, NULL, "the noise that a stochastic solver adds or a student sees: tensor draws [steps,n,...]", NULL},
@@ -118,8 +122,25 @@ static rt_status read_noise(cli_call *c, const rt_model_info *info, rt_sampling 
         return rt_error_set(err, RT_E_USAGE, "%s: holds %lld noises, fewer than --n %lld", path, (long long)n, (long long)s->n);
     if (!cli_given(c, "n")) s->n = n;
     s->noise = noise->data;
-    TRY(cli_read_labels(path, n, y, err));
-    if (y->data && info->classes && !cli_given(c, "class")) s->y = y->data;
+    TRY(cli_read_labels(path, n, info, y, err));
+    if (y->data && info->classes && !cli_given(c, "class") && s->n_labels == 0) s->y = y->data;
+    return RT_OK;
+}
+
+/* Labels of the prompts of an option; *labels is the caller's. */
+static rt_status read_prompts(cli_call *c, const char *option, const rt_model_info *info, int64_t **labels, int *n, rt_error *err)
+{
+    const char **texts;
+    *n = cli_texts(c, option, &texts);
+    if (*n == 0) return RT_OK;
+    if (!info->words)
+        return rt_error_set(err, RT_E_USAGE, "--%s: %s knows no words%s", option, info->chosen,
+                            info->classes > 0 ? "; give --class K" : "");
+    if (cli_given(c, "class") && strcmp(option, "prompt") == 0)
+        return rt_error_set(err, RT_E_USAGE, "--prompt and --class exclude each other");
+    *labels = malloc((size_t)*n * sizeof **labels);
+    if (!*labels) return rt_error_set(err, RT_E_MEMORY, "out of memory for %d prompts", *n);
+    for (int i = 0; i < *n; i++) TRY(rt_words_label(info->words, texts[i], &(*labels)[i], err));
     return RT_OK;
 }
 
@@ -151,16 +172,22 @@ static rt_status run(cli_call *c, rt_error *err)
 
     rt_model *model = NULL;
     rt_tensor noise = {0}, y = {0}, draws = {0};
+    int64_t *prompts = NULL, *negatives = NULL;
     TRY(cli_open_model(c, path, &model, err));
     const rt_model_info *info = rt_model_get_info(model);
     rt_status status = cli_sink_check(out, info, s.trace, err);
     if (status == RT_OK) status = cli_open_guide(c, &s, err);
+    if (status == RT_OK) status = read_prompts(c, "prompt", info, &prompts, &s.n_labels, err);
+    if (status == RT_OK) status = read_prompts(c, "negative", info, &negatives, &s.n_negatives, err);
+    s.labels = prompts, s.negatives = negatives;
     if (status == RT_OK) status = read_noise(c, info, &s, &noise, &y, err);
     if (status == RT_OK) status = read_draws(c, info, &s, &draws, err);
     if (status == RT_OK) status = draw(c, model, path, out, &s, err);
     rt_tensor_free(&noise);
     rt_tensor_free(&y);
     rt_tensor_free(&draws);
+    free(prompts);
+    free(negatives);
     rt_model_free(s.guide);
     rt_model_free(model);
     return status;

@@ -86,6 +86,14 @@ static json_t *recipe_json(const rt_model_info *info)
     return o;
 }
 
+static json_t *words_json(const rt_words *w)
+{
+    if (!w) return json_null();
+    json_t *vocabulary = json_array();
+    for (int k = 1; k <= rt_words_count(w); k++) json_array_append_new(vocabulary, json_string(rt_words_word(w, k)));
+    return json_pack("{s:i, s:o, s:I}", "length", rt_words_length(w), "vocabulary", vocabulary, "prompts", (json_int_t)rt_words_prompts(w));
+}
+
 json_t *cli_model_json(const char *path, const rt_model_info *info)
 {
     json_t *shape = json_array(), *o = json_object();
@@ -98,6 +106,7 @@ json_t *cli_model_json(const char *path, const rt_model_info *info)
     json_object_set_new(o, "parameters", json_integer(info->parameters));
     json_object_set_new(o, "classes", json_integer(info->classes));
     json_object_set_new(o, "null_class", info->null_class >= 0 ? json_integer(info->null_class) : json_null());
+    json_object_set_new(o, "words", words_json(info->words));
     json_object_set_new(o, "process", text_or_null(info->process));
     json_object_set_new(o, "prediction", text_or_null(info->prediction));
     json_object_set_new(o, "scheduler", text_or_null(info->scheduler));
@@ -150,11 +159,36 @@ rt_status cli_read_rows(const char *path, const char *name, const rt_model_info 
                         leading == 2 ? "calls x n x " : "n x ", want);
 }
 
-rt_status cli_read_labels(const char *path, int64_t n, rt_tensor *out, rt_error *err)
+/* Tokens [n,L] as n labels, in place. */
+static rt_status labels_of_tokens(const char *path, const rt_words *words, rt_tensor *y, rt_error *err)
 {
-    TRY(cli_read_tensor(path, "y", RT_I64, true, out, err));
-    if (!out->data || (out->rank == 1 && out->shape[0] == n)) return RT_OK;
+    int64_t *values = y->data, L = y->shape[1], label;
+    for (int64_t i = 0; i < y->shape[0]; i++) {
+        if (!rt_words_of_tokens(words, values + i * L, &label)) {
+            rt_tensor_free(y);
+            return rt_error_set(err, RT_E_INVALID, "%s: tensor 'y', row %lld, holds a token that there is not; must be 0 to %d", path,
+                                (long long)i, rt_words_count(words));
+        }
+        values[i] = label;
+    }
+    return RT_OK;
+}
+
+rt_status cli_read_labels(const char *path, int64_t n, const rt_model_info *info, rt_tensor *out, rt_error *err)
+{
+    const rt_words *words = info->words;
     char have[128];
+    TRY(cli_read_tensor(path, "y", RT_I64, true, out, err));
+    if (!out->data && words) TRY(cli_read_tensor(path, "class_labels", RT_I64, true, out, err));
+    if (!out->data || (!words && out->rank == 1 && out->shape[0] == n)) return RT_OK;
+    if (words && out->rank == 2 && out->shape[0] == n && out->shape[1] == rt_words_length(words))
+        return labels_of_tokens(path, words, out, err);
+    if (words) {
+        rt_shape_text(have, sizeof have, out->rank, out->shape);
+        rt_tensor_free(out);
+        return rt_error_set(err, RT_E_INVALID, "%s: tensor 'y' is %s; must be %lldx%d, tokens of a prompt for each sample", path, have,
+                            (long long)n, rt_words_length(words));
+    }
     rt_shape_text(have, sizeof have, out->rank, out->shape);
     rt_tensor_free(out);
     return rt_error_set(err, RT_E_INVALID, "%s: tensor 'y' is %s; must be %lld, one class for each sample", path, have, (long long)n);

@@ -19,7 +19,7 @@ rt_status cli_read_tensor(const char *path, const char *name, rt_dtype dtype, bo
 /* The same, checked to be rows of samples: the last dimensions of shape [...,n,features] are those of the model. */
 rt_status cli_read_rows(const char *path, const char *name, const rt_model_info *info, int leading, rt_tensor *out, rt_error *err);
 /* y [n] I64, if it is there. */
-rt_status cli_read_labels(const char *path, int64_t n, rt_tensor *out, rt_error *err);
+rt_status cli_read_labels(const char *path, int64_t n, const rt_model_info *info, rt_tensor *out, rt_error *err);
 
 /* Names of rows, for messages and completion. */
 const char *const *cli_solver_words(void);

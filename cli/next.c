@@ -24,10 +24,11 @@ const char *cli_quoted(cli_call *c, const char *text)
 
 const char *cli_data_words(cli_call *c, const char *option, const char *path, rt_fit fit)
 {
-    char resize[32] = "", crop[32] = "", *words = NULL;
+    char alpha[32] = "", resize[32] = "", crop[32] = "", *words = NULL;
+    if (fit.alpha) snprintf(alpha, sizeof alpha, " --alpha %s", rt_alpha_names[fit.alpha]);
     if (fit.resize) snprintf(resize, sizeof resize, " --resize %d", fit.resize);
     if (fit.crop) snprintf(crop, sizeof crop, " --crop %d", fit.crop);
-    if (asprintf(&words, "%s %s%s%s", option, cli_quoted(c, path), resize, crop) < 0) return option;
+    if (asprintf(&words, "%s %s%s%s%s", option, cli_quoted(c, path), alpha, resize, crop) < 0) return option;
     return cli_own(c, words);
 }
 
@@ -64,8 +65,11 @@ void cli_say_next(cli_call *c, const rt_config *config, const rt_run_summary *s)
         return;
     }
     if (strcmp(method, "classify") == 0) {
-        cli_say(c, "next: retort eval MODEL --features %s %s", out,
-                cli_data_words(c, "--reference", data, (rt_fit){config->data.resize, config->data.crop}));
+        cli_say(c, "next: retort eval MODEL --features %s %s", out, cli_data_words(c, "--reference", data, rt_config_fit(config)));
+        return;
+    }
+    if (rt_method_makes_scene(method)) {
+        cli_say(c, "next: retort render %s --views 24 --out %s.png", out, out);
         return;
     }
     char *samples = NULL; /* beside the run */

@@ -15,6 +15,10 @@ const cli_option cli_run_options[] = {
     {"out", 'o', "RUN", "out", NULL, "the run directory", NULL},
     {"data", 0, "DATA", "data.path", NULL, "idx, folder of images, zip, .safetensors, or toy:NAME", NULL},
     CLI_FIT_OPTIONS,
+    {"labels", 0, "WHAT", "data.labels", NULL,
+     "what is told of an item: class, camera, class-camera, caption, caption-camera, or words with commas between them: which of them its "
+     "caption has",
+     NULL},
     {"data-range", 0, "LOW,HIGH", NULL, NULL, "the range of the model's values (-1,1)", NULL},
     {"updates", 0, "N[,N...]", "train.updates", NULL, "optimiser updates, per round; the last number repeats", NULL},
     {"batch", 'b', "N", "train.batch", NULL, "examples per update", NULL},
@@ -227,6 +231,8 @@ static rt_status resolve(cli_call *c, const char *method, bool *resume, rt_confi
         snprintf(path, sizeof path, "%s/config.yaml", out);
         rt_config_default(config); /* to see which method it is */
         TRY(rt_config_read(config, path, err));
+        const char *with_scene = rt_method_with_scene(method);
+        if (with_scene && strcmp(config->method, with_scene) == 0) method = with_scene;
         if (strcmp(config->method, method) != 0)
             return rt_error_set(err, RT_E_USAGE, "%s: is a run of %s, not of %s", out, config->method, method);
         TRY(rt_config_method(config, method, err));
@@ -286,6 +292,12 @@ static void on_note(void *self, const char *line)
     cli_remark(w->c, line);
 }
 
+static void on_live(void *self, const char *text)
+{
+    watcher *w = self;
+    snprintf(w->progress.remark, sizeof w->progress.remark, "%s", text);
+}
+
 static bool on_stop(void *self)
 {
     (void)self;
@@ -334,8 +346,8 @@ static void report(cli_call *c, const rt_config *config, const rt_run_summary *s
     cli_put(c, "run_seconds", cli_json_real(s->seconds));
     if (isfinite(s->accuracy)) cli_say(c, "accuracy on the held-out data: %.2f%%", 100 * s->accuracy);
     if (*s->result)
-        cli_say(c, "%s: %lld updates, %lld examples, %.0f s, loss %.4g", s->result, (long long)s->updates, (long long)s->images, s->seconds,
-                s->loss);
+        cli_say(c, isfinite(s->loss) ? "%s: %lld updates, %lld examples, %.0f s, loss %.4g" : "%s: %lld updates, %lld examples, %.0f s",
+                s->result, (long long)s->updates, (long long)s->images, s->seconds, s->loss);
 }
 
 static rt_status say_plan(cli_call *c, const rt_config *config, rt_error *err)
@@ -402,7 +414,8 @@ rt_status cli_run(cli_call *c, const char *method, rt_error *err)
     rt_config *config = calloc(1, sizeof *config);
     rt_run_summary *summary = calloc(1, sizeof *summary);
     watcher w = {.c = c};
-    rt_observer observer = {&w, on_progress, on_note, on_meters, on_stop, NULL, cli_ranks()};
+    rt_observer observer = {
+        .self = &w, .progress = on_progress, .note = on_note, .meters = on_meters, .live = on_live, .stop = on_stop, .ranks = cli_ranks()};
     rt_status status = RT_E_MEMORY;
     cli_stop_gently(c->quiet ? NULL : "\nretort: stopping: what is done is kept, and --resume goes on; a second signal ends at once\n");
     if (!config || !summary)

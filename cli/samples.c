@@ -47,26 +47,38 @@ static rt_status finish_tensors(cli_sink *s, const rt_sample_report *report, rt_
     memcpy(shape + 2, s->info->shape, (size_t)s->info->rank * sizeof *shape);
     rt_named_tensor list[4] = {{"x", RT_F32, s->info->rank + 1, shape + 1, s->x}};
     int n = 1;
-    if (s->y) list[n++] = (rt_named_tensor){"y", RT_I64, 1, shape + 1, s->y};
+    const rt_words *words = s->info->words;
+    int64_t prompts[] = {s->n, words ? rt_words_length(words) : 1}, *tokens = NULL;
+    if (s->y && words) {
+        tokens = malloc((size_t)(prompts[0] * prompts[1]) * sizeof *tokens);
+        if (!tokens) return rt_error_set(err, RT_E_MEMORY, "%s: out of memory", s->path);
+        for (int64_t i = 0; i < s->n; i++) rt_words_tokens(words, s->y[i], tokens + i * prompts[1]);
+    }
+    if (s->y) list[n++] = (rt_named_tensor){"y", RT_I64, words ? 2 : 1, prompts, words ? tokens : s->y};
     if (s->trace) {
         list[n++] = (rt_named_tensor){"trace", RT_F32, s->info->rank + 2, shape, s->trace};
         list[n++] = (rt_named_tensor){"times", RT_F64, 1, &times, report->times};
     }
-    return rt_tensors_write(s->path, list, n, NULL, err);
+    rt_status status = rt_tensors_write(s->path, list, n, NULL, err);
+    free(tokens);
+    return status;
 }
 
 /* ---- .zip: PNG files and dataset.json, as EDM has them */
 
-/* {"labels": [["000000.png", 3], ...]}, the list null where there are no classes. */
+/* {"labels": [["000000.png", 3], ...]}, or of prompts "captions": [["000000.png", "a red chair"], ...]; the labels null where there are no classes. */
 static char *dataset_json(const cli_sink *s)
 {
-    json_t *labels = s->y ? json_array() : json_null(), *o = json_object();
+    const rt_words *words = s->info->words;
+    json_t *list = s->y ? json_array() : json_null(), *o = json_object();
     for (int64_t i = 0; s->y && i < s->n; i++) {
-        char name[32];
+        char name[32], text[RT_WORDS_TEXT];
         snprintf(name, sizeof name, "%06lld.png", (long long)i);
-        json_array_append_new(labels, json_pack("[s, I]", name, (json_int_t)s->y[i]));
+        json_array_append_new(list, words ? json_pack("[s, s]", name, rt_words_text(words, s->y[i], text, sizeof text))
+                                          : json_pack("[s, I]", name, (json_int_t)s->y[i]));
     }
-    json_object_set_new(o, "labels", labels);
+    if (words) json_object_set_new(o, "labels", json_null());
+    json_object_set_new(o, words ? "captions" : "labels", list);
     char *text = json_dumps(o, JSON_COMPACT);
     json_decref(o);
     return text;

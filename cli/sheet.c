@@ -16,7 +16,8 @@ static rt_status read_pictures(const char *path, int64_t columns, float **x, int
     int i = rt_tensors_find(t, "x");
     const rt_tensor_info *info = rt_tensors_info(t, i);
     bool fits = info && info->dtype == RT_F32 && info->rank == 4 && info->shape[0] >= columns &&
-                (info->shape[1] == 1 || info->shape[1] == 3) && (!*x || memcmp(shape, info->shape + 1, 3 * sizeof *shape) == 0);
+                (info->shape[1] == 1 || info->shape[1] == 3 || info->shape[1] == 4) &&
+                (!*x || memcmp(shape, info->shape + 1, 3 * sizeof *shape) == 0);
     rt_status s = fits ? rt_tensors_read(t, i, &v, err)
                        : rt_error_set(err, RT_E_INVALID, "%s: tensor 'x' must hold %lld pictures or more, of one size in all files", path,
                                       (long long)columns);

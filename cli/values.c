@@ -113,7 +113,17 @@ double cli_real(cli_call *c, const char *name, double min, double max)
     return v;
 }
 
-rt_fit cli_fit(cli_call *c) { return (rt_fit){(int)cli_int(c, "resize", 0, 16384), (int)cli_int(c, "crop", 0, 16384)}; }
+rt_fit cli_fit(cli_call *c)
+{
+    const char *alpha = cli_text(c, "alpha"), *close = alpha ? rt_closest(alpha, rt_alpha_names + 1, 3) : NULL;
+    rt_fit fit = {(int)cli_int(c, "resize", 0, 16384), (int)cli_int(c, "crop", 0, 16384), RT_ALPHA_REFUSE};
+    for (int i = 1; alpha && rt_alpha_names[i]; i++)
+        if (strcmp(rt_alpha_names[i], alpha) == 0) fit.alpha = (rt_alpha)i;
+    if (alpha && fit.alpha == RT_ALPHA_REFUSE)
+        cli_wrong(c, "alpha", "'%s'%s%s%s; must be keep, white or grey", alpha, close ? "; did you mean '" : "", close ? close : "",
+                  close ? "'?" : "");
+    return fit;
+}
 
 const char *cli_word(cli_call *c, const char *name)
 {

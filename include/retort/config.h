@@ -5,7 +5,7 @@
 #ifndef RETORT_CONFIG_H
 #define RETORT_CONFIG_H
 
-#include "retort/base.h"
+#include "retort/data.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -31,8 +31,10 @@ typedef struct rt_config {
         char path[RT_CONFIG_TEXT]; /* DATA; empty: none */
         double low, high;          /* the model's range */
         bool flip;
-        int64_t limit;    /* use only so many items, 0: all */
-        int resize, crop; /* the rt_fit of pictures, 0: they stay as they are */
+        int64_t limit;               /* use only so many items, 0: all */
+        int resize, crop;            /* the rt_fit of pictures, 0: they stay as they are */
+        char alpha[16];              /* and what becomes of their alpha channel: keep, white, grey; empty: it must be opaque */
+        char labels[RT_CONFIG_TEXT]; /* `what` of rt_dataset_tell */
     } data;
 
     struct {
@@ -107,6 +109,8 @@ void rt_config_default(rt_config *c); /* the defaults of the shared keys; no met
 rt_status rt_config_method(rt_config *c, const char *method, rt_error *err);
 bool rt_method_describe(int i, rt_row_text *row); /* row i of `retort list methods`; false past the last */
 bool rt_method_needs_teacher(const char *method); /* is it one of `retort distill`? */
+bool rt_method_makes_scene(const char *method);
+const char *rt_method_with_scene(const char *method); /* what it is called where it makes a scene instead of a network; NULL: it does not */
 /* Which method minimises a divergence of (1.4), (1.5) by name, a row of `retort list divergences` (jensen-shannon, renyi:2, fisher), and the setting that says so to
  * it; key NULL: it needs none. `method` NULL: the one to take; else RT_E_USAGE if that method minimises another, with the one to take. Borrows `divergence`. */
 typedef struct rt_minimiser {
@@ -121,6 +125,7 @@ bool rt_distance_describe(int i, rt_row_text *row);
  * type or range, and on a key that the method does not read. `method` comes before its own keys, and stays. */
 rt_status rt_config_set(rt_config *c, const char *key, const char *value, rt_error *err);
 rt_status rt_config_get(const rt_config *c, const char *key, char *text, size_t size, rt_error *err); /* as rt_config_set takes it */
+rt_fit rt_config_fit(const rt_config *c);                                                             /* how its data.* changes pictures */
 rt_dtype rt_config_compute(const rt_config *c); /* what its dtype names: RT_F32 or RT_BF16 */
 /* Reads a YAML or JSON file of keys, nested or dotted; RT_E_INVALID names file and key. */
 rt_status rt_config_read(rt_config *c, const char *path, rt_error *err);

@@ -12,19 +12,21 @@
  *     FILE.bin           CIFAR-10 binary: records of one label and 3x32x32 bytes
  *     FOLDER[:PART]      a folder of idx or CIFAR-10 files: PART is train (the default) or test. A file itself always works
  *     FOLDER             a folder of pictures, PNG and JPEG at any depth: class = the folder they lie in, sorted by name; or dataset.json, as below
- *     FILE.zip           EDM style: pictures and dataset.json {"labels": [["00000/img.png", 3], ...]}; without it the class is the folder
+ *     FILE.zip           EDM style: pictures and dataset.json {"labels": [["00000/img.png", 3], ...]}; without it the class is the folder. In a folder, too, its
+ *                        "captions" [["00000/img.png", "a red chair, front view"], ...] and "camera" [["00000/img.png", 7], ...] are read as well
  *     FILE.safetensors   `x` [n,D], [n,H,W] or [n,C,H,W]: U8 are pictures, F16, BF16, F32 and F64 are taken as they are; integers `y` [n] or none
  *     toy:NAME[:N]       a 2-D set of N (default 100,000) points; point i depends on i alone
  *
  * A data set is held in memory. Bytes are kept as bytes and scaled to a range when they are read; other numbers are left alone. Pictures are planar
- * (C,H,W) and all of one size, or made so by an rt_fit; grey ones among coloured ones become coloured; transparency is refused, because no background is right for all.
+ * (C,H,W) and all of one size, or made so by an rt_fit; grey ones among coloured ones become coloured; transparency is refused unless
+ * an rt_fit says what becomes of it, because no background is right for all.
  *
  * Limits: 2^31 - 1 items, 16384 pixels of width or height, 2^36 bytes, 65536 classes. Errors are RT_E_INVALID (RT_E_IO where the system refuses) and name file, field,
  * value and remedy. Parts share the items of what they were cut from; free them in any order. A loader borrows its data set. */
 #ifndef RETORT_DATA_H
 #define RETORT_DATA_H
 
-#include "retort/base.h"
+#include "retort/format.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -40,6 +42,8 @@ typedef struct rt_dataset_info {
     int rank; /* of an item: 3 (C,H,W) or 1 (D) */
     int64_t shape[3], features;
     int classes;   /* labels are 0 .. classes - 1; 0: unlabelled. A part keeps the number of the whole */
+    int cameras;   /* items were seen by cameras 0 .. cameras - 1; 0: it is not known by which */
+    bool captions; /* every item has a caption */
     bool pictures; /* bytes 0..255, scaled to a range; else numbers taken as they are */
 } rt_dataset_info;
 
@@ -48,13 +52,19 @@ rt_status rt_dataset_open(rt_dataset **ds, const char *data, rt_error *err);
  * the `crop` x `crop` pixels in the middle are kept. Both are 0 to 16384. */
 typedef struct rt_fit {
     int resize, crop;
+    rt_alpha alpha; /* of pictures in files; other data has none */
 } rt_fit;
 /* As rt_dataset_open; what was changed stands in the remark. RT_E_USAGE where the items are no pictures, RT_E_INVALID where one is smaller than the crop. */
 rt_status rt_dataset_open_fit(rt_dataset **ds, const char *data, rt_fit fit, rt_error *err);
 void rt_dataset_free(rt_dataset *ds);
-const rt_dataset_info *rt_dataset_describe(const rt_dataset *ds); /* borrowed */
-const char *rt_dataset_class(const rt_dataset *ds, int label);    /* name of a class, or NULL where they have none */
-bool rt_dataset_list(int i, rt_row_text *row);                    /* row i of `retort list datasets`; false past the last */
+const rt_dataset_info *rt_dataset_describe(const rt_dataset *ds);    /* borrowed */
+const char *rt_dataset_class(const rt_dataset *ds, int label);       /* name of a class, or NULL where they have none */
+const char *rt_dataset_caption(const rt_dataset *ds, int64_t index); /* NULL: it has none */
+int rt_dataset_camera(const rt_dataset *ds, int64_t index);          /* -1: not known */
+/* Other labels for the items of a whole set, label[info.count], 0 .. classes - 1 or of any size with classes 0: what a reader gives from now on. Names of
+ * classes are dropped. */
+rt_status rt_dataset_relabel(rt_dataset *ds, const int64_t *label, int classes, rt_error *err);
+bool rt_dataset_list(int i, rt_row_text *row); /* row i of `retort list datasets`; false past the last */
 
 /* Range of bytes (at first -1, 1); flip: loaders mirror half of the pictures. Set it before loaders are made. */
 void rt_dataset_range(rt_dataset *ds, double low, double high, bool flip);

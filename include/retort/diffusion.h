@@ -239,6 +239,7 @@ typedef struct rt_sample_spec {
     /* Guidance: (1 + omega) conditional - omega unconditional (1.39), in one call of 2n rows; needs classes and a null class. With a `guide`, a worse
      * model on the same process, (1 + omega) model - omega guide (autoguidance, Karras et al. 2024), two calls. */
     double guidance;                    /* omega, 0: none */
+    const int64_t *negative;            /* [n]: what stands in for the null class; NULL: that */
     const double *omegas;               /* [n]: each sample's own, in its place; NULL: none */
     double guidance_low, guidance_high; /* only where beta/alpha lies between (Kynkaanniemi et al. 2024); high 0: no bound */
     double guidance_rescale; /* phi: so much of the output is brought back to the conditional one's deviation (Lin et al. 2024, (16)) */

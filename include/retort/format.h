@@ -45,6 +45,11 @@ rt_status rt_tensors_write(const char *path, const rt_named_tensor *tensors, int
 
 /* ---- pictures ------------------------------------------------------------------------------------------------------------------------ */
 
+/* What becomes of a picture's alpha channel: only opaque ones are taken; it stays, as the last of four channels, the colours multiplied by it; the picture is laid
+ * over white, or over the middle of the range. */
+typedef enum rt_alpha { RT_ALPHA_REFUSE, RT_ALPHA_KEEP, RT_ALPHA_WHITE, RT_ALPHA_GREY } rt_alpha;
+extern const char *const rt_alpha_names[]; /* "", "keep", "white", "grey", NULL */
+
 /* 8-bit pixels, rows of `channels` (1 grey, 2 grey and alpha, 3 RGB, 4 RGBA) interleaved, as PNG: into memory that the caller frees, or a file. */
 rt_status rt_png_encode(int width, int height, int channels, const uint8_t *pixels, uint8_t **png, size_t *size, rt_error *err);
 rt_status rt_png_write(const char *path, int width, int height, int channels, const uint8_t *pixels, rt_error *err);

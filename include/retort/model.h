@@ -10,7 +10,9 @@
 #ifndef RETORT_MODEL_H
 #define RETORT_MODEL_H
 
+#include "retort/data.h"
 #include "retort/diffusion.h"
+#include "retort/nn.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -42,11 +44,12 @@ typedef struct rt_model_info {
     char process[32], prediction[32], scheduler[64]; /* empty: none; scheduler: its class name */
     int rank;                                        /* of one sample */
     int64_t shape[RT_MAX_RANK], features;
-    int condition;      /* of the first extent: channels of a picture that the network takes beside a sample; 0: none */
-    int64_t timesteps;  /* T of a discrete process, 0: continuous */
-    int64_t classes;    /* labels that the network takes, the null class included; 0: none */
-    int64_t null_class; /* -1: none */
-    int64_t outputs;    /* numbers that the network gives per sample */
+    int condition;         /* of the first extent: channels of a picture that the network takes beside a sample; 0: none */
+    int64_t timesteps;     /* T of a discrete process, 0: continuous */
+    int64_t classes;       /* labels that the network takes, the null class included; 0: none */
+    int64_t null_class;    /* -1: none */
+    const rt_words *words; /* labels are prompts of these, no words the null class; NULL: classes. The model's */
+    int64_t outputs;       /* numbers that the network gives per sample */
     int64_t parameters;
     double low, high;
     int feature_dims;                         /* of a classifier's features; 0: it has none */
@@ -70,6 +73,11 @@ rt_status rt_model_predict(rt_model *model, const char *as, int64_t n, const flo
 /* The features of a classifier (feature_dims numbers each) and, if wanted, its most likely labels. */
 rt_status rt_model_features(rt_model *model, int64_t n, const float *x, float *features, int64_t *labels, rt_error *err);
 
+/* What a network is told of the items of a data set: relabels them by `what`: class; camera; class-camera (class C + camera, of C cameras); caption, and
+ * caption-camera (the words "camera-K" behind it), of which the labels of `words` are made; or words with commas between them: which of them the caption has.
+ * Empty: captions where words are given, else classes. RT_E_INVALID, RT_E_USAGE where the data or the words cannot. */
+rt_status rt_dataset_tell(rt_dataset *ds, const char *what, const rt_words *words, rt_error *err);
+
 typedef enum rt_class_choice { RT_CLASS_ALL, RT_CLASS_ONE, RT_CLASS_NULL } rt_class_choice;
 
 typedef struct rt_sampling {
@@ -86,8 +94,12 @@ typedef struct rt_sampling {
     rt_model *guide;        /* a worse model of the same process and data, instead of the null class; NULL: none */
     rt_class_choice choice; /* ALL: sample j gets class j mod C */
     int64_t label;          /* for RT_CLASS_ONE */
-    const float *noise;     /* n rows of unit variance instead of the seed's; NULL: the seed's */
-    const int64_t *y;       /* n classes that go with them; NULL: as `choice` says */
+    const int64_t *labels;  /* instead of `choice`: sample j gets number j mod n_labels; prompts by rt_words_label */
+    int n_labels;
+    const int64_t *negatives; /* likewise what guidance leads away from, in place of the null class */
+    int n_negatives;
+    const float *noise; /* n rows of unit variance instead of the seed's; NULL: the seed's */
+    const int64_t *y;   /* n classes that go with them; NULL: as `choice` says */
     const float *
         draws; /* [steps][n][features], unit noise for solvers that draw, or networks that see q draws per step: q steps; NULL: the seed's */
     int64_t n_draws; /* steps in draws */

@@ -18,6 +18,15 @@
  * RetortMLP's proj_in, a UNet2DModel's conv_in (a 3x3 convolution) and a RetortAffine (`draws_in`, one matrix per time): the first layer widened.
  * rt_net_apply then takes x and the q draws, each of x's size, concatenated along axis 1.
  *
+ * A network may be told words. `"_words": {"vocabulary": ["red", ..], "length": L, "views": [["front", ..], ..], "prompts": ["a red chair", ..]}` makes what it
+ * takes for a class a prompt of at most L words: token k > 0 is the k-th word, 0 is none, and the embeddings of a prompt's tokens are added, of
+ * row 0 nothing; so num_class_embeds is one more than there are words, and no words at all are the null prompt. Outside of graphs a prompt is one number, its
+ * label: tokens are its digits to the base of the table's rows. `views` (may be left out) are groups of words that say from where something is seen; `prompts` are those that samples get
+ * in turn where none are given.
+ *
+ * A network may be told a camera: `"_camera": true` adds camera_embedding.linear_2(silu(camera_embedding.linear_1(c))), whose last layer starts at 0, to the time
+ * embedding of a RetortMLP or a UNet2DModel. c are the upper 12 numbers of the camera's 4x4 matrix to the world, row by row; they stand behind the times.
+ *
  * Kinds, by `_class_name`; a field that is absent takes the value in brackets:
  *
  *   UNet2DModel       as diffusers 0.42 evaluates it, dropout being the identity: Down, AttnDown and ResnetDownsample blocks and their counterparts
@@ -42,11 +51,14 @@ extern "C" {
 
 typedef struct rt_net rt_net;
 
-/* What y is: nothing; (B) I64 below `classes`; (B) numbers, embedded as times are (class_embed_type "timestep"); (B,label_width) real, added to the
+/* Words of a prompt, as `_words` lists them. */
+typedef struct rt_words rt_words;
+
+/* What y is: nothing; (B) I64 below `classes`, with words (B,L), tokens of prompts; (B) numbers, embedded as times are (class_embed_type "timestep"); (B,label_width) real, added to the
  * time embedding ("identity"). */
 typedef enum rt_label { RT_LABEL_NONE, RT_LABEL_CLASS, RT_LABEL_NUMBER, RT_LABEL_VECTOR } rt_label;
 
-enum { RT_NET_LEVELS = 13 };
+enum { RT_NET_LEVELS = 13, RT_CAMERA_NUMBERS = 12 };
 
 typedef struct rt_net_info {
     const char *kind;              /* "UNet2DModel", "RetortMLP", "RetortAffine", "RetortClassifier" */
@@ -57,10 +69,12 @@ typedef struct rt_net_info {
     int draws;                     /* q of `_draws`, 0: none; x has (1 + q) in_channels channels */
     int times;                     /* 1: where x stands; 2: and where it is to go */
     bool guidance;                 /* told omega, too */
-    int told;                      /* what t is: 1: (B), a time; else (B,told), the times and then omega */
-    int classes;                   /* rows of the class table, the null class included; 0: none. Classifiers: classes told apart */
-    int features;                  /* classifiers: width of the pooled features */
-    int n_levels;                  /* all others: hidden representations, of rt_net_levels */
+    bool camera;                   /* told a camera, too */
+    int told;              /* what t is: 1: (B), a time; else (B,told), the times, a camera's 12 numbers, omega, whichever there are */
+    int classes;           /* rows of the class table, the null class included; 0: none. Classifiers: classes told apart */
+    const rt_words *words; /* what labels mean; NULL: classes. The network's */
+    int features;          /* classifiers: width of the pooled features */
+    int n_levels;          /* all others: hidden representations, of rt_net_levels */
     int level_channels[RT_NET_LEVELS];
     bool classifier;
 } rt_net_info;
@@ -74,9 +88,35 @@ rt_status rt_net_open(rt_net **net, const char *path, rt_error *err);
 rt_status rt_net_with_draws(rt_net **net, const rt_net *like, int draws, rt_error *err);
 /* Likewise with `"_guidance": true`. */
 rt_status rt_net_with_guidance(rt_net **net, const rt_net *like, rt_error *err);
+/* Likewise with `"_camera": true`. */
+rt_status rt_net_with_camera(rt_net **net, const rt_net *like, rt_error *err);
 void rt_net_free(rt_net *net);
 const rt_net_info *rt_net_describe(const rt_net *net);
 const char *rt_net_config(const rt_net *net); /* the text of config.json */
+
+/* ---- words. A label is a number from 0 (the null prompt) to rows^L - 1. */
+
+enum { RT_WORDS_LENGTH = 16, RT_WORDS_MOST = 1 << 12, RT_WORDS_GROUPS = 8, RT_WORDS_TEXT = 1024, RT_WORDS_WORD = 40 };
+/* The next word of a text, at most RT_WORDS_WORD bytes of it, in small letters; what stands behind it, or NULL where there is none. */
+const char *rt_words_next(const char *text, char word[RT_WORDS_WORD + 1]);
+int rt_words_count(const rt_words *w);                   /* of the vocabulary; tokens are 1 .. count */
+int rt_words_length(const rt_words *w);                  /* L */
+const char *rt_words_word(const rt_words *w, int token); /* NULL: there is no such token */
+int rt_words_group(const rt_words *w, int token);        /* of views: 0, 1, ..; -1: none of them */
+int rt_words_groups(const rt_words *w);
+int64_t rt_words_prompts(const rt_words *w);           /* of the list of prompts */
+int64_t rt_words_prompt(const rt_words *w, int64_t i); /* label of number i */
+/* The label of a prompt: words with blanks and punctuation between them, in either case of letters. RT_E_USAGE where a word is not known (with the nearest that is), or
+ * there are more than L; "" is the null prompt. */
+rt_status rt_words_label(const rt_words *w, const char *prompt, int64_t *label, rt_error *err);
+/* The words of a label, a blank between them, as text of at most `size` bytes; tokens[L] of a label, and the label of tokens (false: they are none). */
+const char *rt_words_text(const rt_words *w, int64_t label, char *text, size_t size);
+void rt_words_tokens(const rt_words *w, int64_t label, int64_t *tokens);
+bool rt_words_of_tokens(const rt_words *w, const int64_t *tokens, int64_t *label);
+bool rt_words_fits(const rt_words *w, int64_t label);
+bool rt_words_equal(const rt_words *a, const rt_words *b); /* the same words, of prompts of one length; NULL equals NULL */
+
+/* ---- in graphs */
 
 /* Raw output. x (B,C,H,W) or (B,D), with draws behind it along axis 1; t (B) or (B,told), the numbers the network is told, real; y as info->label says, else NULL. Classifiers take x alone and give
  * logits (B,K). */

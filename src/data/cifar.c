@@ -38,7 +38,7 @@ static rt_status append(rt_dataset *ds, const char *file, rt_error *err)
     size_t n = size / RECORD;
     rt__items *it = ds->items;
     uint8_t *bytes = NULL;
-    int32_t *labels = NULL;
+    int64_t *labels = NULL;
     rt_status status = RT_OK;
     if (n == 0 || size % RECORD)
         status =

@@ -78,6 +78,9 @@ void rt_dataset_free(rt_dataset *ds)
     if (atomic_fetch_sub(&it->users, 1) == 1) {
         for (int i = 0; it->classes && i < it->n_classes; i++) free(it->classes[i]);
         free(it->classes);
+        for (int64_t i = 0; it->captions && i < it->n_captions; i++) free(it->captions[i]);
+        free(it->captions);
+        free(it->cameras);
         free(it->bytes);
         free(it->reals);
         free(it->labels);
@@ -239,6 +242,34 @@ const char *rt_dataset_class(const rt_dataset *ds, int label)
     return ds->items->classes && label >= 0 && label < ds->items->n_classes ? ds->items->classes[label] : NULL;
 }
 
+static int64_t place(const rt_dataset *ds, int64_t index) { return ds->chosen ? ds->chosen[index] : index; }
+
+const char *rt_dataset_caption(const rt_dataset *ds, int64_t index)
+{
+    return ds->items->captions ? ds->items->captions[place(ds, index)] : NULL;
+}
+
+int rt_dataset_camera(const rt_dataset *ds, int64_t index) { return ds->items->cameras ? ds->items->cameras[place(ds, index)] : -1; }
+
+rt_status rt_dataset_relabel(rt_dataset *ds, const int64_t *label, int classes, rt_error *err)
+{
+    rt__items *it = ds->items;
+    size_t n = (size_t)ds->info.count;
+    if (ds->chosen) RT_RAISE(RT_E_INTERNAL, "%s: the items of a part keep the labels of the whole", ds->info.chosen);
+    int64_t *labels = malloc(n * sizeof *labels);
+    if (!labels) RT_RAISE(RT_E_MEMORY, "%s: out of memory for %zu labels", ds->info.chosen, n);
+    memcpy(labels, label, n * sizeof *labels);
+    free(it->labels);
+    it->labels = labels;
+    it->relabelled = true;
+    for (int i = 0; i < it->n_classes; i++) free(it->classes[i]);
+    free(it->classes);
+    it->classes = NULL;
+    it->n_classes = 0;
+    ds->info.classes = classes;
+    return RT_OK;
+}
+
 void rt_dataset_range(rt_dataset *ds, double low, double high, bool flip)
 {
     ds->low = low;
@@ -250,7 +281,7 @@ void rt_dataset_range(rt_dataset *ds, double low, double high, bool flip)
 void rt_dataset_read(const rt_dataset *ds, int64_t index, float *x, int64_t *y)
 {
     const rt__items *it = ds->items;
-    int64_t d = ds->info.features, at = ds->chosen ? ds->chosen[index] : index;
+    int64_t d = ds->info.features, at = place(ds, index);
     if (it->bytes) {
         const uint8_t *from = it->bytes + at * d;
         for (int64_t i = 0; x && i < d; i++) x[i] = ds->values[from[i]];
@@ -271,8 +302,8 @@ void rt_dataset_sha256(const rt_dataset *ds, char hex[65])
     SHA2_CTX c;
     SHA256Init(&c);
     SHA256Update(&c, (const unsigned char *)text, (size_t)n);
-    for (int64_t i = 0; i < ds->info.count; i++) SHA256Update(&c, data + (size_t)(ds->chosen ? ds->chosen[i] : i) * item, item);
-    for (int64_t i = 0; it->labels && i < ds->info.count; i++)
-        SHA256Update(&c, (const unsigned char *)&it->labels[ds->chosen ? ds->chosen[i] : i], sizeof *it->labels);
+    for (int64_t i = 0; i < ds->info.count; i++) SHA256Update(&c, data + (size_t)place(ds, i) * item, item);
+    size_t label = it->relabelled ? sizeof *it->labels : sizeof(int32_t); /* of data 0 to 65535, whose first bytes are the least */
+    for (int64_t i = 0; it->labels && i < ds->info.count; i++) SHA256Update(&c, (const unsigned char *)&it->labels[place(ds, i)], label);
     SHA256End(&c, hex);
 }

@@ -52,8 +52,8 @@ rt_status rt__gallery_add(rt__gallery *g, const char *name, const void *file, si
     bool any = fit->resize || fit->crop; /* then sizes are compared behind it */
     rt__picture p;
     rt_error why = {0};
-    rt_status read =
-        rt__picture_decode(&p, name, file, size, any ? 0 : (int)info->shape[2], any ? 0 : (int)info->shape[1], RT_DATA_SIDE, &why);
+    rt_status read = rt__picture_decode(&p, name, file, size, any ? 0 : (int)info->shape[2], any ? 0 : (int)info->shape[1], RT_DATA_SIDE,
+                                        fit->alpha, &why);
     if (read != RT_OK && p.damaged) {
         if (!g->damaged++) snprintf(g->example[0], sizeof g->example[0], "%.127s", why.text);
         return RT_OK;
@@ -192,7 +192,7 @@ static rt_status label_by_folder(rt_dataset *ds, const char *where, char *const 
         snprintf(folder, sizeof folder, "%.*s", (int)folder_length(names[i]), names[i]);
         char **at = bsearch(&key, it->classes, (size_t)distinct, sizeof *it->classes, by_text);
         if (!at) RT_RAISE(RT_E_INTERNAL, "%s: %s has no class", where, names[i]);
-        it->labels[i] = (int32_t)(at - it->classes);
+        it->labels[i] = at - it->classes;
     }
     return RT_OK;
 }
@@ -224,31 +224,115 @@ typedef struct place {
 
 static int by_name(const void *a, const void *b) { return strcmp(((const place *)a)->name, ((const place *)b)->name); }
 
-/* "labels": [["00000/img00000000.png", 6], ...], in any order, one for each picture. */
-static rt_status label_by_list(rt_dataset *ds, const char *where, const place *sorted, int64_t n, const json_t *labels, rt_error *err)
+/* One list of dataset.json: [["00000/img00000000.png", value], ...], in any order, one for each picture. `take` keeps the value of picture `at`. */
+typedef struct field {
+    const char *name, *must; /* must: what an element is */
+    rt_status (*take)(rt_dataset *ds, const char *where, int64_t at, const json_t *value, rt_error *err);
+    bool (*fits)(const json_t *value);
+} field;
+
+static bool is_whole(const json_t *v) { return json_is_integer(v); }
+static bool is_text(const json_t *v) { return json_is_string(v); }
+
+static rt_status take_label(rt_dataset *ds, const char *where, int64_t at, const json_t *value, rt_error *err)
 {
-    if (!json_is_array(labels))
-        RT_RAISE(RT_E_INVALID, "%s: field 'labels' must be null or an array of [\"name\", label]; make the data set again", where);
+    int64_t label = json_integer_value(value);
+    RT_TRY(rt__check_label(where, at, label, RT_DATA_CLASSES, err));
+    ds->items->labels[at] = label;
+    if (label >= ds->info.classes) ds->info.classes = (int)label + 1;
+    return RT_OK;
+}
+
+static rt_status take_camera(rt_dataset *ds, const char *where, int64_t at, const json_t *value, rt_error *err)
+{
+    json_int_t camera = json_integer_value(value);
+    if (camera < 0 || camera >= RT_DATA_CLASSES)
+        RT_RAISE(RT_E_INVALID, "%s: field 'camera' of item %lld is %lld; must be 0 to %d", where, (long long)at, (long long)camera,
+                 RT_DATA_CLASSES - 1);
+    ds->items->cameras[at] = (int32_t)camera;
+    if (camera >= ds->info.cameras) ds->info.cameras = (int)camera + 1;
+    return RT_OK;
+}
+
+static rt_status take_caption(rt_dataset *ds, const char *where, int64_t at, const json_t *value, rt_error *err)
+{
+    if (json_string_length(value) > RT_DATA_CAPTION)
+        RT_RAISE(RT_E_INVALID, "%s: field 'captions': that of item %lld has %zu bytes; at most %d", where, (long long)at,
+                 json_string_length(value), RT_DATA_CAPTION);
+    free(ds->items->captions[at]);
+    ds->items->captions[at] = strdup(json_string_value(value));
+    if (!ds->items->captions[at]) RT_RAISE(RT_E_MEMORY, "%s: out of memory for captions", where);
+    return RT_OK;
+}
+
+static const field labels_field = {"labels", "[\"name\", whole number]; class vectors are not understood", take_label, is_whole},
+                   captions_field = {"captions", "[\"name\", \"words\"]", take_caption, is_text},
+                   camera_field = {"camera", "[\"name\", whole number]", take_camera, is_whole};
+
+static rt_status read_list(rt_dataset *ds, const field *f, const char *where, const place *sorted, int64_t n, const json_t *list,
+                           rt_error *err)
+{
+    if (!json_is_array(list))
+        RT_RAISE(RT_E_INVALID, "%s: field '%s' must be null or an array of %.40s; make the data set again", where, f->name, f->must);
     size_t i;
     const json_t *pair;
-    int32_t *out = ds->items->labels;
-    for (int64_t k = 0; k < n; k++) out[k] = -1;
-    json_array_foreach(labels, i, pair)
+    bool *seen = calloc((size_t)n, sizeof *seen);
+    rt_status status = seen ? RT_OK : rt_error_set(err, RT_E_MEMORY, "%s: out of memory", where);
+    json_array_foreach(list, i, pair)
     {
-        const json_t *name = json_array_get(pair, 0), *label = json_array_get(pair, 1);
-        if (!json_is_string(name) || !json_is_integer(label))
-            RT_RAISE(RT_E_INVALID, "%s: field 'labels', element %zu, must be [\"name\", whole number]; class vectors are not understood",
-                     where, i);
+        const json_t *name = json_array_get(pair, 0), *value = json_array_get(pair, 1);
+        if (status != RT_OK) break;
+        if (!json_is_string(name) || !f->fits(value)) {
+            status = rt_error_set(err, RT_E_INVALID, "%s: field '%s', element %zu, must be %s", where, f->name, i, f->must);
+            break;
+        }
         const place *p = bsearch(&(place){json_string_value(name), 0}, sorted, (size_t)n, sizeof *sorted, by_name);
-        if (!p) RT_RAISE(RT_E_INVALID, "%s: field 'labels' names '%.200s'; there is no such picture", where, json_string_value(name));
-        RT_TRY(rt__check_label(where, p->at, json_integer_value(label), RT_DATA_CLASSES, err));
-        out[p->at] = (int32_t)json_integer_value(label);
-        if (out[p->at] >= ds->info.classes) ds->info.classes = out[p->at] + 1;
+        if (p) seen[p->at] = true;
+        status = p ? f->take(ds, where, p->at, value, err)
+                   : rt_error_set(err, RT_E_INVALID, "%s: field '%s' names '%.200s'; there is no such picture", where, f->name,
+                                  json_string_value(name));
     }
-    for (int64_t k = 0; k < n; k++)
-        if (out[sorted[k].at] < 0)
-            RT_RAISE(RT_E_INVALID, "%s: field 'labels' has none for '%s'; label every picture, or set \"labels\": null", where,
-                     sorted[k].name);
+    for (int64_t k = 0; k < n && status == RT_OK; k++)
+        if (!seen[sorted[k].at])
+            status = rt_error_set(err, RT_E_INVALID, "%s: field '%s' has none for '%s'; give every picture one, or set \"%s\": null", where,
+                                  f->name, sorted[k].name, f->name);
+    free(seen);
+    return status;
+}
+
+static bool there(const json_t *root, const char *name)
+{
+    const json_t *v = json_object_get(root, name);
+    return v && !json_is_null(v);
+}
+
+/* Captions and cameras are Retort's own additions; of other shapes, they are another tool's and are left alone. */
+static bool ours(const json_t *root, const field *f)
+{
+    const json_t *list = json_object_get(root, f->name), *first = json_array_get(list, 0);
+    return json_is_array(first) && json_array_size(first) == 2 && json_is_string(json_array_get(first, 0));
+}
+
+static rt_status read_lists(rt_dataset *ds, const char *where, const place *sorted, int64_t n, const json_t *root, rt_error *err)
+{
+    rt__items *it = ds->items;
+    if (there(root, "labels")) {
+        RT_TRY(room_for_labels(ds, n, err));
+        RT_TRY(read_list(ds, &labels_field, where, sorted, n, json_object_get(root, "labels"), err));
+        RT_TRY(class_names(ds, where, json_object_get(root, "classes"), err));
+    }
+    if (ours(root, &captions_field)) {
+        it->captions = calloc((size_t)n, sizeof *it->captions);
+        if (!it->captions) RT_RAISE(RT_E_MEMORY, "%s: out of memory for captions", where);
+        it->n_captions = n;
+        RT_TRY(read_list(ds, &captions_field, where, sorted, n, json_object_get(root, "captions"), err));
+        ds->info.captions = true;
+    }
+    if (ours(root, &camera_field)) {
+        it->cameras = calloc((size_t)n, sizeof *it->cameras);
+        if (!it->cameras) RT_RAISE(RT_E_MEMORY, "%s: out of memory for cameras", where);
+        RT_TRY(read_list(ds, &camera_field, where, sorted, n, json_object_get(root, "camera"), err));
+    }
     return RT_OK;
 }
 
@@ -260,17 +344,12 @@ rt_status rt__label_pictures(rt_dataset *ds, const char *where, char *const *nam
     snprintf(file, sizeof file, "%s: dataset.json", where);
     json_t *root;
     RT_TRY(rt__json_parse(&root, file, text, size, 1 << 26, err)); /* a picture takes four values */
-    const json_t *labels = json_object_get(root, "labels");
-    rt_status status = RT_OK;
-    if (labels && !json_is_null(labels)) {
-        place *sorted = malloc((size_t)n * sizeof *sorted);
-        status = sorted ? room_for_labels(ds, n, err) : rt_error_set(err, RT_E_MEMORY, "%s: out of memory", file);
-        for (int64_t i = 0; sorted && i < n; i++) sorted[i] = (place){names[i], i};
-        if (sorted) qsort(sorted, (size_t)n, sizeof *sorted, by_name);
-        if (status == RT_OK) status = label_by_list(ds, file, sorted, n, labels, err);
-        if (status == RT_OK) status = class_names(ds, file, json_object_get(root, "classes"), err);
-        free(sorted);
-    }
+    place *sorted = malloc((size_t)n * sizeof *sorted);
+    rt_status status = sorted ? RT_OK : rt_error_set(err, RT_E_MEMORY, "%s: out of memory", file);
+    for (int64_t i = 0; sorted && i < n; i++) sorted[i] = (place){names[i], i};
+    if (sorted) qsort(sorted, (size_t)n, sizeof *sorted, by_name);
+    if (status == RT_OK) status = read_lists(ds, file, sorted, n, root, err);
+    free(sorted);
     json_decref(root);
     return status;
 }

@@ -111,7 +111,7 @@ static rt_status read_labels(rt_dataset *ds, const char *path, rt_error *err)
         RT_RAISE(RT_E_INVALID, "%s: field 'extents' says %u labels for %lld pictures; the files do not belong together", path, extent[0],
                  (long long)ds->info.count);
     }
-    int32_t *labels = ds->items->labels = malloc(extent[0] * sizeof *labels);
+    int64_t *labels = ds->items->labels = malloc(extent[0] * sizeof *labels);
     for (uint32_t i = 0; labels && i < extent[0]; i++) {
         labels[i] = data[i];
         if (data[i] >= ds->info.classes) ds->info.classes = data[i] + 1;

@@ -8,7 +8,7 @@
 
 #include <stdatomic.h>
 
-enum { RT_DATA_SIDE = 1 << 14, RT_DATA_CLASSES = 1 << 16, RT_DATA_PATH = 1024 };
+enum { RT_DATA_SIDE = 1 << 14, RT_DATA_CLASSES = 1 << 16, RT_DATA_PATH = 1024, RT_DATA_CAPTION = 1024 };
 #define RT_DATA_COUNT INT64_C(0x7fffffff)
 #define RT_DATA_BYTES ((size_t)1 << 36)
 
@@ -17,8 +17,12 @@ typedef struct rt__items {
     atomic_int users;
     uint8_t *bytes;  /* pictures: [count][C][H][W] */
     float *reals;    /* or numbers: [count][...] */
-    int32_t *labels; /* NULL: none */
-    char **classes;  /* names, info.classes of them; NULL: none */
+    int64_t *labels; /* NULL: none */
+    bool relabelled; /* not those of the data */
+    char **captions; /* count of them, NULL: none */
+    int64_t n_captions;
+    int32_t *cameras; /* NULL: none */
+    char **classes;   /* names, info.classes of them; NULL: none */
     int n_classes;
     char chosen[RT_DATA_PATH + 512];  /* what was read */
     char remark[RT_DATA_PATH + 1024]; /* and what of it was not, or was changed; empty: nothing */

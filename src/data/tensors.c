@@ -50,7 +50,7 @@ static rt_status read_y(rt_dataset *ds, const rt_tensors *t, int at, const char 
     if (i->rank != 1 || i->shape[0] != ds->info.count || !whole)
         RT_RAISE(RT_E_INVALID, "%s: tensor 'y' is %s [%s]; must be integers [%lld], one label for each item of 'x'", path,
                  rt_dtype_name(i->dtype), rt_shape_text(text, sizeof text, i->rank, i->shape), (long long)ds->info.count);
-    int32_t *labels = ds->items->labels = malloc((size_t)i->count * sizeof *labels);
+    int64_t *labels = ds->items->labels = malloc((size_t)i->count * sizeof *labels);
     if (!labels) RT_RAISE(RT_E_MEMORY, "%s: out of memory for labels", path);
     rt_tensor raw, y;
     RT_TRY(rt_tensors_read(t, at, &raw, err));
@@ -60,7 +60,7 @@ static rt_status read_y(rt_dataset *ds, const rt_tensors *t, int at, const char 
     for (int64_t k = 0; k < i->count && status == RT_OK; k++) {
         int64_t label = ((const int64_t *)y.data)[k];
         status = rt__check_label(path, k, label, RT_DATA_CLASSES, err);
-        labels[k] = (int32_t)label;
+        labels[k] = label;
         if (status == RT_OK && label >= ds->info.classes) ds->info.classes = (int)label + 1;
     }
     rt_tensor_free(&y);

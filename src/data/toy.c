@@ -129,7 +129,7 @@ static rt_status read_toy(rt_dataset *ds, const char *data, rt_error *err)
     }
     ds->info = (rt_dataset_info){.kind = t->row.name, .count = n, .rank = 1, .shape = {2}, .classes = t->classes};
     float *x = ds->items->reals = malloc((size_t)n * 2 * sizeof *x);
-    int32_t *y = ds->items->labels = t->classes ? malloc((size_t)n * sizeof *y) : NULL;
+    int64_t *y = ds->items->labels = t->classes ? malloc((size_t)n * sizeof *y) : NULL;
     if (!x || (t->classes && !y)) RT_RAISE(RT_E_MEMORY, "%s: out of memory for %lld points", data, (long long)n);
     rt__draw draw = {.name = rt__draw_name(t->row.name)};
     for (int64_t i = 0; i < n; i++) {

@@ -195,7 +195,7 @@ rt_status rt_sample(const rt_sample_spec *spec, const rt_field *field, int64_t n
     if (pairs && spec->guide && spec->guide->features != field->features)
         RT_RAISE(RT_E_USAGE, "the guide has %lld features, the model %lld; they must be of one data", (long long)spec->guide->features,
                  (long long)field->features);
-    if (pairs && !spec->guide && (!y || field->null_class < 0))
+    if (pairs && !spec->guide && (!y || (field->null_class < 0 && !spec->negative)))
         RT_RAISE(RT_E_USAGE, "guidance %g needs a model with classes and a null class", spec->guidance);
 
     const int work = spec->solver->work, history = spec->solver->info.history;
@@ -216,7 +216,7 @@ rt_status rt_sample(const rt_sample_spec *spec, const rt_field *field, int64_t n
     if (pairs && y) {
         int64_t *both = (int64_t *)(void *)room;
         memcpy(both, y, (size_t)n * sizeof *y);
-        for (int64_t i = n; i < 2 * n; i++) both[i] = field->null_class;
+        for (int64_t i = n; i < 2 * n; i++) both[i] = spec->negative ? spec->negative[i - n] : field->null_class;
         a.y = both;
     }
     double *rest = x0 + (pairs ? 6 : 3) * count;

@@ -3,6 +3,7 @@
 
 #include "base/internal.h"
 #include "model/classes.h"
+#include "retort/model.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -75,11 +76,11 @@ static rt_status classify_measure(const rt_round *r, double *accuracy, rt_error 
     *accuracy = NAN;
     if (!*own->holdout) return RT_OK;
     RT_TRY(rt__network_use(rt__deployed(t), &used, err));
-    RT_TRY(rt_dataset_open_fit(&ds, own->holdout, (rt_fit){c->data.resize, c->data.crop}, err));
+    RT_TRY(rt_dataset_open_fit(&ds, own->holdout, rt_config_fit(c), err));
     rt_dataset_range(ds, t->low, t->high, false);
     const rt_dataset_info *info = rt_dataset_describe(ds);
-    rt_status s = RT_OK;
-    if (info->features != t->features || info->classes < 1)
+    rt_status s = rt_dataset_tell(ds, c->data.labels, NULL, err);
+    if (s == RT_OK && (info->features != t->features || info->classes < 1))
         s = rt_error_set(err, RT_E_INVALID, "%s: labelled items of the training data's size are needed to measure the accuracy",
                          own->holdout);
     rt_evaluator_spec spec = {

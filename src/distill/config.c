@@ -40,6 +40,13 @@ const rt_config_key rt__shared_keys[] = {
     FOR(RT_READS_DATA, RT_KEY_INT, "data.resize", data.resize, 0, 16384, "0", "shorter side that pictures are resized to; 0: as they are"),
     FOR(RT_READS_DATA, RT_KEY_INT, "data.crop", data.crop, 0, 16384, "0",
         "side of the square that is kept of their middle; 0: all of them"),
+    FOR(RT_READS_DATA, RT_KEY_TEXT, "data.alpha", data.alpha, 0, 0, "",
+        "keep, white or grey: transparent pictures get four channels, colours times alpha and alpha, or a background; empty: they are "
+        "refused"),
+    FOR(RT_READS_DATA, RT_KEY_TEXT, "data.labels", data.labels, 0, 0, "",
+        "what is told of an item: class, camera, class-camera, caption, caption-camera, or words with commas between them: which of them "
+        "its caption has; empty: "
+        "its caption where the network knows words, else its class"),
     RT__LIST(RT_KEY_INT64S, "train.updates", train.updates, train.n_updates, 1, 1e12, "1000",
              "optimiser updates per round; the last number repeats"),
     RT__INT64("train.images", train.images, 0, 1e15, "0", "examples in all, instead of updates; 0: use updates"),
@@ -52,7 +59,8 @@ const rt_config_key rt__shared_keys[] = {
     FREE(RT_KEY_BOOL, "train.recompute", train.recompute, 0, 1, "false",
          "make cheap values again in the backward pass instead of keeping them: less memory, the same bits"),
     RT__REAL("train.lr", train.lr, 0, 1e3, "0.0003", "learning rate at its highest"),
-    TEXT("train.lr-schedule", train.lr_schedule, "linear", "constant, linear or cosine: how it falls over a round"),
+    TEXT("train.lr-schedule", train.lr_schedule, "linear",
+         "constant, linear or cosine, or tenth (geometric, to a tenth): how it falls over a round"),
     RT__INT64("train.warmup", train.warmup, 0, 1e9, "50", "updates of linear rise at the start of a round"),
     TEXT("train.optimiser", train.optimiser, "adam", "adam, adamw, radam or sgd"),
     RT__REAL("train.beta1", train.beta1, 0, 1, "0.9", "decay of the first moment"),
@@ -246,6 +254,14 @@ static rt_status set_value(rt_config *c, const rt_config_key *k, const char *val
     return RT_OK;
 }
 
+rt_fit rt_config_fit(const rt_config *c)
+{
+    int alpha = 0;
+    for (int i = 0; rt_alpha_names[i]; i++)
+        if (!strcmp(rt_alpha_names[i], c->data.alpha)) alpha = i;
+    return (rt_fit){c->data.resize, c->data.crop, (rt_alpha)alpha};
+}
+
 rt_dtype rt_config_compute(const rt_config *c) { return strcmp(c->dtype, "bf16") == 0 ? RT_BF16 : RT_F32; }
 
 void rt_config_default(rt_config *c)
@@ -272,7 +288,8 @@ rt_status rt_config_set(rt_config *c, const char *name, const char *value, rt_er
     rt_config_key key;
     if (!strcmp(name, "method")) {
         if (!m) return *value ? choose(c, value, err) : RT_OK;
-        if (strcmp(value, m->name) != 0) RT_RAISE(RT_E_USAGE, "method: %s, but the configuration is for the method %s", value, m->name);
+        if (strcmp(value, m->name) != 0 && !(m->of && strcmp(value, m->of) == 0))
+            RT_RAISE(RT_E_USAGE, "method: %s, but the configuration is for the method %s", value, m->name);
         return RT_OK;
     }
     return find(m, name, &key) ? set_value(c, &key, value, err) : refuse_key(m, name, err);

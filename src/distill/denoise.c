@@ -14,6 +14,7 @@ typedef struct denoise_settings {
         double beta_start, beta_end;
     } diffusion;
     double class_drop;     /* probability that a label is replaced by the null class */
+    double view_drop;      /* and that the words of a view are left out, for each group of them */
     char time_density[32]; /* a row of `retort list densities` */
 } denoise_settings;
 _Static_assert(sizeof(denoise_settings) <= RT_CONFIG_OWN, "settings must fit");
@@ -28,6 +29,9 @@ static const rt_config_key keys[] = {
     RT__REAL("diffusion.beta-start", diffusion.beta_start, 0, 1, "0.0001", "first beta"),
     RT__REAL("diffusion.beta-end", diffusion.beta_end, 0, 1, "0.02", "last beta"),
     RT__REAL("diffusion.class-drop", class_drop, 0, 1, "0.1", "probability of the null class in training"),
+    RT__REAL("diffusion.view-drop", view_drop, 0, 1, "0.2",
+             "of networks that are told words: probability that a prompt's words of a view are left out, for each of the groups of words "
+             "that '_words' lists"),
     RT__TEXT("train.time-density", time_density, "uniform", "NAME", "how often a time is drawn: row of `retort list densities`"),
 };
 static const rt_key_group groups[] = {{keys, RT_COUNT(keys), 0}, {0}};
@@ -63,6 +67,25 @@ static const rt_weight *find_weight(const rt_config *c, const rt_prediction *pre
     return rt_weight_find(own_output(c) ? name : c->train.weight, err);
 }
 
+/* Tokens (B,L) without the words of some views. */
+static rt_node *drop_views(const rt_phase *p, const rt_words *words, rt_node *tokens, double rate)
+{
+    int64_t rows = rt_words_count(words) + 1, L = rt_words_length(words);
+    rt_graph *g = p->graph;
+    double *among = calloc((size_t)rows, sizeof *among);
+    if (!among) return rt_fail(g, "out of memory for %lld words", (long long)rows);
+    for (int k = 0; k < rt_words_groups(words); k++) {
+        char name[32];
+        for (int token = 0; token < rows; token++) among[token] = rt_words_group(words, token) == k;
+        snprintf(name, sizeof name, "view drop %d", k);
+        rt_node *is = rt_reshape(rt_embedding(rt_reals(g, 2, (int64_t[]){rows, 1}, among), tokens), 2, (int64_t[]){RT_BATCH, L});
+        rt_node *drop = rt_cast(rt_less(rt_rand(g, name, 2, (int64_t[]){RT_BATCH, 1}), rt_scalar(g, rate)), rt_graph_real(g));
+        tokens = rt_where(rt_less(rt_scalar(g, 0), rt_mul(is, drop)), rt_const(g, RT_I64, 0, NULL, &(int64_t){0}), tokens);
+    }
+    free(among);
+    return tokens;
+}
+
 static rt_status denoise_build(rt_phase *p, rt_error *err)
 {
     const rt_task *task = p->round->task;
@@ -86,9 +109,11 @@ static rt_status denoise_build(rt_phase *p, rt_error *err)
     rt_node *eps = rt_randn(g, "eps", task->rank, task->shape), *k = rt_randint(g, "t", 1, (int64_t[]){RT_BATCH}, n);
     rt_at t = rt__at(p, times, n, 1, k);
     rt_node *xt = rt_diffuse(x0, t.alpha, t.beta, eps);
+    const rt_words *words = task->words;
+    if (words) label = drop_views(p, words, y, s->view_drop);
     if (y && task->null_class >= 0 && s->class_drop > 0) { /* classifier-free guidance needs the unconditional model, too */
-        rt_node *drop = rt_less(rt_rand(g, "drop", 1, (int64_t[]){RT_BATCH}), rt_scalar(g, s->class_drop));
-        label = rt_where(drop, rt_const(g, RT_I64, 0, NULL, &(int64_t){task->null_class}), y);
+        rt_node *drop = rt_less(rt_rand(g, "drop", words ? 2 : 1, (int64_t[]){RT_BATCH, 1}), rt_scalar(g, s->class_drop));
+        label = rt_where(drop, rt_const(g, RT_I64, 0, NULL, &(int64_t){task->null_class}), label);
     }
     rt_node *loss = raw ? rt__mean_square(task, rt_net_apply(model->net, model->set, xt, t.network, label),
                                           rt_predict_from(model->prediction, x0, eps, t.alpha, t.beta))

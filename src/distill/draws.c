@@ -22,4 +22,4 @@ void rt__show_draws(uint64_t seed, uint32_t clock, uint32_t index, int q, int64_
     for (int j = 0; j < q; j++) rt__noise(seed, RT_TEACHER_DRAWS, clock + (uint32_t)j, index, 1, features, z + j * features);
 }
 
-int64_t rt__class_of(const rt_task *t, int64_t index) { return rt__usual_class(t->classes, t->null_class, index); }
+int64_t rt__class_of(const rt_task *t, int64_t index) { return rt__usual_label(t->words, t->classes, t->null_class, index); }

@@ -83,7 +83,7 @@ static void minimise(rt_phase *p, const times *of_t, const times *of_r)
     rt_node *r = rt_where(rt_per_sample(alike, t), t, rt_minimum(t, rt__pick(p, of_r->t, TIMES, l)));
 
     rt_node *one = rt_scalar(p->graph, 1), *rest = rt_sub(one, t), *z = rt_diffuse(x0, rest, t, eps), *zt = rt_mul(scale, z);
-    rt_at from = {rt_mul(scale, rest), rt_mul(scale, t), time, NULL}, to = {.network = r_time};
+    rt_at from = {rt_mul(scale, rest), rt_mul(scale, t), time, NULL, NULL}, to = {.network = r_time};
     rt_node *u = rt__read_velocity(student->prediction, rt_net_apply(student->net, student->set, zt, rt__towards(from, to).network, y), z,
                                    rest, t, false, from.alpha, from.beta);
     bool of_teacher;

@@ -13,6 +13,7 @@
 #include "retort/config.h"
 #include "retort/data.h"
 #include "retort/diffusion.h"
+#include "retort/format.h"
 #include "retort/nn.h"
 #include "retort/ops.h"
 
@@ -27,7 +28,7 @@ typedef struct rt_meters rt_meters;
 
 enum {
     RT_NETWORKS = 6,
-    RT_PHASES = 4,
+    RT_PHASES = 6,
     RT_INPUTS = 8,
     RT_SOURCES = 2,
     RT_LOGGED = 6,
@@ -58,7 +59,8 @@ typedef struct rt_network_plan {
     rt_network_start start; /* the deployed one starts from the setting `init` where that is given */
     bool trained;           /* by a phase: it has an optimiser, and is checkpointed */
     bool averaged;          /* with train.ema: what is used of it is the average of its weights */
-    bool deployed;          /* what the run is for: shown, measured and saved, one of the list */
+    bool deployed;          /* what the run is for: shown, measured and saved; one of the list, of a scene one of each round */
+    bool kept;              /* its folder is written beside the result, under its name */
     const char *follows;    /* at the end of a round it takes the weights of this network as they are used; NULL: it stays as it is */
     const char
         *trails; /* starts as this trained network, and after each of its updates: own = keep own + (1 - keep) its; NULL: it does not */
@@ -70,6 +72,8 @@ typedef struct rt_network_plan {
     int draws;                       /* q draws of its teacher's that it sees in each step: its first layer is widened */
     rt_status (*declare)(const rt_task *t, rt_params *set,
                          rt_error *err); /* of a declared one; of others: what the set holds beside the network */
+    rt_status (*begin)(const rt_task *t, rt_params *set,
+                       rt_error *err); /* of a declared one: the values that it starts with; NULL: draws */
 } rt_network_plan;
 
 typedef struct rt_network {
@@ -192,6 +196,7 @@ struct rt_task {
     const rt_net *net;   /* of the setting `net`; NULL: the teacher's */
     rt_denoiser init;    /* what the deployed network starts from instead; no set: the plan says how it starts */
     int classes, null_class; /* 0: unconditional; -1: no null class */
+    const rt_words *words;   /* labels are prompts of these; NULL: classes */
     const rt_dataset *data;  /* NULL without */
     rt_dtype real;           /* of graphs and sets: RT_F32; tests take RT_F64 */
     double low, high;        /* of the model's values */
@@ -221,6 +226,16 @@ struct rt_round {
     int n_phases;
 };
 
+/* What a run does of a method whose result is no network of data: in the place of folders, pictures and losses of networks. */
+typedef struct rt_showing {
+    rt_status (*result)(rt_round *r, rt_error *err); /* into the run's folder: at the end of a round, and when it is interrupted */
+    rt_status (*pictures)(rt_round *r, int64_t update, rt_error *err); /* update: of the run */
+    /* Columns of the metrics of the latest update, at most `most`, and the words of the live line; the main phase's loss means nothing. */
+    int (*figures)(rt_round *r, int most, rt_metric *row);
+    void (*live)(rt_round *r, char *text, size_t size);
+    rt_status (*succeed)(rt_round *r, rt_error *err); /* at the end of a round, before the next */
+} rt_showing;
+
 struct rt_method {
     const char *name, *title, *source, *equation; /* source: the paper */
     /* What it minimises, a row of `retort list divergences`. `key`: what --divergence sets, to `value`, or without one to the number behind the name (renyi:2). No
@@ -236,6 +251,8 @@ struct rt_method {
     rt_status (*process)(const rt_config *c, rt_scheduler_config *scheduler, rt_error *err);
     /* What will be done, from what the task was given and nothing else; fails on settings that cannot be. */
     rt_status (*plan)(const rt_task *t, rt_plan *plan, rt_error *err);
+    const rt_showing *showing; /* NULL: it trains a network of data */
+    const char *of; /* it is the method of this name with a scene, and a configuration may call it so; NULL: it has its own name */
     /* A figure of the finished round beyond the residuals: a classifier's accuracy. NULL: none. */
     rt_status (*measure)(const rt_round *r, double *figure, rt_error *err);
 };
@@ -244,7 +261,7 @@ struct rt_method {
 extern const rt_method *const rt__methods[];
 extern const rt_method rt__method_denoise, rt__method_classify, rt__method_kd, rt__method_pd, rt__method_map, rt__method_guide,
     rt__method_vsd, rt__method_sid, rt__method_f, rt__method_renyi, rt__method_dmd, rt__method_dmd2, rt__method_cd, rt__method_ct,
-    rt__method_ect, rt__method_scm, rt__method_meanflow;
+    rt__method_ect, rt__method_scm, rt__method_meanflow, rt__method_sds, rt__method_vsd_scene;
 const rt_method *rt__method_find(const char *name);            /* NULL: there is none */
 rt_status rt__method_unknown(const char *name, rt_error *err); /* RT_E_USAGE with "did you mean" */
 
@@ -325,7 +342,8 @@ rt_at rt__towards(rt_at s, rt_at t);
 /* An input of the phase, which its source fills by name; the name stays where it is. */
 rt_node *rt__input(rt_phase *p, const char *name, rt_dtype dtype, int rank, const int64_t *shape);
 rt_node *rt__input_x(rt_phase *p, const char *name);         /* data (B,...) */
-rt_node *rt__input_y(rt_phase *p);                           /* "y", classes (B); NULL: there are none */
+rt_node *rt__input_labels(rt_phase *p, const char *name);    /* classes (B), or prompts (B,L); NULL: there are none */
+rt_node *rt__input_y(rt_phase *p);                           /* those named "y" */
 rt_node *rt__omega(rt_phase *p);                             /* omega (B), drawn; NULL: there is no knob */
 rt_node *rt__input_omega(rt_phase *p);                       /* "omega" (B), of the source; NULL: there is no knob */
 rt_node *rt__input_draws(rt_phase *p, const rt_denoiser *m); /* "draws" (B,q C,..) for a network that sees some; NULL: it does not */

@@ -5,10 +5,10 @@
 
 #include <string.h>
 
-const rt_method *const rt__methods[] = {
-    &rt__method_denoise, &rt__method_classify, &rt__method_kd,  &rt__method_pd,   &rt__method_map,      &rt__method_guide,
-    &rt__method_vsd,     &rt__method_sid,      &rt__method_dmd, &rt__method_dmd2, &rt__method_f,        &rt__method_renyi,
-    &rt__method_cd,      &rt__method_ct,       &rt__method_ect, &rt__method_scm,  &rt__method_meanflow, NULL};
+const rt_method *const rt__methods[] = {&rt__method_denoise, &rt__method_classify, &rt__method_kd,  &rt__method_pd,        &rt__method_map,
+                                        &rt__method_guide,   &rt__method_vsd,      &rt__method_sid, &rt__method_dmd,       &rt__method_dmd2,
+                                        &rt__method_f,       &rt__method_renyi,    &rt__method_cd,  &rt__method_ct,        &rt__method_ect,
+                                        &rt__method_scm,     &rt__method_meanflow, &rt__method_sds, &rt__method_vsd_scene, NULL};
 
 bool rt_method_describe(int i, rt_row_text *row)
 {
@@ -28,6 +28,19 @@ bool rt_method_needs_teacher(const char *method)
 {
     const rt_method *m = rt__method_find(method);
     return m && m->needs_teacher;
+}
+
+bool rt_method_makes_scene(const char *method)
+{
+    const rt_method *m = rt__method_find(method);
+    return m && m->showing;
+}
+
+const char *rt_method_with_scene(const char *method)
+{
+    for (int i = 0; rt__methods[i]; i++)
+        if (rt__methods[i]->of && !strcmp(rt__methods[i]->of, method)) return rt__methods[i]->name;
+    return NULL;
 }
 
 rt_status rt__method_unknown(const char *name, rt_error *err)

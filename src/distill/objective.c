@@ -2,6 +2,7 @@
 #include "distill/method.h"
 
 #include "base/internal.h"
+#include "model/classes.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -23,7 +24,15 @@ rt_node *rt__input_x(rt_phase *p, const char *name)
     return rt__input(p, name, rt_graph_real(p->graph), p->round->task->rank, p->round->task->shape);
 }
 
-rt_node *rt__input_y(rt_phase *p) { return p->round->task->classes > 0 ? rt__input(p, "y", RT_I64, 1, one_per_sample) : NULL; }
+rt_node *rt__input_labels(rt_phase *p, const char *name)
+{
+    const rt_task *t = p->round->task;
+    int64_t shape[2];
+    int rank = rt__label_shape(t->words, shape);
+    return t->classes > 0 ? rt__input(p, name, RT_I64, rank, shape) : NULL;
+}
+
+rt_node *rt__input_y(rt_phase *p) { return rt__input_labels(p, "y"); }
 
 rt_node *rt__omega(rt_phase *p)
 {
@@ -64,7 +73,7 @@ rt_at rt__at(rt_phase *p, const double *grid, int n, int stride, rt_node *k)
     double *alpha = malloc((size_t)(3 * n) * sizeof *alpha), *beta = alpha + n, *network = beta + n;
     if (!alpha) {
         rt_node *inert = rt_fail(p->graph, "out of memory for %d times", n);
-        return (rt_at){inert, inert, inert, NULL};
+        return (rt_at){inert, inert, inert, NULL, NULL};
     }
     for (int i = 0; i < n; i++) {
         double t = grid[i * stride];

@@ -116,7 +116,7 @@ static rt_node *generate_rows(rt_phase *p, int64_t n, const double *z)
     const double at = p->round->grid[0];
     double alpha = rt_process_alpha(t->process, at), beta = rt_process_beta(t->process, at), told[MOST_EXACT + 1];
     for (int i = 0; i < n; i++) told[i] = rt_process_network_time(t->process, at);
-    rt_at where = {rt_scalar(p->graph, alpha), rt_scalar(p->graph, beta), rt_reals(p->graph, 1, &n, told), NULL};
+    rt_at where = {rt_scalar(p->graph, alpha), rt_scalar(p->graph, beta), rt_reals(p->graph, 1, &n, told), NULL, NULL};
     return rt__denoise(rt__denoiser(p, "student"), rt_reals(p->graph, 2, (int64_t[]){n, t->features}, z), NULL, where, NULL);
 }
 

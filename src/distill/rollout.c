@@ -16,6 +16,7 @@
 #include "distill/sources.h"
 
 #include "base/internal.h"
+#include "model/classes.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -107,7 +108,7 @@ static rt_status rollouts_fill(void *self, int64_t u, int64_t first, int64_t n, 
             rt__show_draws(r->seed, clock, (uint32_t)index, q, d, z + i * q * d);
         }
         if (k) k[i] = pair;
-        if (y) y[i] = w->classes[row];
+        if (y) rt__show_label(r->task->words, w->classes[row], i, y);
         if (omega) omega[i] = (float)w->omegas[row];
     }
     return RT_OK;

@@ -34,6 +34,7 @@ static double learning_rate(const rt_training *t, int64_t u, int64_t n)
     double x = n > t->warmup ? (double)(u - t->warmup) / (double)(n - t->warmup) : 0;
     if (!strcmp(t->lr_schedule, "linear")) return t->lr * (1 - x);
     if (!strcmp(t->lr_schedule, "cosine")) return t->lr * 0.5 * (1 + cos(3.141592653589793 * x));
+    if (!strcmp(t->lr_schedule, "tenth")) return t->lr * pow(0.1, x);
     return t->lr;
 }
 

@@ -109,7 +109,7 @@ static void minimise(rt_phase *p, const angles *a)
     rt_node *d_scale = rt__pick(p, a->d_scale, TIMES, k), *d_time = rt_reshape(rt__pick(p, a->d_network, TIMES, k), 1, each);
 
     rt_node *x = rt_diffuse(x0, cos, sin, eps), *xt = rt_mul(scale, x);
-    rt_at at = {rt_mul(scale, cos), rt_mul(scale, sin), time, NULL};
+    rt_at at = {rt_mul(scale, cos), rt_mul(scale, sin), time, NULL, NULL};
     rt_node *F =
         rt__read_velocity(student->prediction, rt_net_apply(student->net, student->set, xt, time, y), x, cos, sin, true, at.alpha, at.beta);
     bool of_teacher;

@@ -2,6 +2,7 @@
 #include "distill/sources.h"
 
 #include "base/internal.h"
+#include "model/classes.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -60,6 +61,7 @@ rt_status rt__map_open(rt_solver_map *map, const rt_task *t, const rt_denoiser *
 typedef struct from_data {
     const rt_phase *phase;
     rt_loader *loader;
+    int64_t *labels; /* of a slice, before they are shown as tokens */
 } from_data;
 
 /* The loader deals in slices: number s of run u is its batch u batch/n + s. */
@@ -69,7 +71,9 @@ static rt_status data_fill(void *self, int64_t u, int64_t first, int64_t n, rt_p
     from_data *f = self;
     float *x0 = rt__input_data(f->phase, program, "x0");
     int64_t *y = rt__input_data(f->phase, program, "y");
-    rt_loader_batch(f->loader, (u * f->phase->batch + first) / n, x0, y);
+    const rt_words *words = f->phase->round->task->words;
+    rt_loader_batch(f->loader, (u * f->phase->batch + first) / n, x0, words ? f->labels : y);
+    if (words && y) rt__show_labels(words, n, f->labels, y);
     return RT_OK;
 }
 
@@ -77,6 +81,7 @@ static void data_free(void *self)
 {
     from_data *f = self;
     if (f) rt_loader_free(f->loader);
+    if (f) free(f->labels);
     free(f);
 }
 
@@ -87,5 +92,7 @@ rt_status rt__source_data(rt_phase *p, rt_error *err)
     if (!f) RT_RAISE(RT_E_MEMORY, "out of memory for a loader");
     f->phase = p;
     RT_TRY(rt__add_source(p, (rt_source){f, data_fill, data_free}, err));
+    f->labels = malloc((size_t)p->slice * sizeof *f->labels);
+    if (!f->labels) RT_RAISE(RT_E_MEMORY, "out of memory for a loader");
     return rt_loader_new(&f->loader, t->data, p->slice, rt__stream_seed(p) + (uint64_t)p->round->index, err);
 }

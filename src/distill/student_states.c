@@ -35,7 +35,8 @@ static int64_t label_of(const states *s, int64_t u, int64_t index)
     const rt_task *t = s->phase->round->task;
     uint32_t words[4];
     rt__draw_words(&(rt__draw){.seed = s->seed, .name = rt__draw_name("state label"), .clock = (uint32_t)u}, (uint32_t)index, 0, words);
-    return rt__usual_class(t->classes, t->null_class, (int64_t)(rt__unit(words[0]) * (double)rt__usual_classes(t->classes, t->null_class)));
+    int64_t n = rt__usual_labels(t->words, t->classes, t->null_class);
+    return rt__usual_label(t->words, t->classes, t->null_class, (int64_t)(rt__unit(words[0]) * (double)n));
 }
 
 static double omega_of(const states *s, int64_t u, int64_t index)
@@ -65,7 +66,7 @@ static rt_status states_fill(void *self, int64_t u, int64_t first, int64_t n, rt
     if (x) memcpy(x, s->x, (size_t)(n * d) * sizeof *x);
     for (int64_t i = 0; i < n && step; i++) step[i] = before;
     for (int64_t i = 0; i < n && omega; i++) omega[i] = (float)s->omegas[i];
-    if (label) memcpy(label, s->y, (size_t)n * sizeof *label);
+    if (label) rt__show_labels(r->task->words, n, s->y, label);
     return RT_OK;
 }
 

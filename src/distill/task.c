@@ -67,9 +67,12 @@ static rt_status open_own(const rt_task *t, rt_network *n, rt_error *err)
     RT_TRY(rt_net_open(&n->own, n->plan->config, err));
     const rt_net_info *i = rt_net_describe(n->own);
     int64_t features = (int64_t)i->in_channels * (i->height ? i->height * i->width : 1);
-    if (i->classifier || i->draws || i->times != 1 || i->classes != t->classes || features != t->features)
+    if (i->classifier || i->draws || i->camera || i->times != 1 || i->classes != t->classes || features != t->features)
         RT_RAISE(RT_E_INVALID, "%s: a %s of %lld numbers and %d classes cannot be the network '%s', which is asked for %lld and %d",
                  n->plan->config, i->kind, (long long)features, i->classes, n->plan->name, (long long)t->features, t->classes);
+    if (!rt_words_equal(i->words, t->words))
+        RT_RAISE(RT_E_INVALID, "%s: field '_words': the words of the network '%s' are not the teacher's; copy them from its config.json",
+                 n->plan->config, n->plan->name);
     if (i->guidance != t->plan.knob)
         RT_RAISE(RT_E_USAGE, "%s: field '_guidance' is %s, but the network '%s' is %s the weight of guidance; %s", n->plan->config,
                  i->guidance ? "true" : "missing", n->plan->name, t->plan.knob ? "told" : "not told",
@@ -146,7 +149,7 @@ static rt_status open_network(rt_task *t, rt_network *n, rt_error *err)
     RT_TRY(new_set(t, n, "", &n->set, err));
     n->denoiser.set = n->set;
     if (p->averaged) RT_TRY(new_set(t, n, ".average", &n->average, err));
-    return start(t, n, err);
+    return p->begin ? p->begin(t, n->set, err) : start(t, n, err);
 }
 
 /* What follows a network is one of its kind: a teacher that becomes the student has the student's architecture, and steps as it does. */
@@ -195,17 +198,31 @@ double rt__start_scale(const rt_task *t)
     return t->plan.start > 0 ? rt_process_beta(t->process, t->plan.start) : rt_process_noise_scale(t->process);
 }
 
+static void shape_of_oracle(rt_task *t)
+{
+    int64_t shape[3];
+    double low, high;
+    int rank = rt_oracle_shape(t->teacher.oracle, shape, &low, &high);
+    t->rank = rank + 1;
+    t->shape[0] = RT_BATCH;
+    memcpy(t->shape + 1, shape, (size_t)rank * sizeof *shape);
+    t->features = rt_oracle_features(t->teacher.oracle);
+}
+
 rt_status rt__task_open(rt_task *t, rt_error *err)
 {
     rt_error local = {0};
     if (!err) err = &local;
     const rt_net *shaped = t->net ? t->net : t->teacher.net;
-    if (!shaped && t->teacher.oracle)
+    if (!shaped && t->teacher.oracle && !t->method->showing)
         RT_RAISE(RT_E_USAGE, "%s: an oracle has no network that its student could copy; give --net with a config.json", t->config->teacher);
     const rt_net_info *i = shaped ? rt_net_describe(shaped) : NULL; /* NULL: what is trained is no network of data */
     t->rank = !i ? 0 : i->height ? 4 : 2;
     if (i) memcpy(t->shape, (int64_t[RT_MAX_RANK]){RT_BATCH, i->in_channels, i->height, i->width}, sizeof t->shape);
-    t->features = i ? (int64_t)i->in_channels * (i->height ? i->height * i->width : 1) : 0;
+    if (!i && t->teacher.oracle)
+        shape_of_oracle(t);
+    else
+        t->features = i ? (int64_t)i->in_channels * (i->height ? i->height * i->width : 1) : 0;
     rt_status planned = t->method->plan(t, &t->plan, err); /* what cannot be is refused before anything is written */
     if (planned != RT_OK) t->plan = (rt_plan){0};
     RT_TRY(planned);

@@ -4,6 +4,7 @@
 
 #include "base/files.h"
 #include "base/internal.h"
+#include "model/classes.h"
 #include "retort/format.h"
 
 #include <math.h>
@@ -185,7 +186,7 @@ static rt_status pairs_fill(void *self, int64_t u, int64_t first, int64_t count,
         if (z) start_noise(p, item, z + i * d);
         if (draws) rt__show_draws(p->seed, 0, (uint32_t)item, q, d, draws + i * q * d);
         if (x) memcpy(x + i * d, (const float *)p->x.data + item * d, (size_t)d * sizeof *x);
-        if (y) y[i] = rt__class_of(p->task, item);
+        if (y) rt__show_label(p->task->words, rt__class_of(p->task, item), i, y);
     }
     return RT_OK;
 }

@@ -245,11 +245,14 @@ rt_phase_plan *rt__vsd_plan_generator(rt_plan *plan, const rt_task *t, rt_status
 static rt_node *draw_classes(rt_phase *p)
 {
     const rt_task *t = p->round->task;
-    int64_t n = rt__usual_classes(t->classes, t->null_class), *labels = n > 0 ? malloc((size_t)n * sizeof *labels) : NULL;
+    int64_t n = rt__usual_labels(t->words, t->classes, t->null_class), shape[2];
+    int rank = rt__label_shape(t->words, shape);
+    int64_t *labels = n > 0 ? malloc((size_t)(n * shape[1]) * sizeof *labels) : NULL;
     if (n == 0) return NULL;
     if (!labels) return rt_fail(p->graph, "out of memory for %lld labels", (long long)n);
-    for (int64_t i = 0; i < n; i++) labels[i] = rt__usual_class(t->classes, t->null_class, i);
-    rt_node *table = rt_const(p->graph, RT_I64, 1, &n, labels), *k = rt_randint(p->graph, "class", 1, (int64_t[]){RT_BATCH}, n);
+    for (int64_t i = 0; i < n; i++) rt__show_label(t->words, rt__usual_label(t->words, t->classes, t->null_class, i), i, labels);
+    rt_node *table = rt_const(p->graph, RT_I64, rank, (int64_t[]){n, shape[1]}, labels),
+            *k = rt_randint(p->graph, "class", 1, (int64_t[]){RT_BATCH}, n);
     free(labels);
     return rt_index_select(table, 0, k);
 }
@@ -277,7 +280,7 @@ static rt_status generate(rt_phase *p, rt__vsd_sample *s, rt_error *err)
     }
     const int64_t one[] = {RT_BATCH};
     rt_node *x = rt__input_x(p, "state"), *k = rt__input(p, "step", RT_I64, 1, one);
-    s->y = r->task->classes > 0 ? rt__input(p, "label", RT_I64, 1, one) : NULL;
+    s->y = rt__input_labels(p, "label");
     rt_at at = rt__at(p, r->grid, r->steps, 1, k);
     at.omega = s->omega = rt__input_omega(p);
     s->x0 = rt__denoise(rt__denoiser(p, "student"), x, NULL, at, s->y);

@@ -24,6 +24,7 @@ typedef struct decoding {
     rt__picture *out;
     uint8_t *pixels; /* of `channels` channels, perhaps with alpha */
     int channels;
+    rt_alpha alpha;
     int orientation; /* EXIF's, 1 .. 8; 1: as it is stored */
     png_bytep *rows;
     rt_status status; /* set where a check fails, before the jump */
@@ -286,25 +287,41 @@ static rt_status turn(decoding *d)
     return RT_OK;
 }
 
-/* Takes away an opaque alpha channel, in place. */
-static rt_status drop_alpha(decoding *d)
+const char *const rt_alpha_names[] = {"", "keep", "white", "grey", NULL};
+
+static uint8_t over(unsigned colour, unsigned alpha, double background)
+{
+    return (uint8_t)((colour * alpha + background * (255 - alpha)) / 255 + 0.5);
+}
+
+/* Alpha is kept, beside colours that are multiplied by it, or taken away. */
+static rt_status treat_alpha(decoding *d)
 {
     rt_error *err = d->err;
-    size_t n = (size_t)d->out->width * (size_t)d->out->height, c = (size_t)d->channels;
-    d->out->channels = d->channels <= 2 ? 1 : 3;
-    if (d->channels == d->out->channels) return RT_OK;
+    size_t n = (size_t)d->out->width * (size_t)d->out->height, c = (size_t)d->channels, colours = c <= 2 ? 1 : 3;
+    bool keep = d->alpha == RT_ALPHA_KEEP, has = c != colours;
+    size_t to = keep ? 4 : colours;
+    d->out->channels = (int)to;
+    if (!has && !keep) return RT_OK;
+    double background = d->alpha == RT_ALPHA_WHITE ? 255 : d->alpha == RT_ALPHA_GREY ? 127.5 : 0;
+    uint8_t *pixels = keep ? malloc(n * to) : d->pixels;
+    if (!pixels) RT_RAISE(RT_E_MEMORY, "%s: out of memory for a picture of %dx%d", d->name, d->out->width, d->out->height);
     for (size_t i = 0; i < n; i++) {
         const uint8_t *from = d->pixels + i * c;
-        if (from[c - 1] != 255)
-            RT_RAISE(RT_E_INVALID, "%s: field 'alpha' is %d at pixel %zu; must be 255: flatten the picture onto a background", d->name,
-                     from[c - 1], i);
-        for (size_t k = 0; k < c - 1; k++) d->pixels[i * (c - 1) + k] = from[k];
+        uint8_t alpha = has ? from[c - 1] : 255;
+        if (alpha != 255 && d->alpha == RT_ALPHA_REFUSE)
+            RT_RAISE(RT_E_INVALID, "%s: field 'alpha' is %d at pixel %zu; --alpha keep, white or grey says what becomes of it", d->name,
+                     alpha, i);
+        for (size_t k = 0; k < to - keep; k++) pixels[i * to + k] = over(from[colours == 1 ? 0 : k], alpha, background);
+        if (keep) pixels[i * to + 3] = alpha;
     }
+    if (keep) free(d->pixels);
+    d->pixels = pixels;
     return RT_OK;
 }
 
 rt_status rt__picture_decode(rt__picture *p, const char *name, const void *file, size_t size, int width, int height, int max_side,
-                             rt_error *err)
+                             rt_alpha alpha, rt_error *err)
 {
     *p = (rt__picture){0};
     const unsigned char *bytes = file;
@@ -319,6 +336,7 @@ rt_status rt__picture_decode(rt__picture *p, const char *name, const void *file,
                   .width = width,
                   .height = height,
                   .max_side = max_side,
+                  .alpha = alpha,
                   .out = p,
                   .err = err};
     errno = 0;
@@ -329,7 +347,7 @@ rt_status rt__picture_decode(rt__picture *p, const char *name, const void *file,
         p->damaged = true;
         d.status = rt_error_set(err, RT_E_INVALID, "%s: damaged %s: %s; make it again", name, png ? "PNG" : jpeg ? "JPEG" : "WebP", d.text);
     }
-    if (d.status == RT_OK) d.status = drop_alpha(&d);
+    if (d.status == RT_OK) d.status = treat_alpha(&d);
     if (d.status == RT_OK) d.status = turn(&d);
     free(d.rows);
     if (d.status == RT_OK)

@@ -3,9 +3,10 @@
 #define RT_FORMAT_PICTURE_H
 
 #include "base/internal.h"
+#include "retort/format.h"
 
 typedef struct rt__picture {
-    int width, height, channels; /* channels: 1 grey, 3 RGB */
+    int width, height, channels; /* channels: 1 grey, 3 RGB, 4 RGB times alpha and alpha */
     uint8_t *pixels;             /* [height][width][channels], owned */
     bool turned;                 /* an EXIF orientation has been applied */
     bool damaged;                /* the file is no whole picture: why decoding failed */
@@ -17,10 +18,10 @@ typedef struct rt__picture {
 typedef enum rt__picture_kind { RT__NO_PICTURE, RT__OTHER_PICTURE, RT__PICTURE } rt__picture_kind;
 rt__picture_kind rt__picture_name(const char *name);
 /* `name` is for messages. Sides are 1 .. max_side, and `width` x `height` unless these are 0: checked before pixels are decoded. 16-bit samples are
- * rounded to 8; gamma and colour profiles are ignored, as the usual data tools do; an alpha channel must be opaque. The EXIF orientation is
- * applied; sizes are those of the turned picture. */
+ * rounded to 8; gamma and colour profiles are ignored, as the usual data tools do; `alpha` says what becomes of an alpha channel, and
+ * with RT_ALPHA_KEEP all pictures have four channels. The EXIF orientation is applied; sizes are those of the turned picture. */
 rt_status rt__picture_decode(rt__picture *p, const char *name, const void *file, size_t size, int width, int height, int max_side,
-                             rt_error *err);
+                             rt_alpha alpha, rt_error *err);
 void rt__picture_free(rt__picture *p);
 
 /* The shorter side becomes `side`, the other one in proportion, by Lanczos resampling; then the `middle` x `middle` pixels in the middle are kept,

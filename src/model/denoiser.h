@@ -18,12 +18,12 @@ typedef struct rt_denoiser {
 } rt_denoiser;
 
 /* A time per sample: (B,1,..,1) nodes of alpha and beta; what the network is told of it, (B), or (B,2) for networks of two times; omega (B), for all
- * denoisers that are asked there, NULL: each has its own. */
+ * denoisers that are asked there, NULL: each has its own; the 12 numbers of a camera (B,12), for networks that are told one. */
 typedef struct rt_at {
-    rt_node *alpha, *beta, *network, *omega;
+    rt_node *alpha, *beta, *network, *omega, *camera;
 } rt_at;
 
-/* All that the network is told: its times, and omega where it is told that. */
+/* All that the network is told: its times, a camera and omega where it is told them. */
 rt_node *rt__told(const rt_denoiser *m, rt_at t);
 
 /* x0-prediction (B,...) at (x, t) for classes y (B) (NULL: none), guided by (1.39) where the denoiser or t is: in one call by a network that is told omega,

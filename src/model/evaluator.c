@@ -2,6 +2,7 @@
 #include "model/evaluator.h"
 
 #include "base/internal.h"
+#include "model/classes.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -25,14 +26,18 @@ static rt_status compile(rt_evaluator *e, rt_error *err)
         outputs[1] = e->pooled = rt_net_features(m->net, m->set, e->x);
         e->out = rt_net_apply(m->net, m->set, e->x, NULL, NULL);
     } else {
-        e->y = i->classes ? rt_input(g, "y", RT_I64, 1, one) : NULL;
+        int64_t label[2];
+        int label_rank = rt__label_shape(i->words, label);
+        e->words = i->words;
+        e->y = i->classes ? rt_input(g, "y", RT_I64, label_rank, label) : NULL;
         shape[1] *= i->draws;
         e->draws = i->draws ? rt_input(g, "draws", RT_F32, rank, shape) : NULL;
         e->alpha = e->spec.x0 ? rt_input(g, "alpha", RT_F32, rank, one) : NULL;
         e->beta = e->spec.x0 ? rt_input(g, "beta", RT_F32, rank, one) : NULL;
         e->time = rt_input(g, "time", RT_F32, i->times, (int64_t[]){RT_BATCH, 2});
         e->omega = i->guidance || e->spec.each ? rt_input(g, "omega", RT_F32, 1, one) : NULL;
-        rt_at at = {e->alpha, e->beta, e->time, e->omega};
+        e->camera = i->camera ? rt_input(g, "camera", RT_F32, 2, (int64_t[]){RT_BATCH, RT_CAMERA_NUMBERS}) : NULL;
+        rt_at at = {e->alpha, e->beta, e->time, e->omega, e->camera};
         rt_node *seen = e->draws && !e->spec.x0 ? rt_concat((rt_node *[]){e->x, e->draws}, 2, 1) : e->x;
         e->out = e->spec.x0 ? rt__denoise(m, e->x, e->draws, at, e->y) : rt_net_apply(m->net, m->set, seen, rt__told(m, at), e->y);
     }
@@ -87,6 +92,14 @@ static void show_omegas(rt_evaluator *e, int64_t first, int64_t rows)
     for (int64_t row = 0; row < rows && to; row++) to[row] = (float)(e->omegas ? e->omegas[(first + row) % e->samples] : e->told);
 }
 
+static void show_cameras(rt_evaluator *e, int64_t first, int64_t rows)
+{
+    enum { N = RT_CAMERA_NUMBERS };
+    float *to = e->camera ? rt_program_data(e->program, e->camera) : NULL;
+    for (int64_t row = 0; row < rows && to; row++)
+        for (int k = 0; k < N; k++) to[row * N + k] = (float)e->cameras[(first + row) % e->samples * N + k];
+}
+
 /* Networks that make whole steps, to a second time or with the draws of a teacher's, answer only where the solver's step is affine in one x0. */
 static rt_status check_whole(const rt_evaluator *e, const rt_field_call *at, rt_error *err)
 {
@@ -104,6 +117,7 @@ static rt_status eval(void *self, const rt_field_call *at, int64_t n, const doub
     const rt_process *p = e->spec.process;
     int times = rt_node_rank(e->time);
     if (times == 2 || e->draws_per_step) RT_TRY(check_whole(e, at, err));
+    if (e->camera && !e->cameras) RT_RAISE(RT_E_INTERNAL, "a network that is told a camera is asked without one");
     if (e->draws_per_step) RT_TRY(read_draws(e, at->step, err));
     fill(e, e->alpha, e->alpha ? rt_process_alpha(p, at->t) : 0);
     fill(e, e->beta, e->beta ? rt_process_beta(p, at->t) : 0);
@@ -117,7 +131,8 @@ static rt_status eval(void *self, const rt_field_call *at, int64_t n, const doub
         for (int64_t i = 0; i < count; i++) xs[i] = (float)x[first * e->features + i];
         show_draws(e, first, rows);
         show_omegas(e, first, rows);
-        if (ys) memcpy(ys, y + first, (size_t)rows * sizeof *ys);
+        show_cameras(e, first, rows);
+        if (ys) rt__show_labels(e->words, rows, y + first, ys);
         RT_TRY(rt_run(e->program, &(rt_clock){0}, err));
         for (int64_t i = 0; i < count; i++) out[first * e->features + i] = (double)results[i];
     }
@@ -149,6 +164,7 @@ rt_status rt__evaluator_rows(rt_evaluator *e, int64_t n, const float *x, const d
                              rt_error *err)
 {
     if (!e->program) return oracle_rows(e, n, x, t, y, out, err);
+    if (e->camera && !e->cameras) RT_RAISE(RT_E_INTERNAL, "a network that is told a camera is asked without one");
     float *ts = e->time && t ? rt_program_data(e->program, e->time) : NULL;
     int64_t *ys = e->y && y ? rt_program_data(e->program, e->y) : NULL;
     int64_t wide = pooled ? rt_program_count(e->program, e->pooled) / e->rows : 0;
@@ -157,7 +173,8 @@ rt_status rt__evaluator_rows(rt_evaluator *e, int64_t n, const float *x, const d
         memcpy(rt_program_data(e->program, e->x), x + at * e->features, (size_t)(rows * e->features) * sizeof *x);
         for (int64_t i = 0; ts && i < rows; i++) ts[i] = (float)t[at + i];
         show_omegas(e, at, rows);
-        if (ys) memcpy(ys, y + at, (size_t)rows * sizeof *ys);
+        show_cameras(e, at, rows);
+        if (ys) rt__show_labels(e->words, rows, y + at, ys);
         RT_TRY(rt_run(e->program, &(rt_clock){0}, err));
         memcpy(out + at * e->width, rt_program_data(e->program, e->out), (size_t)(rows * e->width) * sizeof *out);
         if (pooled) memcpy(pooled + at * wide, rt_program_data(e->program, e->pooled), (size_t)(rows * wide) * sizeof *pooled);

@@ -18,15 +18,18 @@ typedef struct rt_evaluator_spec {
 
 typedef struct rt_evaluator {
     rt_evaluator_spec spec;
-    rt_field field;       /* for rt_sample; borrows the evaluator */
-    double guidance;      /* what the driver has to do of spec.denoiser.guidance */
-    double told;          /* the omega of all samples, for networks that are told it: spec.denoiser.guidance */
-    const double *omegas; /* of the samples of the sampling in progress, with spec.each; more rows than samples repeat them */
+    rt_field field;        /* for rt_sample; borrows the evaluator */
+    double guidance;       /* what the driver has to do of spec.denoiser.guidance */
+    double told;           /* the omega of all samples, for networks that are told it: spec.denoiser.guidance */
+    const double *omegas;  /* of the samples of the sampling in progress, with spec.each; more rows than samples repeat them */
+    const double *cameras; /* likewise the 12 numbers of a camera of each, for networks that are told one */
+    const rt_words *words; /* of the network; NULL: classes */
     rt_graph *graph;
-    rt_program *program;                                                 /* NULL: an oracle */
-    rt_node *x, *time, *alpha, *beta, *omega, *y, *draws, *out, *pooled; /* NULL where there is none; pooled: a classifier's features */
-    int64_t rows, features, width;                                       /* width: numbers of out per row */
-    int draws_per_step;                                                  /* q of networks that see draws */
+    rt_program *program; /* NULL: an oracle */
+    rt_node *x, *time, *alpha, *beta, *omega, *camera, *y, *draws, *out,
+        *pooled;                   /* NULL where there is none; pooled: a classifier's features */
+    int64_t rows, features, width; /* width: numbers of out per row */
+    int draws_per_step;            /* q of networks that see draws */
     /* The unit noise of steps of the sampling in progress, z[n][features] of its n samples, for networks that see draws: numbers k q .. k q + q - 1 in
      * step k. More rows than samples (guidance) repeat them. */
     rt_status (*noise)(void *self, int k, int64_t n, double *z, rt_error *err);

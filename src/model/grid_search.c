@@ -140,7 +140,7 @@ static void begin(search *s)
         double *x = s->states + j * s->features;
         rt__draw_normals(&d, (uint32_t)j, s->features, x);
         for (int64_t i = 0; i < s->features; i++) x[i] *= scale;
-        s->y[j] = rt__usual_class(info->classes, info->null_class, j);
+        s->y[j] = rt__usual_label(info->words, info->classes, info->null_class, j);
     }
 }
 

@@ -41,7 +41,11 @@ rt_status rt__model_evaluator(rt_model *m, int64_t rows, rt_evaluator **evaluato
 /* The model as the sampling driver sees it, for calls of about `rows` rows. Valid until the next call or rt_model_free. */
 rt_status rt__model_field(rt_model *m, int64_t rows, rt_field *field, rt_error *err);
 
-/* RT_E_INVALID for a network that needs more than noise: one conditioned on a picture. */
+/* Is it a label that the model takes: a class, or a prompt's? The n labels y (NULL: none); RT_E_INVALID names one that is not. */
+bool rt__label_fits(const rt_model_info *i, int64_t label);
+rt_status rt__check_labels(const rt_model_info *i, int64_t n, const int64_t *y, rt_error *err);
+
+/* RT_E_INVALID for a network that needs more than noise: one conditioned on a picture. RT_E_USAGE for classifiers and networks that are told a camera. */
 rt_status rt__model_check_whole(const rt_model *m, rt_error *err);
 
 /* Fills info.sha256, if the model has a network and that is not done yet. */

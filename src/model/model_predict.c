@@ -5,14 +5,28 @@
 #include <stdlib.h>
 #include <string.h>
 
+bool rt__label_fits(const rt_model_info *i, int64_t label)
+{
+    return label >= 0 && (i->words ? rt_words_fits(i->words, label) : label < i->classes);
+}
+
+rt_status rt__check_labels(const rt_model_info *i, int64_t n, const int64_t *y, rt_error *err)
+{
+    for (int64_t j = 0; y && j < n; j++) {
+        if (rt__label_fits(i, y[j])) continue;
+        if (i->words)
+            RT_RAISE(RT_E_INVALID, "y[%lld] is %lld, which is the label of no %d words of %d", (long long)j, (long long)y[j],
+                     rt_words_length(i->words), rt_words_count(i->words));
+        RT_RAISE(RT_E_INVALID, "y[%lld] is %lld; must be 0 to %lld", (long long)j, (long long)y[j], (long long)i->classes - 1);
+    }
+    return RT_OK;
+}
+
 static rt_status check_classes(const rt_model *m, int64_t n, const int64_t *y, rt_error *err)
 {
     const rt_model_info *i = &m->info;
     if (i->classes && !y && !i->feature_dims) RT_RAISE(RT_E_USAGE, "%s: the model needs a class for each sample", i->chosen);
-    for (int64_t j = 0; i->classes && y && j < n; j++)
-        if (y[j] < 0 || y[j] >= i->classes)
-            RT_RAISE(RT_E_INVALID, "y[%lld] is %lld; must be 0 to %lld", (long long)j, (long long)y[j], (long long)i->classes - 1);
-    return RT_OK;
+    return i->classes ? rt__check_labels(i, n, y, err) : RT_OK;
 }
 
 rt_status rt__model_evaluator(rt_model *m, int64_t rows, rt_evaluator **evaluator, rt_error *err)

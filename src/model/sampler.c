@@ -141,12 +141,14 @@ static rt_status check_classes(const rt_model *m, const rt_sampling *s, double g
                  (long long)i->classes - 1);
     if (s->choice == RT_CLASS_NULL && i->null_class < 0)
         RT_RAISE(RT_E_USAGE, "the model has no null class%s", i->classes ? "; give --null-class K" : "");
-    if (s->choice == RT_CLASS_ONE && (s->label < 0 || s->label >= i->classes))
+    if (s->choice == RT_CLASS_ONE && !rt__label_fits(i, s->label))
         RT_RAISE(RT_E_USAGE, "class %lld does not exist; the model has %lld", (long long)s->label, (long long)i->classes);
-    for (int64_t j = 0; s->y && j < s->n; j++)
-        if (s->y[j] < 0 || s->y[j] >= i->classes)
-            RT_RAISE(RT_E_INVALID, "y[%lld] is %lld; must be 0 to %lld", (long long)j, (long long)s->y[j], (long long)i->classes - 1);
-    return RT_OK;
+    if (s->n_negatives > 0 && guidance == 0) RT_RAISE(RT_E_USAGE, "--negative needs --guidance W: (1+W) prompt - W negative");
+    RT_TRY(rt__check_labels(i, s->n_labels, s->labels, err));
+    RT_TRY(rt__check_labels(i, s->n_negatives, s->negatives, err));
+    if (s->choice == RT_CLASS_ALL && !s->y && s->n_labels == 0 && i->words && rt_words_prompts(i->words) == 0)
+        RT_RAISE(RT_E_USAGE, "%s: the model is told words and lists no prompts; give --prompt, or --class null for none", i->chosen);
+    return rt__check_labels(i, s->n, s->y, err);
 }
 
 /* A guide is asked at the model's times: its process must be the same. */
@@ -212,7 +214,7 @@ typedef struct batch {
     double input_scale;                   /* see path */
     double *state;
     float *x, *trace;
-    int64_t *y;
+    int64_t *y, *negative;
 } batch;
 
 static double state_scale(const batch *b, double t) { return b->scheduler ? rt_scheduler_state_scale(b->scheduler, t) : 1; }
@@ -263,10 +265,12 @@ static void start(batch *b, const rt_sampling *s, int64_t at)
             draw_noise(s->seed, 0, index, b->features, x);
         for (int64_t i = 0; i < b->features; i++) x[i] *= scale;
         if (!info->classes) continue;
+        if (s->n_negatives > 0) b->negative[j] = s->negatives[index % s->n_negatives];
         b->y[j] = s->y                         ? s->y[at + j]
+                  : s->n_labels > 0            ? s->labels[index % s->n_labels]
                   : s->choice == RT_CLASS_ONE  ? s->label
                   : s->choice == RT_CLASS_NULL ? info->null_class
-                                               : rt__usual_class(info->classes, info->null_class, index);
+                                               : rt__usual_label(info->words, info->classes, info->null_class, index);
     }
 }
 
@@ -284,6 +288,7 @@ static bool open_batch(batch *b, const rt_model *m, const rt_sampling *s, const 
     b->state = malloc(size * sizeof *b->state);
     b->x = malloc(size * sizeof *b->x);
     b->y = m->info.classes ? malloc((size_t)b->room * sizeof *b->y) : NULL;
+    b->negative = s->n_negatives > 0 ? malloc((size_t)b->room * sizeof *b->negative) : NULL;
     b->trace = s->trace ? malloc(size * (size_t)b->states * sizeof *b->trace) : NULL;
     b->spec = (rt_sample_spec){.process = m->process,
                                .solver = p->solver,
@@ -296,6 +301,7 @@ static bool open_batch(batch *b, const rt_model *m, const rt_sampling *s, const 
                                .noise = draw_step,
                                .noise_self = b,
                                .guidance = p->guidance,
+                               .negative = b->negative,
                                .guidance_low = s->guidance_low,
                                .guidance_high = s->guidance_high,
                                .guidance_rescale = s->guidance_rescale,
@@ -304,7 +310,7 @@ static bool open_batch(batch *b, const rt_model *m, const rt_sampling *s, const 
                                .trace_self = b,
                                .trace_calls = p->followed,
                                .room = &b->driver};
-    return b->state && b->x && (b->y || !m->info.classes) && (b->trace || !s->trace);
+    return b->state && b->x && (b->y || !m->info.classes) && (b->negative || s->n_negatives == 0) && (b->trace || !s->trace);
 }
 
 static void close_batch(batch *b)
@@ -312,6 +318,7 @@ static void close_batch(batch *b)
     free(b->state);
     free(b->x);
     free(b->y);
+    free(b->negative);
     free(b->trace);
     free(b->driver.bytes);
 }

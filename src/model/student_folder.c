@@ -32,9 +32,34 @@ static void write_timesteps(FILE *f, const rt_student_recipe *r)
     for (int k = 0; k < r->steps; k++) fprintf(f, "%s%.0f", k ? ", " : "", r->timesteps[k]);
 }
 
-/* How to draw from the folder, here and in diffusers (whose DDIMPipeline takes 50 steps and refuses classes). */
-static rt_status write_readme(const rt_net_info *net, const char *folder, const rt_scheduler_config *c, rt_error *err)
+/* Ten times the tokens of the first prompt. */
+static void prompt_tokens(const rt_words *w, char *out, size_t size)
 {
+    int64_t tokens[RT_WORDS_LENGTH];
+    size_t at = (size_t)snprintf(out, size, ", class_labels=torch.tensor([[");
+    rt_words_tokens(w, rt_words_prompts(w) > 0 ? rt_words_prompt(w, 0) : 0, tokens);
+    for (int k = 0; k < rt_words_length(w) && at < size; k++)
+        at += (size_t)snprintf(out + at, size - at, "%s%lld", k ? ", " : "", (long long)tokens[k]);
+    if (at < size) snprintf(out + at, size - at, "]] * 10)");
+}
+
+static void write_words(FILE *f, const rt_words *w)
+{
+    char text[RT_WORDS_TEXT];
+    if (rt_words_prompts(w) > 0)
+        fprintf(f, "\nIts class_labels are \"%s\": ", rt_words_text(w, rt_words_prompt(w, 0), text, sizeof text));
+    else
+        fprintf(f, "\nIts class_labels are no words: ");
+    fprintf(f, "tokens of a prompt's words, whose embeddings are added, of 0 nothing. Word k of the vocabulary in unet/config.json "
+               "(`_words`) is token k, the first is 1.\n");
+}
+
+/* How to draw from the folder, here and in diffusers (whose DDIMPipeline takes 50 steps and refuses classes). */
+static rt_status write_readme(const rt__student_folder *s, const char *folder, rt_error *err)
+{
+    const rt_scheduler_config *c = s->scheduler;
+    const rt_net_info *net = rt_net_describe(s->net);
+    const rt_words *words = net->words;
     const rt_student_recipe *r = &c->recipe;
     int steps = r->steps;
     char path[PATH + 16];
@@ -45,7 +70,10 @@ static rt_status write_readme(const rt_net_info *net, const char *folder, const 
         fprintf(f.stream, "# A student of %d step%s, by %s\n\nDraw from it by its own recipe:\n\n", steps, steps > 1 ? "s" : "", r->method);
     else
         fprintf(f.stream, "# A diffusion model\n\nDraw from it:\n\n");
-    fprintf(f.stream, "    retort sample THIS-FOLDER --n 64%s --out grid.png\n", steps > 0 ? "" : " --steps 50");
+    char text[RT_WORDS_TEXT], prompt[RT_WORDS_TEXT + 16] = "";
+    if (words && rt_words_prompts(words) > 0)
+        snprintf(prompt, sizeof prompt, " --prompt \"%s\"", rt_words_text(words, rt_words_prompt(words, 0), text, sizeof text));
+    fprintf(f.stream, "    retort sample THIS-FOLDER --n 64%s%s --out grid.png\n", steps > 0 ? "" : " --steps 50", prompt);
     bool exact = r->exact_in_diffusers;
     if (!exact && steps > 0 && !strcmp(net->kind, "UNet2DModel"))
         fprintf(
@@ -54,7 +82,8 @@ static rt_status write_readme(const rt_net_info *net, const char *folder, const 
     if (exact && !strcmp(net->kind, "UNet2DModel")) {
         enum { SAMPLES = 10 };
         char labels[SAMPLES * 24 + 64] = "";
-        for (int i = 0; i < SAMPLES && net->classes > 0; i++) {
+        if (words) prompt_tokens(words, labels, sizeof labels);
+        for (int i = 0; i < SAMPLES && net->classes > 0 && !words; i++) {
             size_t at = strlen(labels);
             snprintf(labels + at, sizeof labels - at, "%s%lld%s", i ? ", " : ", class_labels=torch.tensor([",
                      (long long)rt__usual_class(net->classes, (int)r->null_class, i), i + 1 < SAMPLES ? "" : "])");
@@ -66,6 +95,9 @@ static rt_status write_readme(const rt_net_info *net, const char *folder, const 
                 "    unet = UNet2DModel.from_pretrained(\"THIS-FOLDER\", subfolder=\"unet\").eval()\n"
                 "    scheduler = %s.from_pretrained(\"THIS-FOLDER\", subfolder=\"scheduler\")\n",
                 c->class_name, c->class_name);
+        if (words)
+            fprintf(f.stream, "    unet.class_embedding = torch.nn.EmbeddingBag.from_pretrained(unet.class_embedding.weight, mode=\"sum\", "
+                              "padding_idx=0)\n");
         if (renoises(r)) {
             fprintf(f.stream, "    scheduler.set_timesteps(timesteps=[");
             write_timesteps(f.stream, r);
@@ -80,6 +112,7 @@ static rt_status write_readme(const rt_net_info *net, const char *folder, const 
                 "        x = scheduler.step(out, t, x).prev_sample\n\n"
                 "x then holds pictures in %g..%g.\n",
                 net->in_channels, net->height, net->width, labels, r->low, r->high);
+        if (words) write_words(f.stream, words);
         if (renoises(r))
             fprintf(f.stream,
                     "\nLCMScheduler's own %d steps are at other times: timesteps= is needed. Between steps it adds noise of its own, as "
@@ -110,7 +143,7 @@ static rt_status write_scheduler(const rt__student_folder *s, const char *folder
     snprintf(path, sizeof path, "%s/scheduler/scheduler_config.json", folder);
     RT_TRY(rt_scheduler_config_write(s->scheduler, path, err));
     RT_TRY(rt_model_index_write(folder, net->kind, s->scheduler->class_name, err));
-    return write_readme(net, folder, s->scheduler, err);
+    return write_readme(s, folder, err);
 }
 
 rt_status rt__student_folder_write(const rt__student_folder *s, const char *folder, const char *temporary, rt_error *err)

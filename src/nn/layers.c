@@ -96,6 +96,27 @@ rt_node *rt__embedding(rt__layers l, const char *name, rt_node *index, int64_t r
     return y;
 }
 
+rt_node *rt__class_embedding(rt__layers l, rt_node *y, int64_t rows, int64_t width)
+{
+    if (rt_node_rank(y) == 1) return rt__embedding(l, "class_embedding", y, rows, width);
+    rt_push(l.g, "class_embedding");
+    rt_node *table = rt_param(l.g, l.set, "weight", 2, (int64_t[]){rows, width}, RT_INIT_NORMAL(1));
+    rt_node *nothing = rt_broadcast(rt_scalar(l.g, 0), 2, (int64_t[]){1, width});
+    table = rt_concat((rt_node *[]){nothing, rt_slice(table, 0, 1, rows, 1)}, 2, 0);
+    rt_pop(l.g);
+    rt_node *each = rt_embedding(table, y);
+    return rt_sum(each, rt_axis_bit(each, 1), false);
+}
+
+rt_node *rt__camera_embedding(rt__layers l, rt_node *t, int times, int64_t width)
+{
+    rt_push(l.g, "camera_embedding");
+    rt_node *hidden = rt_silu(rt__linear(l, "linear_1", rt_slice(t, 1, times, times + RT_CAMERA_NUMBERS, 1), RT_CAMERA_NUMBERS, width));
+    rt_node *embedding = rt__linear_zero(l, "linear_2", hidden, width, width);
+    rt_pop(l.g);
+    return embedding;
+}
+
 rt__activation rt__activation_find(const char *name)
 {
     static const struct {

@@ -17,6 +17,10 @@ rt_node *rt__pixel_linear(rt__layers l, const char *const *names, int n, rt_node
 rt_node *rt__conv(rt__layers l, const char *name, rt_node *x, int64_t in, int64_t out, int kernel, const rt_conv *conv);
 rt_node *rt__group_norm(rt__layers l, const char *name, rt_node *x, int64_t channels, int groups, double eps);
 rt_node *rt__embedding(rt__layers l, const char *name, rt_node *index, int64_t rows, int64_t width);
+/* class_embedding of classes (B), or of prompts' tokens (B,L), whose embeddings are added: that of token 0 is nothing. */
+rt_node *rt__class_embedding(rt__layers l, rt_node *y, int64_t rows, int64_t width);
+/* camera_embedding of the 12 numbers of a camera among what a network is told, which stand behind its times: two linear layers, the last of which starts at 0. */
+rt_node *rt__camera_embedding(rt__layers l, rt_node *t, int times, int64_t width);
 /* A linear layer that starts at 0: what it is added to starts as it was without. */
 rt_node *rt__linear_zero(rt__layers l, const char *name, rt_node *x, int64_t in, int64_t out);
 rt_node *rt__conv_zero(rt__layers l, const char *name, rt_node *x, int64_t in, int64_t out, int kernel, const rt_conv *conv);

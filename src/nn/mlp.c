@@ -5,7 +5,7 @@
 
 typedef struct settings {
     int dim, hidden, layers, classes, features, draws;
-    bool target_time, guidance;
+    bool target_time, guidance, camera;
     rt__activation act;
 } settings;
 
@@ -22,6 +22,7 @@ static rt_status read(void *to, rt_net_info *info, const rt__fields *f)
     RT_TRY(rt__field_activation(f, "act_fn", &s->act));
     RT_TRY(rt__field_bool(f, "_target_time", false, &s->target_time));
     RT_TRY(rt__field_bool(f, "_guidance", false, &s->guidance));
+    RT_TRY(rt__field_bool(f, "_camera", false, &s->camera));
     RT_TRY(rt__field_draws(f, &s->draws));
     *info = (rt_net_info){.in_channels = s->dim,
                           .out_channels = s->dim,
@@ -30,6 +31,7 @@ static rt_status read(void *to, rt_net_info *info, const rt__fields *f)
                           .draws = s->draws,
                           .times = s->target_time ? 2 : 1,
                           .guidance = s->guidance,
+                          .camera = s->camera,
                           .n_levels = 1,
                           .level_channels = {s->hidden}};
     return RT_OK;
@@ -50,7 +52,8 @@ static rt_node *hidden(const void *settings_, rt_params *set, rt_node *x, rt_nod
     if (s->guidance)
         e = rt_add(e, rt__linear_zero(l, "guidance_embedding", rt__timestep_features(rt__guidance(t), s->features, true, 0), s->features,
                                       s->hidden));
-    if (y) e = rt_add(e, rt__embedding(l, "class_embedding", y, s->classes, s->hidden));
+    if (s->camera) e = rt_add(e, rt__camera_embedding(l, t, s->target_time ? 2 : 1, s->hidden));
+    if (y) e = rt_add(e, rt__class_embedding(l, y, s->classes, s->hidden));
     rt_node *h = rt__linear(l, "proj_in", x, s->dim, s->hidden);
     if (draws) h = rt_add(h, rt__linear_zero(l, "draws_in", draws, (int64_t)s->draws * s->dim, s->hidden));
     for (int i = 0; i < s->layers; i++) {

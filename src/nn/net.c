@@ -1,5 +1,5 @@
 /* net.c -- the network handle: kinds by name, and weights as diffusers folders hold them. */
-#include "nn/net.h"
+#include "nn/words.h"
 
 #include "base/files.h"
 #include "base/json.h"
@@ -27,6 +27,7 @@ bool rt_net_kind_describe(int i, rt_row_text *row)
 struct rt_net {
     const rt__net_kind *kind;
     rt_net_info info;
+    rt_words *words;
     void *settings;
     char *config;
 };
@@ -43,7 +44,14 @@ static rt_status read_config(rt_net *net, const rt__fields *f)
     if (!net->settings) RT_RAISE(RT_E_MEMORY, "%s: out of memory", f->file);
     RT_TRY(net->kind->read(net->settings, &net->info, f));
     net->info.kind = net->kind->name;
-    net->info.told = net->info.times + net->info.guidance;
+    net->info.told = net->info.times + net->info.guidance + (net->info.camera ? RT_CAMERA_NUMBERS : 0);
+    RT_TRY(rt__words_read(&net->words, f));
+    net->info.words = net->words;
+    if (net->words && (net->info.label != RT_LABEL_CLASS || net->info.classes != rt_words_count(net->words) + 1)) {
+        char must[96];
+        snprintf(must, sizeof must, "must be %d, one more than '_words' lists, with class_embed_type null", rt_words_count(net->words) + 1);
+        return rt__field_wrong(f, "num_class_embeds", must);
+    }
     return RT_OK;
 }
 
@@ -108,9 +116,16 @@ rt_status rt_net_with_guidance(rt_net **out, const rt_net *like, rt_error *err)
     return (*out)->info.guidance ? RT_OK : refuse(out, "cannot be told the weight of guidance; RetortMLP and UNet2DModel can", err);
 }
 
+rt_status rt_net_with_camera(rt_net **out, const rt_net *like, rt_error *err)
+{
+    RT_TRY(with_field(out, like, "_camera", json_true(), err));
+    return (*out)->info.camera ? RT_OK : refuse(out, "cannot be told a camera; RetortMLP and UNet2DModel can", err);
+}
+
 void rt_net_free(rt_net *net)
 {
     if (!net) return;
+    rt__words_free(net->words);
     free(net->settings);
     free(net->config);
     free(net);
@@ -134,18 +149,20 @@ static rt_node *misfit(const rt_net *net, rt_node *x, rt_node *t, rt_node *y)
     if (i->classifier) return NULL;
     if (!t || rt_node_rank(t) != (i->told > 1 ? 2 : 1) || (i->told > 1 && rt_dim(t, 1) != i->told)) {
         if (i->told == 1) return rt_fail(g, "%s takes times (B)", i->kind);
-        return rt_fail(g, "%s with %s%s%s takes times (B,%d)", i->kind, i->times == 2 ? "_target_time" : "", i->told == 3 ? " and " : "",
-                       i->guidance ? "_guidance" : "", i->told);
+        return rt_fail(g, "%s with%s%s%s takes times (B,%d)", i->kind, i->times == 2 ? " _target_time" : "", i->camera ? " _camera" : "",
+                       i->guidance ? " _guidance" : "", i->told);
     }
     bool whole = y && rt_node_dtype(y) == RT_I64;
-    bool good = !y                            ? i->label == RT_LABEL_NONE
-                : i->label == RT_LABEL_CLASS  ? whole && rt_node_rank(y) == 1
+    bool good = !y ? i->label == RT_LABEL_NONE
+                : i->label == RT_LABEL_CLASS
+                    ? whole && (i->words ? rt_node_rank(y) == 2 && rt_dim(y, 1) == rt_words_length(i->words) : rt_node_rank(y) == 1)
                 : i->label == RT_LABEL_NUMBER ? rt_node_rank(y) == 1
                 : i->label == RT_LABEL_VECTOR ? !whole && rt_node_rank(y) == 2 && rt_dim(y, 1) == i->label_width
                                               : false;
     if (good) return NULL;
     snprintf(vectors, sizeof vectors, "labels (B,%d)", i->label_width);
-    const char *const labels[] = {"no labels", "labels (B) I64", "labels (B)", vectors};
+    const char *const labels[] = {"no labels", i->words ? vectors : "labels (B) I64", "labels (B)", vectors};
+    if (i->words) snprintf(vectors, sizeof vectors, "tokens (B,%d) I64", rt_words_length(i->words));
     return rt_fail(g, "%s with this configuration takes %s%s", i->kind, labels[i->label], y ? ", not what is given" : "; none are given");
 }
 
@@ -180,8 +197,8 @@ static void build_alone(const rt_net *net, rt_graph *g, rt_params *set)
                            : rt_input(g, "x", real, 2, (int64_t[]){RT_BATCH, channels(i)});
     rt_node *t = i->classifier ? NULL : rt_input(g, "t", real, i->told > 1 ? 2 : 1, (int64_t[]){RT_BATCH, i->told}), *y = NULL;
     if (i->label != RT_LABEL_NONE)
-        y = rt_input(g, "y", i->label == RT_LABEL_CLASS ? RT_I64 : real, i->label == RT_LABEL_VECTOR ? 2 : 1,
-                     (int64_t[]){RT_BATCH, i->label_width});
+        y = rt_input(g, "y", i->label == RT_LABEL_CLASS ? RT_I64 : real, i->label == RT_LABEL_VECTOR || i->words ? 2 : 1,
+                     (int64_t[]){RT_BATCH, i->words ? rt_words_length(i->words) : i->label_width});
     rt_net_apply(net, set, x, t, y);
 }
 

@@ -186,7 +186,7 @@ static rt_node *label_embedding(const builder *b, rt_node *y)
     const rt__unet *u = b->u;
     int64_t width;
     if (u->label == RT_LABEL_VECTOR) return y;
-    if (u->label == RT_LABEL_CLASS) return rt__embedding(b->l, "class_embedding", y, u->classes, u->time_dim);
+    if (u->label == RT_LABEL_CLASS) return rt__class_embedding(b->l, y, u->classes, u->time_dim);
     rt_node *features = time_proj(b, y, &width);
     return embed(b->l, "class_embedding", features, width, u->time_dim);
 }
@@ -208,6 +208,7 @@ static rt_node *encode(builder *b, rt_node *x, rt_node *t, rt_node *y, skip *ski
         b->emb = rt_add(b->emb, rt__linear_zero(b->l, "target_embedding", time_proj(b, rt__time(t, 1), &width), width, u->time_dim));
     if (u->guidance)
         b->emb = rt_add(b->emb, rt__linear_zero(b->l, "guidance_embedding", time_proj(b, rt__guidance(t), &width), width, u->time_dim));
+    if (u->camera) b->emb = rt_add(b->emb, rt__camera_embedding(b->l, t, u->target_time ? 2 : 1, u->time_dim));
     if (y) b->emb = rt_add(b->emb, label_embedding(b, y));
 
     rt_node *draws;
@@ -242,5 +243,5 @@ rt_node *rt__unet_apply(const rt__unet *u, rt_params *set, rt_node *x, rt_node *
     for (int i = 0; i < u->levels; i++) x = up_block(&b, i, x, u->channels[i ? u->levels - i : u->levels - 1], skips, &n);
     x = rt_silu(rt__group_norm(b.l, "conv_norm_out", x, first, u->groups, u->eps)); /* SiLU, whatever act_fn says */
     x = rt__conv(b.l, "conv_out", x, first, u->out_channels, 3, &conv3);
-    return u->time == RT_TIME_FOURIER ? rt_div(x, rt_per_sample(t, x)) : x;
+    return u->time == RT_TIME_FOURIER ? rt_div(x, rt_per_sample(rt__time(t, 0), x)) : x;
 }

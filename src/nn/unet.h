@@ -32,6 +32,7 @@ typedef struct rt__unet {
     int time_dim, timesteps; /* width of the embedding; rows of a learned one */
     bool target_time;        /* a second time, where to go */
     bool guidance;           /* and the weight of guidance */
+    bool camera;             /* and a camera */
     int draws;               /* seen beside x */
     rt_label label;          /* CLASS: a table, NUMBER: embedded as times are, VECTOR: added as it is */
     int classes;

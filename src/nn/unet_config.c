@@ -159,6 +159,7 @@ static rt_status read_conditions(const rt__fields *f, rt__unet *u)
     if (u->target_time && u->time != RT_TIME_POSITIONAL) return rt__field_wrong(f, "_target_time", "needs time_embedding_type positional");
     RT_TRY(rt__field_bool(f, "_guidance", false, &u->guidance));
     if (u->guidance && u->time != RT_TIME_POSITIONAL) return rt__field_wrong(f, "_guidance", "needs time_embedding_type positional");
+    RT_TRY(rt__field_bool(f, "_camera", false, &u->camera));
 
     RT_TRY(optional(f, "num_class_embeds", 0, MAX_ROWS, &u->classes));
     u->label = u->classes ? RT_LABEL_CLASS : RT_LABEL_NONE;
@@ -184,6 +185,7 @@ static rt_status read(void *settings, rt_net_info *info, const rt__fields *f)
                           .draws = u->draws,
                           .times = u->target_time ? 2 : 1,
                           .guidance = u->guidance,
+                          .camera = u->camera,
                           .n_levels = u->levels + u->mid,
                           .classes = u->label == RT_LABEL_VECTOR ? 0 : u->classes,
                           .label_width = u->label == RT_LABEL_VECTOR ? u->time_dim : 0};

@@ -62,7 +62,8 @@ static rt_status log_update(rt__run *run, double rate, rt_error *err)
     add_figure(&f, NULL, "update", (double)run->at.updates);
     add_figure(&f, NULL, "round", run->round.index);
     add_figure(&f, NULL, "examples", (double)run->at.examples);
-    add_figure(&f, NULL, "loss", stands->last_loss);
+    const rt_showing *showing = run->task.method->showing;
+    if (!showing) add_figure(&f, NULL, "loss", stands->last_loss);
     add_figure(&f, NULL, "grad_norm", stands->last_grad_norm);
     add_figure(&f, NULL, "lr", stands->last_lr);
     add_figure(&f, NULL, "images_per_s", rate);
@@ -78,11 +79,18 @@ static rt_status log_update(rt__run *run, double rate, rt_error *err)
         for (int k = 0; k < p->n_logged; k++) add_figure(&f, name, p->logged[k].name, p->last_logged[k]);
     }
     add_meters(&f, run);
+    if (showing) f.n += showing->figures(&run->round, COLUMNS - f.n, f.row + f.n);
     return rt_metrics_append(run->config->out, f.row, f.n, err);
 }
 
 static void report_progress(const rt__run *run, const char *what, int64_t done, int64_t total, double loss)
 {
+    const rt_showing *showing = run->task.method->showing;
+    if (showing && run->observer && run->observer->live) {
+        char text[160];
+        showing->live((rt_round *)(uintptr_t)&run->round, text, sizeof text);
+        run->observer->live(run->observer->self, text);
+    }
     if (run->observer && run->observer->progress) run->observer->progress(run->observer->self, what, done, total, "updates", loss);
 }
 
@@ -155,6 +163,7 @@ static rt_status leave_interrupted(rt__run *run, rt_error *err)
 {
     *err = (rt_error){0};
     if (run->at.updates > run->kept_at) RT_TRY(keep(run, err));
+    if (run->task.method->showing && rt__run_writes(run)) RT_TRY(rt__result_write(run, err));
     rt_error_set(err, RT_E_INTERRUPTED, "stopped after update %lld; `--resume` goes on", (long long)run->at.updates);
     return rt_ranks_agree(run->task.ranks, RT_E_INTERRUPTED, err);
 }
@@ -173,7 +182,7 @@ static rt_status train_round(rt__run *run, rt_error *err)
     int64_t first = run->at.in_round;
     while (run->at.in_round < n && !run->at.ended) {
         RT_TRY(advised(c, rt__round_update(&run->round, run->at.in_round, n, c->out, run->at.updates, err), err));
-        double loss = rt__main_phase(&run->round)->last_loss;
+        double loss = run->task.method->showing ? NAN : rt__main_phase(&run->round)->last_loss;
         run->at.in_round++;
         run->at.updates++;
         run->at.examples += c->train.batch;
@@ -232,6 +241,7 @@ rt_status rt__run_finish_round(rt__run *run, rt_error *err)
     run->at.n_reports++; /* from here on nothing stops */
     RT_TRY(rt__run_keep_choices(run, err));
     RT_TRY(rt__task_succeed(t, err));
+    if (t->method->showing) RT_TRY(t->method->showing->succeed(round, err));
     run->at.round++;
     run->at.in_round = 0;
     run->at.ended = 0;

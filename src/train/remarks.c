@@ -23,7 +23,9 @@ static void class_table(const rt__run *run)
     const rt_task *t = &run->task;
     const rt_dataset_info *i = run->data ? rt_dataset_describe(run->data) : NULL;
     char line[LINE];
-    if (!i || t->classes == 0 || rt__deployed(t)->denoiser.net == NULL || rt_net_describe(rt__deployed(t)->denoiser.net)->classifier)
+    if (!i || t->classes == 0 || (run->net && rt_net_describe(run->net)->words) ||
+        (run->teacher && rt_model_get_info(run->teacher)->words) || rt__deployed(t)->denoiser.net == NULL ||
+        rt_net_describe(rt__deployed(t)->denoiser.net)->classifier)
         return;
     int known = i->classes > 0 ? i->classes : 1, rows = t->classes - (t->null_class >= 0);
     if (rows <= known) return;

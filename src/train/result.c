@@ -63,11 +63,38 @@ static rt_status write_folder(rt__run *run, const char *name, rt_error *err)
     return status;
 }
 
+/* Another network of the run as a folder beside the result, with the teacher's scheduler. */
+static rt_status write_kept(const rt__run *run, const rt_network *n, rt_error *err)
+{
+    const rt_task *t = &run->task;
+    char folder[PATH], temporary[PATH];
+    rt_scheduler_config c;
+    snprintf(folder, sizeof folder, "%s/%s", run->config->out, n->plan->name);
+    snprintf(temporary, sizeof temporary, "%s/.writing-%s", run->config->out, n->plan->name);
+    RT_TRY(rt_scheduler_config_student(&c, rt_scheduler_get_config(run->scheduler), n->denoiser.prediction, err));
+    c.recipe = (rt_student_recipe){.version = 1, .null_class = t->null_class, .low = t->low, .high = t->high};
+    snprintf(c.recipe.method, sizeof c.recipe.method, "%s", run->config->method);
+    rt__student_folder s = {.net = n->denoiser.net, .values = n->set, .process = t->process, .scheduler = &c};
+    rt_status status = rt__student_folder_write(&s, folder, temporary, err);
+    rt_scheduler_config_free(&c);
+    return status;
+}
+
+static rt_status write_shown(rt__run *run, rt_error *err)
+{
+    const rt_task *t = &run->task;
+    RT_TRY(t->method->showing->result(&run->round, err));
+    for (int i = 0; i < t->plan.n_networks; i++)
+        if (t->plan.networks[i].kept) RT_TRY(write_kept(run, &t->networks[i], err));
+    return RT_OK;
+}
+
 rt_status rt__result_write(rt__run *run, rt_error *err)
 {
     char name[64];
     const char *result = rt__deployed(&run->task)->plan->name;
     if (!rt__run_writes(run)) return RT_OK;
+    if (run->task.method->showing) return write_shown(run, err);
     if (run->task.plan.n_rounds > 1) {
         snprintf(name, sizeof name, "%.40s-%d", result, run->round.steps);
         RT_TRY(write_folder(run, name, err));
@@ -141,7 +168,8 @@ rt_status rt__run_pictures(rt__run *run, rt_error *err)
 {
     rt_task *t = &run->task;
     rt_denoiser used;
-    bool points = t->rank == 2 && t->features == 2, pictures = t->rank == 4 && (t->shape[1] == 1 || t->shape[1] == 3);
+    if (t->method->showing) return rt__run_writes(run) ? t->method->showing->pictures(&run->round, run->at.updates, err) : RT_OK;
+    bool points = t->rank == 2 && t->features == 2, pictures = t->rank == 4 && (t->shape[1] == 1 || t->shape[1] == 3 || t->shape[1] == 4);
     if (!rt__run_writes(run) || !t->process || !(points || pictures)) return RT_OK;
     int own_steps = run->round.steps, steps = own_steps > 0 ? own_steps : STEPS,
         stride = own_steps > 0 ? t->plan.step_counts[0] / own_steps : 1;

@@ -21,9 +21,24 @@ static rt_status check_student(const rt__run *run, rt_error *err)
     const rt_model_info *m = rt_model_get_info(run->teacher);
     const rt_net_info *n = rt_net_describe(run->net);
     int64_t features = (int64_t)n->in_channels * (n->height ? n->height * n->width : 1);
+    if (n->camera) RT_RAISE(RT_E_USAGE, "%s: field '_camera': no student is told a camera's matrix; leave it out", run->config->net);
     if (n->classifier || n->classes != m->classes || features != m->features)
         RT_RAISE(RT_E_INVALID, "%s: a %s of %lld numbers and %d classes cannot stand for the teacher, which has %lld and %lld",
                  run->config->net, n->kind, (long long)features, n->classes, (long long)m->features, (long long)m->classes);
+    if (!rt_words_equal(n->words, m->words))
+        RT_RAISE(RT_E_INVALID, "%s: field '_words': the student's words are not its teacher's; copy them from the teacher's config.json",
+                 run->config->net);
+    return RT_OK;
+}
+
+/* Labels, those of all items first; then how many items, in which range. */
+static rt_status tell(rt__run *run, rt_error *err)
+{
+    const rt_config *c = run->config;
+    const rt_task *t = &run->task;
+    RT_TRY(rt_dataset_tell(run->data, c->data.labels, t->words, err));
+    if (c->data.limit > 0) RT_TRY(rt_dataset_limit(run->data, c->data.limit, err));
+    rt_dataset_range(run->data, t->low, t->high, c->data.flip);
     return RT_OK;
 }
 
@@ -51,17 +66,24 @@ static rt_status open_teacher(rt__run *run, rt_error *err)
         note(run, "the teacher's clip_sample is not used: distillation follows the network as it is, and the student is not clipped");
     if (m->net && rt_net_describe(m->net)->draws)
         RT_RAISE(RT_E_USAGE, "%s: a student that sees its teacher's draws is no teacher; distil the one that it had", c->teacher);
-    if (*c->net) RT_TRY(rt_net_open(&run->net, c->net, err));
-    if (*c->net) RT_TRY(check_student(run, err));
+    bool network = *c->net && !t->method->showing;
+    if (network) RT_TRY(rt_net_open(&run->net, c->net, err));
+    if (network) RT_TRY(check_student(run, err));
     t->omega_low = m->info.recipe.guidance_low;
     t->omega_high = m->info.recipe.guidance_high;
     t->process = m->process;
     t->null_class = (int)m->info.null_class;
+    t->words = m->info.words;
+    if (t->words && rt_words_prompts(t->words) == 0)
+        RT_RAISE(RT_E_USAGE,
+                 "%s: the teacher is told words and lists no prompts for samples that are drawn; list some as 'prompts' in '_words' of its "
+                 "config.json",
+                 c->teacher);
     t->classes = (int)m->info.classes;
     if (c->data.low == -1 && c->data.high == 1) t->low = m->info.low, t->high = m->info.high; /* what the teacher was trained on */
     t->teacher =
         (rt_denoiser){.net = m->net, .set = m->params, .oracle = m->oracle, .prediction = m->prediction, .null_class = m->info.null_class};
-    return RT_OK;
+    return run->data ? tell(run, err) : RT_OK;
 }
 
 /* A model from data: the process is that of the settings, where the method has one. */
@@ -73,9 +95,16 @@ static rt_status open_net(rt__run *run, rt_error *err)
     RT_TRY(rt_net_open(&run->net, c->net, err));
     const rt_net_info *i = rt_net_describe(run->net);
     t->classes = i->classes;
+    t->words = i->words;
+    if (run->data) RT_TRY(tell(run, err));
+    if (i->camera)
+        RT_RAISE(RT_E_USAGE, "%s: field '_camera': the network is told a camera's matrix, which no data set gives; leave it out", c->net);
     if (i->classifier || !t->method->process) return RT_OK;
     int labels = run->data ? rt_dataset_describe(run->data)->classes : 0;
-    if (i->classes > 0 && labels > 0 && i->classes == labels + 1) t->null_class = labels; /* one row more than labels: the null class */
+    if (i->words)
+        t->null_class = 0; /* no words */
+    else if (i->classes > 0 && labels > 0 && i->classes == labels + 1)
+        t->null_class = labels; /* one row more than labels: the null class */
     rt_scheduler_config sc;
     RT_TRY(t->method->process(c, &sc, err));
     rt_status s = rt_scheduler_new(&run->own_scheduler, &sc, false, err);
@@ -172,13 +201,15 @@ static rt_status check_shards(const rt_config *c, rt_error *err)
 /* Settings that are names: a wrong one must not pass for the default. */
 static rt_status check_names(const rt_config *c, rt_error *err)
 {
-    static const char *const schedules[] = {"constant", "linear", "cosine"}, *const optimisers[] = {"adam", "adamw", "radam", "sgd"};
+    static const char *const schedules[] = {"constant", "linear", "cosine", "tenth"}, *const optimisers[] = {"adam", "adamw", "radam",
+                                                                                                             "sgd"};
     static const char *const types[] = {"f32", "bf16"};
     size_t backends = 0;
     while (rt_backend_names()[backends]) backends++;
     RT_TRY(one_of("train.lr-schedule", c->train.lr_schedule, schedules, RT_COUNT(schedules), err));
     RT_TRY(one_of("dtype", c->dtype, types, RT_COUNT(types), err));
     RT_TRY(one_of("train.optimiser", c->train.optimiser, optimisers, RT_COUNT(optimisers), err));
+    if (*c->data.alpha) RT_TRY(one_of("data.alpha", c->data.alpha, rt_alpha_names + 1, 3, err));
     RT_TRY(check_shards(c, err));
     if (!(c->data.low < c->data.high)) RT_RAISE(RT_E_USAGE, "data.low: %g; must be less than data.high, %g", c->data.low, c->data.high);
     return *c->backend ? one_of("backend", c->backend, rt_backend_names(), backends, err) : RT_OK;
@@ -213,14 +244,12 @@ rt_status rt__run_open(rt__run *run, rt_error *err)
     if (t->method->needs_data && !*c->data.path) RT_RAISE(RT_E_USAGE, "%s learns from data; give --data", c->method);
     if (t->method->needs_teacher && !*c->teacher) RT_RAISE(RT_E_USAGE, "%s needs a model to distil; give --teacher", c->method);
     if (*c->data.path) {
-        RT_TRY(rt_dataset_open_fit(&run->data, c->data.path, (rt_fit){c->data.resize, c->data.crop}, err));
+        RT_TRY(rt_dataset_open_fit(&run->data, c->data.path, rt_config_fit(c), err));
         note(run, rt_dataset_describe(run->data)->remark);
-        if (c->data.limit > 0) RT_TRY(rt_dataset_limit(run->data, c->data.limit, err));
     }
     t->low = c->data.low;
     t->high = c->data.high;
     RT_TRY(t->method->needs_teacher ? open_teacher(run, err) : open_net(run, err));
-    if (run->data) rt_dataset_range(run->data, t->low, t->high, c->data.flip);
     if (*c->init) RT_TRY(open_init(run, err));
     t->net = run->net;
     t->data = run->data;

@@ -63,6 +63,7 @@ static rt_status open_random(rt__run *run, rt_process **process, rt_params **tea
     t->method = rt__method_find(c->method);
     if (!t->method) return rt__method_unknown(c->method, err);
     t->classes = i->classes;
+    t->words = i->words;
     t->null_class = -1;
     rt_process_spec spec = rt_process_defaults("ddpm");
     RT_TRY(rt_process_new(process, &spec, err));

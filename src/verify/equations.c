@@ -5,7 +5,7 @@
 
 static const rt__equation *find(int i)
 {
-    static const rt__equation *const sections[] = {rt__prologue, rt__flow_maps, rt__score_differences, rt__progressive};
+    static const rt__equation *const sections[] = {rt__prologue, rt__flow_maps, rt__score_differences, rt__scenes, rt__progressive};
     for (size_t s = 0; i >= 0 && s < RT_COUNT(sections); s++)
         for (const rt__equation *e = sections[s]; e->row.name; e++)
             if (i-- == 0) return e;

@@ -290,11 +290,5 @@ const rt__equation rt__score_differences[] = {
       "integrals; relative",
       1e-8},
      rt__renyi_self_normalised},
-    RT__NOT_YET("1.24", "x_t = alpha_t R(theta) + beta_t eps, R a renderer"),
-    RT__NOT_YET("1.25", "L_3D = E [omega(t) |s(x_t, t) - s_teacher(x_t, t | c)|^2]/2"),
-    RT__NOT_YET("1.26", "L~_3D = E [omega(t) sg[s(x_t, t) - s_teacher(x_t, t | c)]^T x_t]"),
-    RT__NOT_YET("1.27", "grad L~_3D = E [omega(t) sg[s - s_teacher]^T dx_t/dtheta]"),
-    RT__NOT_YET("1.28", "grad L~_3D = E [omega(t) alpha_t sg[s - s_teacher]^T dR/dtheta]"),
-    RT__NOT_YET("1.29", "grad L~_3D = E [omega(t) alpha_t (s - s_teacher)^T dR/dtheta]"),
     RT__LAST,
 };

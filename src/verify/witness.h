@@ -24,17 +24,13 @@ typedef struct rt__equation {
     double (*measure)(rt__witness *w); /* NULL: not implemented */
 } rt__equation;
 
-#define RT__NOT_YET(number, text)                                                                                                          \
-    {                                                                                                                                      \
-        .row = {.name = (number), .statement = (text) }                                                                                    \
-    }
 #define RT__LAST                                                                                                                           \
     {                                                                                                                                      \
         .row = {.name = NULL }                                                                                                             \
     }
 
-/* The statements of sections 1.1, 1.2, 1.3 and 1.4; each list ends with RT__LAST. */
-extern const rt__equation rt__prologue[], rt__flow_maps[], rt__score_differences[], rt__progressive[];
+/* The statements of sections 1.1, 1.2, 1.3, its last on scenes, and 1.4; each list ends with RT__LAST. */
+extern const rt__equation rt__prologue[], rt__flow_maps[], rt__score_differences[], rt__scenes[], rt__progressive[];
 
 /* The larger error; NaN wins. */
 static inline double rt__worse(double a, double b) { return isnan(a) || a >= b ? a : b; }

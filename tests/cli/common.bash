@@ -4,6 +4,7 @@ JSON_CHECK=${JSON_CHECK:-build/release/tests/json_check}
 SAME=${SAME:-build/release/tests/same}
 DRAW_PICTURES=${DRAW_PICTURES:-build/release/tests/draw_pictures}
 SHAPE_SCENE=${SHAPE_SCENE:-build/release/tests/shape_scene}
+DRAW_CAPTIONS=${DRAW_CAPTIONS:-build/release/tests/draw_captions}
 REFUSE_LIB=${REFUSE_LIB:-build/release/tests/refuse.so}
 SHARED=${RETORT_SHARED:-../shared}
 [ -x "$RETORT" ] || { echo "$RETORT: there is no such program; build it first" >&2; exit 1; }

@@ -95,7 +95,7 @@ teacher() { "$RETORT" "${moons[@]}" --out "$t/teacher" --updates 2 --batch 8 --t
     for other in --process --class-drop --weight --objective; do never grep -q -- "^  $other " "$t/help"; done
     "$RETORT" train --help | grep -q -- '--process NAME'
     "$RETORT" list keys >"$t/keys"
-    grep -q '^train.lr-schedule  *linear  *.*(denoise, classify, map, .*: cosine; dmd, dmd2, .*: constant)$' "$t/keys"
-    grep -q "^vsd.score-updates  *5  *.*(sid: 1)$" "$t/keys"
+    grep -q '^train.lr-schedule  *linear  *.*(denoise, classify, map, .*: cosine; dmd, dmd2, .*: constant; sds, vsd-scene: tenth)$' "$t/keys"
+    grep -q "^vsd.score-updates  *5  *.*(sid, vsd-scene: 1)$" "$t/keys"
     grep -q "^kd.pairs  *60000  *[^()]*([^()]*)[^()]*$" "$t/keys" # its own default is the row's
 }

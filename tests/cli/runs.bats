@@ -216,7 +216,7 @@ last_loss() { tail -n 1 "$1/metrics.jsonl" | sed 's/.*"loss": *\([0-9.e-]*\).*/\
     grep -q -- '--teacher-steps N' "$t/help"
     never grep -q -- '--starts' "$t/help"
     "$RETORT" distill --help >"$t/all"
-    for method in kd pd map guide vsd sid dmd dmd2 f renyi cd ct ect scm meanflow; do grep -q "^  $method  *[a-z]" "$t/all"; done
+    for method in kd pd map guide vsd sid dmd dmd2 f renyi cd ct ect scm meanflow sds vsd-scene; do grep -q "^  $method  *[a-z]" "$t/all"; done
     never grep -q -- '--guidance' "$t/all"
     "$RETORT" distill sid --help | grep -q -- '--score-updates N .*(1)' # members of a family have defaults of their own
     fails 2 "did you mean 'pd'" distill pdd --help

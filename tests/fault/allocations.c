@@ -190,7 +190,7 @@ static rt_status decode(const char *path, rt_error *err)
     size_t size;
     rt__picture p;
     RT_TRY(rt__file_read(path, 1 << 24, &data, &size, err));
-    rt_status s = rt__picture_decode(&p, path, data, size, 0, 0, 10000, err);
+    rt_status s = rt__picture_decode(&p, path, data, size, 0, 0, 10000, RT_ALPHA_REFUSE, err);
     if (s == RT_OK) s = rt__picture_fit(&p, path, 5, 4, 10000, err);
     rt__picture_free(&p);
     free(data);

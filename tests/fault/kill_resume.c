@@ -1,6 +1,6 @@
 /* kill_resume.c -- runs of a U-Net on two threads are killed with SIGKILL at random instants, some of them inside the writing of a checkpoint and at a change of
- * round; resumed, they end in the same students, averages and optimiser state of all networks as a run that nobody disturbed. Twenty instants for `pd`, and
- * RETORT_KILLS of them (6) for each of the others. */
+ * round; resumed, they end in the same students, averages and optimiser state of all networks as a run that nobody disturbed. Twenty instants for `pd` and
+ * for a scene, RETORT_KILLS of them (6) for each of the others. */
 #include "retort/diffusion.h"
 #include "retort/format.h"
 #include "retort/train.h"
@@ -68,6 +68,12 @@ static const killed_run runs[] = {
      .updates = 60,
      .arrays = 4,
      .results = STUDENT},
+    {.method = "vsd-scene",
+     .keys = {"scene.kind", "grid", "scene.nodes", "6", "scene.samples", "8", "scene.particles", "2", "train.ema", "0"},
+     .kills = 20,
+     .updates = 60,
+     .arrays = 6, /* value and two moments of the scene, and of s_zeta */
+     .results = {"scene/scene.safetensors", "scene/scene.json", "score/unet/diffusion_pytorch_model.safetensors"}},
     {.method = "ect", .keys = {"ect.every", "20"}, .updates = 60, .arrays = 4, .data = true, .results = STUDENT},
     {.method = "scm",
      .keys = {"scm.warmup", "40", "train.micro-batch", "4"},

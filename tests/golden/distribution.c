@@ -263,7 +263,7 @@ static rt_node *answer_at(dist_graph *g, const dist_network *n, double guidance,
         for (int64_t k = 0; k < c->B; k++) all[k] = at[i];
         when[i] = dist_given(g, (const char *const[]){"state alpha", "state beta", "state time"}[i], c->real, 1, &c->B, all);
     }
-    return dist_denoise(g, n, guidance, state, (rt_at){rt_per_sample(when[0], state), rt_per_sample(when[1], state), when[2], NULL});
+    return dist_denoise(g, n, guidance, state, (rt_at){rt_per_sample(when[0], state), rt_per_sample(when[1], state), when[2], NULL, NULL});
 }
 
 /* A field for the sampling driver. */

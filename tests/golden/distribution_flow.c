@@ -23,7 +23,7 @@ static void on_circle(dist_graph *g, bool of_teacher, circle *o)
     rt_node *time = rt_scale(per_batch(phi), 1000 / quarter), *move;
     o->cos = rt_cos(phi), o->sin = rt_sin(phi), move = rt_mul(o->cos, o->sin);
     o->x = rt_diffuse(x0, o->cos, o->sin, eps);
-    rt_at at = {o->cos, o->sin, time, NULL};
+    rt_at at = {o->cos, o->sin, time, NULL, NULL};
     const rt_prediction *v = NULL;
     DIST_OK((v = rt_prediction_find("v", err)) ? RT_OK : RT_E_USAGE); /* the raw output, whatever the folder says of it */
     o->F = rt__read_velocity(v, rt_net_apply(c->student.net, c->student.set, o->x, time, g->y), o->x, o->cos, o->sin, true, o->cos, o->sin);
@@ -70,7 +70,7 @@ static void meanflow(dist_case *c, const dist_network *student, bool of_teacher)
         dist_build(&g, c);
         rt_node *t = column(&g, "meanflow.t"), *r = column(&g, "meanflow.r"), *one = rt_scalar(g.graph, 1), *rest = rt_sub(one, t);
         rt_node *x0 = dist_input(&g, "in.x_data", c->real), *eps = dist_input(&g, "in.noise", c->real), *z = rt_diffuse(x0, rest, t, eps);
-        rt_at at = {rest, t, rt_scale(per_batch(t), 1000), NULL};
+        rt_at at = {rest, t, rt_scale(per_batch(t), 1000), NULL, NULL};
         rt_node *both[] = {rt_scale(per_batch(t), 1000), rt_scale(per_batch(r), 1000)};
         for (int k = 0; k < 2; k++) both[k] = rt_reshape(both[k], 2, (int64_t[]){RT_BATCH, 1});
         rt_node *out = rt_net_apply(student->net, student->set, z, rt_concat(both, 2, 1), g.y);

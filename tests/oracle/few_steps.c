@@ -198,7 +198,7 @@ static rt_at at_times(const rt__run *run, rt_graph *g, const double *t)
         told[i] = t[i] - 1;
     }
     const int64_t column[] = {B, 1};
-    return (rt_at){rt_reals(g, 2, column, alpha), rt_reals(g, 2, column, beta), rt_reals(g, 1, column, told), NULL};
+    return (rt_at){rt_reals(g, 2, column, alpha), rt_reals(g, 2, column, beta), rt_reals(g, 1, column, told), NULL, NULL};
 }
 
 /* The loss of a phase at a state, a step and draws that are numbers: (1.17) with weight 1, or (1.18) with w = 1. number: of the step, where the score is told it, -1: it is not. */

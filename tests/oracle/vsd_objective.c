@@ -160,8 +160,8 @@ static void answers(const world *w, const double *z, const double *eps, const in
         alpha_last[i] = alpha_of(T), beta_last[i] = beta_of(T), last[i] = T - 1;
     }
     rt_graph *g = rt_graph_new(RT_F64);
-    rt_at at = {rt_reals(g, 4, one, alpha), rt_reals(g, 4, one, beta), rt_reals(g, 1, row, time), NULL};
-    rt_at top = {rt_reals(g, 4, one, alpha_last), rt_reals(g, 4, one, beta_last), rt_reals(g, 1, row, last), NULL};
+    rt_at at = {rt_reals(g, 4, one, alpha), rt_reals(g, 4, one, beta), rt_reals(g, 1, row, time), NULL, NULL};
+    rt_at top = {rt_reals(g, 4, one, alpha_last), rt_reals(g, 4, one, beta_last), rt_reals(g, 1, row, last), NULL, NULL};
     rt_node *nodes[3];
     nodes[0] = rt__denoise(&rt__network(&w->task, "student")->denoiser, rt_reals(g, 4, shape, z), NULL, top, NULL);
     rt_node *xt = rt_add(rt_mul(at.alpha, nodes[0]), rt_mul(at.beta, rt_reals(g, 4, shape, eps)));

@@ -13,7 +13,8 @@ static void decode(rt__picture *p, const char *name)
     size_t size;
     rt_error err = {0};
     snprintf(path, sizeof path, PICTURES "%s", name);
-    if (rt__file_read(path, 1 << 20, &data, &size, &err) != RT_OK || rt__picture_decode(p, name, data, size, 0, 0, 1024, &err) != RT_OK)
+    if (rt__file_read(path, 1 << 20, &data, &size, &err) != RT_OK ||
+        rt__picture_decode(p, name, data, size, 0, 0, 1024, RT_ALPHA_REFUSE, &err) != RT_OK)
         fail_msg("%s", err.text);
     free(data);
 }
@@ -74,7 +75,7 @@ static void orientations(void **state)
             memcpy(whole, data, 2);
             memcpy(whole + 2, exif, 36);
             memcpy(whole + 38, data + 2, size - 2);
-            if (rt__picture_decode(&p, "exif.jpg", whole, size + 36, 0, 0, 1024, &err) != RT_OK) fail_msg("%s", err.text);
+            if (rt__picture_decode(&p, "exif.jpg", whole, size + 36, 0, 0, 1024, RT_ALPHA_REFUSE, &err) != RT_OK) fail_msg("%s", err.text);
             int W = plain.width, H = plain.height;
             assert_int_equal(p.turned, o > 1);
             assert_int_equal(p.width, o > 4 ? H : W);
@@ -91,7 +92,8 @@ static void orientations(void **state)
             }
             rt__picture_free(&p);
             /* sizes are those of the turned picture */
-            assert_int_equal(rt__picture_decode(&p, "exif.jpg", whole, size + 36, W, H, 1024, &err), o > 4 ? RT_E_INVALID : RT_OK);
+            assert_int_equal(rt__picture_decode(&p, "exif.jpg", whole, size + 36, W, H, 1024, RT_ALPHA_REFUSE, &err),
+                             o > 4 ? RT_E_INVALID : RT_OK);
             rt__picture_free(&p);
             free(whole);
         }
@@ -116,7 +118,7 @@ static void webp_orientation(void **state)
         print_message("SKIP: libwebp is not installed\n");
         skip();
     }
-    assert_int_equal(rt__picture_decode(&p, "a.webp", plain, sizeof plain, 0, 0, 1024, &err), RT_OK);
+    assert_int_equal(rt__picture_decode(&p, "a.webp", plain, sizeof plain, 0, 0, 1024, RT_ALPHA_REFUSE, &err), RT_OK);
     assert_true(p.width == 3 && p.height == 2 && !p.turned);
     rt__picture_free(&p);
     for (int head = 0; head < 2; head++) {
@@ -128,12 +130,13 @@ static void webp_orientation(void **state)
         chunk[4] = (unsigned char)n;
         if (head) memcpy(chunk + 8, "Exif\0", 6);
         memcpy(chunk + 8 + (head ? 6 : 0), tiff, sizeof tiff);
-        if (rt__picture_decode(&p, "a.webp", file, sizeof plain + 8 + n, 2, 3, 1024, &err) != RT_OK) fail_msg("%s", err.text);
+        if (rt__picture_decode(&p, "a.webp", file, sizeof plain + 8 + n, 2, 3, 1024, RT_ALPHA_REFUSE, &err) != RT_OK)
+            fail_msg("%s", err.text);
         assert_true(p.width == 2 && p.height == 3 && p.turned);
         assert_memory_equal(p.pixels, "\x09\x09\x09\xff\x00\x00\x08\x08\x08\x00\xff\x00\x07\x07\x07\x00\x00\xff", 18);
         rt__picture_free(&p);
         chunk[4] = 0xff; /* beyond the end of the file: no orientation */
-        assert_int_equal(rt__picture_decode(&p, "a.webp", file, sizeof plain + 8 + n, 3, 2, 1024, &err), RT_OK);
+        assert_int_equal(rt__picture_decode(&p, "a.webp", file, sizeof plain + 8 + n, 3, 2, 1024, RT_ALPHA_REFUSE, &err), RT_OK);
         rt__picture_free(&p);
     }
 }
@@ -142,7 +145,7 @@ static void refuse(const char *name, const void *data, size_t size, int width, i
 {
     rt__picture p = {0};
     rt_error err = {0};
-    rt_status status = rt__picture_decode(&p, name, data, size, width, height, 1024, &err);
+    rt_status status = rt__picture_decode(&p, name, data, size, width, height, 1024, RT_ALPHA_REFUSE, &err);
     if (status != RT_E_INVALID || !strstr(err.text, name) || !strstr(err.text, needle))
         fail_msg("%s: status %d, '%s' does not say '%s'", name, status, err.text, needle);
     assert_null(p.pixels);

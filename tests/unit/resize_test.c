@@ -11,7 +11,8 @@ static void decode(rt__picture *p, const char *name)
     size_t size;
     rt_error err = {0};
     snprintf(path, sizeof path, PICTURES "%s", name);
-    if (rt__file_read(path, 1 << 20, &data, &size, &err) != RT_OK || rt__picture_decode(p, name, data, size, 0, 0, 1024, &err) != RT_OK)
+    if (rt__file_read(path, 1 << 20, &data, &size, &err) != RT_OK ||
+        rt__picture_decode(p, name, data, size, 0, 0, 1024, RT_ALPHA_REFUSE, &err) != RT_OK)
         fail_msg("%s", err.text);
     free(data);
 }
@@ -137,7 +138,7 @@ static void folders(void **state)
     refused_fit(at("sizes"), (rt_fit){.resize = 6}, RT_E_INVALID,
                 "2.png: field 'size' is 6x7 after --resize 6, the pictures before it are 7x6; add --crop 6");
     refused_fit(at("sizes"), (rt_fit){.crop = 5}, RT_E_INVALID, "3.png: field 'size' is 4x4, less than --crop 5; add --resize 5");
-    rt_dataset *ds = opened_fit(at("sizes"), (rt_fit){6, 5});
+    rt_dataset *ds = opened_fit(at("sizes"), (rt_fit){6, 5, RT_ALPHA_REFUSE});
     fit(&wide, 6, 5);
     fit(&tall, 6, 5);
     fit(&grey, 6, 5);
@@ -172,7 +173,7 @@ static void arrays(void **state)
     int64_t shape[] = {2, 3, 9, 11};
     rt_named_tensor x = {"x", RT_U8, 4, shape, bytes};
     assert_int_equal(rt_tensors_write(put("x.safetensors", "", 0), &x, 1, NULL, &err), RT_OK);
-    rt_dataset *ds = opened_fit(at("x.safetensors"), (rt_fit){5, 4});
+    rt_dataset *ds = opened_fit(at("x.safetensors"), (rt_fit){5, 4, RT_ALPHA_REFUSE});
     fit(&one, 5, 4);
     fit(&other, 5, 4);
     holds(ds, 0, &one);

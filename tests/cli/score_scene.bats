@@ -1,0 +1,153 @@
+# sds, and vsd with a scene: run directories, resumption, refusals.
+load common
+
+setup() {
+    t=$BATS_TEST_TMPDIR
+    mkdir -p "$t/teacher/unet" "$t/teacher/scheduler"
+    cp tests/data/golden/unet2d/classes/config.json tests/data/golden/unet2d/classes/diffusion_pytorch_model.safetensors "$t/teacher/unet"
+    echo '{"_class_name": "DDPMPipeline", "unet": ["diffusers", "UNet2DModel"], "scheduler": ["diffusers", "DDIMScheduler"]}' >"$t/teacher/model_index.json"
+    echo '{"_class_name": "DDIMScheduler", "num_train_timesteps": 64, "beta_schedule": "squaredcos_cap_v2", "prediction_type": "v_prediction"}' \
+        >"$t/teacher/scheduler/scheduler_config.json"
+    echo '{"camera_angle_y": 0.63, "frames": [
+        {"transform_matrix": [[0,0,1,3.2],[1,0,0,0],[0,1,0,0],[0,0,0,1]]},
+        {"transform_matrix": [[-1,0,0,0],[0,0,1,3.2],[0,1,0,0],[0,0,0,1]]},
+        {"transform_matrix": [[0,0,-1,-3.2],[-1,0,0,0],[0,1,0,0],[0,0,0,1]]},
+        {"transform_matrix": [[1,0,0,0],[0,0,-1,-3.2],[0,1,0,0],[0,0,0,1]]}]}' >"$t/cameras.json"
+    echo '{"kind": "gaussian", "means": [[1, 0]], "covariances": [[[1, 0], [0, 2]]], "prediction": "velocity",
+        "scheduler": {"_class_name": "FlowMatchEulerDiscreteScheduler"}}' >"$t/exact.json"
+    small=(--teacher "$t/teacher" --scene grid --nodes 6 --samples 8 --updates 6 --threads 1 --set run.sample-every=3 --set run.log-every=1)
+}
+
+same_scene() { cmp "$t/$1/scene/scene.safetensors" "$t/$2/scene/scene.safetensors"; }
+
+@test "sds: what a run leaves, and the same bits in parts" {
+    obeys distill distill sds "${small[@]}" --out "$t/run" --particles 2 --class 2
+    for f in config.yaml metrics.jsonl metrics.csv checkpoints/update-6/state.safetensors samples/update-3.png samples/update-6.png scene/scene.json \
+        scene/scene.safetensors scene/turntable.png; do
+        [ -s "$t/run/$f" ] || { echo "$f is missing"; return 1; }
+    done
+    for column in x0_gap_rms x0_gap_rms_q4 opacity unsure particle_spread_rms gradient_norm view_change_rms sides_differ; do
+        grep -q "\"$column\"" "$t/run/metrics.jsonl" || { echo "$column is missing"; return 1; }
+    done
+    never grep -q '"loss"' "$t/run/metrics.jsonl"
+    grep -q '"RetortScene"' "$t/run/scene/scene.json"
+    "$RETORT" distill sds --config "$t/run/config.yaml" --out "$t/parts" --until-update 2 -q
+    "$RETORT" distill sds --out "$t/parts" --resume --until-update 0 -q
+    same_scene run parts
+    "$RETORT" distill sds "${small[@]}" --out "$t/sliced" --particles 2 --class 2 --micro-batch 4 -q
+    "$SAME" "$t/run/scene/scene.safetensors" density "$t/sliced/scene/scene.safetensors" density 1e-4
+}
+
+@test "vsd with a scene: a network that follows it is kept beside it; a file and --resume find the method" {
+    obeys distill distill vsd "${small[@]}" --cameras "$t/cameras.json" --class 1 --out "$t/run"
+    for f in scene/scene.safetensors score/model_index.json score/unet/diffusion_pytorch_model.safetensors score/scheduler/scheduler_config.json; do
+        [ -s "$t/run/$f" ] || { echo "$f is missing"; return 1; }
+    done
+    grep -q '"fake_loss"' "$t/run/metrics.jsonl"
+    grep -q '"fake_lag": *[0-9]' "$t/run/metrics.jsonl" || grep -q '"fake_lag":[0-9]' "$t/run/metrics.jsonl"
+    "$RETORT" sample "$t/run/score" --n 2 --steps 2 --out "$t/x.safetensors" -q
+    "$RETORT" distill vsd --config "$t/run/config.yaml" --out "$t/parts" --until-update 4 -q
+    "$RETORT" distill vsd --out "$t/parts" --resume --until-update 0 -q
+    same_scene run parts
+    cmp "$t/run/score/unet/diffusion_pytorch_model.safetensors" "$t/parts/score/unet/diffusion_pytorch_model.safetensors"
+    still=("${small[@]}" --cameras "$t/cameras.json" --class 1 --score-lr 0) # s_zeta stays what the teacher is
+    "$RETORT" distill vsd "${still[@]}" --out "$t/still" -q
+    "$RETORT" distill vsd "${still[@]}" --score blind --out "$t/blind" -q
+    [ "$(grep -c '"x0_gap_rms": 0,' "$t/still/metrics.jsonl")" -eq 6 ]
+    never same_scene still blind
+    sed 's/"transform_matrix"/"label": 0, &/' "$t/cameras.json" >"$t/one.json" # every camera is asked for as the first
+    "$RETORT" distill sds "${small[@]}" --cameras "$t/cameras.json" --out "$t/each" -q
+    "$RETORT" distill sds "${small[@]}" --cameras "$t/one.json" --out "$t/one" -q
+    never same_scene each one
+    "$RETORT" distill vsd "${small[@]}" --score exact --out "$t/exact" -q
+    "$RETORT" distill sds "${small[@]}" --out "$t/sds" -q
+    "$SAME" "$t/exact/scene/scene.safetensors" density "$t/sds/scene/scene.safetensors" density 1e-5 # one particle
+    [ ! -e "$t/exact/score" ]
+}
+
+@test "a scene grows over its rounds and goes on from another" {
+    "$RETORT" distill sds "${small[@]}" --nodes 4,8 --out "$t/run" -q
+    grep -q '"nodes": *\[ *8' "$t/run/scene/scene.json" || tr -d ' \n' <"$t/run/scene/scene.json" | grep -q '"nodes":\[8,8,8\]'
+    "$RETORT" distill sds --config "$t/run/config.yaml" --out "$t/parts" --until-update 8 -q
+    "$RETORT" distill sds --out "$t/parts" --resume --until-update 0 -q
+    same_scene run parts
+    "$RETORT" distill sds "${small[@]}" --scene-init "$t/run" --out "$t/on" -q
+    "$RETORT" distill sds "${small[@]}" --nodes 4,8 --scene-lr 1e-9 --updates 1 --out "$t/grown" -q
+    "$RETORT" distill sds "${small[@]}" --nodes 8 --scene-lr 1e-9 --updates 1 --out "$t/begun" -q
+    never "$SAME" "$t/grown/scene/scene.safetensors" density "$t/begun/scene/scene.safetensors" density 1e-2 # from the coarse one, not from the start
+    fails 5 "nowhere" distill sds "${small[@]}" --scene-init "$t/nowhere" --out "$t/none"
+    [ ! -e "$t/none" ]
+}
+
+@test "what cannot be is refused, with what to do" {
+    vectors=(--teacher "oracle:$t/exact.json" --out "$t/none")
+    none=("${small[@]}" --out "$t/none")
+    fails 2 "give --scene grid" distill sds --teacher "$t/teacher" --out "$t/none"
+    fails 2 "did you mean 'grid'" distill sds --teacher "$t/teacher" --scene gird --out "$t/none"
+    fails 2 "vsd-scene has no such setting" distill vsd "${none[@]}" --normalise dmd
+    fails 2 "give subtract or keep" distill sds "${none[@]}" --noise none
+    fails 2 "give network, blind or exact" distill vsd "${none[@]}" --score own
+    fails 2 "has no network that could be copied; give exact" distill vsd "${vectors[@]}" --scene image --score network
+    fails 2 "has no classes" distill sds "${vectors[@]}" --scene image --class 1
+    fails 2 "give --scene image" distill sds "${vectors[@]}" --scene grid
+    fails 2 "classes are 0 to" distill sds "${none[@]}" --class 99
+    fails 2 "trained without words" distill sds "${none[@]}" --prompt "a red chair"
+    fails 2 "takes no others" distill sds "${none[@]}" --size 16
+    fails 2 "give white, black, grey or random" distill sds "${none[@]}" --background alpha
+    fails 2 "background" distill sds "${none[@]}" --background pink
+    fails 2 "trained with the label class" distill sds "${none[@]}" --cameras "$t/cameras.json" --class 2
+    fails 2 "LOW,HIGH" distill sds "${none[@]}" --azimuth 90,20
+    fails 2 "within -89,89" distill sds "${none[@]}" --elevation 0,95
+    fails 2 "must be less than t-max" distill sds "${none[@]}" --t-min 0.9 --t-max 0.5
+    fails 2 "between t-min" distill sds "${none[@]}" --anneal 0.01
+    fails 2 "needs a null class" distill sds "${none[@]}" --guidance 2
+    fails 2 "may be affine" distill sds "${none[@]}" --net affine
+    fails 2 "starts from --scene-init" distill sds "${none[@]}" --init "$t/teacher"
+    fails 2 "has no average" distill sds "${none[@]}" --set train.ema=0.9
+    fails 2 "at most 4" distill sds "${none[@]}" --nodes 2,3,4,5,6
+    fails 2 "table of weights" distill sds "${none[@]}" --weight beta
+    echo '{"camera_angle_y": 0.63, "frames": [{"transform_matrix": [[9,0,1,3.2],[1,0,0,0],[0,1,0,0],[0,0,0,1]]}]}' >"$t/broken.json"
+    fails 3 "broken.json" distill sds "${none[@]}" --cameras "$t/broken.json"
+    [ ! -e "$t/none" ]
+}
+
+@test "--dry-run says what it would take and writes nothing" {
+    obeys distill distill vsd "${small[@]}" --out "$t/none" --dry-run
+    grep -q memory_bytes "$t/json"
+    "$RETORT" distill sds "${small[@]}" --out "$t/none" --dry-run | grep -q "scene.nodes: 6"
+    [ ! -e "$t/none" ]
+}
+
+@test "words: a prompt is asked with the view of each camera" {
+    "$DRAW_CAPTIONS" "$t"
+    "$RETORT" init --data "$t/data" --alpha keep --labels caption --out "$t/net.json" -q
+    "$RETORT" train --data "$t/data" --alpha keep --labels caption --net "$t/net.json" --out "$t/told" --updates 2 --batch 12 --threads 1 -q
+    told=(--teacher "$t/told" --scene grid --nodes 6 --samples 8 --updates 3 --threads 1)
+    fails 2 "is told words; give --prompt" distill sds "${told[@]}" --out "$t/none"
+    fails 2 "front" distill sds "${told[@]}" --prompt "a red box" --out "$t/none" # its words know left and right views
+    fails 2 "did you mean" distill sds "${told[@]}" --prompt "a rad box" --out "$t/none"
+    fails 2 "give --prompt" distill sds "${told[@]}" --class 1 --out "$t/none"
+    sed 's/"transform_matrix": \[\[\(0\|-1\)/"view": "left view", &/; s/"transform_matrix": \[\[1/"view": "right view", &/' "$t/cameras.json" >"$t/sides.json"
+    "$RETORT" distill sds "${told[@]}" --prompt "a red box" --cameras "$t/sides.json" --out "$t/a" -q
+    "$RETORT" distill sds "${told[@]}" --prompt "a blue box" --cameras "$t/sides.json" --out "$t/b" -q
+    "$RETORT" distill sds "${told[@]}" --prompt "a red box" --cameras "$t/cameras.json" --out "$t/c" -q # no views: the teacher is not told
+    never same_scene a b
+    never same_scene a c
+    "$RETORT" distill vsd "${told[@]}" --prompt "a red box" --cameras "$t/sides.json" --out "$t/d" -q
+    "$RETORT" distill vsd "${told[@]}" --prompt "a red box" --cameras "$t/sides.json" --score blind --out "$t/e" -q
+    never same_scene d e
+}
+
+@test "a teacher that is not told the camera makes one face on all sides, and the run says so" {
+    needs_shared
+    views=$(cd "$SHARED/data/furniture-views" && pwd)
+    for told in true false; do
+        echo "{\"kind\": \"data\", \"data\": \"$views/known/023/train-rgba.safetensors\", \"classes\": $told, \"prediction\": \"velocity\",
+            \"scheduler\": {\"_class_name\": \"FlowMatchEulerDiscreteScheduler\"}}" >"$t/$told.json"
+        "$RETORT" distill sds --teacher "oracle:$t/$told.json" --scene grid --cameras "$views/cameras.json" --nodes 16 --samples 24 --updates 100 \
+            --out "$t/$told" 2>"$t/$told.txt"
+    done
+    grep -q "one face on all sides" "$t/false.txt"
+    never grep -q "one face" "$t/true.txt"
+    grep -q '"background": "alpha"' "$t/true/scene/scene.json" # the teacher's pictures have four channels
+}
