@@ -31,7 +31,7 @@ static rt_status read_inputs(inputs *in, const char *path, const rt_model_info *
     TRY(cli_read_rows(path, "x", info, 1, &in->x, err));
     in->n = in->x.shape[0];
     TRY(cli_read_tensor(path, "t", RT_F64, info->feature_dims > 0, &in->t, err));
-    TRY(cli_read_labels(path, in->n, info, &in->y, err));
+    if (!info->feature_dims) TRY(cli_read_labels(path, in->n, info, &in->y, err)); /* a classifier is told none */
     int64_t count = in->t.data ? rt_tensor_count(&in->t) : 1;
     if (in->n < 1) return rt_error_set(err, RT_E_INVALID, "%s: tensor 'x' holds no sample", path);
     if (count != 1 && (in->t.rank != 1 || count != in->n))

@@ -97,7 +97,7 @@ static rt_status tell(telling *t, rt_dataset *ds, const char *what, rt_error *er
                  "data.labels: '%s'%s%s%s; give class, camera, class-camera, caption, caption-camera, or words with commas between them",
                  what, close ? "; did you mean '" : "", close ? close : "", close ? "'?" : "");
     }
-    t->camera = strstr(what, "camera") != NULL;
+    t->camera = !list && strstr(what, "camera");
     if ((caption || list) && !i->captions)
         RT_RAISE(RT_E_INVALID, "%s: data.labels: %s, but the data has no captions (field 'captions' of dataset.json)", i->chosen, what);
     if (t->camera && i->cameras == 0)

@@ -226,7 +226,7 @@ static inline rt_at dist_at(dist_graph *g, const char *suffix, const rt_node *li
     static const char *const names[] = {"in.alpha", "in.beta", "in.t"};
     for (int i = 0; i < 3; i++) snprintf(key[i], sizeof key[i], "%s%s", names[i], suffix);
     return (rt_at){rt_per_sample(dist_input(g, key[0], g->c->real), like), rt_per_sample(dist_input(g, key[1], g->c->real), like),
-                   dist_input(g, key[2], g->c->real), NULL};
+                   dist_input(g, key[2], g->c->real), NULL, NULL};
 }
 
 static inline rt_denoiser dist_denoiser(const dist_case *c, const dist_network *n, double guidance)
