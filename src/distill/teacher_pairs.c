@@ -170,7 +170,9 @@ static rt_status open_pairs(pairs *p, int64_t count, rt_error *err)
                  (long long)most);
     if (there < count) RT_TRY(draw_pairs(p, there, err));
     if (task->dry_run) rt_rehearsal_reserve(task->dry_run, rt_tensor_count(&p->x) * (int64_t)sizeof(float));
-    return task->dry_run || there == count || rt_ranks_rank(task->ranks) > 0 ? RT_OK : keep_pairs(p, count, err);
+    if (task->dry_run || there == count) return RT_OK;
+    return rt_ranks_agree(task->ranks, rt_ranks_rank(task->ranks) > 0 ? RT_OK : keep_pairs(p, count, err),
+                          err); /* the file is there for all */
 }
 
 static rt_status pairs_fill(void *self, int64_t u, int64_t first, int64_t count, rt_program *program, rt_error *err)
