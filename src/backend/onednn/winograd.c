@@ -93,7 +93,7 @@ static bool can(const rt_call *c)
 /* ---- transforms of six, four and three vectors, `s` and `t` apart */
 
 /* y = B' x */
-RT_INLINE void window(lanes *y, int64_t t, const lanes *x, int64_t s)
+RT_INLINE void of_window(lanes *y, int64_t t, const lanes *x, int64_t s)
 {
     lanes a = x[0], b = x[s], c = x[2 * s], d = x[3 * s], e = x[4 * s], f = x[5 * s];
     lanes p = e - 4 * c, q = d - 4 * b, r = e - c, u = d - b;
@@ -150,13 +150,13 @@ RT_INLINE void window_to_points(lanes *to, int64_t step, const lanes *from, cons
         if (inside || (j + l >= 0 && j + l < x->w)) {
             lanes column[SIDE];
             for (int k = 0; k < SIDE; k++) column[k] = row[k][l * per];
-            window(part + l, SIDE, column, 1);
+            of_window(part + l, SIDE, column, 1);
         } else {
             for (int k = 0; k < SIDE; k++) part[k * SIDE + l] = (lanes){0};
         }
     }
 #pragma GCC unroll 6
-    for (int k = 0; k < SIDE; k++) window(to + k * SIDE * step, step, part + k * SIDE, 1);
+    for (int k = 0; k < SIDE; k++) of_window(to + k * SIDE * step, step, part + k * SIDE, 1);
 }
 
 /* to[p * step] = A y A' of the tile at (i, j) */

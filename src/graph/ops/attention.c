@@ -274,12 +274,12 @@ static tile tile_at(const extents *e, int64_t index)
 /* to[c][i] = x_i[c] for the pixels of a tile, zeros behind them; c counts words */
 RT_INLINE void turn_of(int64_t per, word *to, const word *x, const extents *e, tile t)
 {
-    const int64_t wide = LANES / per;
-    for (int64_t k = 0; k < e->blocks; k++, x += e->pixels * wide, to += wide * TILE) {
+    const int64_t many = LANES / per;
+    for (int64_t k = 0; k < e->blocks; k++, x += e->pixels * many, to += many * TILE) {
         for (int64_t i = 0; i < t.n; i++)
-            for (int64_t c = 0; c < wide; c++) to[c * TILE + i] = x[(t.i0 + i) * wide + c];
+            for (int64_t c = 0; c < many; c++) to[c * TILE + i] = x[(t.i0 + i) * many + c];
         for (int64_t i = t.n; i < t.vectors * LANES; i++)
-            for (int64_t c = 0; c < wide; c++) to[c * TILE + i] = 0;
+            for (int64_t c = 0; c < many; c++) to[c * TILE + i] = 0;
     }
 }
 static void turn(word *to, const word *x, const extents *e, tile t) { FOR_WORDS(turn_of, to, x, e, t); }

@@ -85,7 +85,7 @@ static rt_node *render_grad_expand(rt_node *y)
 /* ---- kernels */
 
 /* softplus to float's last places: ln(1 + u) = 2 artanh(u/(2 + u)), as a series. */
-RT_INLINE real softplus_of(real x)
+RT_INLINE real fast_softplus(real x)
 {
     if (sizeof(real) == sizeof(double)) return (real)(fmax((double)x, 0) + log1p(exp(-fabs((double)x))));
     real u = fast_exp(x < 0 ? x : -x), s = u / (2 + u), z = s * s, p = (real)(1.0 / 13);
@@ -183,7 +183,7 @@ static bool trace(along *s, const volume *v, const real *ray, const real *grid)
     }
     interpolate(s, v, grid);
 #pragma omp simd
-    for (int64_t k = 0; k < S; k++) s->own[k] = softplus_of(s->value[0][k] + bias) * per_sample;
+    for (int64_t k = 0; k < S; k++) s->own[k] = fast_softplus(s->value[0][k] + bias) * per_sample;
     for (int64_t k = 0; k < S; k++) s->own[k] = sum += s->own[k];
     s->left[0] = 1;
 #pragma omp simd
