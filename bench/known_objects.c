@@ -136,7 +136,7 @@ int main(int argc, char **argv)
     for (int o = 0; o < 5; o++)
         for (int k = 0; k < 4 && is_asked(argc, argv, objects[o]); k++) {
             char run[1024];
-            double seconds, reached[2];
+            double seconds = 0, reached[2];
             rt_status s = make(argv[1], argv[2], objects[o], &ways[k], argc > 3 ? argv[3] : "800", run, sizeof run, &seconds, &err);
             if (s == RT_OK) s = compare(argv[1], objects[o], run, reached, &err);
             if (s != RT_OK) return fprintf(stderr, "known_objects: %s\n", err.text), 1;
