@@ -180,7 +180,7 @@ static rt_status set_given(const target *t, bool by_options)
         snprintf(source, sizeof source, v->origin == CLI_OPTION ? "--%s" : "%s",
                  v->origin == CLI_OPTION ? v->option->name : v->option->key);
         rt_config_key own;
-        bool methods = v->origin == CLI_OPTION && !reads(t->config->method, v->option->key) &&
+        bool methods = v->origin == CLI_OPTION &&
                        cli_method_key(t->config->method, v->option->name, &own); /* --weight is train.weight, of vsd vsd.weight */
         if (v->option->key && is_key(v->option->key) && !methods)
             TRY(set(t, source, v->option->key, v->text));
