@@ -1,4 +1,4 @@
-/* scenes.c -- section 1.3.4: a scene of 3x3x3 nodes seen by two cameras, the renderer and the scores written out in loops, its gradients by central differences.
+/* scene_scores.c -- section 1.3.4: a scene of 3x3x3 nodes seen by two cameras, the renderer and the scores written out in loops, its gradients by central differences.
  *
  * Scores: the teacher's is that of three pictures (a softmax), s_zeta that of N(b, v I), two times for each camera, noise that is drawn once. So every expectation is
  * a mean over four numbered draws, of which all statements hold one by one. */
