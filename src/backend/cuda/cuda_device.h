@@ -14,7 +14,7 @@ typedef struct rt__cuda_here {
     CUstream stream;
     cublasLtHandle_t blas;
     rt__cudnn cudnn;
-    char name[128]; /* "NVIDIA H100 80GB HBM3, driver 13.0, cuBLASLt 13.1.0, cuDNN 9.19.0" */
+    char name[256]; /* "NVIDIA H100 80GB HBM3, driver 13.0, cuBLASLt 13.1.0, cuDNN 9.19.0" */
 } rt__cuda_here;
 
 /* The open device; after rt__cuda_device.open. */
