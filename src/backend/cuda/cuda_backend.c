@@ -63,7 +63,7 @@ static void *prepare(const rt_call *c, int threads, size_t *scratch)
         return &own;
     }
     if (c->node->op->layout != RT_LAYOUT_BACKEND) return rt__cuda_job_new(c, 0, scratch);
-    char who[160], key[512] = "";
+    char who[sizeof rt__cuda_opened()->name + 8], key[512] = "";
     snprintf(who, sizeof who, "cuda, %s", rt__cuda_opened()->name);
     if (c->choices) rt__choice_key(c, who, key, sizeof key);
     const rt__ways ways = {way_names, RT_COUNT(way_names), 0, make_way, run, release, clock_of_device, &rt__cuda_device};
