@@ -27,7 +27,7 @@ static rt_status write_json(const char *path, const rt_scene_spec *s, const char
 {
     rt_row_text kind;
     json_t *about = NULL;
-    if (!rt_scene_kind_describe(s->kind, &kind)) RT_RAISE(RT_E_INTERNAL, "a scene of no kind");
+    if (!rt_scene_kind_describe((int)s->kind, &kind)) RT_RAISE(RT_E_INTERNAL, "a scene of no kind");
     RT_TRY(rt__scene_parse(&about, "the recipe of a scene", recipe ? recipe : "{}", err));
     json_t *o = json_pack("{s:s, s:s, s:i, s:[i, i], s:o}", "_class_name", "RetortScene", "kind", kind.name, "particles", s->particles,
                           "size", s->height, s->width, "data_range", json_pack("[f, f]", s->low, s->high));

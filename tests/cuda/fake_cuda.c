@@ -89,8 +89,10 @@ typedef struct tensor {
     int64_t dim[4], step[4];
 } tensor;
 
+typedef enum request_kind { COPY, ZERO, LAUNCH, PRODUCT, CONV, ATTENTION, REPLAY } request_kind;
+
 typedef struct request {
-    enum { COPY, ZERO, LAUNCH, PRODUCT, CONV, ATTENTION, REPLAY } kind;
+    request_kind kind;
     void *to;
     const void *from;
     size_t bytes;
@@ -118,7 +120,7 @@ typedef struct list {
 static list queue, *captured;
 static bool capturing;
 
-static request *ask(int kind)
+static request *ask(request_kind kind)
 {
     list *l = capturing ? captured : &queue;
     if (l->n == l->room) l->r = realloc(l->r, sizeof *l->r * (size_t)(l->room = l->room ? 2 * l->room : 64));
