@@ -58,7 +58,8 @@ static void build(training *t, int kind)
     rt_node *error = rt_norm2(rt_sub(got, want));
     t->loss = rt_expect(error);
     t->row = rt_reshape(error, 2, (int64_t[]){RT_BATCH, 1});
-    rt_optimiser o = {.kind = (rt_optimiser_kind)kind, .beta1 = 0.9, .beta2 = 0.99, .eps = 1e-8, .clip = 0.5, .average = true, .weight_decay = 0.01};
+    rt_optimiser o = {
+        .kind = (rt_optimiser_kind)kind, .beta1 = 0.9, .beta2 = 0.99, .eps = 1e-8, .clip = 0.5, .average = true, .weight_decay = 0.01};
     t->u = rt_minimise(t->loss, t->student, &o);
     OK(rt_params_init(t->student, 3, &err));
     OK(rt_params_init(t->teacher, 4, &err));
