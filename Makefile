@@ -18,6 +18,10 @@ demo: packages ## download no data: distil a small image model in a few minutes 
 	@scripts/build release
 	@scripts/demo
 
+demo-3d: packages ## scenes in three dimensions from words, in a few minutes (DEMO_MINUTES=6)
+	@scripts/build release
+	@scripts/demo-3d
+
 test: packages ## build, then run every test
 	@scripts/test
 
@@ -92,4 +96,4 @@ clean: ## remove everything that was built
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
 
-.PHONY: all dev demo test test-sanitized test-debian test-package test-emulated test-distribution test-scene bench mutants fuzz docs solvers divergences toys flow-maps known-objects install uninstall package packages clean help
+.PHONY: all dev demo demo-3d test test-sanitized test-debian test-package test-emulated test-distribution test-scene bench mutants fuzz docs solvers divergences toys flow-maps known-objects install uninstall package packages clean help
