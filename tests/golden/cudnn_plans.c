@@ -202,7 +202,7 @@ static void every_attention(void **state)
     const char *stub = getenv("CUDA_DRIVER_STUB");
     assert_true(n_attentions > 0);
     if (!stub || !dlopen(stub, RTLD_NOW | RTLD_GLOBAL) || !dlopen("libnvrtc.so.13", RTLD_NOW | RTLD_GLOBAL)) {
-        print_message("attention is compiled by libnvrtc.so.13, which is not here\n");
+        printf("SKIP: attention is compiled by libnvrtc.so.13, which is not here\n");
         skip();
     }
     for (int i = 0; i < n_attentions; i++) {
