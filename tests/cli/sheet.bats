@@ -23,10 +23,15 @@ size() { od -An -tu1 -j16 -N8 "$1" | awk '{ print $3 * 256 + $4, $7 * 256 + $8 }
     "$RETORT" sample models/fashion-mnist-1 --n 3 --seed 1 -q --out "$t/c.safetensors"
     "$RETORT" generate sheet "$t/x.png" 2 "$t/a.safetensors,$t/c.safetensors"
     [ "$(size "$t/x.png")" = "58 28" ]
-    "$RETORT" generate sheet "$t/y.png" 2 "$t/a.safetensors,$t/b.safetensors"
-    "$RETORT" generate sheet "$t/z.png" 2 "$t/a.safetensors"
-    ! cmp -s "$t/x.png" "$t/y.png"
-    ! cmp -s "$t/y.png" "$t/z.png"
+    # the first picture of each, in their order
+    row() { "$RETORT" generate sheet "$t/$1.png" 2 "$2"; }
+    row same "$t/b.safetensors,$t/c.safetensors" # b is a
+    row turned "$t/c.safetensors,$t/a.safetensors"
+    row first "$t/a.safetensors,$t/a.safetensors"
+    row second "$t/c.safetensors,$t/c.safetensors"
+    row alone "$t/a.safetensors"
+    cmp "$t/x.png" "$t/same.png"
+    for other in turned first second alone; do ! cmp -s "$t/x.png" "$t/$other.png" || { echo "as $other"; false; }; done
     fails 2 "3 columns cannot be 2 equal parts" generate sheet "$t/w.png" 3 "$t/a.safetensors,$t/b.safetensors"
 }
 
