@@ -143,8 +143,11 @@ int main(int argc, char **argv)
             const double *want = ways[k].reached[o];
             bool falls_short = reached[0] < want[0] - 1 || (want[1] > 0 && reached[1] < want[1] - 1);
             below += falls_short;
-            printf("| %s | %s | %.1f, %.1f%s | %.1f, %.1f | %.0f |\n", objects[o], ways[k].title, reached[0], reached[1],
-                   falls_short ? " (below)" : "", want[0], want[1], seconds);
+            char theirs[32];
+            int n = snprintf(theirs, sizeof theirs, "%.1f", want[0]);
+            if (want[1] > 0) snprintf(theirs + n, sizeof theirs - (size_t)n, ", %.1f", want[1]); /* of alpha on white it has none */
+            printf("| %s | %s | %.1f, %.1f%s | %s | %.0f |\n", objects[o], ways[k].title, reached[0], reached[1],
+                   falls_short ? " (below)" : "", theirs, seconds);
             fflush(stdout);
         }
     return below > 0;
