@@ -4,6 +4,7 @@
 
 #include "retort/nn.h"
 #include "retort/ops.h"
+#include "retort/scene.h"
 #include "retort/train.h"
 
 #include <math.h>
@@ -170,9 +171,13 @@ static rt_status time_derivative(const rt_net *net, rt_params *set, const bench_
     return status;
 }
 
-/* An update of a method, with one key of its own, by the product's own loop. NaN where the network cannot be distilled so. */
-static rt_status time_update(const rt_net *net, const bench_setup *s, const char *method, const char *key, const char *value, double *ms,
-                             double *mean, rt_error *err)
+typedef struct setting {
+    const char *key, *value;
+} setting;
+
+/* An update of a method, with keys of its own, of which the last is NULL, by the product's own loop. NaN where the network cannot be distilled so. */
+static rt_status time_update(const rt_net *net, const bench_setup *s, const char *method, const setting *own, double *ms, double *mean,
+                             rt_error *err)
 {
     const rt_net_info *info = rt_net_describe(net);
     *ms = *mean = NAN;
@@ -180,25 +185,92 @@ static rt_status time_update(const rt_net *net, const bench_setup *s, const char
     rt_config *c = calloc(1, sizeof *c);
     if (!c) return rt_error_set(err, RT_E_MEMORY, "out of memory");
     char numbers[2][32];
+    bool scene = !strncmp(own->key, "scene.", 6);
     snprintf(numbers[0], sizeof *numbers, "%lld", (long long)s->batch);
     snprintf(numbers[1], sizeof *numbers, "%d", s->threads);
-    const char *const settings[][2] = {{"net", s->folder},
-                                       {"train.batch", numbers[0]},
-                                       {"threads", numbers[1]},
-                                       {"backend", s->backend ? s->backend : ""},
-                                       {"dtype", s->compute == RT_BF16 ? "bf16" : "f32"},
-                                       {key, value}};
+    const setting settings[] = {{scene ? "teacher" : "net", s->folder},
+                                {"train.batch", numbers[0]},
+                                {"threads", numbers[1]},
+                                {"backend", s->backend ? s->backend : ""},
+                                {"dtype", s->compute == RT_BF16 ? "bf16" : "f32"}};
     rt_status status = rt_config_method(c, method, err);
     for (size_t i = 0; i < sizeof settings / sizeof *settings && status == RT_OK; i++)
-        status = rt_config_set(c, settings[i][0], settings[i][1], err);
+        status = rt_config_set(c, settings[i].key, settings[i].value, err);
+    for (; own->key && status == RT_OK; own++) status = rt_config_set(c, own->key, own->value, err);
     if (status == RT_OK) status = rt_run_time_update(c, s->repeats, s->choices, ms, mean, err);
     free(c);
     return status;
 }
 
+/* ---- a scene */
+
+/* `batch` views round the scene, forward and with the gradient of the grid. */
+static rt_status time_rendering(const rt_scene_spec *spec, rt_params *set, const bench_setup *s, bool gradient, double *ms, rt_error *err)
+{
+    work w = {.graph = rt_graph_new(RT_F32)};
+    int64_t pixels = (int64_t)spec->height * spec->width;
+    rt_node *rays = add_input(&w, "rays", RT_F32, 3, (int64_t[]){RT_BATCH, pixels, RT_RAY});
+    rt_scene_nodes r = rt_scene_build(spec, set, w.graph, rays, NULL, NULL);
+    const rt_entry *e = rt_params_entry(set, 0);
+    rt_node *grid = rt_param(w.graph, set, e->name, e->rank, e->shape, e->init), *output = r.picture;
+    if (gradient) rt_grad(rt_expect(rt_norm2(r.picture)), &grid, 1, &output);
+    rt_status status = work_compile(&w, s, output, NULL, s->batch, err);
+    for (int64_t i = 0; i < s->batch && status == RT_OK; i++) {
+        rt_camera c = rt_camera_orbit(360.0 * (double)i / (double)s->batch + 10, 25, 3.2, 36);
+        rt_camera_rays(&c, spec->height, spec->width, NULL, RT_F32, (float *)rt_program_data(w.program, rays) + i * pixels * RT_RAY);
+    }
+    if (status == RT_OK) status = time_runs(&w, s, s->repeats, ms, NULL, err);
+    work_free(&w);
+    return status;
+}
+
+/* What a network with words is asked for: the first prompt of its list, without the words of its views, which the method adds. */
+static void first_prompt(const rt_words *words, char *prompt, size_t size)
+{
+    int64_t tokens[64] = {0}, label = rt_words_prompts(words) > 0 ? rt_words_prompt(words, 0) : 0;
+    size_t at = 0;
+    *prompt = '\0';
+    if (rt_words_length(words) > 64) return;
+    rt_words_tokens(words, label, tokens);
+    for (int i = 0; i < rt_words_length(words); i++) {
+        const char *word = rt_words_word(words, (int)tokens[i]);
+        if (!word || rt_words_group(words, (int)tokens[i]) >= 0 || at + strlen(word) + 2 > size) continue;
+        at += (size_t)snprintf(prompt + at, size - at, "%s%s", at ? " " : "", word);
+    }
+}
+
+static rt_status bench_scene(const rt_net *net, const bench_setup *s, bench_speed *speed, rt_error *err)
+{
+    const rt_net_info *info = rt_net_describe(net);
+    rt_scene_spec spec = rt_scene_defaults(RT_SCENE_GRID);
+    char nodes[16], prompt[200] = "";
+    if (!info->height || (info->out_channels != 3 && info->out_channels != 4))
+        return rt_error_set(err, RT_E_USAGE, "--scene: %s makes no pictures of 3 or 4 channels, as a scene has; leave it out", s->folder);
+    for (int i = 0; i < 3; i++) spec.nodes[i] = s->nodes;
+    spec.height = info->height, spec.width = info->width;
+    spec.background = info->out_channels == 4 ? RT_ALPHA : RT_WHITE;
+    snprintf(nodes, sizeof nodes, "%d", s->nodes);
+    if (info->words) first_prompt(info->words, prompt, sizeof prompt);
+    rt_params *set = rt_params_new("scene", RT_F32);
+    rt_status status = set ? rt_scene_declare(&spec, set, err) : rt_error_set(err, RT_E_MEMORY, "out of memory");
+    if (status == RT_OK) status = rt_scene_init(&spec, set, RT_SCENE_BLOB, s->seed, err);
+    if (status == RT_OK) status = time_rendering(&spec, set, s, false, &speed->render_ms, err);
+    if (status == RT_OK) status = time_rendering(&spec, set, s, true, &speed->render_grad_ms, err);
+    rt_params_free(set);
+    const setting own[] = {{"scene.kind", "grid"}, {"scene.nodes", nodes}, {*prompt ? "scene.prompt" : NULL, prompt}, {NULL, NULL}};
+    double mean;
+    if (status == RT_OK) status = time_update(net, s, "sds", own, &speed->sds_scene_ms, &mean, err);
+    if (status == RT_OK) status = time_update(net, s, "vsd-scene", own, &speed->vsd_scene_ms, &mean, err);
+    double sds = speed->forward_ms + speed->render_ms + speed->render_grad_ms,
+           vsd = sds + speed->forward_ms + speed->train_ms + speed->render_ms;
+    speed->sds_scene_over_parts = speed->sds_scene_ms / sds;
+    speed->vsd_scene_over_parts = speed->vsd_scene_ms / vsd;
+    return status;
+}
+
 rt_status bench_network(const bench_setup *s, bool profile, bench_speed *speed, rt_error *err)
 {
-    *speed = (bench_speed){0};
+    *speed = (bench_speed){.render_ms = NAN, .render_grad_ms = NAN};
     rt_net *net;
     TRY(rt_net_open(&net, s->folder, err));
     rt_params *set = rt_params_new("net", RT_F32);
@@ -209,13 +281,15 @@ rt_status bench_network(const bench_setup *s, bool profile, bench_speed *speed, 
         speed->parameters = rt_params_count(set);
         status = time_training(net, set, s, profile, speed, err);
     }
-    if (status == RT_OK) status = time_update(net, s, "pd", "pd.steps", "4", &speed->pd_ms, &speed->pd_mean_ms, err);
-    if (status == RT_OK) status = time_update(net, s, "vsd", "vsd.score-updates", "1", &speed->vsd_ms, &speed->vsd_mean_ms, err);
+    const setting pd[] = {{"pd.steps", "4"}, {NULL, NULL}}, vsd[] = {{"vsd.score-updates", "1"}, {NULL, NULL}};
+    if (status == RT_OK) status = time_update(net, s, "pd", pd, &speed->pd_ms, &speed->pd_mean_ms, err);
+    if (status == RT_OK) status = time_update(net, s, "vsd", vsd, &speed->vsd_ms, &speed->vsd_mean_ms, err);
     double flop = 0;
     if (status == RT_OK) status = time_forward(net, set, s, s->batch, s->repeats, &speed->forward_ms, &speed->forward_mean_ms, &flop, err);
     if (status == RT_OK) status = time_forward(net, set, s, 1, 3 * s->repeats, &speed->one_image_ms, NULL, NULL, err);
     speed->derivative_ms = NAN;
     if (status == RT_OK && profile) status = time_derivative(net, set, s, &speed->derivative_ms, err);
+    if (status == RT_OK && s->nodes > 0) status = bench_scene(net, s, speed, err);
     if (status == RT_OK) {
         speed->vsd_over_parts = speed->vsd_ms / (2 * speed->train_ms + 3 * speed->forward_ms);
         speed->gflop_per_image = flop / (double)s->batch / 1e9;

@@ -11,6 +11,7 @@ typedef struct bench_setup {
     rt_dtype compute;
     const char *backend; /* NULL: the fastest */
     rt_choices *choices; /* NULL: by rule */
+    int nodes;           /* a side of the scene that is updated, too; 0: none is */
     int repeats;         /* timed runs, of which the median counts; one image is timed three times as often */
     uint64_t seed;
     bool (*stop)(void *user); /* asked between runs; true ends with RT_E_INTERRUPTED. NULL: never */
@@ -31,8 +32,14 @@ typedef struct bench_speed {
     double pd_ms, pd_mean_ms;   /* an update of pd: two calls of the teacher and a training step; NaN: not of this network */
     double vsd_ms, vsd_mean_ms; /* an update of vsd with one of the score; NaN likewise */
     double vsd_over_parts;      /* over two training steps and three forwards, of which it consists */
-    double peak_mib;            /* resident, until the training steps are done */
-    double planned_mib;         /* of it, what the training program planned: activations and scratch */
+    double render_ms,
+        render_grad_ms; /* `batch` views of a scene of `nodes` a side, 64 samples a ray: forward, and with the gradient; NaN: none asked for */
+    double sds_scene_ms, vsd_scene_ms; /* an update of that scene with `batch` cameras, without guidance */
+    double sds_scene_over_parts,
+        vsd_scene_over_parts; /* over what it consists of: sds of a forward, a rendering and one with its gradient; vsd of another
+                                                        * forward, a training step and a rendering more */
+    double peak_mib;          /* resident, until the training steps are done */
+    double planned_mib;       /* of it, what the training program planned: activations and scratch */
     rt_profile_row rows[BENCH_OPERATORS]; /* of the training step, if asked for: time per operator, longest first */
     int n_rows, profiled;                 /* runs that the rows add up */
 } bench_speed;

@@ -9,6 +9,8 @@ static const cli_option options[] = {
     {"batch", 'b', "N", "bench.batch", "64", "samples at a time", NULL},
     {"repeats", 'r', "N", "bench.repeats", "7", "timed runs, of which the median counts", NULL},
     {"profile", 'p', NULL, NULL, NULL, "time per operator of the training step, beside the least that it could take", NULL},
+    {"scene", 0, "NODES", "bench.scene", "0",
+     "updates of a scene by sds and vsd, too, with --batch cameras, of so many nodes a side; 0: none", NULL},
     {"no-peak", 0, NULL, NULL, NULL, "leave out what the machine does at best: an answer in seconds", NULL},
     {0}};
 
@@ -50,6 +52,13 @@ static void print_speed(FILE *f, const bench_speed *s)
     if (isfinite(s->derivative_ms))
         fprintf(f, "with its derivative  %.1f ms   along a direction: %.2f forwards\n", s->derivative_ms, s->derivative_ms / s->forward_ms);
     fprintf(f, "forward of one       %.2f ms\n", s->one_image_ms);
+    if (isfinite(s->render_ms)) {
+        fprintf(f, "rendering            %.1f ms   %.1f ms with the gradient\n", s->render_ms, s->render_grad_ms);
+        fprintf(f, "update of sds, scene %.1f ms   %.2f of a forward, a rendering and one with the gradient\n", s->sds_scene_ms,
+                s->sds_scene_over_parts);
+        fprintf(f, "update of vsd, scene %.1f ms   %.2f of those, another forward, a training step and a rendering\n", s->vsd_scene_ms,
+                s->vsd_scene_over_parts);
+    }
     fprintf(f, "memory               %.0f MiB resident at most, %.0f of it planned\n", s->peak_mib, s->planned_mib);
 }
 
@@ -125,6 +134,11 @@ static void put_results(cli_call *c, const bench_setup *setup, const bench_speed
                  {"fraction_of_direct", s->train_gflops / direct_rate(setup, p)},
                  {"fraction_of_peak", s->train_gflops / best_rate(setup, p)}};
     for (size_t i = 0; i < sizeof reals / sizeof *reals; i++) cli_put(c, reals[i].key, cli_json_real(reals[i].value));
+    if (setup->nodes > 0)
+        cli_put(c, "scene",
+                json_pack("{s:i, s:f, s:f, s:f, s:f, s:f, s:f}", "nodes", setup->nodes, "render_ms", s->render_ms, "render_grad_ms",
+                          s->render_grad_ms, "sds_scene_ms", s->sds_scene_ms, "sds_scene_over_parts", s->sds_scene_over_parts,
+                          "vsd_scene_ms", s->vsd_scene_ms, "vsd_scene_over_parts", s->vsd_scene_over_parts));
     if (!s->n_rows) return;
     cli_put(c, "derivative_ms", cli_json_real(s->derivative_ms));
     cli_put(c, "derivative_over_forward", cli_json_real(s->derivative_ms / s->forward_ms));
@@ -152,6 +166,7 @@ static rt_status run(cli_call *c, rt_error *err)
                          .stop = interrupted};
     setup.batch = cli_int(c, "batch", 1, 65536);
     setup.repeats = (int)cli_int(c, "repeats", 1, 1000);
+    setup.nodes = (int)cli_int(c, "scene", 0, 512);
     bool profile = cli_flag(c, "profile"), with_peak = !cli_flag(c, "no-peak");
     TRY(cli_ok(c, err));
     if (profile && !with_peak)
@@ -185,7 +200,9 @@ const cli_command cli_bench_command = {
         "products, a step as three forwards, Winograd's as those of direct convolutions. The update of vsd is that of one score update:\n"
         "a generator's sample and a training step for the score, a training step of the generator, both networks' answers to it. With "
         "--profile, an operator's floor is its\n"
-        "operations at the best rate, or its bytes at the bandwidth, whichever takes longer.",
+        "operations at the best rate, or its bytes at the bandwidth, whichever takes longer. --scene renders with 64 samples a ray and "
+        "asks\n"
+        "without guidance.",
     .examples = "retort bench models/fashion-mnist --batch 32 --repeats 3",
     .options = options,
     .min_arguments = 1,

@@ -73,8 +73,8 @@ rt_status rt_run_plan_only(const rt_config *c, rt_run_plan *plan, rt_error *err)
  * the next process finds it locked as long as anyone works there. */
 rt_status rt_run_check_free(const char *folder, rt_error *err);
 
-/* Milliseconds of an update of a method that has a teacher and learns from data (pd), by the loop that trains: c->net with random weights as teacher
- * and student, random numbers as data, nothing written but a temporary file (TMPDIR). The median and the mean of `repeats` after two. Choices: NULL, by rule.
+/* Milliseconds of an update of a method that has a teacher (pd, vsd, sds), by the loop that trains: the network of c->net, or where that is empty of c->teacher,
+ * with random weights as teacher and student, random numbers as data, nothing written but a temporary file (TMPDIR). The median and the mean of `repeats` after two. Choices: NULL, by rule.
  * RT_E_USAGE for networks that are no plain denoisers of one time. */
 rt_status rt_run_time_update(const rt_config *c, int repeats, rt_choices *choices, double *median, double *mean, rt_error *err);
 

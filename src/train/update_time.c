@@ -50,21 +50,26 @@ static rt_status make_data(rt__run *run, int64_t n, rt_error *err)
     return status;
 }
 
-/* The network of the setting `net` with random weights as teacher and student. */
+/* Whose network is timed: a scene has a teacher's alone. */
+static const char *folder_of(const rt_config *c) { return *c->net ? c->net : c->teacher; }
+
+/* The network of the setting `net`, or of `teacher` where that is empty, with random weights as teacher and student. */
 static rt_status open_random(rt__run *run, rt_process **process, rt_params **teacher, rt_error *err)
 {
     const rt_config *c = run->config;
     rt_task *t = &run->task;
-    RT_TRY(rt_net_open(&run->net, c->net, err));
+    RT_TRY(rt_net_open(&run->net, folder_of(c), err));
     const rt_net_info *i = rt_net_describe(run->net);
     if (i->classifier || i->draws || i->times != 1 || i->in_channels != i->out_channels)
-        RT_RAISE(RT_E_USAGE, "%s: is no denoiser of one time, which %s would distil", c->net, c->method);
+        RT_RAISE(RT_E_USAGE, "%s: is no denoiser of one time, which %s would distil", folder_of(c), c->method);
     t->config = c;
     t->method = rt__method_find(c->method);
     if (!t->method) return rt__method_unknown(c->method, err);
     t->classes = i->classes;
     t->words = i->words;
     t->null_class = -1;
+    t->low = -1;
+    t->high = 1;
     rt_process_spec spec = rt_process_defaults("ddpm");
     RT_TRY(rt_process_new(process, &spec, err));
     *teacher = rt_params_new("teacher", RT_F32);
@@ -97,7 +102,7 @@ rt_status rt_run_time_update(const rt_config *c, int repeats, rt_choices *choice
     rt_status status = times ? open_random(&run, &process, &teacher, err) : rt_error_set(err, RT_E_MEMORY, "out of memory");
     for (int i = -WARM; i < repeats && status == RT_OK; i++) {
         double start = rt__seconds();
-        status = rt__round_update(&run.round, i + WARM, WARM + repeats, c->net, i + WARM, err);
+        status = rt__round_update(&run.round, i + WARM, WARM + repeats, folder_of(c), i + WARM, err);
         if (i >= 0) times[i] = 1e3 * (rt__seconds() - start);
     }
     if (status == RT_OK) {

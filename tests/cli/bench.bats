@@ -71,6 +71,20 @@ about() { awk -v a="$1" -v b="$2" 'BEGIN { d = a - b; if (d < 0) d = -d; exit !(
     fails 2 "leave one of them out" bench "$BATS_TEST_TMPDIR" --no-peak --profile
 }
 
+@test "--scene times updates of a scene, whose parts are those that are timed" {
+    sed 's/"in_channels": 1, "out_channels": 1/"in_channels": 4, "out_channels": 4/' "$BATS_TEST_TMPDIR/config.json" >"$BATS_TEST_TMPDIR/net.json"
+    obeys bench bench "$BATS_TEST_TMPDIR/net.json" --batch 2 --repeats 1 --threads 1 --no-peak --scene 4
+    [ "$(value nodes)" = 4 ]
+    parts=$(awk -v OFMT=%.12g "BEGIN { print $(value forward_ms) + $(value render_ms) + $(value render_grad_ms) }")
+    about "$(value sds_scene_over_parts)" "$(awk -v OFMT=%.12g "BEGIN { print $(value sds_scene_ms) / $parts }")"
+    parts=$(awk -v OFMT=%.12g "BEGIN { print $parts + $(value forward_ms) + $(value train_ms) + $(value render_ms) }")
+    about "$(value vsd_scene_over_parts)" "$(awk -v OFMT=%.12g "BEGIN { print $(value vsd_scene_ms) / $parts }")"
+    run "$RETORT" bench "$BATS_TEST_TMPDIR/net.json" --batch 2 --repeats 1 --threads 1 --no-peak --scene 4
+    [[ "$output" == *"update of sds, scene"*"update of vsd, scene"* ]]
+    fails 2 "no pictures of 3 or 4 channels" bench "$BATS_TEST_TMPDIR" --batch 2 --repeats 1 --threads 1 --no-peak --scene 4
+    fails 2 "--scene" bench "$BATS_TEST_TMPDIR" --scene 1000
+}
+
 @test "what cannot be timed is refused" {
     fails 5 "nothing-there" bench "$BATS_TEST_TMPDIR/nothing-there"
     fails 2 "--batch" bench "$BATS_TEST_TMPDIR" --batch 0
