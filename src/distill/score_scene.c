@@ -304,7 +304,7 @@ static rt_status check_kind(const rt_task *t, rt_error *err)
     const char *names[RT_SCENE_KINDS];
     size_t n = 0;
     bool known = false;
-    if (!*own->kind) RT_RAISE(RT_E_USAGE, "%s makes a scene; give --scene grid, or --scene image", t->config->method);
+    if (!*own->kind) RT_RAISE(RT_E_USAGE, "%s makes a scene; give --scene grid, or --scene image", rt_method_called(t->config->method));
     for (int i = 0; rt_scene_kind_describe(i, &row); i++) known |= !strcmp(names[n++] = row.name, own->kind);
     const char *close = rt_closest(own->kind, names, n);
     if (!known)
