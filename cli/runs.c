@@ -234,7 +234,8 @@ static rt_status resolve(cli_call *c, const char *method, bool *resume, rt_confi
         const char *with_scene = rt_method_with_scene(method);
         if (with_scene && strcmp(config->method, with_scene) == 0) method = with_scene;
         if (strcmp(config->method, method) != 0)
-            return rt_error_set(err, RT_E_USAGE, "%s: is a run of %s, not of %s", out, rt_method_called(config->method), rt_method_called(method));
+            return rt_error_set(err, RT_E_USAGE, "%s: is a run of %s, not of %s", out, rt_method_called(config->method),
+                                rt_method_called(method));
         TRY(rt_config_method(config, method, err));
         TRY(rt_config_read(config, path, err));
         TRY(rt_config_set(config, "run.until-update", "0", err)); /* where the last process was to stop says nothing about this one */
@@ -245,7 +246,8 @@ static rt_status resolve(cli_call *c, const char *method, bool *resume, rt_confi
                             (long long)config->train.images);
     if (cli_flag(c, "deterministic")) TRY(set(&t, "--deterministic", "tune", "false"));
     if (strcmp(config->method, method) != 0)
-        return rt_error_set(err, RT_E_USAGE, "%s: the configuration is for the method %s", rt_method_called(method), rt_method_called(config->method));
+        return rt_error_set(err, RT_E_USAGE, "%s: the configuration is for the method %s", rt_method_called(method),
+                            rt_method_called(config->method));
     if (!*config->out) return rt_error_set(err, RT_E_USAGE, "--out is missing: the run directory to write");
     return RT_OK;
 }

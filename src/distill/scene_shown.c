@@ -189,8 +189,10 @@ static rt_status write_turntable(const rt_scene_spec *spec, rt_params *set, cons
 static char *recipe_of(const rt_task *t)
 {
     const rt__scene_settings *own = rt__scene_own(t);
-    json_t *o = json_pack("{s:i, s:s, s:s, s:s, s:i}", "version", 1, "method", t->config->method, "teacher", t->config->teacher, "weight",
-                          own->weight, "particles", own->particles);
+    json_t *o = json_pack("{s:i, s:s, s:s, s:s, s:s, s:i}", "version", 1, "method", rt_method_command(t->config->method), "teacher",
+                          t->config->teacher, "cameras", own->cameras, "weight", own->weight, "particles", own->particles);
+    if (o && t->words) json_object_set_new(o, "prompt", json_string(own->prompt));
+    if (o && !t->words && t->classes > 0) json_object_set_new(o, "class", json_integer(own->label > 0 ? own->label : 0));
     char *text = o ? json_dumps(o, JSON_COMPACT) : NULL;
     json_decref(o);
     return text;
@@ -234,12 +236,18 @@ static int figures(rt_round *r, int most, rt_metric *row)
     if (!s) return 0;
     const rt__scene_figures *f = rt__scene_latest(s);
     const rt_metric all[] = {
-        {"gradient_norm", rt__main_phase(r)->last_grad_norm},    {"x0_gap_rms", gap_of(f)},
-        {"x0_gap_rms_q1", root(f->gap[0], f->gap_rows[0])},      {"x0_gap_rms_q2", root(f->gap[1], f->gap_rows[1])},
-        {"x0_gap_rms_q3", root(f->gap[2], f->gap_rows[2])},      {"x0_gap_rms_q4", root(f->gap[3], f->gap_rows[3])},
-        {"fake_lag", lag_of(r, f)},        {"opacity", f->pixels > 0 ? f->opacity / f->pixels : NAN},
-        {"unsure", f->pixels > 0 ? f->unsure / f->pixels : NAN}, {"particle_spread_rms", root(f->spread, f->rows)},
-        {"view_change_rms", rt__scene_view_change(s)},           {"sides_differ", f->sides},
+        {"gradient_norm", rt__main_phase(r)->last_grad_norm},
+        {"x0_gap_rms", gap_of(f)},
+        {"x0_gap_rms_q1", root(f->gap[0], f->gap_rows[0])},
+        {"x0_gap_rms_q2", root(f->gap[1], f->gap_rows[1])},
+        {"x0_gap_rms_q3", root(f->gap[2], f->gap_rows[2])},
+        {"x0_gap_rms_q4", root(f->gap[3], f->gap_rows[3])},
+        {"fake_lag", lag_of(r, f)},
+        {"opacity", f->pixels > 0 ? f->opacity / f->pixels : NAN},
+        {"unsure", f->pixels > 0 ? f->unsure / f->pixels : NAN},
+        {"particle_spread_rms", root(f->spread, f->rows)},
+        {"view_change_rms", rt__scene_view_change(s)},
+        {"sides_differ", f->sides},
     };
     int n = 0;
     for (; n < (int)RT_COUNT(all) && n < most; n++) row[n] = all[n];

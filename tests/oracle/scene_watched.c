@@ -111,8 +111,26 @@ static void watch(const char *method, const char *out, const char *teacher, bool
     char path[160];
     assert_non_null(c);
     snprintf(path, sizeof path, "oracle:%s.json", in_folder(teacher));
-    const char *const all[] = {"out",     in_folder(out), "teacher",       path, "scene.kind",    "grid", "threads",          "1", "scene.nodes", "6",
-                               "scene.samples", "8",            "train.batch", "4",  "run.log-every", "1",    "train.updates", "120", "scene.fovy", "20",
+    const char *const all[] = {"out",
+                               in_folder(out),
+                               "teacher",
+                               path,
+                               "scene.kind",
+                               "grid",
+                               "threads",
+                               "1",
+                               "scene.nodes",
+                               "6",
+                               "scene.samples",
+                               "8",
+                               "train.batch",
+                               "4",
+                               "run.log-every",
+                               "1",
+                               "train.updates",
+                               "120",
+                               "scene.fovy",
+                               "20",
                                NULL};
     OK(rt_config_method(c, method, &err));
     for (const char *const *k = all; *k; k += 2) OK(rt_config_set(c, k[0], k[1], &err));
