@@ -228,8 +228,8 @@ struct rt_round {
 
 /* What a run does of a method whose result is no network of data: in the place of folders, pictures and losses of networks. */
 typedef struct rt_showing {
-    const char *items;  /* what the examples of a batch are: "views" */
-    const char *remedy; /* what may end a divergence: "lower scene.lr" */
+    const char *items;                               /* what the examples of a batch are: "views" */
+    const char *remedy;                              /* what may end a divergence: "lower scene.lr" */
     rt_status (*result)(rt_round *r, rt_error *err); /* into the run's folder: at the end of a round, and when it is interrupted */
     rt_status (*pictures)(rt_round *r, int64_t update, rt_error *err); /* update: of the run */
     /* Columns of the metrics of the latest update, at most `most`; the main phase's loss means nothing. */
@@ -256,7 +256,8 @@ struct rt_method {
     /* What will be done, from what the task was given and nothing else; fails on settings that cannot be. */
     rt_status (*plan)(const rt_task *t, rt_plan *plan, rt_error *err);
     const rt_showing *showing; /* NULL: it trains a network of data */
-    const char *of; /* it is the method of this name with a scene: how commands call it, and configurations may; NULL: it has its own name */
+    const char
+        *of; /* it is the method of this name with a scene: how commands call it, and configurations may; NULL: it has its own name */
     const char *called; /* where it is of another: what messages call it */
     /* A figure of the finished round beyond the residuals: a classifier's accuracy. NULL: none. */
     rt_status (*measure)(const rt_round *r, double *figure, rt_error *err);
