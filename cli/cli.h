@@ -165,7 +165,8 @@ typedef struct cli_progress {
     const char *label, *unit;
     double total, started, shown;
     double first;     /* done when this sitting began; -1: the first report says */
-    char remark[128]; /* stands at the end of the line */
+    char remark[192]; /* stands at the end of the line */
+    bool lively;      /* the remark is the line's figures in words, speed and all, between what is done and when the rest will be */
     int width;        /* of the live line on the terminal; 0 where there is none */
 } cli_progress;
 void cli_progress_start(cli_progress *p, const cli_call *c, const char *label, const char *unit, double total, bool resumed);

@@ -1,5 +1,7 @@
 /* cmd_inspect.c -- retort inspect PATH: what it is, and whether all of it is sound. */
 #include "models.h"
+#include "next.h"
+#include "scenes.h"
 
 #include "retort/data.h"
 #include "retort/nn.h"
@@ -128,10 +130,20 @@ static void count_checkpoints(cli_call *c, const char *path)
     cli_put(c, "newest_update", n ? json_integer(newest) : json_null());
 }
 
+static rt_status inspect_tensors(cli_call *c, const char *path, rt_error *err);
+
 static rt_status inspect_run(cli_call *c, const char *path, rt_error *err)
 {
     line(c, "run", "%s", path);
     count_checkpoints(c, path);
+    if (exists(path, "scene/scene.safetensors")) { /* of a scene that is no scene by itself: m + L z */
+        char file[4300];
+        snprintf(file, sizeof file, "%s/scene/scene.safetensors", path);
+        line(c, "result", "%s", file);
+        TRY(inspect_tensors(c, file, err));
+        cli_put(c, "kind", json_string("run"));
+        return RT_OK;
+    }
     if (!exists(path, "student") && !exists(path, "model")) {
         line(c, "result", "none yet");
         cli_put(c, "kind", json_string("run"));
@@ -141,6 +153,149 @@ static rt_status inspect_run(cli_call *c, const char *path, rt_error *err)
     TRY(inspect_model(c, path, err));
     cli_put(c, "kind", json_string("run"));
     return RT_OK;
+}
+
+/* ---- scenes */
+
+/* Of a particle: mean opacity of views round the scene, the largest opacity of a node, the share of nodes that show. */
+typedef struct seen {
+    double opacity, largest, shown;
+} seen;
+
+static rt_status look(rt_scene *scene, const char *path, int particle, const rt_scene_spec *small, const rt_cameras *round, int threads,
+                      seen *s, rt_error *err)
+{
+    int64_t pixels = (int64_t)round->n * small->height * small->width;
+    float *alpha = malloc((size_t)pixels * sizeof *alpha), *values = NULL;
+    rt_volume v;
+    *s = (seen){0};
+    if (!alpha) return rt_error_set(err, RT_E_MEMORY, "%s: out of memory for %d views", path, round->n);
+    rt_status status = rt_scene_pictures(small, scene->set, particle, round->at, round->n, threads, NULL, alpha, NULL, NULL, err);
+    for (int64_t i = 0; i < pixels && status == RT_OK; i++) s->opacity += (double)alpha[i] / (double)pixels;
+    if (status == RT_OK) status = cli_scene_volume(scene, path, particle, &v, &values, err);
+    if (status == RT_OK) {
+        int64_t nodes = (int64_t)v.nodes[0] * v.nodes[1] * v.nodes[2];
+        for (int64_t i = 0; i < nodes; i++) s->shown += (double)v.density[i] + v.density_bias >= -log(254); /* an opacity of 1/255 */
+        s->shown /= (double)nodes;
+        s->largest = rt_volume_opacity(&v);
+    }
+    free(values);
+    free(alpha);
+    return status;
+}
+
+/* How a volume looks from round about, seen by at most 64 pixels a side. */
+static rt_status describe_volume(cli_call *c, const char *path, rt_scene *scene, json_t *o, rt_error *err)
+{
+    enum { ROUND = 24, SIDE = 64 };
+    rt_scene_spec s = scene->spec;
+    rt_cameras round = {0};
+    if (s.height > SIDE) s.height = SIDE;
+    if (s.width > SIDE) s.width = SIDE;
+    rt_status status = cli_turntable(&round, &s, ROUND, (s.orbit.elevation[0] + s.orbit.elevation[1]) / 2, err);
+    json_t *opacity = json_array(), *largest = json_array(), *shown = json_array();
+    for (int p = 0; p < s.particles && status == RT_OK; p++) {
+        seen of;
+        char which[32] = "";
+        status = look(scene, path, p, &s, &round, cli_threads(c), &of, err);
+        if (status != RT_OK) break;
+        if (s.particles > 1) snprintf(which, sizeof which, "particle %d: ", p);
+        line(c, p ? "" : "opacity", "%s%.3g in %d views round it, %.3g of the most opaque node; %.3g%% of the nodes show", which,
+             of.opacity, ROUND, of.largest, 100 * of.shown);
+        json_array_append_new(opacity, json_real(of.opacity));
+        json_array_append_new(largest, json_real(of.largest));
+        json_array_append_new(shown, json_real(of.shown));
+    }
+    json_object_set_new(o, "opacity", opacity);
+    json_object_set_new(o, "largest_opacity", largest);
+    json_object_set_new(o, "nodes_that_show", shown);
+    rt_cameras_free(&round);
+    return status;
+}
+
+/* What the run that made it was told. */
+static void describe_scene_recipe(cli_call *c, const rt_scene *scene, json_t *o)
+{
+    static const char *const names[] = {"method", "teacher", "prompt", "class", "cameras", "weight"};
+    json_t *recipe = json_loads(scene->recipe, 0, NULL);
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        const json_t *v = json_object_get(recipe, names[i]);
+        if (json_is_string(v) && *json_string_value(v)) line(c, names[i], "%s", json_string_value(v));
+        if (json_is_integer(v)) line(c, names[i], "%lld", (long long)json_integer_value(v));
+    }
+    json_object_set_new(o, "recipe", recipe ? recipe : json_object());
+}
+
+static void say_next(cli_call *c, const char *path, bool volume, json_t *o)
+{
+    static const char *const commands[] = {"render", "convert"};
+    const char *from = cli_quoted(c, path);
+    json_t *next = json_array();
+    for (int i = 0; i < 1 + volume; i++) {
+        char *to = NULL, *command = NULL;
+        if (asprintf(&to, "%s%s", path, i ? ".glb" : ".png") < 0) break;
+        cli_own(c, to);
+        if (asprintf(&command, "retort %s %s%s%s", commands[i], from,
+                     i        ? " "
+                     : volume ? " --views 24 --out "
+                              : " --out ",
+                     cli_quoted(c, to)) < 0)
+            break;
+        line(c, i ? "then" : "next", "%s", command);
+        json_array_append_new(next, json_string(cli_own(c, command)));
+    }
+    json_object_set_new(o, "next", next);
+}
+
+static int64_t bytes_of(const char *folder)
+{
+    static const char *const names[] = {"scene.json", "scene.safetensors"};
+    int64_t bytes = 0;
+    for (int i = 0; i < 2; i++) {
+        char path[4400];
+        struct stat s;
+        snprintf(path, sizeof path, "%s/%s", folder, names[i]);
+        if (stat(path, &s) == 0) bytes += s.st_size;
+    }
+    return bytes;
+}
+
+static rt_status inspect_scene(cli_call *c, const char *path, rt_error *err)
+{
+    char folder[4300];
+    rt_scene *scene;
+    bool run = exists(path, "config.yaml");
+    TRY(rt_scene_open(&scene, path, err));
+    const rt_scene_spec *s = &scene->spec;
+    bool volume = s->kind == RT_SCENE_GRID;
+    json_t *o = cli_scene_json(path, scene);
+    snprintf(folder, sizeof folder, "%s%s", path, exists(path, "scene.json") ? "" : "/scene");
+    if (run) line(c, "run", "%s", path);
+    if (run) count_checkpoints(c, path);
+    line(c, "chosen", "%s", folder);
+    if (volume)
+        line(c, "scene", "grid of %dx%dx%d nodes, %d samples a ray", s->nodes[0], s->nodes[1], s->nodes[2], s->samples);
+    else
+        line(c, "scene", "%s", json_string_value(json_object_get(o, "kind")));
+    line(c, "particles", "%d", s->particles);
+    line(c, "pictures", "%dx%dx%d in [%g, %g]", rt_scene_channels(s), s->height, s->width, s->low, s->high);
+    if (volume) line(c, "background", "%s", rt_background_name(s->background));
+    rt_status status = volume ? describe_volume(c, path, scene, o, err) : RT_OK;
+    if (status == RT_OK) {
+        int64_t bytes = bytes_of(folder);
+        line(c, "bytes", "%lld", (long long)bytes);
+        json_object_set_new(o, "channels", json_integer(rt_scene_channels(s)));
+        json_object_set_new(o, "size", json_pack("[i,i]", s->height, s->width));
+        json_object_set_new(o, "range", json_pack("[f,f]", s->low, s->high));
+        json_object_set_new(o, "bytes", json_integer(bytes));
+        describe_scene_recipe(c, scene, o);
+        say_next(c, path, volume, o);
+    }
+    cli_put(c, "kind", json_string(run ? "run" : "scene"));
+    cli_put(c, "chosen", json_string(folder));
+    cli_put(c, "scene", o);
+    rt_scene_free(scene);
+    return status;
 }
 
 /* ---- tensor files: every number is looked at */
@@ -300,6 +455,7 @@ static inspector *choose(const char *path)
     if (begins(path, "oracle:")) return inspect_model;
     if (is_folder(path)) {
         bool pipeline = exists(path, "model_index.json");
+        if (!pipeline && cli_is_scene(path)) return inspect_scene;
         if (!pipeline && exists(path, "config.yaml")) return inspect_run;
         return pipeline || exists(path, "config.json") ? inspect_model : inspect_data;
     }
@@ -327,10 +483,10 @@ static const cli_option options[] = {CLI_FIT_OPTIONS, {0}};
 const cli_command cli_inspect_command = {
     .name = "inspect",
     .arguments = "PATH",
-    .summary = "describe a model, a tensor file, a data set or a run, completely checked",
+    .summary = "describe a model, a scene, a tensor file, a data set or a run, completely checked",
     .text = "Reads all of PATH and says what it is and which part of a folder was chosen. Whatever `inspect` accepts, the other commands\n"
             "accept, too: weights and their shapes, every tensor, every picture are checked.",
-    .examples = "retort inspect examples/points.safetensors\nretort inspect toy:moons",
+    .examples = "retort inspect examples/points.safetensors\nretort inspect toy:moons\nretort inspect examples/scene",
     .options = options,
     .shared = cli_model_options,
     .shared_title = "Options for models",

@@ -136,7 +136,7 @@ rt_status cli_method_help(const cli_command *command, const char *method, FILE *
     if (!c) return rt_error_set(err, RT_E_MEMORY, "out of memory");
     rt_status status = rt_config_method(c, method, err);
     for (int i = 0; status == RT_OK && rt_method_describe(i, &row); i++)
-        if (strcmp(row.name, method) == 0) fprintf(f, "%s: %s (%s)\n\n", row.name, row.text, row.source);
+        if (strcmp(row.name, method) == 0) fprintf(f, "%s: %s (%s)\n\n", rt_method_called(row.name), row.text, row.source);
     rt_config_key key;
     for (int i = 0; status == RT_OK && rt_method_key_at(method, i, &key); i++)
         print_option(f, c, option_name(&key), key.argument ? key.argument : "N", key.name, key.help);

@@ -56,7 +56,7 @@ static void student_steps(const rt_config *config, char steps[16])
 
 void cli_say_next(cli_call *c, const rt_config *config, const rt_run_summary *s)
 {
-    const char *out = cli_quoted(c, config->out), *method = config->method, *data = config->data.path;
+    const char *out = cli_quoted(c, config->out), *method = rt_method_command(config->method), *data = config->data.path;
     bool distilled = rt_method_needs_teacher(method);
     char steps[16];
     if (!s->finished) {
@@ -68,7 +68,7 @@ void cli_say_next(cli_call *c, const rt_config *config, const rt_run_summary *s)
         cli_say(c, "next: retort eval MODEL --features %s %s", out, cli_data_words(c, "--reference", data, rt_config_fit(config)));
         return;
     }
-    if (rt_method_makes_scene(method)) {
+    if (rt_method_makes_scene(config->method)) {
         cli_say(c, "next: retort render %s --views 24 --out %s.png", out, out);
         return;
     }

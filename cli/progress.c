@@ -26,13 +26,24 @@ static void clock_text(char *out, size_t size, double seconds)
         snprintf(out, size, "%ld:%02ld", s / 60, s % 60);
 }
 
+/* `update 620/2000  8.1 views/s  ...  ETA 4:10`; where the terminal is narrower, the words lose their end. */
+static void lively_line(const cli_progress *p, double done, const char *in, const char *when, char *line, size_t size)
+{
+    char end[48];
+    int n = snprintf(line, size, "%s %.0f/%.0f  ", p->label, done, p->total), tail = snprintf(end, sizeof end, "  %s %s", in, when),
+        room = p->width ? p->width - 1 - n - tail : (int)sizeof p->remark;
+    snprintf(line + n, size - (size_t)n, "%.*s%s", room > 0 ? room : 0, p->remark, end);
+}
+
 static void show(cli_progress *p, double done, bool last)
 {
     double elapsed = cli_now() - p->started, rate = elapsed > 0 ? (done - p->first) / elapsed : 0;
-    char line[256], spent[32], left[32] = "?";
+    char line[400], spent[32], left[32] = "?";
     clock_text(spent, sizeof spent, elapsed);
     if (rate > 0) clock_text(left, sizeof left, (p->total - done) / rate);
-    if (last)
+    if (p->lively)
+        lively_line(p, done, last ? "in" : "ETA", last ? spent : left, line, sizeof line);
+    else if (last)
         snprintf(line, sizeof line, "%s: %.0f %s in %s, %.4g/s", p->label, done, p->unit, spent, rate);
     else
         snprintf(line, sizeof line, "%s: %.0f/%.0f %s (%.0f%%), %.4g/s, %s left%s%s", p->label, done, p->total, p->unit,

@@ -100,7 +100,7 @@ static rt_status set_method_option(const target *t, const cli_value *v)
     snprintf(source, sizeof source, "--%s", name);
     if (!cli_method_key(method, name, &key)) {
         const char *close = cli_method_option_of(method, name);
-        return rt_error_set(t->err, RT_E_USAGE, "--%s: the method %s has no such setting%s%s%s", name, method,
+        return rt_error_set(t->err, RT_E_USAGE, "--%s: the method %s has no such setting%s%s%s", name, rt_method_called(method),
                             close ? "; did you mean --" : "", close ? close : "", close ? "?" : "");
     }
     return set(t, source, key.name, v->text);
@@ -234,7 +234,8 @@ static rt_status resolve(cli_call *c, const char *method, bool *resume, rt_confi
         const char *with_scene = rt_method_with_scene(method);
         if (with_scene && strcmp(config->method, with_scene) == 0) method = with_scene;
         if (strcmp(config->method, method) != 0)
-            return rt_error_set(err, RT_E_USAGE, "%s: is a run of %s, not of %s", out, config->method, method);
+            return rt_error_set(err, RT_E_USAGE, "%s: is a run of %s, not of %s", out, rt_method_called(config->method),
+                                rt_method_called(method));
         TRY(rt_config_method(config, method, err));
         TRY(rt_config_read(config, path, err));
         TRY(rt_config_set(config, "run.until-update", "0", err)); /* where the last process was to stop says nothing about this one */
@@ -245,7 +246,8 @@ static rt_status resolve(cli_call *c, const char *method, bool *resume, rt_confi
                             (long long)config->train.images);
     if (cli_flag(c, "deterministic")) TRY(set(&t, "--deterministic", "tune", "false"));
     if (strcmp(config->method, method) != 0)
-        return rt_error_set(err, RT_E_USAGE, "%s: the configuration is for the method %s", method, config->method);
+        return rt_error_set(err, RT_E_USAGE, "%s: the configuration is for the method %s", rt_method_called(method),
+                            rt_method_called(config->method));
     if (!*config->out) return rt_error_set(err, RT_E_USAGE, "--out is missing: the run directory to write");
     return RT_OK;
 }
@@ -255,7 +257,7 @@ static rt_status resolve(cli_call *c, const char *method, bool *resume, rt_confi
 typedef struct watcher {
     cli_call *c;
     cli_progress progress;
-    char what[128];
+    char what[128], words[192]; /* words: of the report that comes next; empty: it has none */
     int64_t done;
 } watcher;
 
@@ -274,6 +276,9 @@ static void on_progress(void *self, const char *what, int64_t done, int64_t tota
         cli_progress_start(&w->progress, w->c, w->what, unit, (double)total, done > 1);
     }
     if (isfinite(loss)) snprintf(w->progress.remark, sizeof w->progress.remark, "loss %.4g", loss);
+    w->progress.lively = *w->words;
+    if (*w->words) snprintf(w->progress.remark, sizeof w->progress.remark, "%s", w->words);
+    *w->words = 0;
     w->done = done;
     cli_progress_at(&w->progress, (double)done);
 }
@@ -295,7 +300,7 @@ static void on_note(void *self, const char *line)
 static void on_live(void *self, const char *text)
 {
     watcher *w = self;
-    snprintf(w->progress.remark, sizeof w->progress.remark, "%s", text);
+    snprintf(w->words, sizeof w->words, "%s", text);
 }
 
 static bool on_stop(void *self)
@@ -336,7 +341,7 @@ static void report_rounds(cli_call *c, const rt_run_summary *s)
 static void report(cli_call *c, const rt_config *config, const rt_run_summary *s)
 {
     report_rounds(c, s);
-    cli_put(c, "method", json_string(config->method));
+    cli_put(c, "method", json_string(rt_method_command(config->method)));
     cli_put(c, "out", json_string(config->out));
     cli_put(c, "result", *s->result ? json_string(s->result) : json_null());
     cli_put(c, "updates", json_integer(s->updates));

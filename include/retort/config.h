@@ -111,6 +111,9 @@ bool rt_method_describe(int i, rt_row_text *row); /* row i of `retort list metho
 bool rt_method_needs_teacher(const char *method); /* is it one of `retort distill`? */
 bool rt_method_makes_scene(const char *method);
 const char *rt_method_with_scene(const char *method); /* what it is called where it makes a scene instead of a network; NULL: it does not */
+/* The method as `retort distill` is told it, "vsd", and as messages call it, "vsd with a scene"; of most methods their name. */
+const char *rt_method_command(const char *method);
+const char *rt_method_called(const char *method);
 /* Which method minimises a divergence of (1.4), (1.5) by name, a row of `retort list divergences` (jensen-shannon, renyi:2, fisher), and the setting that says so to
  * it; key NULL: it needs none. `method` NULL: the one to take; else RT_E_USAGE if that method minimises another, with the one to take. Borrows `divergence`. */
 typedef struct rt_minimiser {

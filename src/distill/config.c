@@ -169,8 +169,10 @@ static rt_status refuse_key(const rt_method *m, const char *name, rt_error *err)
     size_t n = 0;
     for (int i = 0; rt__methods[i]; i++)
         if (find(rt__methods[i], name, &key))
-            snprintf(owners + strlen(owners), sizeof owners - strlen(owners), "%s%s", *owners ? ", " : "", rt__methods[i]->name);
-    if (*owners && m) RT_RAISE(RT_E_USAGE, "%s: the method %s does not read it; it is a setting of %s", name, m->name, owners);
+            snprintf(owners + strlen(owners), sizeof owners - strlen(owners), "%s%s", *owners ? ", " : "",
+                     rt_method_called(rt__methods[i]->name));
+    if (*owners && m)
+        RT_RAISE(RT_E_USAGE, "%s: the method %s does not read it; it is a setting of %s", name, rt_method_called(m->name), owners);
     if (*owners) RT_RAISE(RT_E_USAGE, "%s: is a setting of %s; name the method first", name, owners);
     while (n < MOST && rt_config_key_at(m ? m->name : NULL, (int)n, &key)) names[n++] = key.name;
     const char *close = rt_closest(name, names, n);
@@ -289,7 +291,7 @@ rt_status rt_config_set(rt_config *c, const char *name, const char *value, rt_er
     if (!strcmp(name, "method")) {
         if (!m) return *value ? choose(c, value, err) : RT_OK;
         if (strcmp(value, m->name) != 0 && !(m->of && strcmp(value, m->of) == 0))
-            RT_RAISE(RT_E_USAGE, "method: %s, but the configuration is for the method %s", value, m->name);
+            RT_RAISE(RT_E_USAGE, "method: %s, but the configuration is for the method %s", value, rt_method_called(m->name));
         return RT_OK;
     }
     return find(m, name, &key) ? set_value(c, &key, value, err) : refuse_key(m, name, err);

@@ -228,11 +228,15 @@ struct rt_round {
 
 /* What a run does of a method whose result is no network of data: in the place of folders, pictures and losses of networks. */
 typedef struct rt_showing {
+    const char *items;                               /* what the examples of a batch are: "views" */
+    const char *remedy;                              /* what may end a divergence: "lower scene.lr" */
     rt_status (*result)(rt_round *r, rt_error *err); /* into the run's folder: at the end of a round, and when it is interrupted */
     rt_status (*pictures)(rt_round *r, int64_t update, rt_error *err); /* update: of the run */
-    /* Columns of the metrics of the latest update, at most `most`, and the words of the live line; the main phase's loss means nothing. */
+    /* Columns of the metrics of the latest update, at most `most`; the main phase's loss means nothing. */
     int (*figures)(rt_round *r, int most, rt_metric *row);
-    void (*live)(rt_round *r, char *text, size_t size);
+    /* The figure of the latest update that a run is watched by, whose first value the run keeps, and the words of the live line, in which that value stands. */
+    double (*headline)(rt_round *r);
+    void (*live)(rt_round *r, double first, char *text, size_t size);
     rt_status (*succeed)(rt_round *r, rt_error *err); /* at the end of a round, before the next */
 } rt_showing;
 
@@ -252,7 +256,9 @@ struct rt_method {
     /* What will be done, from what the task was given and nothing else; fails on settings that cannot be. */
     rt_status (*plan)(const rt_task *t, rt_plan *plan, rt_error *err);
     const rt_showing *showing; /* NULL: it trains a network of data */
-    const char *of; /* it is the method of this name with a scene, and a configuration may call it so; NULL: it has its own name */
+    const char
+        *of; /* it is the method of this name with a scene: how commands call it, and configurations may; NULL: it has its own name */
+    const char *called; /* where it is of another: what messages call it */
     /* A figure of the finished round beyond the residuals: a classifier's accuracy. NULL: none. */
     rt_status (*measure)(const rt_round *r, double *figure, rt_error *err);
 };

@@ -43,6 +43,18 @@ const char *rt_method_with_scene(const char *method)
     return NULL;
 }
 
+const char *rt_method_command(const char *method)
+{
+    const rt_method *m = rt__method_find(method);
+    return m && m->of ? m->of : method;
+}
+
+const char *rt_method_called(const char *method)
+{
+    const rt_method *m = rt__method_find(method);
+    return m && m->called ? m->called : method;
+}
+
 rt_status rt__method_unknown(const char *name, rt_error *err)
 {
     const char *names[RT_COUNT(rt__methods)];

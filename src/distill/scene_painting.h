@@ -35,8 +35,7 @@ rt_status rt__scene_score_build(rt_phase *p, rt_error *err); /* the phase of the
 typedef struct rt__scene_figures {
     int64_t update; /* whose; -1: none yet */
     double gap[4], gap_rows[4], lag, spread, opacity, unsure, rows, pixels;
-    double first_gap; /* of this sitting */
-    double sides;     /* how the teacher's guesses of opposite sides differ, at the latest pictures; NaN: not seen yet */
+    double sides; /* how the teacher's guesses of opposite sides differ, at the latest pictures; NaN: not seen yet */
 } rt__scene_figures;
 
 typedef struct rt__scene_source rt__scene_source;

@@ -189,8 +189,10 @@ static rt_status write_turntable(const rt_scene_spec *spec, rt_params *set, cons
 static char *recipe_of(const rt_task *t)
 {
     const rt__scene_settings *own = rt__scene_own(t);
-    json_t *o = json_pack("{s:i, s:s, s:s, s:s, s:i}", "version", 1, "method", t->config->method, "teacher", t->config->teacher, "weight",
-                          own->weight, "particles", own->particles);
+    json_t *o = json_pack("{s:i, s:s, s:s, s:s, s:s, s:i}", "version", 1, "method", rt_method_command(t->config->method), "teacher",
+                          t->config->teacher, "cameras", own->cameras, "weight", own->weight, "particles", own->particles);
+    if (o && t->words) json_object_set_new(o, "prompt", json_string(own->prompt));
+    if (o && !t->words && t->classes > 0) json_object_set_new(o, "class", json_integer(own->label > 0 ? own->label : 0));
     char *text = o ? json_dumps(o, JSON_COMPACT) : NULL;
     json_decref(o);
     return text;
@@ -221,37 +223,53 @@ static double root(double sum, double n) { return n > 0 ? sqrt(sum / n) : NAN; }
 
 static double gap_of(const rt__scene_figures *f) { return root(f->gap[0] + f->gap[1] + f->gap[2] + f->gap[3], f->rows); }
 
+/* The RMS between a network s_zeta and the exact score; NaN where there is no such network. */
+static double lag_of(const rt_round *r, const rt__scene_figures *f)
+{
+    rt__zeta zeta = rt__scene_zeta(r->task);
+    return zeta == RT__ZETA_NETWORK || zeta == RT__ZETA_BLIND ? root(f->lag, f->rows) : NAN;
+}
+
 static int figures(rt_round *r, int most, rt_metric *row)
 {
     rt__scene_source *s = rt__scene_source_of(r);
     if (!s) return 0;
     const rt__scene_figures *f = rt__scene_latest(s);
-    rt__zeta zeta = rt__scene_zeta(r->task);
-    bool lags = zeta == RT__ZETA_NETWORK || zeta == RT__ZETA_BLIND;
     const rt_metric all[] = {
-        {"gradient_norm", rt__main_phase(r)->last_grad_norm},    {"x0_gap_rms", gap_of(f)},
-        {"x0_gap_rms_q1", root(f->gap[0], f->gap_rows[0])},      {"x0_gap_rms_q2", root(f->gap[1], f->gap_rows[1])},
-        {"x0_gap_rms_q3", root(f->gap[2], f->gap_rows[2])},      {"x0_gap_rms_q4", root(f->gap[3], f->gap_rows[3])},
-        {"fake_lag", lags ? root(f->lag, f->rows) : NAN},        {"opacity", f->pixels > 0 ? f->opacity / f->pixels : NAN},
-        {"unsure", f->pixels > 0 ? f->unsure / f->pixels : NAN}, {"particle_spread_rms", root(f->spread, f->rows)},
-        {"view_change_rms", rt__scene_view_change(s)},           {"sides_differ", f->sides},
+        {"gradient_norm", rt__main_phase(r)->last_grad_norm},
+        {"x0_gap_rms", gap_of(f)},
+        {"x0_gap_rms_q1", root(f->gap[0], f->gap_rows[0])},
+        {"x0_gap_rms_q2", root(f->gap[1], f->gap_rows[1])},
+        {"x0_gap_rms_q3", root(f->gap[2], f->gap_rows[2])},
+        {"x0_gap_rms_q4", root(f->gap[3], f->gap_rows[3])},
+        {"fake_lag", lag_of(r, f)},
+        {"opacity", f->pixels > 0 ? f->opacity / f->pixels : NAN},
+        {"unsure", f->pixels > 0 ? f->unsure / f->pixels : NAN},
+        {"particle_spread_rms", root(f->spread, f->rows)},
+        {"view_change_rms", rt__scene_view_change(s)},
+        {"sides_differ", f->sides},
     };
     int n = 0;
     for (; n < (int)RT_COUNT(all) && n < most; n++) row[n] = all[n];
     return n;
 }
 
-static void live(rt_round *r, char *text, size_t size)
+static double headline(rt_round *r)
+{
+    rt__scene_source *s = rt__scene_source_of(r);
+    return s ? gap_of(rt__scene_latest(s)) : NAN;
+}
+
+static void live(rt_round *r, double first, char *text, size_t size)
 {
     rt__scene_source *s = rt__scene_source_of(r);
     *text = 0;
     if (!s) return;
     const rt__scene_figures *f = rt__scene_latest(s);
-    int n = snprintf(text, size, "score gap %.2g (was %.2g)", gap_of(f), f->first_gap);
-    rt__zeta zeta = rt__scene_zeta(r->task);
-    if (zeta == RT__ZETA_NETWORK || zeta == RT__ZETA_BLIND)
-        n += snprintf(text + n, size - (size_t)n, ", fake lag %.2g", root(f->lag, f->rows));
-    if (f->pixels > 0) snprintf(text + n, size - (size_t)n, ", opacity %.2g, unsure %.2g", f->opacity / f->pixels, f->unsure / f->pixels);
+    double lag = lag_of(r, f);
+    int n = snprintf(text, size, "score gap %.2g (was %.2g)", gap_of(f), first);
+    if (!isnan(lag)) n += snprintf(text + n, size - (size_t)n, "  fake lag %.2g", lag);
+    if (f->pixels > 0) snprintf(text + n, size - (size_t)n, "  opacity %.2g, unsure %.2g", f->opacity / f->pixels, f->unsure / f->pixels);
 }
 
 static rt_status succeed(rt_round *r, rt_error *err)
@@ -263,4 +281,11 @@ static rt_status succeed(rt_round *r, rt_error *err)
     return rt_scene_resample(&to, rt__scene_network(t, next)->set, &from, rt__scene_network(t, r->index)->set, err);
 }
 
-const rt_showing rt__scene_showing = {.result = result, .pictures = pictures, .figures = figures, .live = live, .succeed = succeed};
+const rt_showing rt__scene_showing = {.items = "views",
+                                      .remedy = "lower scene.lr, and vsd.score-lr where there is one",
+                                      .result = result,
+                                      .pictures = pictures,
+                                      .figures = figures,
+                                      .headline = headline,
+                                      .live = live,
+                                      .succeed = succeed};

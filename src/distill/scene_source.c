@@ -329,7 +329,7 @@ static void measure(rt__scene_source *s, int64_t u, int64_t n)
 {
     int64_t d = s->studio.task->features, P = s->studio.spec.particles;
     rt__scene_figures *f = &s->seen;
-    if (f->update != u) *f = (rt__scene_figures){.update = u, .first_gap = f->first_gap, .sides = f->sides};
+    if (f->update != u) *f = (rt__scene_figures){.update = u, .sides = f->sides};
     for (int64_t i = 0; i < n * P; i++) {
         double gap = 0, lag = 0, spread = 0;
         int quarter = (int)(4 * s->t[i] / s->end);
@@ -347,7 +347,6 @@ static void measure(rt__scene_source *s, int64_t u, int64_t n)
         f->spread += spread / (double)d;
         f->rows += 1;
     }
-    if (isnan(f->first_gap)) f->first_gap = sqrt((f->gap[0] + f->gap[1] + f->gap[2] + f->gap[3]) / f->rows);
     measure_opacity(s, n);
 }
 
@@ -428,7 +427,7 @@ static rt_status open_source(rt_phase *p, rt_error *err)
     rt__scene_source *s = calloc(1, sizeof *s);
     if (!s) RT_RAISE(RT_E_MEMORY, "out of memory for a scene");
     s->seen.update = -1;
-    s->seen.first_gap = s->seen.sides = NAN;
+    s->seen.sides = NAN;
     s->zeta = rt__scene_zeta(t);
     s->weight = rt_weight_find(own->weight, err);
     s->end = rt_process_end(t->process);

@@ -304,7 +304,7 @@ static rt_status check_kind(const rt_task *t, rt_error *err)
     const char *names[RT_SCENE_KINDS];
     size_t n = 0;
     bool known = false;
-    if (!*own->kind) RT_RAISE(RT_E_USAGE, "%s makes a scene; give --scene grid, or --scene image", t->config->method);
+    if (!*own->kind) RT_RAISE(RT_E_USAGE, "%s makes a scene; give --scene grid, or --scene image", rt_method_called(t->config->method));
     for (int i = 0; rt_scene_kind_describe(i, &row); i++) known |= !strcmp(names[n++] = row.name, own->kind);
     const char *close = rt_closest(own->kind, names, n);
     if (!known)
@@ -322,9 +322,13 @@ static rt_status check_shared(const rt_task *t, rt_error *err)
     if (c->train.ema > 0) RT_RAISE(RT_E_USAGE, "train.ema: a scene has no average; give 0");
     if (*c->train.freeze) RT_RAISE(RT_E_USAGE, "train.freeze: nothing of a scene can be frozen; leave it out");
     if (!*c->net) return RT_OK;
-    if (!rt__scene_affine(t) || strcmp(own->kind, "image") != 0)
-        RT_RAISE(RT_E_USAGE, "net: a scene has none, but that of --scene image may be affine, m + L z; for a generator network, leave "
-                             "--scene out");
+    if (strcmp(own->kind, "image") != 0)
+        RT_RAISE(RT_E_USAGE, "net: '%s', but the scene is a %s and has none; leave it out", c->net, own->kind);
+    if (!rt__scene_affine(t))
+        RT_RAISE(RT_E_USAGE,
+                 "net: '%s', but the generator of --scene image may be affine alone, m + L z; a network is distilled without a scene: "
+                 "retort distill vsd --teacher %s --net %s%s",
+                 c->net, c->teacher, c->net, t->teacher.net ? "" : " --fake-net FILE.json");
     if (own->particles > 1)
         RT_RAISE(RT_E_USAGE, "scene.particles: %d, but --net affine is a distribution by itself; give 1", own->particles);
     if (t->rank != 2 || t->features > 64)

@@ -39,4 +39,5 @@ const rt_method rt__method_vsd_scene = {
     .plan = vsd_plan,
     .showing = &rt__scene_showing,
     .of = "vsd",
+    .called = "vsd with a scene",
 };

@@ -181,6 +181,11 @@ static void rehearse(rt_program *p, int sign)
 {
     rt_rehearsal *r = p->rehearsal;
     const rt_device *device = p->backend->device;
+    for (int i = 0; i < p->n_steps && sign > 0 && !device; i++) { /* moments become resident when they are first written */
+        const rt__update_attr *a = p->steps[i].node->attr;
+        for (rt_role role = RT_MOMENT1; role <= RT_MOMENT2 && p->steps[i].op->flags & RT_ROW_UPDATE; role++)
+            if (rt__update_roles(a) >> role & 1 && rt_params_data(a->set, role)) rt_params_zero(a->set, role);
+    }
     rt_rehearsal_reserve(r, device ? 0 : sign * (int64_t)p->block_bytes);
     if (!device) return;
     r->device_reserved += sign * (int64_t)p->block_bytes;

@@ -14,7 +14,7 @@
 #include <string.h>
 
 static const char *const role_names[RT_ROLES] = {"value", "gradient", "moment1", "moment2", "average"};
-enum { PARTS = RT_NETWORKS * (RT_ROLES + 1) + 2, PATH = RT_CONFIG_TEXT + 96 };
+enum { PARTS = RT_NETWORKS * (RT_ROLES + 1) + 3, PATH = RT_CONFIG_TEXT + 96 };
 
 /* What is frozen is not kept: it is as it started, which the digest makes sure of. */
 static void digest_frozen(const rt_params *set, char hex[65])
@@ -36,7 +36,7 @@ static bool all_finite(const rt_params *set, const float *v)
 static rt_status write_checkpoint(rt__run *run, rt_error *err)
 {
     char temporary[PATH], folder[PATH], file[PATH + 32], hex[65], names[PARTS][96], digests[RT_NETWORKS][65];
-    const int64_t digest = 64;
+    const int64_t digest = 64, one = 1;
     const rt_task *t = &run->task;
     int64_t extents[RT_NETWORKS], bytes = (int64_t)sizeof run->at;
     rt_named_tensor parts[PARTS];
@@ -66,6 +66,7 @@ static rt_status write_checkpoint(rt__run *run, rt_error *err)
     if (run->at.watch.best_update > 0) RT_TRY(rt_params_fetch(run->selected, RT_VALUE, err));
     if (run->at.watch.best_update > 0)
         parts[n++] = (rt_named_tensor){"selected", RT_F32, 1, &extent, rt_params_data(run->selected, RT_VALUE)};
+    if (!isnan(run->headline)) parts[n++] = (rt_named_tensor){"headline", RT_F64, 1, &one, &run->headline};
     parts[n++] = (rt_named_tensor){"position", RT_U8, 1, &bytes, &run->at};
     snprintf(folder, sizeof folder, "%s/checkpoints/update-%lld", run->config->out, (long long)run->at.updates);
     snprintf(temporary, sizeof temporary, "%s/checkpoints/.writing", run->config->out);
@@ -187,6 +188,19 @@ static rt_status load_selected(rt__run *run, rt_tensors *t, const char *file, rt
     return RT_OK;
 }
 
+/* What the live line of the run began with; a checkpoint of a run without one has none. */
+static rt_status load_headline(rt__run *run, rt_tensors *t, const char *file, rt_error *err)
+{
+    rt_tensor kept = {0};
+    int i = rt_tensors_find(t, "headline");
+    if (i < 0) return RT_OK;
+    RT_TRY(rt_tensors_read(t, i, &kept, err));
+    bool whole = kept.dtype == RT_F64 && rt_tensor_count(&kept) == 1;
+    if (whole) memcpy(&run->headline, kept.data, sizeof run->headline);
+    rt_tensor_free(&kept);
+    return whole ? RT_OK : rt_error_set(err, RT_E_INVALID, "%s: tensor 'headline' is not one number; start the run again", file);
+}
+
 static rt_status load(rt__run *run, const char *folder, rt_error *err)
 {
     char file[PATH + 32];
@@ -205,6 +219,7 @@ static rt_status load(rt__run *run, const char *folder, rt_error *err)
         rt_error_set(err, RT_E_INVALID, "%s: tensor 'position' is not that of this version; start the run again", file);
     rt_tensor_free(&position);
     if (status == RT_OK) status = load_selected(run, t, file, err);
+    if (status == RT_OK) status = load_headline(run, t, file, err);
     rt_tensors_close(t);
     return status;
 }

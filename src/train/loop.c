@@ -83,25 +83,28 @@ static rt_status log_update(rt__run *run, double rate, rt_error *err)
     return rt_metrics_append(run->config->out, f.row, f.n, err);
 }
 
-static void report_progress(const rt__run *run, const char *what, int64_t done, int64_t total, double loss)
+static void report_progress(const rt__run *run, const char *what, int64_t done, int64_t total, double loss, double rate)
 {
     const rt_showing *showing = run->task.method->showing;
     if (showing && run->observer && run->observer->live) {
-        char text[160];
-        showing->live((rt_round *)(uintptr_t)&run->round, text, sizeof text);
+        char text[192];
+        int n = snprintf(text, sizeof text, rate < 10 ? "%.2g %s/s  " : "%.0f %s/s  ", rate, showing->items);
+        showing->live((rt_round *)(uintptr_t)&run->round, run->headline, text + n, sizeof text - (size_t)n);
         run->observer->live(run->observer->self, text);
     }
     if (run->observer && run->observer->progress) run->observer->progress(run->observer->self, what, done, total, "updates", loss);
 }
 
-/* The remedy of a divergence depends on whether there is something to go back to. */
-static rt_status advised(const rt_config *c, rt_status status, rt_error *err)
+/* The remedy of a divergence depends on whether there is something to go back to, and on the method. */
+static rt_status advised(const rt__run *run, rt_status status, rt_error *err)
 {
+    const rt_showing *showing = run->task.method->showing;
     if (status != RT_E_DIVERGED) return status;
     rt_error what = *err;
     *err = (rt_error){0};
-    return rt_error_set(err, status, "%s; %s: lower train.lr or set train.clip", what.text,
-                        rt__checkpoint_exists(c) ? "the last checkpoint is good" : "there is no checkpoint yet to go back to");
+    return rt_error_set(err, status, "%s; %s: %s", what.text,
+                        rt__checkpoint_exists(run->config) ? "the last checkpoint is good" : "there is no checkpoint yet to go back to",
+                        showing ? showing->remedy : "lower train.lr or set train.clip");
 }
 
 /* With a checkpoint, and the student that was selected. */
@@ -140,7 +143,7 @@ static rt_status meet(const rt__run *run, bool *stop, bool *due, rt_error *err)
 
 static rt_status keep(rt__run *run, rt_error *err)
 {
-    RT_TRY(advised(run->config, rt__checkpoint_write(run, err), err));
+    RT_TRY(advised(run, rt__checkpoint_write(run, err), err));
     run->kept_at = run->at.updates;
     run->kept_when = rt__seconds();
     return RT_OK;
@@ -172,27 +175,32 @@ static rt_status train_round(rt__run *run, rt_error *err)
 {
     const rt_config *c = run->config;
     const rt_round *r = &run->round;
+    const rt_showing *showing = run->task.method->showing;
     int64_t n = rt__round_updates(c, r->index), tail = n / 10 > 0 ? n / 10 : 1;
     char what[96];
     if (r->steps > 0)
         snprintf(what, sizeof what, "round %d/%d: %d from %d steps", r->index + 1, run->task.plan.n_rounds, r->steps, r->teacher_steps);
+    else if (showing && run->task.plan.n_rounds > 1)
+        snprintf(what, sizeof what, "round %d/%d: update", r->index + 1, run->task.plan.n_rounds);
     else
-        snprintf(what, sizeof what, "%s", run->task.method->name);
+        snprintf(what, sizeof what, "%s", showing ? "update" : run->task.method->name);
     double started = rt__seconds(), before = run->at.seconds;
     int64_t first = run->at.in_round;
     while (run->at.in_round < n && !run->at.ended) {
-        RT_TRY(advised(c, rt__round_update(&run->round, run->at.in_round, n, c->out, run->at.updates, err), err));
-        double loss = run->task.method->showing ? NAN : rt__main_phase(&run->round)->last_loss;
+        RT_TRY(advised(run, rt__round_update(&run->round, run->at.in_round, n, c->out, run->at.updates, err), err));
+        double loss = showing ? NAN : rt__main_phase(&run->round)->last_loss;
+        if (showing && isnan(run->headline)) run->headline = showing->headline(&run->round);
         run->at.in_round++;
         run->at.updates++;
         run->at.examples += c->train.batch;
         run->at.seconds = before + rt__seconds() - started;
         if (run->at.in_round > n - tail && isfinite(loss)) run->at.loss_sum += loss, run->at.loss_n++;
-        report_progress(run, what, run->at.in_round, n, loss);
+        double rate = (double)((run->at.in_round - first) * c->train.batch) / (rt__seconds() - started);
+        report_progress(run, what, run->at.in_round, n, loss, rate);
         rt__verdict verdict;
         RT_TRY(rt__watch_update(run, run->at.in_round == n, &verdict, err));
         if (run->at.updates % c->run.log_every == 0 || run->at.in_round == n || run->read_at == run->at.updates)
-            RT_TRY(log_update(run, (double)((run->at.in_round - first) * c->train.batch) / (rt__seconds() - started), err));
+            RT_TRY(log_update(run, rate, err));
         int64_t drawn = c->run.sample_every > 0 ? run->at.updates : run->at.in_round;
         if (run->at.in_round < n && drawn % rt__pictures_every(run) == 0) RT_TRY(pictures_between(run, err));
         run->at.ended = verdict == RT_FLAT;
@@ -363,7 +371,7 @@ rt_status rt_run_train(const rt_config *c, bool resume, const rt_observer *obser
 {
     rt_error local = {0};
     if (!err) err = &local;
-    rt__run run = {.observer = observer, .lock = -1};
+    rt__run run = {.observer = observer, .headline = NAN, .lock = -1};
     run.task.self = (void *)(uintptr_t)observer;
     run.task.progress = relay;
     run.task.stop = asked_to_stop;

@@ -73,7 +73,7 @@ static rt_status write_kept(const rt__run *run, const rt_network *n, rt_error *e
     snprintf(temporary, sizeof temporary, "%s/.writing-%s", run->config->out, n->plan->name);
     RT_TRY(rt_scheduler_config_student(&c, rt_scheduler_get_config(run->scheduler), n->denoiser.prediction, err));
     c.recipe = (rt_student_recipe){.version = 1, .null_class = t->null_class, .low = t->low, .high = t->high};
-    snprintf(c.recipe.method, sizeof c.recipe.method, "%s", run->config->method);
+    snprintf(c.recipe.method, sizeof c.recipe.method, "%s", rt_method_called(run->config->method));
     rt__student_folder s = {.net = n->denoiser.net, .values = n->set, .process = t->process, .scheduler = &c};
     rt_status status = rt__student_folder_write(&s, folder, temporary, err);
     rt_scheduler_config_free(&c);

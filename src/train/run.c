@@ -241,8 +241,9 @@ rt_status rt__run_open(rt__run *run, rt_error *err)
     RT_TRY(check_names(c, err));
     if (t->ranks) RT_TRY(check_ranks(c, rt_ranks_size(t->ranks), err));
     if (!*c->out) RT_RAISE(RT_E_USAGE, "no run directory; give --out");
-    if (t->method->needs_data && !*c->data.path) RT_RAISE(RT_E_USAGE, "%s learns from data; give --data", c->method);
-    if (t->method->needs_teacher && !*c->teacher) RT_RAISE(RT_E_USAGE, "%s needs a model to distil; give --teacher", c->method);
+    if (t->method->needs_data && !*c->data.path) RT_RAISE(RT_E_USAGE, "%s learns from data; give --data", rt_method_called(c->method));
+    if (t->method->needs_teacher && !*c->teacher)
+        RT_RAISE(RT_E_USAGE, "%s needs a model to distil; give --teacher", rt_method_called(c->method));
     if (*c->data.path) {
         RT_TRY(rt_dataset_open_fit(&run->data, c->data.path, rt_config_fit(c), err));
         note(run, rt_dataset_describe(run->data)->remark);

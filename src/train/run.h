@@ -54,6 +54,7 @@ typedef struct rt__run {
     int64_t read_at;     /* after which update, -1: none of this sitting */
     rt_params *selected; /* the deployed network as run.select chose it; NULL: that is not asked for */
     rt__position at;
+    double headline;  /* of a method that is shown otherwise, at the run's first update; NaN: none yet */
     int64_t kept_at;  /* the update of the newest checkpoint, 0: none is needed yet */
     double kept_when; /* when that was written, or the sitting began: seconds, monotonic */
 } rt__run;

@@ -61,6 +61,13 @@ foretold() {
     foretold distill meanflow "${flow[@]}" --net "$t/two.json" --micro-batch 16
 }
 
+@test "distill: scenes, without a network of their own score and with one" {
+    scene=(--teacher models/furniture --scene grid --prompt "a red chair" --out "$t/out" --updates 2)
+    foretold distill sds "${scene[@]}"
+    foretold distill sds "${scene[@]}" --updates 1 --nodes 16,96
+    foretold distill vsd "${scene[@]}"
+}
+
 @test "sample: a grid, and tensors with their trace" {
     foretold sample models/fashion-mnist-4 --n 128 --batch 64 --out "$t/out.png"
     foretold sample models/fashion-mnist --n 256 --batch 16 --steps 2 --trace --out "$t/out.safetensors"

@@ -191,6 +191,34 @@ field() { sed -n "s/^  *\"$1\": \([^,]*\),*/\1/p" "$t/json" | head -1; }
     fails 2 "neither a class number nor label" eval "$t/two" --reference "$t/data" --features "$t/features" --class cat
 }
 
+@test "inspect: what a scene is, how much of it shows, and what comes next" {
+    obeys inspect inspect "$scene"
+    tr -d ' \n' <"$t/json" >"$t/flat"
+    grep -q '"kind":"scene","chosen":"examples/scene","scene":{.*"kind":"grid","particles":1,"background":"alpha","nodes":\[16,16,16\]' "$t/flat"
+    grep -q '"channels":4,"size":\[32,32\],"range":\[-1.0,1.0\],"bytes":'$(cat "$scene"/scene.* | wc -c) "$t/flat"
+    # what the views show, their number and the splats are those of the other commands
+    "$RETORT" render "$scene" --views 24 --elevation 27.5 --out "$t/x.safetensors" -q
+    head=$(od -A n -t u8 -N 8 "$t/x.safetensors" | tr -d ' ')
+    from=$(head -c $((8 + head)) "$t/x.safetensors" | grep -a -o '"alpha":{[^}]*}' | sed 's/.*\[\([0-9]*\),[0-9]*\].*/\1/')
+    mean=$(od -A n -v -t f4 -w4 -j $((8 + head + from)) -N $((4 * 24 * 1024)) "$t/x.safetensors" | LC_ALL=C awk '{ s += $1 } END { print s / NR }')
+    LC_ALL=C awk -v a="$mean" -v b="$(sed 's/.*"opacity":\[\([^]]*\)\].*/\1/' "$t/flat")" 'BEGIN { exit !(a > 0.1 && a - b < 1e-4 && b - a < 1e-4) }'
+    shown=$(sed 's/.*"nodes_that_show":\[\([^]]*\)\].*/\1/' "$t/flat")
+    obeys convert convert "$scene" "$t/x.splat.ply"
+    [ "$(LC_ALL=C awk -v s="$shown" 'BEGIN { printf "%.0f", s * 4096 }')" = "$(field splats)" ]
+    "$RETORT" inspect "$scene" >"$t/text"
+    grep -q '^next  *retort render examples/scene --views 24 --out examples/scene.png$' "$t/text"
+    grep -q '^then  *retort convert examples/scene examples/scene.glb$' "$t/text"
+    # every particle; a scene that shows nothing; a picture, which has neither views nor a surface
+    "$SHAPE_SCENE" "$t/two" two
+    [ "$("$RETORT" inspect "$t/two" | grep -c 'particle [01]: 0.[0-9]* in 24 views')" = 2 ]
+    "$SHAPE_SCENE" "$t/empty" empty
+    "$RETORT" inspect "$t/empty" | grep -q '0.00247 of the most opaque node; 0% of the nodes show'
+    "$SHAPE_SCENE" "$t/image" image
+    obeys inspect inspect "$t/image"
+    never grep -q 'opacity\|convert' "$t/json"
+    grep -q "retort render $t/image --out $t/image.png" "$t/json"
+}
+
 @test "endings, options and outputs that are wrong" {
     fails 2 "did you mean '.apng'" render "$scene" --out "$t/x.apgn"
     fails 2 ".apng moves" render "$scene" --out "$t/x.gif"
@@ -233,13 +261,17 @@ field() { sed -n "s/^  *\"$1\": \([^,]*\),*/\1/p" "$t/json" | head -1; }
         broken; truncate -s "$keep" "$t/s/scene.safetensors"
         fails 3 "scene.safetensors" convert "$t/s" "$t/x.ply"
         fails 3 "scene.safetensors" render "$t/s" --out "$t/x.png"
+        fails 3 "scene.safetensors" inspect "$t/s"
     done
     broken; printf '\377\377\377\177' | dd of="$t/s/scene.safetensors" bs=1 seek=$((size - 4)) conv=notrunc status=none # a NaN
     fails 3 "not finite" convert "$t/s" "$t/x.ply"
+    fails 3 "not finite" inspect "$t/s"
     broken; rm "$t/s/scene.safetensors"
     fails 5 "scene.safetensors" render "$t/s" --out "$t/x.png"
+    fails 5 "scene.safetensors" inspect "$t/s"
     broken; sed -i 's/"nodes": \[/"nodes": [9/' "$t/s/scene.json"; fails 3 "scene.json" render "$t/s" --out "$t/x.png"
     broken; sed -i 's/"kind": "grid"/"kind": "gird"/' "$t/s/scene.json"; fails 3 "kind" render "$t/s" --out "$t/x.png"
+    fails 3 "kind" inspect "$t/s"
     broken; echo '{' >"$t/s/scene.json"; fails 3 "scene.json" eval "$t/s" --reference toy:moons --cameras x
     [ ! -e "$t/x.png" ] && [ ! -e "$t/x.ply" ]
     # a run holds its scene below scene/

@@ -26,7 +26,7 @@ same_scene() { cmp "$t/$1/scene/scene.safetensors" "$t/$2/scene/scene.safetensor
         scene/scene.safetensors scene/turntable.png; do
         [ -s "$t/run/$f" ] || { echo "$f is missing"; return 1; }
     done
-    for column in x0_gap_rms x0_gap_rms_q4 opacity unsure particle_spread_rms gradient_norm view_change_rms sides_differ; do
+    for column in x0_gap_rms x0_gap_rms_q1 x0_gap_rms_q2 x0_gap_rms_q3 x0_gap_rms_q4 opacity unsure particle_spread_rms gradient_norm view_change_rms sides_differ; do
         grep -q "\"$column\"" "$t/run/metrics.jsonl" || { echo "$column is missing"; return 1; }
     done
     never grep -q '"loss"' "$t/run/metrics.jsonl"
@@ -43,10 +43,17 @@ same_scene() { cmp "$t/$1/scene/scene.safetensors" "$t/$2/scene/scene.safetensor
     for f in scene/scene.safetensors score/model_index.json score/unet/diffusion_pytorch_model.safetensors score/scheduler/scheduler_config.json; do
         [ -s "$t/run/$f" ] || { echo "$f is missing"; return 1; }
     done
+    grep -q '"method": "vsd",' "$t/json"
     grep -q '"fake_loss"' "$t/run/metrics.jsonl"
     grep -q '"fake_lag": *[0-9]' "$t/run/metrics.jsonl" || grep -q '"fake_lag":[0-9]' "$t/run/metrics.jsonl"
     "$RETORT" sample "$t/run/score" --n 2 --steps 2 --out "$t/x.safetensors" -q
-    "$RETORT" distill vsd --config "$t/run/config.yaml" --out "$t/parts" --until-update 4 -q
+    "$RETORT" inspect "$t/run/score" | grep -q '^recipe  *vsd with a scene$'
+    obeys inspect inspect "$t/run"
+    tr -d ' \n' <"$t/json" >"$t/flat"
+    grep -q '"newest_update":6,"kind":"run","chosen":"'$t'/run/scene"' "$t/flat"
+    grep -q '"recipe":{"version":1,"method":"vsd","teacher":"'$t'/teacher","cameras":"'$t'/cameras.json","weight":"alpha","particles":1,"class":1}' "$t/flat"
+    "$RETORT" distill vsd --config "$t/run/config.yaml" --out "$t/parts" --until-update 4 2>"$t/err"
+    grep -q "^next: retort distill vsd --out $t/parts --resume$" "$t/err"
     "$RETORT" distill vsd --out "$t/parts" --resume --until-update 0 -q
     same_scene run parts
     cmp "$t/run/score/unet/diffusion_pytorch_model.safetensors" "$t/parts/score/unet/diffusion_pytorch_model.safetensors"
@@ -84,7 +91,9 @@ same_scene() { cmp "$t/$1/scene/scene.safetensors" "$t/$2/scene/scene.safetensor
     none=("${small[@]}" --out "$t/none")
     fails 2 "give --scene grid" distill sds --teacher "$t/teacher" --out "$t/none"
     fails 2 "did you mean 'grid'" distill sds --teacher "$t/teacher" --scene gird --out "$t/none"
-    fails 2 "vsd-scene has no such setting" distill vsd "${none[@]}" --normalise dmd
+    fails 2 "vsd with a scene has no such setting" distill vsd "${none[@]}" --normalise dmd
+    fails 2 "the method vsd with a scene does not read it" distill vsd "${none[@]}" --set vsd.normalise=dmd
+    "$RETORT" distill vsd --scene grid --help | head -1 | grep -q '^vsd with a scene: '
     fails 2 "give subtract or keep" distill sds "${none[@]}" --noise none
     fails 2 "give network, blind or exact" distill vsd "${none[@]}" --score own
     fails 2 "has no network that could be copied; give exact" distill vsd "${vectors[@]}" --scene image --score network
@@ -101,7 +110,12 @@ same_scene() { cmp "$t/$1/scene/scene.safetensors" "$t/$2/scene/scene.safetensor
     fails 2 "must be less than t-max" distill sds "${none[@]}" --t-min 0.9 --t-max 0.5
     fails 2 "between t-min" distill sds "${none[@]}" --anneal 0.01
     fails 2 "needs a null class" distill sds "${none[@]}" --guidance 2
-    fails 2 "may be affine" distill sds "${none[@]}" --net affine
+    fails 2 "the scene is a grid and has none" distill sds "${none[@]}" --net affine
+    for method in sds vsd; do
+        fails 2 "retort distill vsd --teacher oracle:$t/exact.json --net examples/mlp.json --fake-net FILE.json" \
+            distill $method "${vectors[@]}" --scene image --net examples/mlp.json
+    done
+    "$RETORT" distill vsd --teacher "oracle:$t/exact.json" --net examples/mlp.json --fake-net examples/mlp.json --updates 1 --out "$t/vsd" -q
     fails 2 "starts from --scene-init" distill sds "${none[@]}" --init "$t/teacher"
     fails 2 "has no average" distill sds "${none[@]}" --set train.ema=0.9
     fails 2 "at most 4" distill sds "${none[@]}" --nodes 2,3,4,5,6
@@ -109,6 +123,25 @@ same_scene() { cmp "$t/$1/scene/scene.safetensors" "$t/$2/scene/scene.safetensor
     echo '{"camera_angle_y": 0.63, "frames": [{"transform_matrix": [[9,0,1,3.2],[1,0,0,0],[0,1,0,0],[0,0,0,1]]}]}' >"$t/broken.json"
     fails 3 "broken.json" distill sds "${none[@]}" --cameras "$t/broken.json"
     [ ! -e "$t/none" ]
+}
+
+@test "the live line: what is done, how fast, the score gap, and when it ends" {
+    type script >/dev/null || skip "script is not installed"
+    script -qec "stty cols 150; '$RETORT' distill vsd ${small[*]} --updates 60 --class 1 --out '$t/run'" /dev/null | tr '\r' '\n' >"$t/lines"
+    figures='views/s  score gap [0-9.e-]+ \(was [0-9.e-]+\)  fake lag [0-9.e-]+  opacity [0-9.e-]+, unsure [0-9.e-]+'
+    grep -qE "update [0-9]+/60  [0-9.]+ $figures  ETA [0-9]+:[0-9][0-9]" "$t/lines"
+    grep -qE "update 60/60  [0-9.]+ $figures  in [0-9]+:[0-9][0-9]" "$t/lines"
+    grep -q "next: retort render $t/run" "$t/lines"
+    never grep -q vsd-scene "$t/lines"
+    # on a narrow terminal the words lose their end
+    script -qec "stty cols 60; '$RETORT' distill sds ${small[*]} --updates 100 --out '$t/narrow'" /dev/null | tr '\r' '\n' | grep 'update ' >"$t/lines"
+    grep -q 'score gap.*  ETA 0:' "$t/lines"
+    never grep -q 'unsure\|fake' "$t/lines"
+    LC_ALL=C awk '{ sub(/^.*update/, "update") } length > 59 { exit 1 }' "$t/lines"
+}
+
+@test "a scene that diverges is exit 7 and names its learning rate" {
+    fails 7 "lower scene.lr" distill sds "${small[@]}" --updates 40 --set train.optimiser=sgd --scene-lr 1000 --smooth 1e9 --out "$t/run" -q
 }
 
 @test "--dry-run says what it would take and writes nothing" {
@@ -129,6 +162,7 @@ same_scene() { cmp "$t/$1/scene/scene.safetensors" "$t/$2/scene/scene.safetensor
     fails 2 "give --prompt" distill sds "${told[@]}" --class 1 --out "$t/none"
     sed 's/"transform_matrix": \[\[\(0\|-1\)/"view": "left view", &/; s/"transform_matrix": \[\[1/"view": "right view", &/' "$t/cameras.json" >"$t/sides.json"
     "$RETORT" distill sds "${told[@]}" --prompt "a red box" --cameras "$t/sides.json" --out "$t/a" -q
+    "$RETORT" inspect "$t/a" | grep -q '^prompt  *a red box$'
     "$RETORT" distill sds "${told[@]}" --prompt "a blue box" --cameras "$t/sides.json" --out "$t/b" -q
     "$RETORT" distill sds "${told[@]}" --prompt "a red box" --cameras "$t/cameras.json" --out "$t/c" -q # no views: the teacher is not told
     never same_scene a b

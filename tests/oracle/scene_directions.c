@@ -1,4 +1,5 @@
-/* scene_directions.c -- sds and vsd of a scene against (1.29) written out: the step of a picture for every s_zeta and weight, its draws made again by their names; vsd's
+/* scene_directions.c -- sds and vsd of a scene against (1.29) written out: the step of a picture for every s_zeta and weight, its draws made again by their names, and the
+ * columns of the metrics that follow from them; vsd's
  * identity with sds for one particle; an affine generator, which vsd leads to a normal distribution and sds to its mean; where cameras stand; runs in parts. */
 #include "distill/scene_painting.h"
 #include "distill/sources.h"
@@ -38,7 +39,8 @@ typedef struct world {
     rt_oracle *oracle;
 } world;
 
-static void open_world(world *w, const char *method, int particles, const char *const *keys)
+/* The world but for its networks, which open_round makes. */
+static void configure(world *w, const char *method, int particles, const char *const *keys)
 {
     double covariance[D * D] = {0};
     char number[16];
@@ -82,9 +84,19 @@ static void open_world(world *w, const char *method, int particles, const char *
                         .high = 1,
                         .real = RT_F64,
                         .teacher = {.oracle = w->oracle, .prediction = rt_prediction_find("x0", &err), .null_class = -1}};
+}
+
+static void open_round(world *w)
+{
     OK(rt__task_open(&w->task, &err));
     OK(rt__round_open(&w->round, &w->task, 0, &err));
     OK(rt__round_compile(&w->round, &err));
+}
+
+static void open_world(world *w, const char *method, int particles, const char *const *keys)
+{
+    configure(w, method, particles, keys);
+    open_round(w);
 }
 
 static void close_world(world *w)
@@ -104,11 +116,17 @@ static double drawn(uint64_t seed, const char *name, int u, int sample)
     return rt__unit(words[0]);
 }
 
-/* The direction E_b u of update u for pictures x [particles][D], by (1.24) and (1.29). */
+/* What the metrics say of an update: sums of (f_zeta - f_teacher)^2 over the numbers of pictures, and how many there are, by quarter of t. */
+typedef struct gaps {
+    double sum[4], n[4];
+} gaps;
+
+/* The direction E_b u of update u for pictures x [particles][D], by (1.24) and (1.29); the gaps between the scores as x0-predictions. */
 static void direction(const world *w, int u, int particles, const char *zeta, double low, double high, double power, const double *x,
-                      double *step)
+                      double *step, gaps *g)
 {
     uint64_t seed = rt__stream_seed(&w->round.phases[0]);
+    *g = (gaps){0};
     for (int i = 0; i < particles * D; i++) step[i] = 0;
     for (int b = 0; b < B; b++)
         for (int p = 0; p < particles; p++) {
@@ -130,6 +148,8 @@ static void direction(const world *w, int u, int particles, const char *zeta, do
                     s_zeta -= exp(logit[q] - best) / sum * (xt[j] - alpha * x[q * D + j]) / (beta * beta);
                 double omega = pow(alpha, power) / (alpha * alpha / (beta * beta)); /* weight/SNR */
                 step[p * D + j] += omega * alpha * (s_zeta - s_teacher) / B;
+                g->sum[(int)(4 * t)] += pow((s_zeta - s_teacher) * beta * beta / alpha, 2);
+                g->n[(int)(4 * t)]++;
             }
         }
 }
@@ -144,10 +164,11 @@ static void one_step(const char *method, const char *key, const char *zeta, int 
     const char *const keys[] = {weight_key, weight, key, zeta, anneal_key, fallen, "train.updates", "11", NULL};
     open_world(&w, method, particles, keys);
     double before[P * D], want[P * D];
+    gaps g;
     for (int u = 0; u < UPDATES; u += 5) {
         double high = anneal > 0 ? 0.98 + (anneal - 0.98) * u / (UPDATES - 1) : 0.98;
         memcpy(before, values(&w), (size_t)(particles * D) * sizeof *before);
-        direction(&w, u, particles, zeta, 0.02, high, power, before, want);
+        direction(&w, u, particles, zeta, 0.02, high, power, before, want, &g);
         OK(rt__round_update(&w.round, u, UPDATES, "test", u, &err));
         for (int i = 0; i < particles * D; i++) {
             double got = before[i] - values(&w)[i];
@@ -171,6 +192,108 @@ static void steps_are_those_of_the_equation(void **state)
         one_step("sds", "sds.noise", "subtract", P, weights[k].name, weights[k].power, 0.5);
         one_step("vsd-scene", "vsd.score", "exact", P, weights[k].name, weights[k].power, 0);
     }
+}
+
+/* ---- columns of the metrics */
+
+static double column(world *w, const char *name)
+{
+    rt_metric row[32];
+    int n = w->task.method->showing->figures(&w->round, 32, row);
+    for (int i = 0; i < n; i++)
+        if (!strcmp(row[i].name, name)) return row[i].value;
+    fail_msg("there is no column %s", name);
+    return NAN;
+}
+
+static void column_is(world *w, const char *name, double want)
+{
+    double got = column(w, name);
+    if (isnan(want) ? !isnan(got) : !(fabs(got - want) <= 1e-6 * fabs(want))) fail_msg("%s is %.12g, not %.12g", name, got, want);
+}
+
+/* The gradient is the step of plain descent at rate 1. */
+static void columns_are_those_of_the_update(void **state)
+{
+    (void)state;
+    static const char *const quarters[] = {"x0_gap_rms_q1", "x0_gap_rms_q2", "x0_gap_rms_q3", "x0_gap_rms_q4"};
+    world w;
+    gaps g;
+    double before[P * D], want[P * D], spread = 0, moved = 0;
+    bool without = false;
+    open_world(&w, "vsd-scene", P, (const char *const[]){"vsd.score", "exact", NULL});
+    assert_true(isnan(w.task.method->showing->headline(&w.round)) || w.task.method->showing->headline(&w.round) == 0);
+    for (int u = 0; u < 4; u++) {
+        double all = 0, rows = 0;
+        memcpy(before, values(&w), sizeof before);
+        direction(&w, u, P, "exact", 0.02, 0.98, 1, before, want, &g);
+        OK(rt__round_update(&w.round, u, UPDATES, "test", u, &err));
+        for (int q = 0; q < 4; q++) {
+            column_is(&w, quarters[q], g.n[q] > 0 ? sqrt(g.sum[q] / g.n[q]) : NAN);
+            without |= g.n[q] == 0;
+            all += g.sum[q], rows += g.n[q];
+        }
+        column_is(&w, "x0_gap_rms", sqrt(all / rows));
+        assert_true(w.task.method->showing->headline(&w.round) == column(&w, "x0_gap_rms"));
+        spread = moved = 0;
+        for (int j = 0; j < D; j++) {
+            double middle = (before[j] + before[D + j] + before[2 * D + j]) / P;
+            for (int p = 0; p < P; p++) spread += pow(before[p * D + j] - middle, 2) / (P * D);
+        }
+        for (int i = 0; i < P * D; i++) moved += pow(values(&w)[i] - before[i], 2);
+        column_is(&w, "particle_spread_rms", sqrt(spread));
+        column_is(&w, "gradient_norm", sqrt(moved));
+        column_is(&w, "view_change_rms", sqrt(moved / (P * D)));
+        column_is(&w, "fake_lag", NAN); /* s_zeta is exact */
+        column_is(&w, "opacity", NAN);  /* pictures have none */
+        column_is(&w, "unsure", NAN);
+    }
+    assert_true(without); /* a quarter in which no time was drawn */
+    close_world(&w);
+}
+
+/* A network of zeros is teacher and s_zeta: the scores do not differ, and what (1.17) and the lag are is known. */
+static void a_network_lags_behind_the_exact_score(void **state)
+{
+    (void)state;
+    char path[128];
+    world w = {0};
+    rt_net *net;
+    double x[P * D], lag = 0, loss = 0;
+    snprintf(path, sizeof path, "%s/net.json", folder);
+    FILE *f = fopen(path, "w");
+    assert_non_null(f);
+    fprintf(f, "{\"_class_name\": \"RetortMLP\", \"data_dim\": %d, \"hidden\": 8, \"layers\": 1}", D);
+    assert_int_equal(fclose(f), 0);
+    OK(rt_net_open(&net, path, &err));
+    rt_params *zeros = rt_params_new("zeros", RT_F32);
+    OK(rt_net_declare(net, zeros, &err));
+    memset(rt_params_data(zeros, RT_VALUE), 0, (size_t)rt_params_extent(zeros, RT_VALUE) * sizeof(float));
+    configure(&w, "vsd-scene", P, (const char *const[]){"vsd.score", "network", "vsd.score-lr", "0", "train.lr", "0.1", NULL});
+    w.task.real = RT_F32;
+    w.task.teacher = (rt_denoiser){.net = net, .set = zeros, .prediction = rt_prediction_find("x0", &err), .null_class = -1};
+    open_round(&w);
+    const float *at = rt_params_data(rt__network(&w.task, "scene")->set, RT_VALUE);
+    for (int i = 0; i < P * D; i++) x[i] = (double)at[i];
+    rt_phase *scene = rt__main_phase(&w.round);
+    uint64_t seed = rt__stream_seed(scene);
+    OK(rt__round_update(&w.round, 0, UPDATES, "test", 0, &err));
+    for (int i = 0; i < B * P; i++) {
+        double t = 0.02 + 0.96 * drawn(seed, "t", 0, i / P), eps[D], xt[D], exact[D];
+        rt__draw_normals(&(rt__draw){.seed = seed, .name = rt__draw_name("eps"), .clock = 0}, (uint32_t)i, D, eps);
+        for (int j = 0; j < D; j++) xt[j] = (1 - t) * x[i % P * D + j] + t * eps[j];
+        rt__mean_of_pictures(P, D, x, 1 - t, t, xt, exact);
+        for (int j = 0; j < D; j++) lag += exact[j] * exact[j] / (B * P * D);
+    }
+    for (int b = 0; b < B; b++)
+        for (int j = 0; j < D; j++) loss += x[b % P * D + j] * x[b % P * D + j] / (B * D);
+    column_is(&w, "x0_gap_rms", 0);
+    if (!(fabs(column(&w, "fake_lag") - sqrt(lag)) < 1e-5 * sqrt(lag))) fail_msg("%g, not %g", column(&w, "fake_lag"), sqrt(lag));
+    assert_string_equal(w.round.phases[0].plan->name, "fake"); /* its loss is the column fake_loss */
+    if (!(fabs(w.round.phases[0].last_loss - loss) < 1e-5 * loss)) fail_msg("%g, not %g", w.round.phases[0].last_loss, loss);
+    close_world(&w);
+    rt_params_free(zeros);
+    rt_net_free(net);
 }
 
 /* s_zeta of one particle is -eps/beta: vsd and sds move it alike. */
@@ -402,6 +525,8 @@ int main(void)
         cmocka_unit_test(means_of_pictures),
         cmocka_unit_test(cameras_spread_over_the_azimuth),
         cmocka_unit_test(steps_are_those_of_the_equation),
+        cmocka_unit_test(columns_are_those_of_the_update),
+        cmocka_unit_test(a_network_lags_behind_the_exact_score),
         cmocka_unit_test(one_particle_makes_vsd_sds),
         cmocka_unit_test(affine_generators),
         cmocka_unit_test(falls_to_a_tenth),
