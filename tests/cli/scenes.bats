@@ -46,7 +46,7 @@ field() { sed -n "s/^  *\"$1\": \([^,]*\),*/\1/p" "$t/json" | head -1; }
 }
 
 @test "a sheet, a turntable, a zip and a folder, with the same bytes each time" {
-    for f in sheet.png turn.apng views.zip; do
+    for f in sheet.png turn.apng turn.gif views.zip; do
         obeys render render "$scene" --views 9 --size 24x20 --out "$t/$f"
         [ "$(field views)" = 9 ]
         "$RETORT" render "$scene" --views 9 --size 24x20 --out "$t/again.${f#*.}" -q
@@ -56,6 +56,8 @@ field() { sed -n "s/^  *\"$1\": \([^,]*\),*/\1/p" "$t/json" | head -1; }
     [ "$(od -A n -t x1 -j 16 -N 8 "$t/sheet.png" | tr -d ' \n')" = 000000ae00000032 ]
     [ "$(od -A n -t x1 -j 16 -N 8 "$t/turn.apng" | tr -d ' \n')" = 0000001400000018 ]
     grep -q acTL "$t/turn.apng"
+    [ "$(head -c 6 "$t/turn.gif")" = GIF89a ]
+    [ "$(od -A n -t x1 -j 6 -N 4 "$t/turn.gif" | tr -d ' \n')" = 14001800 ]
     never grep -q acTL "$t/sheet.png"
     obeys render render "$scene" --views 3 --background white --out "$t/folder"
     [ "$(ls "$t/folder" | tr '\n' ' ')" = "000000.png 000001.png 000002.png dataset.json retort.json transforms.json " ]
@@ -68,6 +70,34 @@ field() { sed -n "s/^  *\"$1\": \([^,]*\),*/\1/p" "$t/json" | head -1; }
     gives "$t/b.safetensors" depth "$t/a.safetensors"
     grep -q '"camera_angle_x": 0.6283185' "$t/folder/transforms.json"
     grep -q '"file_path": "000002.png"' "$t/folder/transforms.json"
+}
+
+@test "a GIF shows what the APNG shows, to another reader" {
+    python=${PYTHON:-python3}
+    "$python" -c 'import PIL' 2>/dev/null || skip "Pillow is not installed"
+    "$RETORT" render "$scene" --views 9 --out "$t/turn.apng" -q
+    "$RETORT" render "$scene" --views 9 --out "$t/turn.gif" -q
+    "$RETORT" render "$scene" --views 9 --background alpha --out "$t/clear.gif" -q
+    "$python" - "$t" <<'PYTHON'
+import sys
+from PIL import Image
+
+def frames(name):
+    picture = Image.open(f"{sys.argv[1]}/{name}")
+    assert picture.n_frames == 9 and picture.info["loop"] == 0, (name, picture.n_frames, picture.info)
+    all, milliseconds = [], 0
+    for i in range(9):
+        picture.seek(i)
+        milliseconds += picture.info["duration"]
+        all.append(picture.convert("RGBA"))
+    assert 3980 <= milliseconds <= 4000, (name, milliseconds)
+    return all
+
+for true, near, clear in zip(frames("turn.apng"), frames("turn.gif"), frames("clear.gif")):
+    far = [abs(a - b) for a, b in zip(true.tobytes(), near.tobytes())]
+    assert max(far) <= 48 and sum(far) / len(far) < 2, (max(far), sum(far) / len(far))
+    assert clear.getpixel((0, 0))[3] == 0 and clear.getpixel((16, 16))[3] == 255
+PYTHON
 }
 
 @test "backgrounds: a sheet is on white, a data set has alpha, and each can be chosen" {
@@ -98,6 +128,7 @@ field() { sed -n "s/^  *\"$1\": \([^,]*\),*/\1/p" "$t/json" | head -1; }
     [ "$(numbers "$t/x.safetensors" 0 23 24 71)" = "1000 -1000 -1000 1000 " ]
     "$RETORT" render "$t/image" --out "$t/x.png" -q
     fails 2 "seen from nowhere" render "$t/image" --out "$t/x.zip"
+    fails 2 "seen from nowhere" render "$t/image" --out "$t/x.gif"
     fails 2 "hides what is behind it" render "$t/image" --background white --out "$t/y.png"
     fails 2 "a picture of 4x6" render "$t/image" --size 9 --out "$t/y.png"
     fails 2 "has no surface" convert "$t/image" "$t/x.glb"
@@ -193,7 +224,7 @@ field() { sed -n "s/^  *\"$1\": \([^,]*\),*/\1/p" "$t/json" | head -1; }
 
 @test "endings, options and outputs that are wrong" {
     fails 2 "did you mean '.apng'" render "$scene" --out "$t/x.apgn"
-    fails 2 ".apng moves" render "$scene" --out "$t/x.gif"
+    fails 2 "did you mean '.gif'" render "$scene" --out "$t/x.giv"
     fails 2 "'.mp4' is not known; must be one of" render "$scene" --out "$t/x.mp4"
     fails 2 "did you mean '.glb'" convert "$scene" "$t/x.gltb"
     fails 2 "has no ending" convert "$scene" "$t/x"

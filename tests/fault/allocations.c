@@ -179,6 +179,7 @@ static rt_status mesh(rt_error *err)
 static rt_status frames(rt_error *err)
 {
     static const uint8_t pixels[2 * 12];
+    RT_TRY(rt_gif_write(at("out/frames.gif"), 2, 2, 2, 3, pixels, 100, err));
     return rt_apng_write(at("out/frames.apng"), 2, 2, 2, 3, pixels, 100, err);
 }
 
