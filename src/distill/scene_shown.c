@@ -189,8 +189,9 @@ static rt_status write_turntable(const rt_scene_spec *spec, rt_params *set, cons
 static char *recipe_of(const rt_task *t)
 {
     const rt__scene_settings *own = rt__scene_own(t);
-    json_t *o = json_pack("{s:i, s:s, s:s, s:s, s:i}", "version", 1, "method", t->config->method, "teacher", t->config->teacher, "weight",
-                          own->weight, "particles", own->particles);
+    json_t *o = json_pack("{s:i, s:s, s:s, s:s, s:i, s:s, s:I, s:s}", "version", 1, "method", t->config->method, "teacher",
+                          t->config->teacher, "weight", own->weight, "particles", own->particles, "cameras", own->cameras, "class",
+                          (json_int_t)own->label, "prompt", own->prompt);
     char *text = o ? json_dumps(o, JSON_COMPACT) : NULL;
     json_decref(o);
     return text;
