@@ -266,6 +266,10 @@ static rt_status ask(asked *a, const char *path, const rt_cameras *given, rt_err
     rt_status status = choose(&s, a->recipe, a->c, a->scene, given, info->classes > 0 && !info->words, err);
     if (status == RT_OK) status = gap_at(a, &s.trained, NULL, &trained, err);
     if (status == RT_OK && s.others.n > 0) status = gap_at(a, &s.others, s.which, &others, err);
+    if (others && s.listed && info->classes && !info->words)
+        cli_remark(a->c,
+                   "the teacher is asked by labels and knows the cameras of the training alone: elsewhere it is asked for the nearest of "
+                   "them, so that the gap there holds what a picture changes from one to the other");
     if (status == RT_OK && s.others.n == 0)
         cli_remark(a->c, "no camera lies between or beyond those of the training, so the gap there is left out");
     if (status == RT_OK)
