@@ -108,7 +108,7 @@ static void fill(float *x)
 static void of_a_network(void **state)
 {
     (void)state;
-    enum { T = 64, STEP = 19 }; /* 0.3 of 64 steps */
+    enum { T = 64, STEP = 20 }; /* the nearest to 0.305 of 64 */
     float x[ROWS * WIDE], xt[ROWS * WIDE], f[ROWS * WIDE];
     double squares[ROWS], times[ROWS], eps[WIDE];
     int64_t y[ROWS];
@@ -124,11 +124,11 @@ static void of_a_network(void **state)
     for (int i = 0; i < ROWS; i++) {
         y[i] = i % 4;
         times[i] = STEP - 1; /* of diffusers */
-        rt__draw_normals(&(rt__draw){.seed = 5, .name = rt__draw_name("gap"), .clock = 300}, (uint32_t)i, WIDE, eps);
+        rt__draw_normals(&(rt__draw){.seed = 5, .name = rt__draw_name("gap"), .clock = 305}, (uint32_t)i, WIDE, eps);
         for (int j = 0; j < WIDE; j++) xt[i * WIDE + j] = (float)(alpha * (double)x[i * WIDE + j] + beta * eps[j]);
     }
     assert_int_equal(rt_model_predict(m, "x0", ROWS, xt, times, y, f, NULL), RT_OK);
-    gaps(m, (rt_gap){.n = ROWS, .x = x, .y = y, .time = 0.3, .seed = 5}, squares);
+    gaps(m, (rt_gap){.n = ROWS, .x = x, .y = y, .time = 0.305, .seed = 5}, squares);
     for (int i = 0; i < ROWS; i++) {
         double want = 0;
         for (int j = 0; j < WIDE; j++) want += pow((double)f[i * WIDE + j] - (double)x[i * WIDE + j], 2) / WIDE;
@@ -156,7 +156,6 @@ static void of_a_network_that_is_told_a_camera(void **state)
     gaps(m, (rt_gap){.n = 1, .x = x, .cameras = cameras + 10 * RT_CAMERA_NUMBERS, .time = 0.5}, one);
     assert_true(fabs(one[0] - squares[0]) > 1e-4);
     for (int i = 0; i < RT_CAMERA_NUMBERS; i++) cameras[10 * RT_CAMERA_NUMBERS + i] = 1; /* a later slice has its own cameras */
-    memcpy(x + 10 * WIDE, x, WIDE * sizeof *x);
     double moved[ROWS];
     gaps(m, (rt_gap){.n = ROWS, .x = x, .cameras = cameras, .time = 0.5}, moved);
     assert_true(fabs(moved[10] - squares[10]) > 1e-4);
