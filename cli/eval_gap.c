@@ -124,7 +124,7 @@ typedef struct sights {
     const char *which; /* of the others: "file", "between", "beyond" */
 } sights;
 
-static rt_status read_trained(sights *s, const recipe *r, const char *file, bool by_label, rt_error *err)
+static rt_status read_trained(sights *s, const recipe *r, const char *file, bool labels, rt_error *err)
 {
     bool known = *r->cameras && strcmp(r->cameras, "orbit") != 0;
     if (known && (access(r->cameras, R_OK) == 0 || !file)) {
@@ -133,7 +133,7 @@ static rt_status read_trained(sights *s, const recipe *r, const char *file, bool
         return status;
     }
     if (file && (known || !*r->cameras)) return rt_cameras_open(&s->all, file, err);
-    if (!*r->cameras && by_label)
+    if (!*r->cameras && labels)
         return rt_error_set(
             err, RT_E_USAGE,
             "the teacher is asked by labels, and scene.json does not say which cameras it was trained with; give --cameras FILE");
@@ -157,11 +157,10 @@ static void find_others(sights *s, const rt_cameras *given, const rt_orbit *orbi
     if (!s->listed && !walk_orbit(orbit, true, &s->others)) s->others.n = 0;
 }
 
-static rt_status choose(sights *s, const recipe *r, cli_call *c, const rt_scene *scene, const rt_cameras *given, bool by_label,
-                        rt_error *err)
+static rt_status choose(sights *s, const recipe *r, cli_call *c, const rt_scene *scene, const rt_cameras *given, bool labels, rt_error *err)
 {
     const char *file = cli_text(c, "cameras");
-    TRY(read_trained(s, r, file, by_label, err));
+    TRY(read_trained(s, r, file, labels, err));
     s->listed = s->all.n > 0;
     size_t room = (size_t)(s->all.n + MOST);
     s->trained.at = calloc(room, sizeof *s->trained.at);
@@ -194,6 +193,9 @@ typedef struct asked {
     int particle;
 } asked;
 
+/* Does it know each camera of a file by a label of its own? */
+static bool by_label(const rt_model_info *info) { return info->classes > 0 && !info->words && !info->camera; }
+
 /* What the teacher is asked for at a camera: the class, the label of class and camera, or the prompt and the view. It knows the cameras of a file and no others. */
 static rt_status label_at(const asked *a, const rt_camera *camera, int64_t *y, rt_error *err)
 {
@@ -201,7 +203,11 @@ static rt_status label_at(const asked *a, const rt_camera *camera, int64_t *y, r
     const sights *s = a->sights;
     const rt_camera *known = s->listed ? nearest(&s->all, camera) : camera;
     int64_t K = a->recipe->label > 0 ? a->recipe->label : 0;
-    *y = s->listed ? K * s->all.n + known->label : K;
+    *y = s->listed && by_label(info) ? K * s->all.n + known->label : K;
+    if (!info->words && (*y < 0 || *y >= info->classes))
+        return rt_error_set(err, RT_E_USAGE,
+                            "%s: class %lld at a camera is its label %lld, and it has %lld; give the teacher of these cameras",
+                            info->chosen, (long long)K, (long long)*y, (long long)info->classes);
     if (!info->words) return RT_OK;
     char prompt[1024];
     const char *text = cli_given(a->c, "prompt") ? cli_text(a->c, "prompt") : a->recipe->prompt;
@@ -226,6 +232,9 @@ static rt_status measure(const asked *a, const rt_cameras *cameras, const cli_vi
         status = rt_model_gap(a->teacher, &g, squares, err);
         mean[k] = 0;
         for (size_t i = 0; i < n && status == RT_OK; i++) mean[k] += squares[i] / (double)n;
+        if (status == RT_OK && !isfinite(mean[k]))
+            status = rt_error_set(err, RT_E_INVALID, "%s: its prediction at t = %g is not finite; give a model that draws pictures",
+                                  info->chosen, times[k]);
     }
     free(y);
     free(squares);
@@ -263,10 +272,10 @@ static rt_status ask(asked *a, const char *path, const rt_cameras *given, rt_err
     if (cli_given(a->c, "prompt") && !info->words)
         return rt_error_set(err, RT_E_USAGE, "--prompt: %s is told no words; leave it out", path);
     a->sights = &s;
-    rt_status status = choose(&s, a->recipe, a->c, a->scene, given, info->classes > 0 && !info->words, err);
+    rt_status status = choose(&s, a->recipe, a->c, a->scene, given, by_label(info), err);
     if (status == RT_OK) status = gap_at(a, &s.trained, NULL, &trained, err);
     if (status == RT_OK && s.others.n > 0) status = gap_at(a, &s.others, s.which, &others, err);
-    if (others && s.listed && info->classes && !info->words)
+    if (others && s.listed && by_label(info))
         cli_remark(a->c,
                    "the teacher is asked by labels and knows the cameras of the training alone: elsewhere it is asked for the nearest of "
                    "them, so that the gap there holds what a picture changes from one to the other");

@@ -323,6 +323,9 @@ near() { LC_ALL=C awk -v a="$1" -v b="$2" -v e="$3" 'BEGIN { exit !(a - b < e &&
     never grep -q teacher_gap "$t/json"
     grep -q "own.json, the teacher by scene.json, is not there; give --teacher MODEL" "$t/err"
     fails 5 "nowhere" eval "$t/run" --teacher nowhere
+    sed 's/"class": 1/"class": 2/' "$t/second/scene.json" >"$t/third"
+    cp "$t/third" "$t/second/scene.json"
+    fails 2 "class 2 at a camera is its label 8, and it has 8" eval "$t/second" --teacher "oracle:$t/both.json"
     fails 2 "makes no pictures of 3 or 4 channels" eval "$t/run" --teacher models/fashion-mnist
     fails 2 "is told no words" eval "$t/run" --teacher "oracle:$t/away.json" --prompt "a chair"
     mv "$t/own/transforms.json" "$t/away"
