@@ -16,13 +16,15 @@ static const cli_option options[] = {
     {"n", 'n', "N", "eval.n", "10k", "samples per figure", NULL},
     {"steps", 0, "N,N,...", "eval.steps", NULL, "numbers of steps to measure (a student knows its own)", NULL},
     {"seeds", 0, "N,N,...", "eval.seeds", NULL, "repeat with these seeds and print the spread (--seed)", NULL},
-    {"teacher", 0, "MODEL", "eval.teacher", NULL, "its column, and the RMS to its samples from the same noise", NULL},
+    {"teacher", 0, "MODEL", "eval.teacher", NULL,
+     "its column, and the RMS to its samples from the same noise; of a scene: whose gap is measured (its own)", NULL},
     {"teacher-steps", 0, "N", "eval.teacher-steps", "64", "steps of the teacher's finished samples, for the RMS", NULL},
     {"floor", 0, "DATA", "eval.floor", NULL, "real data that the reference does not hold (the other part of its folder)", NULL},
     CLI_FIT_OPTIONS,
     {"save-student", 0, "DIR", NULL, NULL, "write the student with the times that --grid search finds in its recipe", NULL},
     {"save-statistics", 0, "FILE", NULL, NULL, "write the reference's statistics, for later --reference", NULL},
-    {"cameras", 0, "FILE", "eval.cameras", NULL, "of a scene: the transforms.json of the views in DATA", NULL},
+    {"cameras", 0, "FILE", "eval.cameras", NULL, "of a scene: the transforms.json of the views in DATA, or of those to measure", NULL},
+    {"prompt", 0, "TEXT", "eval.prompt", NULL, "of a scene: what a teacher with words is asked for (what it was made for)", NULL},
     CLI_PARTICLE_OPTION,
     CLI_SAMPLING_OPTIONS,
     {"out", 'o', "FILE.json", NULL, NULL, "write all figures, settings and hashes", NULL},
@@ -530,8 +532,8 @@ static rt_status run_scene(cli_call *c, rt_error *err)
 static rt_status run(cli_call *c, rt_error *err)
 {
     if (c->n_arguments && cli_is_scene(c->arguments[0])) return run_scene(c, err);
-    if (cli_given(c, "cameras") || cli_given(c, "particle"))
-        return rt_error_set(err, RT_E_USAGE, "--cameras and --particle are of scenes; %s is none",
+    if (cli_given(c, "cameras") || cli_given(c, "particle") || cli_given(c, "prompt"))
+        return rt_error_set(err, RT_E_USAGE, "--cameras, --particle and --prompt are of scenes; %s is none",
                             c->n_arguments ? c->arguments[0] : "nothing");
     const char *out = cli_text(c, "out"), *statistics = cli_text(c, "save-statistics"), *student = cli_text(c, "save-student");
     evaluation *e = calloc(1, sizeof *e);
@@ -586,7 +588,9 @@ const cli_command cli_eval_command = {
         "SAMPLES is a .safetensors file, a zip or a folder. Against an oracle the metrics modes and near-modes count its parts.\n"
         "--grid search of a student, or of a solver that adds noise, finds the times with the least value of the first metric.\n"
         "A scene is held against the true views of its object, as many as --cameras has: PSNR and SSIM of each; or, with --features, its\n"
-        "views against other pictures, with --class K the share that the classifier puts there.",
+        "views against other pictures, with --class K the share that the classifier puts there. Without true views two rows more, which\n"
+        "need no reference: how far the colours differ (RMS, 0 to 1) with which two cameras see the same point; and the teacher's gap,\n"
+        "the RMS of its x0-prediction minus the view, at cameras of the training and at others.",
     .examples = "retort eval models/fashion-mnist-4 --reference fashion-mnist:test --features models/fashion-features --n 1k\n"
                 "retort eval oracle:examples/gaussian.json --reference examples/points.safetensors --n 500 --steps 1,2,8",
     .options = options,

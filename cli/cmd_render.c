@@ -17,7 +17,7 @@ static const char *const *backgrounds(void)
 }
 
 static const cli_option options[] = {
-    {"out", 'o', "PATH", NULL, NULL, ".png (a sheet), .apng (moves), .zip or a folder (a NeRF data set), .safetensors", NULL},
+    {"out", 'o', "PATH", NULL, NULL, ".png (a sheet), .apng or .gif (moves), .zip or a folder (a NeRF data set), .safetensors", NULL},
     {"views", 0, "N", "render.views", "24", "cameras round the scene", NULL},
     {"elevation", 0, "DEGREES", "render.elevation", "20", "how high they stand, -89 to 89", NULL},
     {"cameras", 0, "FILE", "render.cameras", NULL, "a transforms.json: these cameras instead", NULL},
@@ -29,8 +29,8 @@ static const cli_option options[] = {
 
 /* ---- forms of output: the ending of the path decides */
 
-typedef enum form { SAFETENSORS, APNG, PNG, ZIP, FOLDER } form;
-static const char *const endings[] = {".safetensors", ".apng", ".png", ".zip"};
+typedef enum form { SAFETENSORS, APNG, PNG, GIF, ZIP, FOLDER } form;
+static const char *const endings[] = {".safetensors", ".apng", ".png", ".gif", ".zip"};
 
 static rt_status write_tensors(const cli_views *v, const char *out, rt_error *err)
 {
@@ -43,7 +43,7 @@ static rt_status write_tensors(const cli_views *v, const char *out, rt_error *er
     return rt_tensors_write(out, list, n, NULL, err);
 }
 
-static rt_status write_moving(const cli_views *v, const char *out, rt_error *err)
+static rt_status write_moving(const cli_views *v, form f, const char *out, rt_error *err)
 {
     size_t frame = (size_t)v->channels * (size_t)v->height * (size_t)v->width;
     uint8_t *pixels = malloc((size_t)v->n * frame);
@@ -51,7 +51,8 @@ static rt_status write_moving(const cli_views *v, const char *out, rt_error *err
     for (size_t i = 0; i < (size_t)v->n; i++)
         rt_pixels_from_values(v->x + i * frame, v->channels, v->height, v->width, v->low, v->high, pixels + i * frame);
     int each = (int)(PERIOD_MS / v->n);
-    rt_status status = rt_apng_write(out, (int)v->n, v->width, v->height, v->channels, pixels, each < LEAST_MS ? LEAST_MS : each, err);
+    rt_status status = (f == GIF ? rt_gif_write : rt_apng_write)(out, (int)v->n, v->width, v->height, v->channels, pixels,
+                                                                 each < LEAST_MS ? LEAST_MS : each, err);
     free(pixels);
     return status;
 }
@@ -104,7 +105,7 @@ static rt_status write_data_set(const cli_views *v, const rt_cameras *cameras, c
 static rt_status write(const cli_views *v, const rt_cameras *cameras, form f, const char *out, rt_error *err)
 {
     if (f == SAFETENSORS) return write_tensors(v, out, err);
-    if (f == APNG) return write_moving(v, out, err);
+    if (f == APNG || f == GIF) return write_moving(v, f, out, err);
     if (f != PNG) return write_data_set(v, cameras, out, err);
     return rt_png_grid(out, v->n, v->x, v->channels, v->height, v->width, v->low, v->high, v->n < ACROSS ? (int)v->n : ACROSS, 2, err);
 }
@@ -145,7 +146,8 @@ static rt_status choose_background(cli_call *c, form f, rt_scene_spec *spec, rt_
         return rt_error_set(err, RT_E_USAGE, "--background: the scene is a picture, which hides what is behind it");
     if (name) return rt_background_find(&spec->background, name, err);
     if (f == ZIP || f == FOLDER) spec->background = RT_ALPHA;
-    if (spec->background == RT_RANDOM || (spec->background == RT_ALPHA && (f == PNG || f == APNG))) spec->background = RT_WHITE;
+    bool for_people = f == PNG || f == APNG || f == GIF;
+    if (spec->background == RT_RANDOM || (spec->background == RT_ALPHA && for_people)) spec->background = RT_WHITE;
     return RT_OK;
 }
 
@@ -199,15 +201,12 @@ static rt_status render(cli_call *c, rt_scene *scene, int particle, form f, cons
 static rt_status run(cli_call *c, rt_error *err)
 {
     const char *out = cli_text(c, "out");
-    size_t f, length = out ? strlen(out) : 0;
+    size_t f;
     rt_scene *scene = NULL;
     rt_cameras cameras = {0};
     cli_views views = {0};
     int particle;
-    if (!out) return rt_error_set(err, RT_E_USAGE, "--out is missing: PATH.png, .apng, .zip, .safetensors, or a folder");
-    if (length > 4 && strcmp(out + length - 4, ".gif") == 0)
-        return rt_error_set(err, RT_E_USAGE, "--out %s: GIF has 256 colours and is not written; .apng moves in browsers with all of them",
-                            out);
+    if (!out) return rt_error_set(err, RT_E_USAGE, "--out is missing: PATH.png, .apng, .gif, .zip, .safetensors, or a folder");
     TRY(cli_ending("--out", out, endings, sizeof endings / sizeof *endings, &f, err));
     TRY(cli_claim_out(c, out, err));
     TRY(cli_open_scene(c, c->arguments[0], &scene, &particle, err));
@@ -224,8 +223,9 @@ const cli_command cli_render_command = {
     .summary = "pictures of a scene",
     .text =
         "Renders a scene, that of a run or a folder with scene.json, from cameras round it or from those of a file. The ending of --out\n"
-        "decides: .png is a sheet of eight in a row, .apng a turntable that moves, .zip and a folder are data sets that NeRF programs\n"
-        "read (transforms.json), and .safetensors holds x [n,C,H,W] in the model's range, alpha and depth [n,H,W].\n"
+        "decides: .png is a sheet of eight in a row, .apng a turntable that moves, .gif the same in 256 colours for programs that show no\n"
+        "APNG, .zip and a folder are data sets that NeRF programs read (transforms.json), and .safetensors holds x [n,C,H,W] in the\n"
+        "model's range, alpha and depth [n,H,W].\n"
         "Without --background a sheet and a turntable have the scene's, white where it was trained with alpha or at random; data sets\n"
         "have alpha; .safetensors has what it was trained with.",
     .examples = "retort render examples/scene --views 24 --size 64 --out figure.apng\n"

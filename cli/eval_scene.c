@@ -1,4 +1,4 @@
-/* eval_scene.c -- retort eval of a scene: against the true views of its object, or against other pictures through a classifier. */
+/* eval_scene.c -- retort eval of a scene: against the true views of its object; or against other pictures through a classifier, and by itself. */
 #include "evaluation.h"
 #include "scenes.h"
 
@@ -219,6 +219,26 @@ static rt_status against_pictures(cli_call *c, rt_scene *scene, int particle, co
     return status;
 }
 
+/* ---- what needs no pictures */
+
+static rt_status colours(cli_call *c, rt_scene *scene, int particle, const rt_cameras *cameras, rt_error *err)
+{
+    rt_seen_twice o;
+    int64_t bytes;
+    TRY(cli_views_bytes(&scene->spec, cameras->n, false, &bytes, err));
+    TRY(rt_scene_seen_twice(&scene->spec, scene->set, particle, cameras->at, cameras->n, cli_threads(c), &o, err));
+    double share = o.pixels > 0 ? (double)o.compared / (double)o.pixels : NAN;
+    cli_put(c, "seen_twice",
+            json_pack("{s:o, s:o, s:I, s:i}", "rms", cli_json_real(o.rms), "compared_share", cli_json_real(share), "pixels",
+                      (json_int_t)o.pixels, "cameras", o.cameras));
+    if (!c->json && o.compared > 0)
+        fprintf(c->text, "%-18s %-8.4g %.1f%% of %lld pixels compared; %d cameras\n", "colour, seen twice", o.rms, 100 * share,
+                (long long)o.pixels, o.cameras);
+    else if (!c->json)
+        fprintf(c->text, "%-18s %-8s no point is seen from two cameras\n", "colour, seen twice", "-");
+    return RT_OK;
+}
+
 /* ---- the command */
 
 static rt_status evaluate(cli_call *c, const char *path, rt_scene *scene, int particle, rt_cameras *cameras, rt_error *err)
@@ -227,8 +247,11 @@ static rt_status evaluate(cli_call *c, const char *path, rt_scene *scene, int pa
     rt_dataset *data = NULL;
     if (scene->spec.kind != RT_SCENE_GRID)
         return rt_error_set(err, RT_E_USAGE, "%s: the scene is a picture; 'retort render' writes it, and eval measures that file", path);
-    if (!reference)
-        return rt_error_set(err, RT_E_USAGE, "--reference is missing: the true views of the object, or pictures for --features");
+    bool true_views = reference && !cli_text(c, "features");
+    if (true_views && (cli_given(c, "teacher") || cli_given(c, "prompt")))
+        return rt_error_set(
+            err, RT_E_USAGE,
+            "--teacher, --prompt: are not asked where --reference holds the true views; leave them out, or give --features");
     TRY(file ? rt_cameras_open(cameras, file, err) : cli_turntable(cameras, &scene->spec, VIEWS, ELEVATION, err));
     cli_put(c, "scene", cli_scene_json(path, scene));
     cli_put(c, "particle", json_integer(particle));
@@ -237,7 +260,13 @@ static rt_status evaluate(cli_call *c, const char *path, rt_scene *scene, int pa
         cli_print_config(c, c->text);
         return RT_OK;
     }
-    if (cli_text(c, "features")) return against_pictures(c, scene, particle, cameras, err);
+    if (!true_views) {
+        TRY(cli_eval_gap(c, scene, particle, file ? cameras : NULL, err)); /* what may be wrong is said before the first row */
+        if (cli_text(c, "features")) TRY(against_pictures(c, scene, particle, cameras, err));
+        TRY(colours(c, scene, particle, cameras, err));
+        if (!c->json) cli_print_gap(c);
+        return RT_OK;
+    }
     TRY(rt_dataset_open_fit(&data, reference, cli_fit(c), err));
     cli_remark(c, rt_dataset_describe(data)->remark);
     rt_status status = against_views(c, scene, particle, cameras, data, err);
@@ -250,9 +279,9 @@ rt_status cli_eval_scene(cli_call *c, const char *path, rt_error *err)
     rt_scene *scene = NULL;
     rt_cameras cameras = {0};
     int particle;
-    static const char *const of_models[] = {"n",      "steps", "seeds",     "teacher",  "teacher-steps",     "save-statistics",
-                                            "solver", "grid",  "guide",     "guidance", "guidance-interval", "guidance-rescale",
-                                            "eta",    "churn", "tolerance", "batch"};
+    static const char *const of_models[] = {"n",     "steps",     "seeds",    "teacher-steps",     "save-statistics",  "solver",
+                                            "grid",  "guide",     "guidance", "guidance-interval", "guidance-rescale", "eta",
+                                            "churn", "tolerance", "batch"};
     for (size_t i = 0; i < sizeof of_models / sizeof *of_models; i++)
         if (cli_given(c, of_models[i])) cli_wrong(c, of_models[i], "is of models; %s is a scene", path);
     (void)cli_fit(c);

@@ -43,5 +43,9 @@ rt_status cli_ending(const char *option, const char *path, const char *const *en
 
 /* cmd_eval.c hands over to it: a scene beside reference data. */
 rt_status cli_eval_scene(cli_call *c, const char *path, rt_error *err);
+/* eval_gap.c: how far the x0-prediction of --teacher, or of the teacher that scene.json names, is from the scene's views, at cameras of the training and at others: those of `given`, the file
+ * --cameras (NULL: none), that are not of the training, else between or beyond those. Of a teacher that was not given, a remark says why the gap is left out. */
+rt_status cli_eval_gap(cli_call *c, rt_scene *scene, int particle, const rt_cameras *given, rt_error *err);
+void cli_print_gap(const cli_call *c); /* its rows of the table */
 
 #endif

@@ -56,6 +56,10 @@ rt_status rt_png_write(const char *path, int width, int height, int channels, co
 /* n frames [n][height][width][channels] as a PNG that moves (APNG), for ever, each shown for so many milliseconds; readers that do not know how show the first. */
 rt_status rt_apng_write(const char *path, int n, int width, int height, int channels, const uint8_t *pixels, int milliseconds,
                         rt_error *err);
+/* The same as GIF, which has 256 colours for all frames together: chosen among theirs, every pixel the nearest one; exact where there are no more. With alpha there are 255,
+ * and pixels of alpha below 128 are transparent. Times are whole hundredths of a second that add up to n times `milliseconds`, 10 to 60000. */
+rt_status rt_gif_write(const char *path, int n, int width, int height, int channels, const uint8_t *pixels, int milliseconds,
+                       rt_error *err);
 /* A sample (C,H,W) of values in low..high as interleaved bytes: clipped, mapped to 0..255, rounded to nearest. Of four channels the last is alpha, by which the colours are
  * multiplied: PNG wants them divided by it. */
 void rt_pixels_from_values(const float *x, int channels, int height, int width, double low, double high, uint8_t *pixels);

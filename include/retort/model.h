@@ -49,6 +49,7 @@ typedef struct rt_model_info {
     int64_t classes;       /* labels that the network takes, the null class included; 0: none */
     int64_t null_class;    /* -1: none */
     const rt_words *words; /* labels are prompts of these, no words the null class; NULL: classes. The model's */
+    bool camera;           /* the network is told a camera's matrix: nothing is asked of it but with a scene */
     int64_t outputs;       /* numbers that the network gives per sample */
     int64_t parameters;
     double low, high;
@@ -70,6 +71,17 @@ const rt_model_info *rt_model_get_info(const rt_model *model); /* borrowed */
  * none). `as` NULL: raw; else a row of `retort list predictions`, into which it is converted by the model's process. */
 rt_status rt_model_predict(rt_model *model, const char *as, int64_t n, const float *x, const double *t, const int64_t *y, float *out,
                            rt_error *err);
+/* How far the model is from pictures that it sees with noise: squares[i] is the mean over sample i of (f - x)^2, f the x0-prediction at x_t = alpha x + beta eps, without guidance.
+ * eps depends on seed, time and i alone. RT_E_USAGE: it is no denoiser of one time. */
+typedef struct rt_gap {
+    int64_t n;
+    const float *x;        /* [n][features] */
+    const int64_t *y;      /* [n] classes or prompts; NULL: none */
+    const double *cameras; /* [n][RT_CAMERA_NUMBERS], for networks that are told one; else they are not looked at; NULL: none */
+    double time;           /* as a fraction of the process, above 0; of a discrete one the nearest step */
+    uint64_t seed;
+} rt_gap;
+rt_status rt_model_gap(rt_model *model, const rt_gap *gap, double *squares, rt_error *err);
 /* The features of a classifier (feature_dims numbers each) and, if wanted, its most likely labels. */
 rt_status rt_model_features(rt_model *model, int64_t n, const float *x, float *features, int64_t *labels, rt_error *err);
 

@@ -53,6 +53,8 @@ void rt_cameras_free(rt_cameras *cameras); /* leaves *cameras zeroed */
 enum { RT_RAY = 9 };
 /* The rays of a picture of h x w pixels, row 0 on top: [h w][RT_RAY] numbers of RT_F32 or RT_F64. `jitter` [h w]: xi; NULL: 1/2. */
 void rt_camera_rays(const rt_camera *camera, int h, int w, const double *jitter, rt_dtype dtype, void *rays);
+/* The ray from a point through another one, xi 1/2. */
+void rt_ray_towards(const double origin[3], const double point[3], rt_dtype dtype, void *ray);
 
 /* ---- scenes ------------------------------------------------------------------------------------------------------------------------- */
 
@@ -135,6 +137,19 @@ rt_node *rt_scene_sparse(rt_node *alpha);
  * A set of RT_F64 is rendered in double. */
 rt_status rt_scene_pictures(const rt_scene_spec *spec, rt_params *set, int particle, const rt_camera *cameras, int64_t n, int threads,
                             float *x, float *alpha, float *depth, float *weights, rt_error *err);
+
+/* Colours at points that two cameras see. A pixel of camera a with alpha >= 0.95 ends at the point p = o_a + (depth_a/alpha_a) d_a. For every other camera b in whose picture p
+ * lies, the ray from o_b through p is rendered. b does not see p where alpha_b < 0.95, or where something stands before p: depth_b/alpha_b < |p - o_b| - half a cell, which is
+ * 1/(most nodes of a side - 1). Where b looks through p it sees another colour, as in fog, and that counts. */
+typedef struct rt_seen_twice {
+    double rms;       /* root of the mean over those of |colour_b/alpha_b - colour_a/alpha_a|^2 / 3, colours in 0..1; NaN: there are none */
+    int64_t pixels;   /* pairs of a pixel of a and a camera b that has its point in its picture */
+    int64_t compared; /* of them, those where b sees the point */
+    int cameras;      /* at most 24, of more an even choice */
+} rt_seen_twice;
+/* Pictures are of the spec's size. RT_E_USAGE: the scene is a picture. threads as above. */
+rt_status rt_scene_seen_twice(const rt_scene_spec *spec, rt_params *set, int particle, const rt_camera *cameras, int64_t n, int threads,
+                              rt_seen_twice *out, rt_error *err);
 
 /* ---- files -------------------------------------------------------------------------------------------------------------------------- */
 

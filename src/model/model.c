@@ -257,6 +257,7 @@ static rt_status open_network(rt_model *m, const parts *p, const rt_model_spec *
     i->condition = n->classifier ? 0 : n->in_channels - n->out_channels;
     i->classes = n->classes;
     i->words = n->words;
+    i->camera = n->camera;
     if (n->words) i->null_class = 0;
     i->feature_dims = n->classifier ? n->features : 0;
     i->outputs = n->classifier ? n->classes : n->height ? (int64_t)n->out_channels * n->height * n->width : n->out_channels;

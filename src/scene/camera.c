@@ -44,24 +44,40 @@ static bool through_box(const double *o, const double *d, double *near, double *
     return *far > *near;
 }
 
+/* A direction of any length but 0. */
+static void put_ray(const double origin[3], const double direction[3], double xi, rt_dtype dtype, void *to)
+{
+    double ray[RT_RAY] = {0}, size = 0;
+    for (int i = 0; i < 3; i++) size += direction[i] * direction[i];
+    for (int i = 0; i < 3; i++) {
+        ray[i] = origin[i];
+        ray[3 + i] = direction[i] / sqrt(size);
+    }
+    if (!through_box(ray, ray + 3, &ray[6], &ray[7])) ray[6] = ray[7] = 0;
+    ray[8] = xi;
+    for (int i = 0; i < RT_RAY; i++) {
+        if (dtype == RT_F64)
+            ((double *)to)[i] = ray[i];
+        else
+            ((float *)to)[i] = (float)ray[i];
+    }
+}
+
+void rt_ray_towards(const double origin[3], const double point[3], rt_dtype dtype, void *ray)
+{
+    const double direction[] = {point[0] - origin[0], point[1] - origin[1], point[2] - origin[2]};
+    put_ray(origin, direction, 0.5, dtype, ray);
+}
+
 void rt_camera_rays(const rt_camera *c, int h, int w, const double *jitter, rt_dtype dtype, void *rays)
 {
     double focal = c->fovy > 0 ? h / (2 * tan(c->fovy / 2)) : w / (2 * tan(c->fovx / 2)); /* in pixels */
     for (int64_t n = 0; n < (int64_t)h * w; n++) {
-        double x = ((double)(n % w) + 0.5 - w / 2.0) / focal, y = -((double)(n / w) + 0.5 - h / 2.0) / focal, size = 0, ray[RT_RAY] = {0};
+        double x = ((double)(n % w) + 0.5 - w / 2.0) / focal, y = -((double)(n / w) + 0.5 - h / 2.0) / focal, origin[3], direction[3];
         for (int i = 0; i < 3; i++) {
-            ray[i] = c->c2w[4 * i + 3];
-            ray[3 + i] = c->c2w[4 * i] * x + c->c2w[4 * i + 1] * y - c->c2w[4 * i + 2];
-            size += ray[3 + i] * ray[3 + i];
+            origin[i] = c->c2w[4 * i + 3];
+            direction[i] = c->c2w[4 * i] * x + c->c2w[4 * i + 1] * y - c->c2w[4 * i + 2];
         }
-        for (int i = 0; i < 3; i++) ray[3 + i] /= sqrt(size);
-        if (!through_box(ray, ray + 3, &ray[6], &ray[7])) ray[6] = ray[7] = 0;
-        ray[8] = jitter ? jitter[n] : 0.5;
-        for (int i = 0; i < RT_RAY; i++) {
-            if (dtype == RT_F64)
-                ((double *)rays)[n * RT_RAY + i] = ray[i];
-            else
-                ((float *)rays)[n * RT_RAY + i] = (float)ray[i];
-        }
+        put_ray(origin, direction, jitter ? jitter[n] : 0.5, dtype, (char *)rays + (size_t)(n * RT_RAY) * rt_dtype_size(dtype));
     }
 }

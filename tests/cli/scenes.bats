@@ -46,7 +46,7 @@ field() { sed -n "s/^  *\"$1\": \([^,]*\),*/\1/p" "$t/json" | head -1; }
 }
 
 @test "a sheet, a turntable, a zip and a folder, with the same bytes each time" {
-    for f in sheet.png turn.apng views.zip; do
+    for f in sheet.png turn.apng turn.gif views.zip; do
         obeys render render "$scene" --views 9 --size 24x20 --out "$t/$f"
         [ "$(field views)" = 9 ]
         "$RETORT" render "$scene" --views 9 --size 24x20 --out "$t/again.${f#*.}" -q
@@ -56,6 +56,8 @@ field() { sed -n "s/^  *\"$1\": \([^,]*\),*/\1/p" "$t/json" | head -1; }
     [ "$(od -A n -t x1 -j 16 -N 8 "$t/sheet.png" | tr -d ' \n')" = 000000ae00000032 ]
     [ "$(od -A n -t x1 -j 16 -N 8 "$t/turn.apng" | tr -d ' \n')" = 0000001400000018 ]
     grep -q acTL "$t/turn.apng"
+    [ "$(head -c 6 "$t/turn.gif")" = GIF89a ]
+    [ "$(od -A n -t x1 -j 6 -N 4 "$t/turn.gif" | tr -d ' \n')" = 14001800 ]
     never grep -q acTL "$t/sheet.png"
     obeys render render "$scene" --views 3 --background white --out "$t/folder"
     [ "$(ls "$t/folder" | tr '\n' ' ')" = "000000.png 000001.png 000002.png dataset.json retort.json transforms.json " ]
@@ -68,6 +70,34 @@ field() { sed -n "s/^  *\"$1\": \([^,]*\),*/\1/p" "$t/json" | head -1; }
     gives "$t/b.safetensors" depth "$t/a.safetensors"
     grep -q '"camera_angle_x": 0.6283185' "$t/folder/transforms.json"
     grep -q '"file_path": "000002.png"' "$t/folder/transforms.json"
+}
+
+@test "a GIF shows what the APNG shows, to another reader" {
+    python=${PYTHON:-python3}
+    "$python" -c 'import PIL' 2>/dev/null || skip "Pillow is not installed"
+    "$RETORT" render "$scene" --views 9 --out "$t/turn.apng" -q
+    "$RETORT" render "$scene" --views 9 --out "$t/turn.gif" -q
+    "$RETORT" render "$scene" --views 9 --background alpha --out "$t/clear.gif" -q
+    "$python" - "$t" <<'PYTHON'
+import sys
+from PIL import Image
+
+def frames(name):
+    picture = Image.open(f"{sys.argv[1]}/{name}")
+    assert picture.n_frames == 9 and picture.info["loop"] == 0, (name, picture.n_frames, picture.info)
+    all, milliseconds = [], 0
+    for i in range(9):
+        picture.seek(i)
+        milliseconds += picture.info["duration"]
+        all.append(picture.convert("RGBA"))
+    assert 3980 <= milliseconds <= 4000, (name, milliseconds)
+    return all
+
+for true, near, clear in zip(frames("turn.apng"), frames("turn.gif"), frames("clear.gif")):
+    far = [abs(a - b) for a, b in zip(true.tobytes(), near.tobytes())]
+    assert max(far) <= 48 and sum(far) / len(far) < 2, (max(far), sum(far) / len(far))
+    assert clear.getpixel((0, 0))[3] == 0 and clear.getpixel((16, 16))[3] == 255
+PYTHON
 }
 
 @test "backgrounds: a sheet is on white, a data set has alpha, and each can be chosen" {
@@ -98,6 +128,7 @@ field() { sed -n "s/^  *\"$1\": \([^,]*\),*/\1/p" "$t/json" | head -1; }
     [ "$(numbers "$t/x.safetensors" 0 23 24 71)" = "1000 -1000 -1000 1000 " ]
     "$RETORT" render "$t/image" --out "$t/x.png" -q
     fails 2 "seen from nowhere" render "$t/image" --out "$t/x.zip"
+    fails 2 "seen from nowhere" render "$t/image" --out "$t/x.gif"
     fails 2 "hides what is behind it" render "$t/image" --background white --out "$t/y.png"
     fails 2 "a picture of 4x6" render "$t/image" --size 9 --out "$t/y.png"
     fails 2 "has no surface" convert "$t/image" "$t/x.glb"
@@ -172,7 +203,9 @@ field() { sed -n "s/^  *\"$1\": \([^,]*\),*/\1/p" "$t/json" | head -1; }
     fails 2 "has 3 cameras" eval "$t/two" --reference toy:moons:5 --cameras "$t/true/transforms.json"
     fails 2 "must have 3 channels" eval "$t/two" --reference toy:moons:3 --cameras "$t/true/transforms.json"
     fails 2 "--cameras is missing" eval "$t/two" --reference "$t/true"
-    fails 2 "--reference is missing" eval "$t/two"
+    fails 2 "--reference" eval "$t/two" --features models/fashion-features
+    fails 2 "holds the true views" eval "$t/two" --reference "$t/true" --cameras "$t/true/transforms.json" --teacher oracle:x.json
+    fails 2 "are of scenes" eval oracle:examples/gaussian.json --reference examples/points.safetensors --prompt "a red chair"
     fails 2 "is a scene" eval "$t/two" --steps 4 --reference "$t/true"
     fails 2 "are of scenes" eval oracle:examples/gaussian.json --reference examples/points.safetensors --cameras "$t/true/transforms.json"
 }
@@ -188,6 +221,9 @@ field() { sed -n "s/^  *\"$1\": \([^,]*\),*/\1/p" "$t/json" | head -1; }
     same=$(sed -n 's/^ *"frechet": \([^,]*\),*/\1/p' "$t/json")
     [ -n "$same" ]
     grep -q '"class_share"' "$t/json"
+    grep -q '"seen_twice"' "$t/json"
+    "$RETORT" eval "$t/two" --reference "$t/data" --features "$t/features" --class 0 -q >"$t/table"
+    [ "$(cut -c 1-18 "$t/table" | tr -s ' ' | tr '\n' ,)" = "frechet ,in class ,colour, seen twice," ]
     fails 2 "neither a class number nor label" eval "$t/two" --reference "$t/data" --features "$t/features" --class cat
 }
 
@@ -219,9 +255,115 @@ field() { sed -n "s/^  *\"$1\": \([^,]*\),*/\1/p" "$t/json" | head -1; }
     grep -q "retort render $t/image --out $t/image.png" "$t/json"
 }
 
+# pictures FILE: an oracle, exact for the pictures of FILE, told their labels or not (OTHER)
+pictures() {
+    echo "{\"kind\": \"data\", \"data\": \"$1\", \"prediction\": \"velocity\"${2-}, \"scheduler\": {\"_class_name\": \"FlowMatchEulerDiscreteScheduler\"}}"
+}
+blind=', "classes": false'
+
+# row NAME: the first figure of a row of the table
+row() { sed -n "s/^$1  *//p" "$t/table" | sed 's/ .*//'; }
+near() { LC_ALL=C awk -v a="$1" -v b="$2" -v e="$3" 'BEGIN { exit !(a - b < e && b - a < e) }'; }
+
+@test "eval of a scene by itself: colours seen twice" {
+    "$SHAPE_SCENE" "$t/two" two
+    obeys eval eval "$t/two"
+    grep -q "scene.json names no teacher; give --teacher MODEL" "$t/err"
+    "$RETORT" eval "$t/two" -q >"$t/table"
+    near "$(row "colour, seen twice")" 0.0286 0.001 # the figure's four colours, soft
+    "$RETORT" eval "$t/two" --particle 1 -q >"$t/table"
+    near "$(row "colour, seen twice")" 0 1e-6 # one colour
+    "$SHAPE_SCENE" "$t/empty" empty
+    obeys eval eval "$t/empty"
+    grep -q '"rms": null' "$t/json"
+    [ "$("$RETORT" eval "$t/empty" -q)" = "colour, seen twice -        no point is seen from two cameras" ]
+    "$RETORT" render "$t/two" --views 1 --out "$t/one" -q
+    "$RETORT" eval "$t/two" --cameras "$t/one/transforms.json" -q | grep -q "no point is seen from two cameras"
+}
+
+@test "eval of a scene by itself: the teacher's gap" {
+    "$SHAPE_SCENE" "$t/two" two
+    # labels: each camera's own picture, of 8 bits
+    "$RETORT" render "$t/two" --views 5 --background white --out "$t/own" -q
+    pictures own >"$t/own.json"
+    obeys eval eval "$t/two" --teacher "oracle:$t/own.json" --cameras "$t/own/transforms.json"
+    [ "$(grep -c '"rms_at"' "$t/json")" = 2 ]
+    grep -q '"which": "between"' "$t/json"
+    grep -q "asked for the nearest of them" "$t/err"
+    "$RETORT" eval "$t/two" --teacher "oracle:$t/own.json" --cameras "$t/own/transforms.json" -q >"$t/table"
+    near "$(row "gap, trained")" 0.002 0.001 # half a step of 2/255, evenly: 0.0023 where there is anything
+    LC_ALL=C awk -v a="$(row "gap, others")" 'BEGIN { exit !(a > 0.1) }'
+    fails 2 "give --cameras FILE" eval "$t/two" --teacher "oracle:$t/own.json"
+    # one picture of a ball that looks the same from everywhere, whatever is asked
+    "$RETORT" render "$t/two" --particle 1 --views 1 --out "$t/white.safetensors" -q
+    "$RETORT" render "$t/two" --particle 1 --views 1 --background black --out "$t/black.safetensors" -q
+    "$RETORT" render "$t/two" --particle 1 --views 4 --background white --out "$t/four" -q
+    for background in white black; do
+        pictures "$background.safetensors" "$blind" >"$t/$background.json"
+        "$RETORT" eval "$t/two" --particle 1 --teacher "oracle:$t/$background.json" --cameras "$t/four/transforms.json" -q >"$t/$background"
+    done
+    cp "$t/white" "$t/table"
+    near "$(row "gap, trained")" 0 1e-4
+    near "$(row "gap, others")" 0.1 0.1 # but for the corners of the nodes
+    # black in the place of white: 2 (1 - alpha) in each channel
+    head=$(od -A n -t u8 -N 8 "$t/white.safetensors" | tr -d ' ')
+    head -c $((8 + head)) "$t/white.safetensors" | tail -c +9 | sed 's/.*"alpha":{[^}]*"data_offsets":\[\([0-9]*\),.*/\1/' >"$t/offset"
+    od -A n -v -t f4 -w4 -j $((8 + head + $(cat "$t/offset"))) -N 4096 "$t/white.safetensors" >"$t/alpha"
+    want=$(LC_ALL=C awk '{ s += 4 * (1 - $1) ^ 2 } END { print sqrt(s / NR) }' "$t/alpha")
+    cp "$t/black" "$t/table"
+    near "$(row "gap, trained")" "$want" 1e-3
+    # an orbit: over its ranges and beyond; the seed chooses the noise
+    "$RETORT" eval "$t/two" --particle 1 --teacher "oracle:$t/white.json" -q >"$t/table"
+    grep -q "^gap, others .*; 24 cameras beyond those" "$t/table"
+    "$RETORT" eval "$t/two" --particle 1 --teacher "oracle:$t/white.json" --cameras "$t/own/transforms.json" --json -q >"$t/a"
+    grep -q '"which": "between"' "$t/a"
+}
+
+@test "eval of a run: its own teacher, cameras and words" {
+    "$RETORT" render "$scene" --views 4 --size 8 --background white --out "$t/own" -q
+    "$RETORT" render "$scene" --views 5 --size 8 --background white --out "$t/other" -q
+    pictures own >"$t/own.json"
+    "$RETORT" distill sds --teacher "oracle:$t/own.json" --scene grid --cameras "$t/own/transforms.json" --nodes 6 --samples 8 --updates 2 --threads 1 \
+        --out "$t/run" -q
+    "$RETORT" eval "$t/run" -q >"$t/table"
+    grep -q "^gap, trained .*; 4 cameras$" "$t/table"
+    grep -q "^gap, others .*; 3 cameras between those$" "$t/table"
+    "$RETORT" eval "$t/run" --cameras "$t/other/transforms.json" -q >"$t/table"
+    grep -q "^gap, others .*; 4 cameras of --cameras$" "$t/table" # the first of five is the first of four
+    # the second class of two, whose pictures are on black: the label is class * cameras + camera
+    "$RETORT" render "$scene" --views 4 --size 8 --background black --out "$t/black" -q
+    for i in 0 1 2 3; do
+        mkdir -p "$t/both/$i" "$t/both/$((i + 4))"
+        cp "$t/own/00000$i.png" "$t/both/$i"
+        cp "$t/black/00000$i.png" "$t/both/$((i + 4))"
+    done
+    pictures black >"$t/black.json"
+    pictures both >"$t/both.json"
+    cp -r "$t/run/scene" "$t/second"
+    sed -i 's/"class": 0/"class": 1/' "$t/second/scene.json"
+    "$RETORT" eval "$t/run" --teacher "oracle:$t/black.json" -q | grep "^gap" >"$t/table"
+    "$RETORT" eval "$t/second" --teacher "oracle:$t/both.json" -q | grep "^gap" >"$t/second.txt"
+    "$RETORT" eval "$t/run" --teacher "oracle:$t/both.json" -q | grep "^gap" >"$t/first.txt"
+    cmp "$t/second.txt" "$t/table"
+    never cmp -s "$t/first.txt" "$t/table"
+    mv "$t/own.json" "$t/away.json"
+    obeys eval eval "$t/run"
+    never grep -q teacher_gap "$t/json"
+    grep -q "own.json, the teacher by scene.json, is not there; give --teacher MODEL" "$t/err"
+    fails 5 "nowhere" eval "$t/run" --teacher nowhere
+    sed 's/"class": 1/"class": 2/' "$t/second/scene.json" >"$t/third"
+    cp "$t/third" "$t/second/scene.json"
+    fails 2 "class 2 at a camera is its label 8, and it has 8" eval "$t/second" --teacher "oracle:$t/both.json"
+    fails 2 "makes no pictures of 3 or 4 channels" eval "$t/run" --teacher models/fashion-mnist
+    fails 2 "is told no words" eval "$t/run" --teacher "oracle:$t/away.json" --prompt "a chair"
+    mv "$t/own/transforms.json" "$t/away"
+    fails 5 "the cameras that the scene was trained with" eval "$t/run" --teacher "oracle:$t/away.json"
+    "$RETORT" eval "$t/run" --teacher "oracle:$t/away.json" --cameras "$t/away" -q | grep -q "^gap, trained .*; 4 cameras$"
+}
+
 @test "endings, options and outputs that are wrong" {
     fails 2 "did you mean '.apng'" render "$scene" --out "$t/x.apgn"
-    fails 2 ".apng moves" render "$scene" --out "$t/x.gif"
+    fails 2 "did you mean '.gif'" render "$scene" --out "$t/x.giv"
     fails 2 "'.mp4' is not known; must be one of" render "$scene" --out "$t/x.mp4"
     fails 2 "did you mean '.glb'" convert "$scene" "$t/x.gltb"
     fails 2 "has no ending" convert "$scene" "$t/x"

@@ -167,6 +167,21 @@ same_scene() { cmp "$t/$1/scene/scene.safetensors" "$t/$2/scene/scene.safetensor
     "$RETORT" distill sds "${told[@]}" --prompt "a red box" --cameras "$t/cameras.json" --out "$t/c" -q # no views: the teacher is not told
     never same_scene a b
     never same_scene a c
+    # eval asks what the scene was made from
+    gap() { "$RETORT" eval "$t/a" --threads 1 -q "$@" | sed -n 's/^gap, //p'; }
+    gap >"$t/gap"
+    grep -q "^trained .*; 4 cameras$" "$t/gap"
+    gap --prompt "a red box" >"$t/again"
+    cmp "$t/gap" "$t/again"
+    gap --seed 1 >"$t/seed"
+    never cmp -s "$t/gap" "$t/seed"
+    gap --prompt "a blue box" >"$t/blue"
+    never cmp -s "$t/gap" "$t/blue"
+    fails 2 "did you mean" eval "$t/a" --prompt "a rad box"
+    cp -r "$t/a/scene" "$t/untold"
+    sed -i 's/sides.json/cameras.json/' "$t/untold/scene.json" # the same cameras without a view
+    "$RETORT" eval "$t/untold" --threads 1 -q | sed -n 's/^gap, //p' >"$t/silent"
+    never cmp -s "$t/gap" "$t/silent"
     "$RETORT" distill vsd "${told[@]}" --prompt "a red box" --cameras "$t/sides.json" --out "$t/d" -q
     "$RETORT" distill vsd "${told[@]}" --prompt "a red box" --cameras "$t/sides.json" --score blind --out "$t/e" -q
     never same_scene d e

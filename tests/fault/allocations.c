@@ -179,6 +179,7 @@ static rt_status mesh(rt_error *err)
 static rt_status frames(rt_error *err)
 {
     static const uint8_t pixels[2 * 12];
+    RT_TRY(rt_gif_write(at("out/frames.gif"), 2, 2, 2, 3, pixels, 100, err));
     return rt_apng_write(at("out/frames.apng"), 2, 2, 2, 3, pixels, 100, err);
 }
 
@@ -289,6 +290,16 @@ static rt_status scene_written(rt_error *err)
     return s;
 }
 
+static rt_status gap(rt_error *err)
+{
+    rt_model *model;
+    double squares[2];
+    RT_TRY(rt_model_open(&model, &(rt_model_spec){.path = "oracle:examples/gaussian.json", .threads = 1}, err));
+    rt_status s = rt_model_gap(model, &(rt_gap){.n = 2, .x = ramp, .time = 0.5}, squares, err);
+    rt_model_free(model);
+    return s;
+}
+
 static const struct {
     const char *name;
     rt_status (*run)(rt_error *err);
@@ -315,7 +326,8 @@ static const struct {
                 {"oracle_nodes", oracle_nodes},
                 {"network", network},
                 {"cameras", cameras},
-                {"scene_written", scene_written}};
+                {"scene_written", scene_written},
+                {"gap", gap}};
 
 /* ---- the walk */
 
