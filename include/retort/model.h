@@ -49,6 +49,7 @@ typedef struct rt_model_info {
     int64_t classes;       /* labels that the network takes, the null class included; 0: none */
     int64_t null_class;    /* -1: none */
     const rt_words *words; /* labels are prompts of these, no words the null class; NULL: classes. The model's */
+    bool camera;           /* the network is told a camera's matrix: nothing is asked of it but with a scene */
     int64_t outputs;       /* numbers that the network gives per sample */
     int64_t parameters;
     double low, high;
