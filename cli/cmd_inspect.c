@@ -91,6 +91,7 @@ static rt_status inspect_model(cli_call *c, const char *path, rt_error *err)
         line(c, "classes", "%lld, of which %lld means no class", (long long)i->classes, (long long)i->null_class);
     else if (i->classes)
         line(c, "classes", "%lld", (long long)i->classes);
+    if (i->camera) line(c, "camera", "told, by the 12 numbers of its matrix to the world, which only a scene gives it");
     const char *as = *i->scheduler ? ", as " : "";
     if (*i->process && i->timesteps)
         line(c, "process", "%s, %lld timesteps%s%s", i->process, (long long)i->timesteps, as, i->scheduler);

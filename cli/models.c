@@ -107,6 +107,7 @@ json_t *cli_model_json(const char *path, const rt_model_info *info)
     json_object_set_new(o, "classes", json_integer(info->classes));
     json_object_set_new(o, "null_class", info->null_class >= 0 ? json_integer(info->null_class) : json_null());
     json_object_set_new(o, "words", words_json(info->words));
+    json_object_set_new(o, "camera", json_boolean(info->camera));
     json_object_set_new(o, "process", text_or_null(info->process));
     json_object_set_new(o, "prediction", text_or_null(info->prediction));
     json_object_set_new(o, "scheduler", text_or_null(info->scheduler));

@@ -57,6 +57,8 @@ static rt_status ask(rt__guess *g, int64_t n, const double *x, const double *t, 
     const rt_denoiser *m = &g->denoiser;
     for (int64_t i = 0; i < n * d && !m->oracle; i++) g->x[i] = (float)x[i];
     for (int64_t i = 0; i < n && !m->oracle; i++) g->times[i] = rt_process_network_time(g->process, t[i]);
+    g->evaluator.cameras = g->cameras;
+    g->evaluator.samples = n;
     if (!m->oracle) RT_TRY(rt__evaluator_rows(&g->evaluator, n, g->x, g->times, y, g->out, NULL, err));
     for (int64_t i = 0; i < n; i++) {
         double alpha = rt_process_alpha(g->process, t[i]), beta = rt_process_beta(g->process, t[i]);

@@ -69,6 +69,7 @@ typedef struct rt_network_plan {
     const rt_solver *solver;         /* NULL: ddim */
     double guidance;                 /* omega of (1.39), 0: none; with a knob the default */
     bool told;                       /* the network is told omega (1.40): where its architecture is not, it gets the layer for that */
+    bool camera;                     /* likewise the matrix of a camera */
     int draws;                       /* q draws of its teacher's that it sees in each step: its first layer is widened */
     rt_status (*declare)(const rt_task *t, rt_params *set,
                          rt_error *err); /* of a declared one; of others: what the set holds beside the network */

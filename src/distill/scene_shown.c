@@ -103,7 +103,7 @@ static rt_status guess(rt_round *r, const rt_camera *cameras, int listed, int vi
         int64_t y = rt__scene_label(t, &cameras[i % views], listed);
         rt__draw_normals(&(rt__draw){.seed = t->config->seed, .name = rt__draw_name("pictures")}, (uint32_t)i, d, eps);
         for (int64_t j = 0; j < d; j++) eps[d + j] = alpha * (double)x[i * d + j] + beta * eps[j];
-        s = rt__scene_ask_teacher(rt__scene_source_of(r), eps + d, at, y, x0 + i * d, err);
+        s = rt__scene_ask_teacher(rt__scene_source_of(r), &cameras[i % views], eps + d, at, y, x0 + i * d, err);
     }
     free(eps);
     return s;

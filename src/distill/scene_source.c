@@ -250,6 +250,7 @@ struct rt__scene_source {
     rt__guess teacher, score;                  /* score: of a network s_zeta */
     double *x0, *eps, *xt, *f_p, *f_z, *exact; /* [rows P][features] */
     double *t;                                 /* [rows P] */
+    double *matrices;                          /* [rows P][RT_CAMERA_NUMBERS] of their cameras */
     int64_t *y, *own;                          /* [rows P]: what teacher and s_zeta are asked for */
     int64_t filled;                            /* cameras of the latest fill */
     rt__scene_figures seen;
@@ -391,9 +392,11 @@ static rt_status scene_fill(void *self, int64_t u, int64_t first, int64_t n, rt_
         rt__draw_normals(&(rt__draw){.seed = s->studio.seed, .name = rt__draw_name("eps"), .clock = (uint32_t)u}, (uint32_t)(first * P + i),
                          d, s->eps);
         for (int64_t j = 0; j < d; j++) s->xt[i * d + j] = alpha * s->x0[i * d + j] + beta * s->eps[j]; /* (1.24) */
+        memcpy(s->matrices + i * RT_CAMERA_NUMBERS, s->studio.cameras[i / P].c2w, RT_CAMERA_NUMBERS * sizeof *s->matrices);
         s->y[i] = rt__scene_label(t, &s->studio.cameras[i / P], s->studio.file.n);
         s->own[i] = s->zeta == RT__ZETA_BLIND ? rt__scene_blind_label(t) : s->y[i];
     }
+    s->teacher.cameras = s->score.cameras = s->matrices;
     RT_TRY(rt__guess_x0(&s->teacher, n * P, s->xt, s->t, t->classes ? s->y : NULL, s->f_p, err));
     RT_TRY(answer_zeta(s, n * P, err));
     void *to = rt__input_data(s->studio.phase, program, "u");
@@ -441,7 +444,7 @@ static rt_status open_source(rt_phase *p, rt_error *err)
     int64_t rows = s->studio.rows * s->studio.spec.particles;
     size_t n = (size_t)(rows * t->features);
     s->x0 = calloc(5 * n + (size_t)t->features, sizeof *s->x0);
-    s->t = malloc((size_t)rows * sizeof *s->t);
+    s->t = malloc((size_t)(rows * (1 + RT_CAMERA_NUMBERS)) * sizeof *s->t);
     s->y = malloc((size_t)(2 * rows) * sizeof *s->y);
     if (!s->x0 || !s->t || !s->y) RT_RAISE(RT_E_MEMORY, "out of memory for %lld pictures", (long long)rows);
     s->xt = s->x0 + n;
@@ -449,6 +452,7 @@ static rt_status open_source(rt_phase *p, rt_error *err)
     s->f_z = s->f_p + n;
     s->exact = s->f_z + n;
     s->eps = s->exact + n;
+    s->matrices = s->t + rows;
     s->own = s->y + rows;
     RT_TRY(rt__guess_open(&s->teacher, t, rt__denoiser(p, "teacher"), rows, err));
     if (rt__network(t, "score")) RT_TRY(rt__guess_open(&s->score, t, rt__denoiser(p, "score"), rows, err));
@@ -499,8 +503,10 @@ double rt__scene_view_change(rt__scene_source *s)
     return sqrt(sum / (double)count);
 }
 
-rt_status rt__scene_ask_teacher(rt__scene_source *s, const double *x, double t, int64_t y, double *x0, rt_error *err)
+rt_status rt__scene_ask_teacher(rt__scene_source *s, const rt_camera *camera, const double *x, double t, int64_t y, double *x0,
+                                rt_error *err)
 {
+    s->teacher.cameras = camera->c2w;
     return rt__guess_x0(&s->teacher, 1, x, &t, s->studio.task->classes ? &y : NULL, x0, err);
 }
 
@@ -530,6 +536,7 @@ static rt_status pictures_fill(void *self, int64_t u, int64_t first, int64_t n, 
     look(&s->studio, u, first, n);
     RT_TRY(photograph(&s->studio, n, s->x0, err));
     void *x = rt__input_data(s->studio.phase, program, "x0");
+    void *matrices = rt__input_data(s->studio.phase, program, "camera");
     int64_t *y = rt__input_data(s->studio.phase, program, "y");
     for (int64_t i = 0; i < n; i++) {
         const double *from = s->x0 + (i * P + (first + i + u) % P) * d;
@@ -537,6 +544,8 @@ static rt_status pictures_fill(void *self, int64_t u, int64_t first, int64_t n, 
         bool blind = rt__scene_zeta(t) == RT__ZETA_BLIND;
         int64_t label = blind ? rt__scene_blind_label(t) : rt__scene_label(t, &s->studio.cameras[i], s->studio.file.n);
         if (y) rt__show_label(t->words, label, i, y);
+        for (int k = 0; k < RT_CAMERA_NUMBERS && matrices; k++)
+            rt__store(t->real, matrices, i * RT_CAMERA_NUMBERS + k, s->studio.cameras[i].c2w[k]);
     }
     return RT_OK;
 }
@@ -581,6 +590,7 @@ rt_status rt__scene_score_build(rt_phase *p, rt_error *err)
     if (status == RT_OK) {
         rt_node *x0 = rt__input_x(p, "x0"), *y = rt__input_y(p), *k = rt_randint(p->graph, "t", 1, (int64_t[]){RT_BATCH}, n);
         rt_at at = rt__at(p, times, n, 1, k);
+        if (rt_net_describe(score->net)->camera) at.camera = rt__input(p, "camera", t->real, 2, (int64_t[]){RT_BATCH, RT_CAMERA_NUMBERS});
         rt_node *xt = rt_diffuse(x0, at.alpha, at.beta, rt_randn(p->graph, "eps", t->rank, t->shape));
         rt_node *error = rt__mean_square(t, rt__denoise(score, xt, NULL, at, y), x0);
         rt__minimise(p, rt_expect(rt_mul(rt_reshape(rt__pick(p, w, n, k), 1, (int64_t[]){RT_BATCH}), error)));

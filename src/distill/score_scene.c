@@ -148,13 +148,22 @@ rt__zeta rt__scene_zeta(const rt_task *t)
 
 /* ---- what the teacher is asked for */
 
-static bool orbits(const rt__scene_settings *own) { return !strcmp(own->cameras, "orbit"); }
+static bool is_grid(const rt__scene_settings *own) { return !strcmp(own->kind, "grid"); }
+
+/* A teacher that is told the camera's matrix. */
+static bool has_matrix(const rt_task *t) { return t->teacher.net && rt_net_describe(t->teacher.net)->camera; }
+
+/* Each camera of the file has a label of the teacher's. */
+static bool by_labels(const rt_task *t)
+{
+    const rt__scene_settings *own = rt__scene_own(t);
+    return is_grid(own) && strcmp(own->cameras, "orbit") != 0 && !t->words && t->classes > 0 && !has_matrix(t);
+}
 
 static rt_status check_labels(const rt_task *t, const rt_cameras *cameras, rt_error *err)
 {
     const rt__scene_settings *own = rt__scene_own(t);
     long long K = own->label > 0 ? own->label : 0, C = cameras->n, usual = rt__usual_classes(t->classes, t->null_class);
-    if (t->classes == 0) return RT_OK;
     for (int i = 0; i < cameras->n; i++) {
         long long label = K * C + cameras->at[i].label;
         if (label < 0 || label >= t->classes || (usual < (K + 1) * C && cameras->at[i].label == i))
@@ -198,7 +207,7 @@ static rt_status check_classes(const rt_task *t, const rt_cameras *cameras, rt_e
                  t->config->teacher);
     if (own->label >= 0 && t->classes == 0)
         RT_RAISE(RT_E_USAGE, "scene.class: %lld, but %s has no classes; leave it out", (long long)own->label, t->config->teacher);
-    if (cameras->n > 0) return check_labels(t, cameras, err);
+    if (by_labels(t)) return check_labels(t, cameras, err);
     if (own->label >= 0 && own->label >= t->classes)
         RT_RAISE(RT_E_USAGE, "scene.class: %lld, but the teacher's classes are 0 to %d", (long long)own->label, t->classes - 1);
     return RT_OK;
@@ -213,25 +222,21 @@ static rt_status check_asked(const rt_task *t, rt_error *err)
     return s;
 }
 
-bool rt__scene_is_told(const rt_task *t)
-{
-    const rt__scene_settings *own = rt__scene_own(t);
-    return !strcmp(own->kind, "grid") && (t->words || (t->classes > 0 && !orbits(own)));
-}
+bool rt__scene_is_told(const rt_task *t) { return is_grid(rt__scene_own(t)) && (t->words || has_matrix(t) || by_labels(t)); }
 
 int64_t rt__scene_label(const rt_task *t, const rt_camera *camera, int n_cameras)
 {
     const rt__scene_settings *own = rt__scene_own(t);
     int64_t K = own->label > 0 ? own->label : 0;
     if (t->words) return prompt_label(t, camera->view, &K, NULL) == RT_OK ? K : t->null_class; /* the plan has seen that it can be asked */
-    return rt__scene_is_told(t) ? K * n_cameras + camera->label : K;
+    return by_labels(t) ? K * n_cameras + camera->label : K;
 }
 
 int64_t rt__scene_blind_label(const rt_task *t)
 {
     const rt__scene_settings *own = rt__scene_own(t);
     if (t->words) return rt__scene_label(t, &(rt_camera){.view = ""}, 0);
-    return rt__scene_is_told(t) && t->null_class >= 0 ? t->null_class : own->label > 0 && !rt__scene_is_told(t) ? own->label : 0;
+    return by_labels(t) && t->null_class >= 0 ? t->null_class : own->label > 0 && !by_labels(t) ? own->label : 0;
 }
 
 /* ---- parameters */
@@ -346,9 +351,14 @@ static rt_status check_scores(const rt_task *t, rt__zeta zeta, rt_error *err)
     if (own->anneal > 0 && !(own->t_min < own->anneal && own->anneal <= own->t_max))
         RT_RAISE(RT_E_USAGE, "%s.anneal: %g; give a time between t-min, %g, and t-max, %g", family(t), own->anneal, own->t_min, own->t_max);
     if (!rt_weight_find(own->weight, err)) return RT_E_USAGE;
-    if (net && (net->times != 1 || net->camera))
-        RT_RAISE(RT_E_USAGE, "%s: a network that is told %s is no teacher of a scene; give a denoiser of one time", t->config->teacher,
-                 net->camera ? "a camera's matrix" : "two times");
+    if (net && net->times != 1)
+        RT_RAISE(RT_E_USAGE, "%s: a network that is told two times is no teacher of a scene; give a denoiser of one time",
+                 t->config->teacher);
+    if (has_matrix(t) && !is_grid(own))
+        RT_RAISE(RT_E_USAGE, "%s: the network is told a camera's matrix, and --scene %s has no cameras; give --scene grid",
+                 t->config->teacher, own->kind);
+    if (has_matrix(t) && zeta == RT__ZETA_BLIND)
+        RT_RAISE(RT_E_USAGE, "vsd.score: blind, but a copy of %s is told a camera's matrix, as that is; give network", t->config->teacher);
     if (network && !net) RT_RAISE(RT_E_USAGE, "vsd.score: %s, but an oracle has no network that could be copied; give exact", own->zeta);
     if (network && rt__scene_affine(t))
         RT_RAISE(RT_E_USAGE, "vsd.score: %s, but the score of --net affine is known; give exact", own->zeta);
@@ -380,8 +390,12 @@ rt_status rt__scene_plan(const rt_task *t, rt_plan *plan, rt__zeta zeta, rt_erro
     plan->n_rounds = longest(own);
     double lr = own->lr > 0 ? own->lr : t->config->train.lr > 0 ? t->config->train.lr : !strcmp(own->kind, "grid") ? 0.3 : 0.03;
     if (zeta == RT__ZETA_NETWORK || zeta == RT__ZETA_BLIND) {
-        rt__plan_network(
-            plan, (rt_network_plan){.name = "score", .kind = RT_NETWORK_COPY, .start = RT_START_TEACHER, .trained = true, .kept = true});
+        rt__plan_network(plan, (rt_network_plan){.name = "score",
+                                                 .kind = RT_NETWORK_COPY,
+                                                 .start = RT_START_TEACHER,
+                                                 .trained = true,
+                                                 .kept = true,
+                                                 .camera = zeta == RT__ZETA_NETWORK && is_grid(own) && !by_labels(t)});
         rt_phase_plan *fake = rt__plan_phase(plan, t, "fake", "score", rt__scene_score_build);
         fake->runs = own->score_updates;
         fake->training.lr = own->score_lr;

@@ -105,8 +105,14 @@ static rt_status choose_net(const rt_task *t, rt_network *n, rt_error *err)
         RT_RAISE(RT_E_USAGE, "%s: field '_guidance': the network is told the weight of guidance, which %s does not keep as a knob here",
                  p->kind == RT_NETWORK_NET && t->net ? t->config->net : t->config->teacher, t->method->name);
     if (p->told && p->draws) RT_RAISE(RT_E_USAGE, "a student that sees its teacher's draws has no knob of guidance; give one of the two");
-    if (p->draws == 0 && (told || !p->told)) return RT_OK;
-    RT_TRY(p->draws ? rt_net_with_draws(&n->own, net, p->draws, err) : rt_net_with_guidance(&n->own, net, err));
+    if (p->draws)
+        RT_TRY(rt_net_with_draws(&n->own, net, p->draws, err));
+    else if (p->told && !told)
+        RT_TRY(rt_net_with_guidance(&n->own, net, err));
+    else if (p->camera && !rt_net_describe(net)->camera)
+        RT_TRY(rt_net_with_camera(&n->own, net, err));
+    else
+        return RT_OK;
     n->denoiser.net = n->own;
     return RT_OK;
 }

@@ -215,14 +215,22 @@ static rt_status check_network(const rt_net_info *n, const char *folder, rt_erro
     return RT_OK;
 }
 
+rt_status rt__model_check_alone(const rt_model *m, rt_error *err)
+{
+    if (m->info.camera)
+        RT_RAISE(RT_E_USAGE,
+                 "%s: the network is told a camera's matrix ('_camera'), which only a scene gives it: give it as --teacher to `retort "
+                 "distill sds` or `vsd` with --scene grid",
+                 m->info.chosen);
+    return RT_OK;
+}
+
 rt_status rt__model_check_whole(const rt_model *m, rt_error *err)
 {
     if (m->net && rt_net_describe(m->net)->classifier)
         RT_RAISE(RT_E_USAGE,
                  "%s: is a classifier, from which nothing is sampled; give a diffusion model (this one is for `eval --features`)",
                  m->info.chosen);
-    if (m->net && rt_net_describe(m->net)->camera)
-        RT_RAISE(RT_E_USAGE, "%s: the network is told a camera's matrix ('_camera'), which is given to it with a scene", m->info.chosen);
     if (!m->info.condition) return RT_OK;
     const rt_net_info *n = rt_net_describe(m->net);
     RT_RAISE(

@@ -45,8 +45,10 @@ rt_status rt__model_field(rt_model *m, int64_t rows, rt_field *field, rt_error *
 bool rt__label_fits(const rt_model_info *i, int64_t label);
 rt_status rt__check_labels(const rt_model_info *i, int64_t n, const int64_t *y, rt_error *err);
 
-/* RT_E_INVALID for a network that needs more than noise: one conditioned on a picture. RT_E_USAGE for classifiers and networks that are told a camera. */
+/* RT_E_INVALID for a network that needs more than noise: one conditioned on a picture. RT_E_USAGE for classifiers. */
 rt_status rt__model_check_whole(const rt_model *m, rt_error *err);
+/* RT_E_USAGE for a network that is told a camera, which it is only with a scene. */
+rt_status rt__model_check_alone(const rt_model *m, rt_error *err);
 
 /* Fills info.sha256, if the model has a network and that is not done yet. */
 rt_status rt__model_hash(rt_model *m, rt_error *err);

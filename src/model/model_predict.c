@@ -67,6 +67,7 @@ rt_status rt__model_field(rt_model *m, int64_t rows, rt_field *field, rt_error *
 {
     rt_evaluator *e;
     RT_TRY(rt__model_check_whole(m, err));
+    RT_TRY(rt__model_check_alone(m, err));
     RT_TRY(rt__model_evaluator(m, rows, &e, err));
     *field = e->field;
     return RT_OK;
@@ -114,6 +115,7 @@ rt_status rt_model_predict(rt_model *m, const char *as, int64_t n, const float *
         RT_RAISE(RT_E_USAGE, "%s: the network takes two times, where x stands and where it is to go; draw with `retort sample`", i->chosen);
     if (m->net && rt_net_describe(m->net)->draws)
         RT_RAISE(RT_E_USAGE, "%s: the network sees the draws of a step beside x; draw with `retort sample`", i->chosen);
+    RT_TRY(rt__model_check_alone(m, err));
     RT_TRY(check_classes(m, n, y, err));
     rt_evaluator *e;
     RT_TRY(rt__model_evaluator(m, n, &e, err));

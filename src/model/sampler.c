@@ -172,6 +172,7 @@ static rt_status resolve(rt_model *m, const rt_sampling *s, path *p, rt_sample_r
 {
     *r = (rt_sample_report){0};
     RT_TRY(rt__model_check_whole(m, err));
+    RT_TRY(rt__model_check_alone(m, err));
     if (!m->process)
         RT_RAISE(RT_E_USAGE, "%s: the model has no scheduler, so nothing says how noise becomes data; give one with --scheduler FILE",
                  m->info.chosen);

@@ -66,6 +66,14 @@ static rt_status write_readme(const rt__student_folder *s, const char *folder, r
     rt__file f;
     snprintf(path, sizeof path, "%s/README.md", folder);
     RT_TRY(rt__file_begin(&f, path, err));
+    if (net->camera) {
+        fprintf(f.stream,
+                "# A score of a scene's pictures\n\nIts network is told a camera (`_camera` in unet/config.json), which only a scene gives "
+                "it:\n\n"
+                "    retort distill sds --teacher THIS-FOLDER --scene grid%s --out RUN\n",
+                words ? " --prompt TEXT" : "");
+        return rt__file_commit(&f, err);
+    }
     if (steps > 0)
         fprintf(f.stream, "# A student of %d step%s, by %s\n\nDraw from it by its own recipe:\n\n", steps, steps > 1 ? "s" : "", r->method);
     else

@@ -4,6 +4,7 @@
 
 #include "base/internal.h"
 #include "model/model_parts.h"
+#include "retort/scene.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -66,6 +67,7 @@ static rt_status share_of_noise(const rt__run *run, double *share, rt_error *err
     const rt_config *c = run->config;
     int64_t d = t->features, n = NUMBERS / d > FEWEST ? NUMBERS / d : FEWEST;
     double end = rt_process_end(t->process), beta = rt_process_beta(t->process, end), of_out = 0, of_x = 0;
+    const rt_camera front = rt_camera_orbit(0, 0, 3.2, 36); /* one for all, of networks that are told a camera */
     rt_evaluator e = {0};
     float *x = malloc((size_t)(2 * n * d) * sizeof *x), *out = x + n * d;
     double *times = malloc((size_t)n * sizeof *times);
@@ -85,6 +87,7 @@ static rt_status share_of_noise(const rt__run *run, double *share, rt_error *err
         y[i] = rt__class_of(t, i);
     }
     if (s == RT_OK) s = rt__evaluator_open(&e, &spec, err);
+    e.cameras = front.c2w, e.samples = 1;
     if (s == RT_OK) s = rt__evaluator_rows(&e, n, x, times, t->classes ? y : NULL, out, NULL, err);
     for (int64_t i = 0; i < n * d && s == RT_OK; i++) of_out += (double)out[i] * (double)x[i], of_x += (double)x[i] * (double)x[i];
     *share = beta * of_out / of_x;

@@ -59,6 +59,7 @@ static rt_status open_teacher(rt__run *run, rt_error *err)
     note(run, m->info.remark);
     run->scheduler = m->scheduler;
     RT_TRY(rt__model_check_whole(m, err));
+    if (!t->method->showing) RT_TRY(rt__model_check_alone(m, err));
     if (!run->scheduler || !m->process)
         RT_RAISE(RT_E_INVALID, "%s: its student needs a diffusers configuration of the process; give %s", c->teacher,
                  m->oracle ? "'scheduler' in place of 'process' in that file" : "a diffusers folder");

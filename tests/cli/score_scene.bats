@@ -72,6 +72,43 @@ same_scene() { cmp "$t/$1/scene/scene.safetensors" "$t/$2/scene/scene.safetensor
     [ ! -e "$t/exact/score" ]
 }
 
+@test "cameras that are drawn: s_zeta is told their matrices, and what becomes of such a network" {
+    "$RETORT" distill vsd "${small[@]}" --out "$t/run" -q
+    grep -q '"_camera": *true' "$t/run/score/unet/config.json"
+    grep -q "teacher THIS-FOLDER --scene grid" "$t/run/score/README.md"
+    "$RETORT" inspect "$t/run/score" | grep -q "^camera  *told"
+    obeys inspect inspect "$t/run/score"
+    grep -q '"camera": *true' "$t/json"
+    "$RETORT" distill vsd --config "$t/run/config.yaml" --out "$t/parts" --until-update 4 -q
+    "$RETORT" distill vsd --out "$t/parts" --resume --until-update 0 -q
+    same_scene run parts
+    cmp "$t/run/score/unet/diffusion_pytorch_model.safetensors" "$t/parts/score/unet/diffusion_pytorch_model.safetensors"
+    "$RETORT" distill vsd "${small[@]}" --micro-batch 4 --out "$t/sliced" -q
+    for name in camera_embedding.linear_2.weight conv_in.weight; do
+        "$SAME" "$t/run/score/unet/diffusion_pytorch_model.safetensors" $name "$t/sliced/score/unet/diffusion_pytorch_model.safetensors" $name 1e-4
+    done
+    "$RETORT" distill vsd "${small[@]}" --score-lr 0 --out "$t/still" -q # it begins as the teacher
+    [ "$(grep -c '"x0_gap_rms": 0,' "$t/still/metrics.jsonl")" -eq 6 ]
+    "$RETORT" distill vsd "${small[@]}" --score blind --out "$t/blind" -q
+    never grep -q _camera "$t/blind/score/unet/config.json"
+    never same_scene run blind
+
+    "$RETORT" sample "$t/blind/score" --n 2 --steps 2 --out "$t/x.safetensors" -q
+    fails 2 "give it as --teacher" sample "$t/run/score" --n 2 --steps 2 --out "$t/none.safetensors"
+    header='{"t":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"x":{"dtype":"F32","shape":[1,3,8,8],"data_offsets":[4,772]},"y":{"dtype":"I64","shape":[1],"data_offsets":[772,780]}}'
+    { printf "\\x$(printf %x ${#header})\\0\\0\\0\\0\\0\\0\\0%s" "$header"; head -c 780 /dev/zero; } >"$t/inputs.safetensors"
+    "$RETORT" predict "$t/blind/score" --inputs "$t/inputs.safetensors" --out "$t/y.safetensors" -q
+    fails 2 "give it as --teacher" predict "$t/run/score" --inputs "$t/inputs.safetensors" --out "$t/none.safetensors"
+    fails 2 "give it as --teacher" distill pd --teacher "$t/run/score" --out "$t/none"
+    fails 2 "has no cameras; give --scene grid" distill sds --teacher "$t/run/score" --scene image --out "$t/none"
+    seen=(--teacher "$t/run/score" --scene grid --nodes 6 --samples 8 --updates 2 --threads 1) # as a teacher it knows cameras by their matrices
+    fails 2 "give network" distill vsd "${seen[@]}" --score blind --out "$t/none"
+    "$RETORT" distill vsd "${seen[@]}" --out "$t/again" -q
+    grep -q '"_camera": *true' "$t/again/score/unet/config.json"
+    "$RETORT" distill sds "${seen[@]}" --cameras "$t/cameras.json" --class 9 --out "$t/listed" -q # no label for each camera is asked for
+    [ ! -e "$t/none" ]
+}
+
 @test "a scene grows over its rounds and goes on from another" {
     "$RETORT" distill sds "${small[@]}" --nodes 4,8 --out "$t/run" -q
     grep -q '"nodes": *\[ *8' "$t/run/scene/scene.json" || tr -d ' \n' <"$t/run/scene/scene.json" | grep -q '"nodes":\[8,8,8\]'
