@@ -87,6 +87,8 @@ bool rt_params_has(const rt_params *set, rt_role role);                 /* has t
 rt_status rt_params_init(rt_params *set, uint64_t seed, rt_error *err); /* the values, as each entry says */
 /* Copies values between sets of equal entries (names, shapes, order): "the student becomes the teacher". */
 rt_status rt_params_copy(rt_params *to, rt_role to_role, const rt_params *from, rt_role from_role, rt_error *err);
+/* The values of `set` become keep own + (1 - keep) the leader's, keep from 0 to 1, between sets of equal entries: where both lie, on the device if both do. */
+rt_status rt_params_trail(rt_params *set, rt_params *leader, double keep, rt_error *err);
 /* Counts changes of the values; programs recompute what they derive from a set when it moves. */
 void rt_params_touch(rt_params *set);
 uint64_t rt_params_version(const rt_params *set);
