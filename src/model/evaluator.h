@@ -1,7 +1,7 @@
 /* evaluator.h -- the one way to ask a network, or an oracle, outside a training graph: a function on host arrays.
  *
  * A network is compiled for a number of rows; longer inputs go through in slices, short ones padded by what the buffers hold. It reads its set's
- * values at each call and so follows training. On a device the same program makes affine steps of a sampling, whose states stay there. */
+ * values at each call and so follows training. On a device an evaluator of x0 makes steps of a sampling, whose states stay there. */
 #ifndef RT_MODEL_EVALUATOR_H
 #define RT_MODEL_EVALUATOR_H
 
@@ -20,7 +20,7 @@ typedef struct rt_evaluator {
     rt_evaluator_spec spec;
     rt_field field;        /* for rt_sample; borrows the evaluator */
     double guidance;       /* what the driver has to do of spec.denoiser.guidance */
-    double told;           /* the omega of all samples, for networks that are told it: spec.denoiser.guidance */
+    double told;           /* the omega of all samples, where `omegas` says none: spec.denoiser.guidance */
     const double *omegas;  /* of the samples of the sampling in progress, with spec.each; more rows than samples repeat them */
     const double *cameras; /* likewise the 12 numbers of a camera of each, for networks that are told one */
     const rt_words *words; /* of the network; NULL: classes */
