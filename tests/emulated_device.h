@@ -7,7 +7,7 @@
 #define RT_TESTS_EMULATED_DEVICE_H
 
 #include "base/rank_sums.h"
-#include "graph/row.h"
+#include "graph/internal_graph.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,7 +16,7 @@
 #include <unistd.h>
 
 typedef struct emulated_work {
-    enum { EMULATED_RUN, EMULATED_UP, EMULATED_DOWN, EMULATED_COPY, EMULATED_ZERO, EMULATED_ADD, EMULATED_MARK } kind;
+    enum { EMULATED_RUN, EMULATED_UP, EMULATED_DOWN, EMULATED_COPY, EMULATED_ZERO, EMULATED_ADD, EMULATED_TRAIL, EMULATED_MARK } kind;
     rt_call call; /* of RUN, with operands of its own */
     void (*run)(const rt_call *c);
     void *to;
@@ -24,6 +24,7 @@ typedef struct emulated_work {
     size_t bytes;
     rt_dtype dtype;
     int number;
+    double keep;
     uint64_t sum; /* of what an upload reads */
 } emulated_work;
 
@@ -43,6 +44,7 @@ static struct emulated {
     size_t taken;                         /* bytes that were asked for and not given back */
     emulated_list queue, kept, *into;     /* into: where requests go */
     int ups, downs, runs, replays, zeros; /* carried out, of recordings those of each replay */
+    size_t up_bytes, down_bytes;          /* of those copies */
     int calls, fails;                     /* calls that can fail, and the number of the one that does; 0: none */
     bool absent, broken, forgetful;       /* there is none; a request failed; recordings never succeed */
     const rt_op *lacks;                   /* a row that the backend has not, NULL: none */
@@ -84,7 +86,8 @@ static void emulated_check(const emulated_work *w)
     const rt_call *c = &w->call;
     bool run = w->kind == EMULATED_RUN, marks = w->kind == EMULATED_MARK;
     bool ok = run || marks || emulated_owns(w->to) == (w->kind != EMULATED_DOWN);
-    if (w->kind == EMULATED_UP || w->kind == EMULATED_DOWN || w->kind == EMULATED_COPY || w->kind == EMULATED_ADD)
+    if (w->kind == EMULATED_UP || w->kind == EMULATED_DOWN || w->kind == EMULATED_COPY || w->kind == EMULATED_ADD ||
+        w->kind == EMULATED_TRAIL)
         ok = ok && emulated_owns(w->from) == (w->kind != EMULATED_UP);
     const void *at[] = {c->out.data, c->side.data, c->scratch, c->kept, c->clock};
     for (size_t i = 0; i < RT_COUNT(at) && run; i++) ok = ok && (!at[i] || emulated_owns(at[i]));
@@ -142,11 +145,17 @@ static void emulated_do(const emulated_work *w)
         if (emulated_sum(w->from, w->bytes) != w->sum) emulated_die("what an upload reads changed before it was done");
         memcpy(w->to, w->from, w->bytes);
         emulated.ups++;
+        emulated.up_bytes += w->bytes;
         break;
-    case EMULATED_DOWN: memcpy(w->to, w->from, w->bytes), emulated.downs++; break;
+    case EMULATED_DOWN:
+        memcpy(w->to, w->from, w->bytes);
+        emulated.downs++;
+        emulated.down_bytes += w->bytes;
+        break;
     case EMULATED_COPY: memcpy(w->to, w->from, w->bytes); break;
     case EMULATED_ZERO: memset(w->to, 0, w->bytes), emulated.zeros++; break;
     case EMULATED_ADD: rt__add_into(w->to, w->from, (int64_t)w->bytes, w->dtype); break;
+    case EMULATED_TRAIL: rt__trail(w->to, w->from, w->keep, (int64_t)w->bytes, RT_F32); break;
     case EMULATED_MARK: emulated.moments[w->number] = emulated.now; break;
     }
 }
@@ -183,6 +192,10 @@ static void emulated_zero(void *at, size_t bytes)
 static void emulated_add(void *to, const void *from, int64_t count, rt_dtype dtype)
 {
     emulated_append(emulated.into, (emulated_work){.kind = EMULATED_ADD, .to = to, .from = from, .bytes = (size_t)count, .dtype = dtype});
+}
+static void emulated_trail(void *to, const void *from, double keep, int64_t count)
+{
+    emulated_append(emulated.into, (emulated_work){.kind = EMULATED_TRAIL, .to = to, .from = from, .bytes = (size_t)count, .keep = keep});
 }
 static void emulated_mark(int k)
 {
@@ -298,6 +311,7 @@ static const rt_device emulated_device = {.open = emulated_open,
                                           .copy = emulated_copy,
                                           .zero = emulated_zero,
                                           .add = emulated_add,
+                                          .trail = emulated_trail,
                                           .finish = emulated_finish,
                                           .mark = emulated_mark,
                                           .moment = emulated_moment,

@@ -214,6 +214,23 @@ typedef struct rt_field {
     int64_t null_class; /* for guidance; -1: none */
 } rt_field;
 
+/* A step of ddim by a field that answers x0, x <- by_clipped clip(x0, -clip, clip) + by_x0 x0 + by_x x. */
+typedef struct rt_affine_step {
+    double clip, by_clipped, by_x0, by_x; /* clip INFINITY: not clipped */
+} rt_affine_step;
+
+/* A field that makes such steps where it computes, on a device: states stay there from one to the next, in float. `self` is the field's. */
+typedef struct rt_stepper {
+    int64_t rows; /* the most samples that it steps at a time */
+    int states;   /* the most states that it keeps */
+    /* Takes samples x[n][features] of classes y[n] (NULL: none). `keep` of the states will be kept at a time, in slots 0 .. keep - 1. */
+    rt_status (*begin)(void *self, int64_t n, const double *x, const int64_t *y, int keep, rt_error *err);
+    /* Makes a step, and keeps the state in a slot; -1: it does not. */
+    rt_status (*step)(void *self, const rt_field_call *at, const rt_affine_step *by, int slot, rt_error *err);
+    rt_status (*read)(void *self, int slot, int64_t n, double *x,
+                      rt_error *err); /* the first n samples of a kept state; -1: of the newest */
+} rt_stepper;
+
 /* Parameters of single rows; 0 stands for the row's default. */
 typedef struct rt_solver_options {
     double eta;       /* ddim: share of the ancestral step's noise, 0 to 1 */
@@ -253,6 +270,12 @@ typedef struct rt_sample_spec {
     rt_status (*trace)(void *self, int k, double t, int64_t n, const double *x, rt_error *err);
     void *trace_self;
     bool trace_calls;
+    /* Asked after each step, `done` of them: anything but RT_OK ends the sampling with it. May be NULL. */
+    rt_status (*pulse)(void *self, int done, rt_error *err);
+    void *pulse_self;
+    /* The field's own, NULL: it has none. It makes the steps of ddim without eta where the driver does not guide; the trace then sees states some steps later. A
+     * batch that does not stay finite is sampled once more without it, which says where. */
+    const rt_stepper *stepper;
     rt_sample_room *room; /* NULL: each call allocates its own */
 } rt_sample_spec;
 

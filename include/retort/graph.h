@@ -87,6 +87,8 @@ bool rt_params_has(const rt_params *set, rt_role role);                 /* has t
 rt_status rt_params_init(rt_params *set, uint64_t seed, rt_error *err); /* the values, as each entry says */
 /* Copies values between sets of equal entries (names, shapes, order): "the student becomes the teacher". */
 rt_status rt_params_copy(rt_params *to, rt_role to_role, const rt_params *from, rt_role from_role, rt_error *err);
+/* The values of `set` become keep own + (1 - keep) the leader's, keep from 0 to 1, between sets of equal entries: where both lie, on the device if both do. */
+rt_status rt_params_trail(rt_params *set, rt_params *leader, double keep, rt_error *err);
 /* Counts changes of the values; programs recompute what they derive from a set when it moves. */
 void rt_params_touch(rt_params *set);
 uint64_t rt_params_version(const rt_params *set);
@@ -141,6 +143,7 @@ typedef struct rt_backend rt_backend;
 const rt_backend *rt_backend_find(const char *name);
 /* Can it compute here? RT_E_DEVICE says what is missing: a build with kernels, a library, a device. Compiling asks, too. */
 rt_status rt_backend_open(const rt_backend *b, rt_error *err);
+bool rt_backend_apart(const rt_backend *b); /* do its values lie on a device? NULL: the fastest, whose do not */
 const char *rt_backend_name(const rt_backend *b);
 const char *rt_backend_version(const rt_backend *b); /* of the library behind it; of the reference: retort's kernels, "1" */
 const char *const *rt_backend_names(void);           /* NULL-terminated */
@@ -219,6 +222,18 @@ rt_status rt_run(rt_program *p, const rt_clock *clock, rt_error *err);
 void *rt_program_data(rt_program *p, const rt_node *node);
 int64_t rt_program_count(const rt_program *p, const rt_node *node); /* its number of elements with B put in */
 size_t rt_program_bytes(const rt_program *p);                       /* planned memory: buffers and scratch */
+
+/* Values that stay where the program runs. What is held, an input or an output, is copied between a device and rt_program_data when it is asked for, not in every
+ * run; in the host's memory there is nothing to copy. */
+void rt_program_hold(rt_program *p, const rt_node *node); /* before the first run */
+/* What was written to rt_program_data is the input's value in the next run, which follows at once. */
+void rt_program_push(rt_program *p, const rt_node *input);
+/* rt_program_data becomes what the last run left. */
+rt_status rt_program_pull(rt_program *p, const rt_node *output, rt_error *err);
+/* What the last run left of an output, of as many numbers, is the input's value in the next. Both are held. */
+void rt_program_feed(rt_program *p, const rt_node *input, const rt_node *output);
+/* The first `count` numbers of what the last run left of an output in float become the set's values from number `at` on, on the device if the program runs there. */
+rt_status rt_program_store(rt_program *p, const rt_node *output, int64_t count, rt_params *set, int64_t at, rt_error *err);
 
 /* Time per operator of the runs so far, when switched on: rows sorted by seconds. Borrowed until the next call. */
 typedef struct rt_profile_row {

@@ -16,14 +16,19 @@ static double network_time_at(const rt__advance *a, double t)
     return rt_process_network_time(spec->process, t);
 }
 
-static rt_status ask(rt__advance *a, const rt_field *field, double t, int64_t n, const double *x, double *out, rt_error *err)
+static rt_field_call call_at(const rt__advance *a, double t)
 {
     const rt_sample_spec *spec = a->spec;
-    rt_field_call at = {.t = t,
-                        .network_time = network_time_at(a, t),
-                        .step = a->k,
-                        .target = spec->to ? spec->to[a->k] : spec->from[a->k + 1],
-                        .solver = spec->solver};
+    return (rt_field_call){.t = t,
+                           .network_time = network_time_at(a, t),
+                           .step = a->k,
+                           .target = spec->to ? spec->to[a->k] : spec->from[a->k + 1],
+                           .solver = spec->solver};
+}
+
+static rt_status ask(rt__advance *a, const rt_field *field, double t, int64_t n, const double *x, double *out, rt_error *err)
+{
+    rt_field_call at = call_at(a, t);
     return field->eval(field->self, &at, n, x, a->y, out, err);
 }
 
@@ -126,9 +131,15 @@ static rt_status step(rt__advance *a, double s, double t, rt_error *err)
     return row->step(a, s, t, err);
 }
 
+static rt_status pulse(const rt__advance *a, rt_error *err)
+{
+    return a->spec->pulse ? (a->spec->pulse)(a->spec->pulse_self, a->k + 1, err) : RT_OK;
+}
+
 static rt_status run(rt__advance *a, const double *from, const double *to, rt_error *err)
 {
     const rt_sample_spec *spec = a->spec;
+    a->traced = 0;
     RT_TRY(trace(a, from[0], a->x, err));
     for (a->k = 0; a->k < spec->steps; a->k++) {
         int k = a->k;
@@ -141,7 +152,60 @@ static rt_status run(rt__advance *a, const double *from, const double *to, rt_er
                 RT_RAISE(RT_E_DIVERGED, "%s: sample %lld is %g after step %d (time %g to %g); check the model and its prediction type",
                          spec->solver->info.name, (long long)(i / a->field->features), a->x[i], k + 1, from[k], to[k]);
         RT_TRY(trace(a, to[k], a->x, err));
+        RT_TRY(pulse(a, err));
     }
+    return RT_OK;
+}
+
+/* ---- states that stay where the field computes */
+
+static bool steps_stay(const rt_sample_spec *spec, int64_t n)
+{
+    return spec->stepper && n <= spec->stepper->rows && spec->solver == &rt__solver_ddim && spec->options.eta == 0 && spec->guidance == 0 &&
+           !spec->omegas;
+}
+
+/* (1.30): x_t = alpha_t x0 + beta_t eps with the model's eps = (x - alpha_s x0)/beta_s, and x0 clipped where the spec says so. */
+static rt_affine_step affine_step(const rt_sample_spec *spec, double s, double t)
+{
+    const rt_process *p = spec->process;
+    double A = rt_process_beta(p, t) / rt_process_beta(p, s), alpha_t = rt_process_alpha(p, t), alpha_s = rt_process_alpha(p, s);
+    if (spec->clip > 0) return (rt_affine_step){.clip = spec->clip, .by_clipped = alpha_t, .by_x0 = -alpha_s * A, .by_x = A};
+    return (rt_affine_step){.clip = INFINITY, .by_x0 = fma(-alpha_s, A, alpha_t), .by_x = A}; /* rounded once */
+}
+
+static bool all_finite(const double *x, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++)
+        if (!isfinite(x[i])) return false;
+    return true;
+}
+
+/* As run. *done false: a state is not finite, and a->x still what it was. */
+static rt_status run_there(rt__advance *a, const double *from, const double *to, bool *done, rt_error *err)
+{
+    const rt_sample_spec *spec = a->spec;
+    const rt_stepper *stepper = spec->stepper;
+    int slots = !spec->trace ? 0 : stepper->states < spec->steps ? stepper->states : spec->steps; /* of states that wait for the trace */
+    *done = false;
+    RT_TRY(trace(a, from[0], a->x, err));
+    RT_TRY((stepper->begin)(a->field->self, a->n, a->x, a->y, slots, err));
+    for (int k = 0, kept = 0; k < spec->steps; k++) {
+        rt_affine_step by = affine_step(spec, from[k], to[k]);
+        a->k = k;
+        rt_field_call at = call_at(a, from[k]);
+        RT_TRY((stepper->step)(a->field->self, &at, &by, slots > 0 ? kept++ : -1, err));
+        RT_TRY(pulse(a, err));
+        for (int j = 0; j < kept && (kept == slots || k + 1 == spec->steps); j++) {
+            RT_TRY((stepper->read)(a->field->self, j, a->n, a->x0, err));
+            if (!all_finite(a->x0, a->count)) return RT_OK;
+            RT_TRY(trace(a, to[k + 1 - kept + j], a->x0, err));
+        }
+        if (kept == slots) kept = 0;
+    }
+    if (slots == 0) RT_TRY((stepper->read)(a->field->self, -1, a->n, a->x0, err)); /* else it is the last that was read */
+    *done = all_finite(a->x0, a->count);
+    if (*done) memcpy(a->x, a->x0, (size_t)a->count * sizeof *a->x);
     return RT_OK;
 }
 
@@ -224,7 +288,9 @@ rt_status rt_sample(const rt_sample_spec *spec, const rt_field *field, int64_t n
     if (draws) a.z = rest, rest += count;
     if (history) a.before = rest, rest += count;
     for (int i = 0; i < history; i++, rest += 3 * count) a.past[i] = (rt__past){.x = rest, .x0 = rest + count, .eps = rest + 2 * count};
-    rt_status status = run(&a, spec->from, to, err);
+    bool done = false;
+    rt_status status = steps_stay(spec, n) ? run_there(&a, spec->from, to, &done, err) : RT_OK;
+    if (status == RT_OK && !done) status = run(&a, spec->from, to, err);
     free(own.bytes);
     return status;
 }

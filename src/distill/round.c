@@ -231,28 +231,13 @@ rt_clock rt__phase_clock(const rt_phase *p, int64_t run)
         .seed = c->seed + 0x9e3779b97f4a7c15u * round + 0xbf58476d1ce4e5b9u * stream, .step = (uint32_t)run, .total = c->train.batch};
 }
 
-/* Networks that trail the one that was trained. What is frozen stands elsewhere in its set than in theirs, hence entry by entry. */
+/* Networks that trail the one that was trained. */
 static rt_status trail(const rt_task *t, const rt_network *leader, rt_error *err)
 {
     for (int i = 0; i < t->plan.n_networks; i++) {
         const rt_network_plan *plan = &t->plan.networks[i];
-        if (!plan->trails || strcmp(plan->trails, leader->plan->name) != 0) continue;
-        rt_params *own = t->networks[i].set;
-        RT_TRY(rt_params_fetch(own, RT_VALUE, err));
-        RT_TRY(rt_params_fetch(leader->set, RT_VALUE, err));
-        for (int j = 0; j < rt_params_entries(own); j++) {
-            const rt_entry *to = rt_params_entry(own, j), *from = rt_params_entry(leader->set, j);
-            if (t->real == RT_F64) {
-                double *a = (double *)rt_params_data(own, RT_VALUE) + to->offset;
-                const double *b = (double *)rt_params_data(leader->set, RT_VALUE) + from->offset;
-                for (int64_t k = 0; k < to->count; k++) a[k] = plan->keep * a[k] + (1 - plan->keep) * b[k];
-            } else {
-                float *a = (float *)rt_params_data(own, RT_VALUE) + to->offset, keep = (float)plan->keep;
-                const float *b = (float *)rt_params_data(leader->set, RT_VALUE) + from->offset;
-                for (int64_t k = 0; k < to->count; k++) a[k] = keep * a[k] + (1 - keep) * b[k];
-            }
-        }
-        rt_params_touch(own);
+        if (plan->trails && !strcmp(plan->trails, leader->plan->name))
+            RT_TRY(rt_params_trail(t->networks[i].set, leader->set, plan->keep, err));
     }
     return RT_OK;
 }

@@ -180,12 +180,12 @@ static rt_status request(rt_program *p, const rt_clock *clock, rt_error *err)
 {
     const rt_device *d = p->device;
     for (int i = 0; i < p->n_mirrors; i++)
-        if (p->mirrors[i].up) d->upload(p->mirrors[i].device, p->mirrors[i].host, p->mirrors[i].bytes);
+        if (p->mirrors[i].up && !p->mirrors[i].held) d->upload(p->mirrors[i].device, p->mirrors[i].host, p->mirrors[i].bytes);
     RT_TRY(rt__run_samples(p, clock, err));
     if (!clock->more && p->ranks) RT_TRY(sum_over_ranks(p, err));
     if (!clock->more) RT_TRY(rt__run_joined(p, clock, err));
     for (int i = 0; i < p->n_mirrors; i++)
-        if (!p->mirrors[i].up) d->download(p->mirrors[i].host, p->mirrors[i].device, p->mirrors[i].bytes);
+        if (!p->mirrors[i].up && !p->mirrors[i].held) d->download(p->mirrors[i].host, p->mirrors[i].device, p->mirrors[i].bytes);
     return RT_OK;
 }
 

@@ -47,6 +47,9 @@ void rt__params_push(rt_params *set, rt_role role);        /* requests an upload
 void rt__params_moved(rt_params *set, unsigned roles);     /* bit r: the device's array of role r is rewritten. A new version */
 int64_t rt__params_rehearse(rt_params *set, rt_role role); /* bytes that it would take on a device, 0 if that was asked before */
 
+/* to = keep to + (1 - keep) from, of RT_F32 or RT_F64, in their type. */
+void rt__trail(void *to, const void *from, double keep, int64_t count, rt_dtype dtype);
+
 /* One thread at a time makes requests; one that has entered may enter again. */
 void rt__device_enter(void);
 void rt__device_leave(void);

@@ -284,15 +284,35 @@ rt_status rt_params_init(rt_params *set, uint64_t seed, rt_error *err)
     return RT_OK;
 }
 
-rt_status rt_params_copy(rt_params *to, rt_role to_role, const rt_params *from, rt_role from_role, rt_error *err)
+/* Do both hold the parameters of one network? */
+static rt_status check_alike(const rt_params *to, const rt_params *from, rt_error *err)
 {
-    if (!rt_params_has(from, from_role)) RT_RAISE(RT_E_INTERNAL, "%s: the role %d to copy from is empty", from->name, (int)from_role);
     bool same = to->dtype == from->dtype && to->n == from->n;
     for (int i = 0; same && i < to->n; i++) {
         const rt_entry *a = &to->entries[i], *b = &from->entries[i];
         same = a->rank == b->rank && !strcmp(a->name, b->name) && !memcmp(a->shape, b->shape, (size_t)a->rank * sizeof *a->shape);
     }
     if (!same) RT_RAISE(RT_E_INVALID, "sets '%s' and '%s' differ in their parameters; both must be the same network", to->name, from->name);
+    return RT_OK;
+}
+
+static int64_t end_of(const rt_entry *e) { return e->offset + (e->count + ALIGN - 1) / ALIGN * ALIGN; }
+
+/* The numbers, gaps included, of entry *i and of those that follow it in both sets: what is frozen stands elsewhere in a set than in its copy without. *i becomes
+ * the entry after them. */
+static int64_t stretch(const rt_params *to, const rt_params *from, int *i)
+{
+    const rt_entry *a = to->entries, *b = from->entries;
+    int first = *i, k = first + 1;
+    while (k < to->n && a[k].offset == end_of(&a[k - 1]) && b[k].offset == end_of(&b[k - 1])) k++;
+    *i = k;
+    return end_of(&a[k - 1]) - a[first].offset;
+}
+
+rt_status rt_params_copy(rt_params *to, rt_role to_role, const rt_params *from, rt_role from_role, rt_error *err)
+{
+    if (!rt_params_has(from, from_role)) RT_RAISE(RT_E_INTERNAL, "%s: the role %d to copy from is empty", from->name, (int)from_role);
+    RT_TRY(check_alike(to, from, err));
     size_t width = rt_dtype_size(from->dtype);
     bool there = to->device == from->device && to->there[to_role] && from->there[from_role] && !(from->newer >> from_role & 1);
     if (!there) {
@@ -302,19 +322,65 @@ rt_status rt_params_copy(rt_params *to, rt_role to_role, const rt_params *from, 
     char *out = there ? to->there[to_role] : to->data[to_role];
     const char *in = there ? from->there[from_role] : from->data[from_role];
     rt__device_enter();
-    for (int i = 0; i < to->n && out != in; i++) { /* what is frozen stands elsewhere in a set than in its copy without */
-        const rt_entry *a = &to->entries[i], *b = &from->entries[i];
-        char *at = out + (size_t)a->offset * width;
-        const char *numbers = in + (size_t)b->offset * width;
+    for (int i = 0; i < to->n && out != in;) {
+        char *at = out + (size_t)to->entries[i].offset * width;
+        const char *numbers = in + (size_t)from->entries[i].offset * width;
+        size_t bytes = (size_t)stretch(to, from, &i) * width;
         if (there)
-            to->device->copy(at, numbers, (size_t)a->count * width);
+            to->device->copy(at, numbers, bytes);
         else
-            memcpy(at, numbers, (size_t)a->count * width);
+            memcpy(at, numbers, bytes);
     }
     rt__device_leave();
     if (there)
         rt__params_moved(to, 1u << to_role);
     else
         rt_params_touch(to);
+    return RT_OK;
+}
+
+void rt__trail(void *to, const void *from, double keep, int64_t count, rt_dtype dtype)
+{
+    if (dtype == RT_F64) {
+        double *a = to;
+        const double *b = from;
+        for (int64_t k = 0; k < count; k++) a[k] = keep * a[k] + (1 - keep) * b[k];
+    } else {
+        float *a = to, share = (float)keep;
+        const float *b = from;
+        for (int64_t k = 0; k < count; k++) a[k] = share * a[k] + (1 - share) * b[k];
+    }
+}
+
+rt_status rt_params_trail(rt_params *set, rt_params *leader, double keep, rt_error *err)
+{
+    RT_TRY(check_alike(set, leader, err));
+    bool there = set->device && set->device == leader->device && set->there[RT_VALUE] && leader->there[RT_VALUE];
+    rt_status status = RT_OK;
+    if (!there) {
+        RT_TRY(rt_params_fetch(set, RT_VALUE, err));
+        RT_TRY(rt_params_fetch(leader, RT_VALUE, err));
+    }
+    rt__device_enter();
+    if (there) rt__params_push(set, RT_VALUE), rt__params_push(leader, RT_VALUE);
+    char *out = there ? set->there[RT_VALUE] : set->data[RT_VALUE];
+    const char *in = there ? leader->there[RT_VALUE] : leader->data[RT_VALUE];
+    size_t width = rt_dtype_size(set->dtype);
+    for (int i = 0; i < set->n;) {
+        char *at = out + (size_t)set->entries[i].offset * width;
+        const char *ahead = in + (size_t)leader->entries[i].offset * width;
+        int64_t count = stretch(set, leader, &i);
+        if (there)
+            set->device->trail(at, ahead, keep, count);
+        else
+            rt__trail(at, ahead, keep, count, set->dtype);
+    }
+    if (there) status = set->device->finish(err); /* of uploads, which read the host's array */
+    rt__device_leave();
+    RT_TRY(status);
+    if (there)
+        rt__params_moved(set, 1u << RT_VALUE);
+    else
+        rt_params_touch(set);
     return RT_OK;
 }

@@ -46,6 +46,8 @@ const char *rt_backend_version(const rt_backend *b) { return b->version(); }
 
 rt_status rt_backend_open(const rt_backend *b, rt_error *err) { return b->device ? (b->device->open)(err) : RT_OK; }
 
+bool rt_backend_apart(const rt_backend *b) { return b && b->device; }
+
 bool rt_backend_computes(const rt_backend *b, rt_dtype type)
 {
     if (!b) b = rt_backend_find(NULL);

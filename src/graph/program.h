@@ -39,11 +39,12 @@ typedef struct rt__step {
     double seconds;
 } rt__step;
 
-/* What the host and the device copy to each other in every run. */
+/* What the host and the device copy to each other, in every run if it is not held. */
 typedef struct rt__mirror {
     void *host, *device;
     size_t bytes;
-    bool up; /* an input, which no step writes to; else an output */
+    bool up;   /* an input, which no step writes to; else an output */
+    bool held; /* copied when it is asked for (held.c) */
 } rt__mirror;
 
 /* The requests of runs that do the same steps. */

@@ -254,6 +254,7 @@ typedef struct rt_device {
     void (*copy)(void *to, const void *from, size_t bytes); /* on the device; the two do not overlap */
     void (*zero)(void *at, size_t bytes);
     void (*add)(void *to, const void *from, int64_t count, rt_dtype dtype); /* to += from, on the device: RT_F32 or RT_I64 */
+    void (*trail)(void *to, const void *from, double keep, int64_t count);  /* to = keep to + (1 - keep) from, on the device, of RT_F32 */
     /* Waits until all requests are done. RT_E_DEVICE, RT_E_MEMORY: one failed since the last finish that said so; the device's own words are in the text. */
     rt_status (*finish)(rt_error *err);
     /* Time: mark notes, as a request, the moment when it is carried out as number k (0, 1, ..); after finish, moment gives it in seconds from any start. */

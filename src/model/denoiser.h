@@ -31,4 +31,7 @@ rt_node *rt__told(const rt_denoiser *m, rt_at t);
  * sees beside x; NULL: it sees none. */
 rt_node *rt__denoise(const rt_denoiser *m, rt_node *x, rt_node *draws, rt_at t, rt_node *y);
 
+/* The same without draws, where two calls would be made in one of both: joined batches. `other` (as y): the labels of the second, NULL: the null class's. */
+rt_node *rt__denoise_joined(const rt_denoiser *m, rt_node *x, rt_at t, rt_node *y, rt_node *other);
+
 #endif

@@ -1,7 +1,7 @@
 /* evaluator.h -- the one way to ask a network, or an oracle, outside a training graph: a function on host arrays.
  *
  * A network is compiled for a number of rows; longer inputs go through in slices, short ones padded by what the buffers hold. It reads its set's
- * values at each call and so follows training. */
+ * values at each call and so follows training. On a device an evaluator of x0 makes steps of a sampling, whose states stay there. */
 #ifndef RT_MODEL_EVALUATOR_H
 #define RT_MODEL_EVALUATOR_H
 
@@ -20,7 +20,7 @@ typedef struct rt_evaluator {
     rt_evaluator_spec spec;
     rt_field field;        /* for rt_sample; borrows the evaluator */
     double guidance;       /* what the driver has to do of spec.denoiser.guidance */
-    double told;           /* the omega of all samples, for networks that are told it: spec.denoiser.guidance */
+    double told;           /* the omega of all samples, where `omegas` says none: spec.denoiser.guidance */
     const double *omegas;  /* of the samples of the sampling in progress, with spec.each; more rows than samples repeat them */
     const double *cameras; /* likewise the 12 numbers of a camera of each, for networks that are told one */
     const rt_words *words; /* of the network; NULL: classes */
@@ -37,7 +37,17 @@ typedef struct rt_evaluator {
     int64_t samples;
     double *drawn;
     int64_t room; /* numbers that `drawn` holds */
+    /* On a device, with spec.x0 and no draws: the state after a step, the step's numbers, and the labels (B) of what guides, NULL where nothing does. */
+    rt_node *next, *step, *other;
+    const int64_t *others; /* of the sampling in progress: labels in the place of the null class; NULL: that */
+    rt_stepper stepper;    /* for rt_sample_spec.stepper where `next` is not NULL */
+    rt_params *kept;       /* states of the steps in progress, [states][rows][features]; NULL: none were asked for yet */
+    int states;
+    bool begins; /* the next step is the first: x is the host's */
 } rt_evaluator;
+
+/* For rt_sample_spec.stepper; NULL: the driver makes all steps. */
+const rt_stepper *rt__evaluator_stepper(const rt_evaluator *e);
 
 /* It must not move while it is open. Close it after a failure, too. */
 rt_status rt__evaluator_open(rt_evaluator *e, const rt_evaluator_spec *spec, rt_error *err);

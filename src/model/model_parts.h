@@ -38,6 +38,9 @@ rt_status rt__model_share(rt_model **view, const rt_model *m, rt_error *err);
 /* The model's evaluator for raw outputs of about `rows` rows. Valid until the next call or rt_model_free. */
 rt_status rt__model_evaluator(rt_model *m, int64_t rows, rt_evaluator **evaluator, rt_error *err);
 
+/* Likewise for answers of x0, guided by omega (0: not), which makes steps on a device (rt__evaluator_stepper). */
+rt_status rt__model_stepper(rt_model *m, int64_t rows, double omega, rt_evaluator **evaluator, rt_error *err);
+
 /* The model as the sampling driver sees it, for calls of about `rows` rows. Valid until the next call or rt_model_free. */
 rt_status rt__model_field(rt_model *m, int64_t rows, rt_field *field, rt_error *err);
 

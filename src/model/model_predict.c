@@ -29,11 +29,13 @@ static rt_status check_classes(const rt_model *m, int64_t n, const int64_t *y, r
     return i->classes ? rt__check_labels(i, n, y, err) : RT_OK;
 }
 
-rt_status rt__model_evaluator(rt_model *m, int64_t rows, rt_evaluator **evaluator, rt_error *err)
+/* With x0 and each as in rt_evaluator_spec. */
+static rt_status evaluator_of(rt_model *m, int64_t rows, bool x0, bool each, rt_evaluator **evaluator, rt_error *err)
 {
     rt_evaluator *e = m->evaluator;
     /* somewhat too large will do: the last of several slices is short. A view's calls are to give the bits that they give alone, whichever was before. */
     bool fits = e && (m->oracle || e->rows == rows || (!m->shared && e->rows >= rows && e->rows / 8 <= rows));
+    fits = fits && e->spec.x0 == x0 && e->spec.each == each;
     if (!e) e = m->evaluator = calloc(1, sizeof *e);
     if (!e) RT_RAISE(RT_E_MEMORY, "out of memory for an evaluator");
     *evaluator = e;
@@ -48,6 +50,8 @@ rt_status rt__model_evaluator(rt_model *m, int64_t rows, rt_evaluator **evaluato
                                            .null_class = m->info.null_class,
                                            .guidance = m->omega},
                               .process = m->process,
+                              .x0 = x0,
+                              .each = each,
                               .program = {.batch = rows,
                                           .backend = m->backend,
                                           .threads = m->threads,
@@ -61,6 +65,19 @@ rt_status rt__model_evaluator(rt_model *m, int64_t rows, rt_evaluator **evaluato
     m->evaluator = NULL;
     rt_error_prefix(err, "%s", m->info.chosen);
     return status;
+}
+
+rt_status rt__model_evaluator(rt_model *m, int64_t rows, rt_evaluator **evaluator, rt_error *err)
+{
+    return evaluator_of(m, rows, false, false, evaluator, err);
+}
+
+rt_status rt__model_stepper(rt_model *m, int64_t rows, double omega, rt_evaluator **evaluator, rt_error *err)
+{
+    bool told = m->net && rt_net_describe(m->net)->guidance;
+    RT_TRY(evaluator_of(m, rows, true, omega != 0 && !told, evaluator, err));
+    if (!told) (*evaluator)->told = omega;
+    return RT_OK;
 }
 
 rt_status rt__model_field(rt_model *m, int64_t rows, rt_field *field, rt_error *err)

@@ -324,14 +324,37 @@ static void close_batch(batch *b)
     free(b->driver.bytes);
 }
 
+/* Are there steps that the model makes on a device by itself? What it predicts must say something of x0 in all of them. */
+static bool steps_stay(const rt_model *m, const rt_sampling *s, const rt_sample_spec *spec)
+{
+    double alpha = rt_process_alpha(m->process, spec->from[0]), beta = rt_process_beta(m->process, spec->from[0]);
+    bool guided_throughout = !s->guide && s->guidance_low == 0 && s->guidance_high == 0 && s->guidance_rescale == 0;
+    return rt_backend_apart(m->backend) && m->net && !rt_net_describe(m->net)->draws && guided_throughout &&
+           !strcmp(rt_solver_get_info(spec->solver)->name, "ddim") && s->options.eta == 0 &&
+           rt_prediction_check(m->prediction, alpha, beta, NULL) == RT_OK;
+}
+
+static rt_status open_field(batch *b, rt_model *m, const rt_sampling *s, rt_field *field, rt_error *err)
+{
+    rt_evaluator *e;
+    if (!steps_stay(m, s, &b->spec)) {
+        RT_TRY(rt__model_field(m, b->room * (b->spec.guidance != 0 && !s->guide ? 2 : 1), field, err));
+        return s->guide ? rt__model_field(s->guide, b->room, &b->guide, err) : RT_OK;
+    }
+    RT_TRY(rt__model_stepper(m, b->room, b->spec.guidance, &e, err));
+    *field = e->field;
+    b->spec.stepper = rt__evaluator_stepper(e);
+    b->spec.guidance = 0; /* by the model's own program */
+    b->spec.negative = NULL;
+    return RT_OK;
+}
+
 static rt_status run_batches(batch *b, rt_model *m, const rt_sampling *s, rt_take_samples take, void *user, rt_error *err)
 {
     rt_field field;
-    RT_TRY(rt__model_field(m, b->room * (b->spec.guidance != 0 && !s->guide ? 2 : 1), &field, err));
-    if (s->guide) {
-        RT_TRY(rt__model_field(s->guide, b->room, &b->guide, err));
-        b->spec.guide = &b->guide;
-    }
+    RT_TRY(open_field(b, m, s, &field, err));
+    if (s->guide) b->spec.guide = &b->guide;
+    m->evaluator->others = b->negative;
     m->evaluator->noise = draw_step;
     m->evaluator->noise_self = b;
     for (int64_t at = 0; at < s->n; at += b->room) {
@@ -368,7 +391,7 @@ rt_status rt_model_sample(rt_model *m, const rt_sampling *s, rt_take_samples tak
     if (status == RT_OK && !open_batch(&b, m, s, p, report))
         status = rt_error_set(err, RT_E_MEMORY, "out of memory for %lld samples at a time; lower --batch", (long long)b.room);
     if (status == RT_OK) status = run_batches(&b, m, s, take, user, err);
-    if (m->evaluator) m->evaluator->noise = NULL;
+    if (m->evaluator) m->evaluator->noise = NULL, m->evaluator->others = NULL;
     close_batch(&b);
     free(p);
     return status;

@@ -38,15 +38,21 @@ void rt__solver_map_close(rt_solver_map *m)
 typedef struct trajectory {
     const rt_solver_map *map;
     float *x;
-    int64_t hop, count, before, total; /* steps of samples before this batch, and of all */
+    int64_t n, hop, count, before, total; /* samples; steps of samples before this batch, and of all */
 } trajectory;
 
 static rt_status keep(void *self, int k, double t, int64_t n, const double *x, rt_error *err)
 {
-    (void)t;
+    (void)t, (void)n, (void)err;
     const trajectory *to = self;
     for (int64_t i = 0; i < to->count; i++) to->x[k * to->hop + i] = (float)x[i];
-    return k > 0 && to->map->pulse ? to->map->pulse(to->map->pulse_self, to->before + k * n, to->total, err) : RT_OK;
+    return RT_OK;
+}
+
+static rt_status pulse(void *self, int done, rt_error *err)
+{
+    const trajectory *to = self;
+    return to->map->pulse ? to->map->pulse(to->map->pulse_self, to->before + done * to->n, to->total, err) : RT_OK;
 }
 
 rt_status rt__solver_map_roll(rt_solver_map *m, const double *times, int stride, int steps, int64_t n, float *x, int64_t hop,
@@ -60,7 +66,7 @@ rt_status rt__solver_map_roll(rt_solver_map *m, const double *times, int stride,
     rt_status s = RT_OK;
     for (int64_t at = 0; at < n && s == RT_OK; at += batch) {
         int64_t rows = n - at < batch ? n - at : batch;
-        trajectory to = {m, x + at * e->features, hop, rows * e->features, at * steps, n * steps};
+        trajectory to = {m, x + at * e->features, rows, hop, rows * e->features, at * steps, n * steps};
         m->draws = draws ? *draws : (rt_frozen){0};
         m->draws.first += at;
         e->noise = draws ? draw : NULL;
@@ -73,12 +79,16 @@ rt_status rt__solver_map_roll(rt_solver_map *m, const double *times, int stride,
                                .from = own ? own : times,
                                .guidance = e->guidance,
                                .omegas = e->program ? NULL : e->omegas,
-                               .trace = keep,
+                               .trace = hop ? keep : NULL,
                                .trace_self = &to,
+                               .pulse = pulse,
+                               .pulse_self = &to,
+                               .stepper = rt__evaluator_stepper(e),
                                .noise = draws ? draw : NULL,
                                .noise_self = m,
                                .room = &m->room};
         s = rt_sample(&spec, &e->field, rows, m->state, y ? y + at : NULL, err);
+        if (s == RT_OK && !hop) s = keep(&to, 0, 0, rows, m->state, err);
     }
     free(own);
     return s;

@@ -1,6 +1,6 @@
 /* cuda_runtime.c -- the CUDA backend on a fake of NVIDIA's libraries (tests/cuda/fake_cuda.h): updates of a small U-Net agree with the reference's; recordings
  * change no bit and no call of theirs is one that a driver would refuse; each call fails in turn, with a clear error and without a leak. With CUDA_REAL=1 the
- * first three are asked of a real device, with NVIDIA_TF32_OVERRIDE=0 for the bounds in float. */
+ * first five are asked of a real device, with NVIDIA_TF32_OVERRIDE=0 for the bounds in float. */
 #include "backend/cuda/cuda_device.h"
 #include "cuda/fake_cuda.h"
 #include "graph/program.h"
@@ -239,6 +239,67 @@ static void without_updates(void **state)
     }
 }
 
+/* A set that trails another, both on the device. */
+static void trails(void **state)
+{
+    (void)state;
+    enum { OWN, LEADER, BOTH };
+    rt_error err = {0};
+    world w[BOTH];
+    for (int k = 0; k < BOTH; k++) {
+        build(&w[k], 1, true);
+        if (rt_params_init(w[k].set, 1 + (uint64_t)k, &err) != RT_OK || compile(&w[k], "cuda", RT_F32, &err) != RT_OK)
+            fail_msg("%s", err.text);
+    }
+    int64_t n = rt_params_extent(w[OWN].set, RT_VALUE);
+    float *want = malloc((size_t)n * sizeof *want);
+    const float *own = rt_params_data(w[OWN].set, RT_VALUE), *leader = rt_params_data(w[LEADER].set, RT_VALUE);
+    for (int64_t i = 0; i < n; i++) want[i] = 0.75F * own[i] + 0.25F * leader[i];
+    if (rt_params_trail(w[OWN].set, w[LEADER].set, 0.75, &err) != RT_OK) fail_msg("%s", err.text);
+    assert_true(distance(rt_params_data(w[OWN].set, RT_VALUE), want, n) < 1e-6);
+    free(want);
+    for (int k = 0; k < BOTH; k++) end(&w[k]);
+}
+
+/* What a run leaves is the next one's input, and is kept in a set, without a way by the host. */
+static void values_stay(void **state)
+{
+    (void)state;
+    enum { WIDE = 5, SIZE = BATCH * WIDE, RUNS = 4 };
+    rt_error err = {0};
+    int index;
+    rt_params *kept = rt_params_new("kept", RT_F32);
+    rt_graph *g = rt_graph_new(RT_F32);
+    rt_node *x = rt_input(g, "x", RT_F32, 2, (int64_t[]){RT_BATCH, WIDE}), *y = rt_offset(rt_scale(x, 0.5), 1);
+    rt_program_spec spec = {.outputs = &y, .n_outputs = 1, .batch = BATCH, .backend = rt_backend_find("cuda"), .threads = 1};
+    rt_program *p;
+    if (rt_params_add(kept, "y", 2, (int64_t[]){RUNS, SIZE}, RT_INIT_CONST(0), &index, &err) != RT_OK ||
+        rt_compile(&p, g, &spec, &err) != RT_OK)
+        fail_msg("%s", err.text);
+    rt_program_hold(p, x);
+    rt_program_hold(p, y);
+    fill(p, x, 1);
+    float now[SIZE];
+    memcpy(now, rt_program_data(p, x), sizeof now);
+    rt_program_push(p, x);
+    for (int k = 0; k < RUNS; k++) {
+        if (rt_run(p, &(rt_clock){0}, &err) != RT_OK || rt_program_store(p, y, SIZE, kept, k * SIZE, &err) != RT_OK)
+            fail_msg("%s", err.text);
+        rt_program_feed(p, x, y);
+    }
+    if (rt_program_pull(p, y, &err) != RT_OK) fail_msg("%s", err.text);
+    const float *states = rt_params_data(kept, RT_VALUE);
+    for (int k = 0; k < RUNS; k++) {
+        for (int i = 0; i < SIZE; i++) now[i] = 0.5F * now[i] + 1;
+        assert_true(distance(states + k * SIZE, now, SIZE) < 1e-6);
+    }
+    assert_memory_equal(rt_program_data(p, y), states + (RUNS - 1) * SIZE, sizeof now);
+    assert_true(on_device || (fake_counted()->replays > 0 && fake_counted()->broken == 0));
+    rt_program_free(p);
+    rt_graph_free(g);
+    rt_params_free(kept);
+}
+
 /* Replays are the runs that they recorded, with other inputs, another clock and the weights of the update before. */
 static void recordings(void **state)
 {
@@ -410,11 +471,13 @@ int main(void)
     on_device = getenv("CUDA_REAL") != NULL;
     const struct CMUnitTest tests[] = {cmocka_unit_test_setup(agrees, begin),
                                        cmocka_unit_test_setup(without_updates, begin),
+                                       cmocka_unit_test_setup(trails, begin),
+                                       cmocka_unit_test_setup(values_stay, begin),
                                        cmocka_unit_test_setup(recordings, begin),
                                        cmocka_unit_test_setup(each_call_fails, begin),
                                        cmocka_unit_test_setup(memory_is_out, begin),
                                        cmocka_unit_test_setup(what_is_missing, begin),
                                        cmocka_unit_test_setup(a_library_that_is_not_there, begin)};
-    const struct CMUnitTest of_a_device[] = {tests[0], tests[1], tests[2]};
+    const struct CMUnitTest of_a_device[] = {tests[0], tests[1], tests[2], tests[3], tests[4]};
     return on_device ? cmocka_run_group_tests(of_a_device, NULL, NULL) : cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -299,6 +299,53 @@ static void programs_share_sets(void **state)
     nothing_is_left();
 }
 
+/* A set trails another, entries of which are frozen and stand elsewhere: on the device where both lie there, whichever side moved last. */
+static void sets_trail_each_other(void **state)
+{
+    (void)state;
+    float seen[2][6], first[2][HIDDEN];
+    for (int i = 0; i < 2; i++) {
+        rt_params *leader = rt_params_new("leader", RT_F32), *own = rt_params_new("own", RT_F32), *other = rt_params_new("other", RT_F32);
+        rt_graph *g = rt_graph_new(RT_F32);
+        rt_node *x = rt_input(g, "x", RT_F32, 2, (int64_t[]){RT_BATCH, WIDTH}), *y[2];
+        rt_params *sets[] = {leader, own};
+        for (int j = 0; j < 2; j++) y[j] = layer(g, sets[j], layer(g, sets[j], x, "in", WIDTH, HIDDEN), "out", HIDDEN, WIDTH);
+        rt_node *both = rt_sum(rt_add(rt_square(y[0]), rt_exp(y[1])), RT_ALL_AXES, false);
+        (void)layer(g, other, x, "in", WIDTH, WIDTH);
+        OK(rt_params_freeze(leader, "in.bias", &err));
+        for (int j = 0; j < 2; j++) OK(rt_params_init(sets[j], 5 + (uint64_t)j, &err));
+        if (i) OK(rt_params_trail(own, leader, 1, &err)); /* neither lies there yet, and nothing changes */
+        rt_program *p;
+        OK(rt_compile(
+            &p, g,
+            &(rt_program_spec){.outputs = &both, .n_outputs = 1, .batch = 1, .backend = i ? &emulated_backend : reference(), .threads = 1},
+            &err));
+        for (int j = 0; j < WIDTH; j++) ((float *)rt_program_data(p, x))[j] = cosf((float)j);
+        for (int k = 0; k < 6; k++) {
+            if (k == 2) scale_all(leader, RT_VALUE, 1.25f);
+            if (k == 3) scale_all(own, RT_VALUE, 0.5f);
+            int downs = emulated.downs, ups = emulated.ups;
+            OK(rt_params_trail(own, leader, 0.75, &err));
+            OK(rt_run(p, &(rt_clock){0}, &err));
+            seen[i][k] = *(float *)rt_program_data(p, both);
+            if (i) assert_int_equal(emulated.downs - downs, 1);                               /* the output */
+            if (i && k != 3) assert_int_equal(emulated.ups - ups, 2 + (k == 0 ? 2 : k == 2)); /* clock and input; a set that moved here */
+        }
+        err = (rt_error){0};
+        assert_int_equal(rt_params_trail(own, other, 0.5, &err), RT_E_INVALID);
+        const float *bias = (float *)rt_params_data(own, RT_VALUE) + rt_params_entry(own, rt_params_find(own, "in.bias"))->offset;
+        memcpy(first[i], bias, sizeof first[i]);
+        rt_program_free(p);
+        rt_graph_free(g);
+        for (int j = 0; j < 2; j++) rt_params_free(sets[j]);
+        rt_params_free(other);
+    }
+    assert_memory_equal(seen[0], seen[1], sizeof seen[0]);
+    assert_memory_equal(first[0], first[1], sizeof first[0]);
+    for (int k = 1; k < 6; k++) assert_true(seen[0][k] != seen[0][k - 1]);
+    nothing_is_left();
+}
+
 static void missing_rows_are_named_once(void **state)
 {
     (void)state;
@@ -519,6 +566,7 @@ int main(void)
                                        cmocka_unit_test(without_recordings),
                                        cmocka_unit_test(sets_follow_both_sides),
                                        cmocka_unit_test(programs_share_sets),
+                                       cmocka_unit_test(sets_trail_each_other),
                                        cmocka_unit_test(missing_rows_are_named_once),
                                        cmocka_unit_test(devices_do_not_mix),
                                        cmocka_unit_test(every_call_fails_in_turn),

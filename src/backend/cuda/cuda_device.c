@@ -258,6 +258,12 @@ static void add(void *to, const void *from, int64_t count, rt_dtype dtype)
     rt__cuda_enqueue_add(to, from, count, dtype, rt__cuda_start, NULL);
 }
 
+static void trail(void *to, const void *from, double keep, int64_t count)
+{
+    enter();
+    rt__cuda_enqueue_trail(to, from, keep, count, rt__cuda_start, NULL);
+}
+
 static rt_status finish(rt_error *err)
 {
     enter();
@@ -343,6 +349,7 @@ const rt_device rt__cuda_device = {.open = open_device,
                                    .copy = copy,
                                    .zero = zero,
                                    .add = add,
+                                   .trail = trail,
                                    .finish = finish,
                                    .mark = mark,
                                    .moment = moment,

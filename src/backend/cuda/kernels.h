@@ -25,7 +25,7 @@ typedef struct rt__cuda_reals {
 /* y[i] = f(x0[..], x1[..], x2[..]) over merged axes, the innermost first; operand k's step on axis i is step[k][i]. */
 typedef struct rt__cuda_map_args {
     rt__cuda_reals y, x[RT_CUDA_OPERANDS];
-    double v; /* of a row with a number */
+    double v; /* of a row with a number; trail: what is kept */
     unsigned count, dim[RT_MAX_RANK], step[RT_CUDA_OPERANDS][RT_MAX_RANK];
     int rank, wide;    /* wide: eight elements a thread, which lie side by side or are one */
     rt_dtype from, to; /* cast */
@@ -179,6 +179,8 @@ const void *rt__cuda_fatbin(void);
 
 /* y += x, of RT_F32 or RT_I64 */
 void rt__cuda_enqueue_add(void *y, const void *x, int64_t count, rt_dtype dtype, rt__cuda_take *take, void *to);
+/* y = keep y + (1 - keep) x, of RT_F32 */
+void rt__cuda_enqueue_trail(void *y, const void *x, double keep, int64_t count, rt__cuda_take *take, void *to);
 #endif
 #ifdef __cplusplus
 }

@@ -55,6 +55,11 @@ KERNEL(silu_grad, map)
 {
     map_reals<2>(a, [](float x, float gy) { return silu_sloped(gy, x, sigmoid_of(x)); });
 }
+KERNEL(trail, map)
+{
+    const float keep = (float)a.v;
+    map_reals<2>(a, [=](float own, float ahead) { return keep * own + (1 - keep) * ahead; });
+}
 KERNEL(convert, map) /* float and bf16 into each other */
 {
     map_reals<1>(a, [](float x, float) { return x; });

@@ -660,14 +660,25 @@ bool rt__cuda_enqueue(const rt_call *c, rt__cuda_take *take, void *to)
     return small && enqueue(c, &(sink){take, to}, op_of(c->node));
 }
 
-void rt__cuda_enqueue_add(void *y, const void *x, int64_t count, rt_dtype dtype, rt__cuda_take *take, void *to)
+/* y = f(y, x) of as many numbers, which lie one behind the other. */
+static void into(void *y, const void *x, int64_t count, rt_dtype dtype, rt__cuda_kernel kernel, double v, const sink *s)
 {
     rt__cuda_launch l = {0};
     rt__cuda_map_args *a = &l.args.map;
-    *a = (rt__cuda_map_args){.y = {y, 0}, .x = {{y, 0}, {(void *)(uintptr_t)x, 0}}, .count = (unsigned)count, .rank = 1};
+    *a = (rt__cuda_map_args){.y = {y, 0}, .x = {{y, 0}, {(void *)(uintptr_t)x, 0}}, .v = v, .count = (unsigned)count, .rank = 1};
     a->dim[0] = (unsigned)count, a->step[0][0] = a->step[1][0] = 1;
     a->wide = dtype == RT_F32 && is_wide(a, 2);
-    launch_each(&(sink){take, to}, &l, dtype == RT_I64 ? RT_CUDA_add_i64 : RT_CUDA_add, a->wide ? count / WIDE : count);
+    launch_each(s, &l, kernel, a->wide ? count / WIDE : count);
+}
+
+void rt__cuda_enqueue_add(void *y, const void *x, int64_t count, rt_dtype dtype, rt__cuda_take *take, void *to)
+{
+    into(y, x, count, dtype, dtype == RT_I64 ? RT_CUDA_add_i64 : RT_CUDA_add, 0, &(sink){take, to});
+}
+
+void rt__cuda_enqueue_trail(void *y, const void *x, double keep, int64_t count, rt__cuda_take *take, void *to)
+{
+    into(y, x, count, RT_F32, RT_CUDA_trail, keep, &(sink){take, to});
 }
 
 size_t rt__cuda_scratch(const rt_call *c)
