@@ -29,7 +29,7 @@ static const char *const grown[KEYS] = {"scene.nodes", "4,6", "scene.particles",
                                         "train.batch", "4",   "train.micro-batch", "2", "train.updates", "2,2"};
 /* Steps are the gradient, so that what rounds to zero here and there is not divided by its own size. */
 static const char *const plain[KEYS] = {"scene.nodes", "7", "scene.particles", "2", "scene.samples",   "40", "scene.entropy", "0.1",
-                                        "train.batch", "2", "train.updates",   "3", "train.optimiser", "sgd"};
+                                        "train.batch", "2", "train.updates",   "2", "train.optimiser", "sgd"};
 
 static void configure(rt_config *c, const char *const keys[KEYS], const char *backend, const char *out)
 {

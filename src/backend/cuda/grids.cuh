@@ -2,7 +2,7 @@
  *
  * An adjoint adds the gradients at points to the nodes around them, in any order, as integers of 64 bits: units of 2^(e - room), where no gradient reaches 2^e
  * and so many of them, 2^room units each, stay below 2^62. So the bits of a sum do not depend on the order. What is less than half a unit is lost: of a
- * million points, less than 2^-43 of the largest gradient. A gradient that is not finite makes all of the result NaN. */
+ * million points, at most 2^-42 of the largest gradient. A gradient that is not finite makes all of the result NaN. */
 #include "backend/cuda/device.cuh"
 
 #include "graph/ops/rays.h"
