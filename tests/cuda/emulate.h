@@ -53,7 +53,10 @@ static inline unsigned __float_as_uint(float f)
     memcpy(&u, &f, sizeof u);
     return u;
 }
-static inline float __shfl_sync(unsigned, float v, int lane) { return __uint_as_float(emulate::exchange(__float_as_uint(v), (unsigned)lane)); }
+static inline float __shfl_sync(unsigned, float v, int lane)
+{
+    return __uint_as_float(emulate::exchange(__float_as_uint(v), (unsigned)lane));
+}
 static inline float __shfl_xor_sync(unsigned all, float v, int mask)
 {
     unsigned lane = (threadIdx.x + blockDim.x * (threadIdx.y + blockDim.y * threadIdx.z)) % 32;

@@ -140,8 +140,8 @@ KERNEL(render_slopes, grid)
     for (unsigned first = 0; first < S; first += WARP) {
         const unsigned k = first + threadIdx.x;
         const float until = sum + running_sum<1>(k < S ? fast_softplus(seen_at(a, p, k).density) * p.per_sample : 0);
-        if (k < S) tau[k + 1] = until;
         sum = of_lane(until, WARP - 1, 0);
+        if (k < S) tau[k + 1] = until;
     }
     __syncwarp(); /* the depths of all samples are there */
     float gy[PARTS], behind = 0;

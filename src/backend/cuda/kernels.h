@@ -119,13 +119,13 @@ typedef struct rt__cuda_draw_args {
 /* Grids (particles, nodes, channels) at points, or along rays with so many samples each, which are points, too. A grid's adjoint is several launches. */
 typedef struct rt__cuda_grid_args {
     float *y;
-    const float *grid, *at, *gy; /* at: points (..,3) or rays (..,9) */
-    const int64_t *particle;     /* of each sample of the batch; NULL: the first */
-    float *slopes;               /* gradients at points (.., channels) */
-    unsigned long long *sums;    /* of the adjoint, in units; see grids.cuh */
-    unsigned *largest;           /* the bits of the largest of slopes */
-    unsigned count;              /* of what a launch's threads or warps are for: numbers at points, or rays */
-    unsigned numbers, size;      /* of an adjoint; of one particle's grid */
+    const float *grid, *at, *gy;      /* at: points (..,3) or rays (..,9) */
+    const int64_t *particle;          /* of each sample of the batch; NULL: the first */
+    float *slopes;                    /* gradients at points (.., channels) */
+    unsigned long long *sums;         /* of the adjoint, in units; see grids.cuh */
+    unsigned *largest;                /* the bits of the largest of slopes */
+    unsigned count;                   /* of what a launch's threads or warps are for: numbers at points, or rays */
+    unsigned numbers, size;           /* of an adjoint; of one particle's grid */
     unsigned channels, samples, rays; /* rays: of each sample of the batch */
     int nodes[3], particles, room;
     float bias, per_length; /* render: of the density; 1/cell */
