@@ -159,10 +159,11 @@ static rt_status pictures(rt_round *r, int64_t update, rt_error *err)
 
 /* ---- the result */
 
-static rt_status write_affine(const rt_task *t, const rt_params *set, const char *folder, rt_error *err)
+static rt_status write_affine(const rt_task *t, rt_params *set, const char *folder, rt_error *err)
 {
+    RT_TRY(rt_params_fetch(set, RT_VALUE, err));
     const rt_entry *m = rt_params_entry(set, rt_params_find(set, "mean")), *L = rt_params_entry(set, rt_params_find(set, "factor"));
-    const char *v = rt_params_data((rt_params *)(uintptr_t)set, RT_VALUE);
+    const char *v = rt_params_data(set, RT_VALUE);
     size_t width = rt_dtype_size(t->real);
     const rt_named_tensor tensors[] = {{"mean", t->real, 1, m->shape, v + (size_t)m->offset * width},
                                        {"factor", t->real, 2, L->shape, v + (size_t)L->offset * width}};

@@ -270,8 +270,9 @@ static rt_status affine_means(const rt__scene_source *s, int64_t n, rt_error *er
 {
     const rt_task *t = s->studio.task;
     int64_t d = t->features;
-    const rt_params *set = s->studio.set;
-    const void *values = rt_params_data((rt_params *)(uintptr_t)set, RT_VALUE);
+    rt_params *set = s->studio.set;
+    RT_TRY(rt_params_fetch(set, RT_VALUE, err));
+    const void *values = rt_params_data(set, RT_VALUE);
     const rt_entry *m = rt_params_entry(set, rt_params_find(set, "mean")), *L = rt_params_entry(set, rt_params_find(set, "factor"));
     double *mean = malloc((size_t)(d + d * d) * sizeof *mean), *C = mean + d;
     if (!mean) RT_RAISE(RT_E_MEMORY, "out of memory for a normal distribution");

@@ -270,12 +270,14 @@ static float value_of(const rt_params *set, const void *data, int64_t i)
 }
 
 /* The array of a role from the entry's start on; the set is only read. */
-static const char *entry_data(const rt_scene_spec *s, const rt_params *set, rt_role role)
+static rt_status entry_data(const char **data, const rt_scene_spec *s, const rt_params *set, rt_role role, rt_error *err)
 {
     int index = rt_params_find(set, s->kind == RT_SCENE_IMAGE ? "image" : "grid");
-    if (index < 0 || !rt_params_has(set, role)) return NULL;
-    const char *data = rt_params_data((rt_params *)(uintptr_t)set, role);
-    return data + (size_t)rt_params_entry(set, index)->offset * rt_dtype_size(rt_params_dtype(set));
+    rt_params *fetched = (rt_params *)(uintptr_t)set;
+    if (index < 0 || !rt_params_has(set, role)) RT_RAISE(RT_E_INTERNAL, "the set '%s' holds no scene", rt_params_name(set));
+    RT_TRY(rt_params_fetch(fetched, role, err));
+    *data = (const char *)rt_params_data(fetched, role) + (size_t)rt_params_entry(set, index)->offset * rt_dtype_size(rt_params_dtype(set));
+    return RT_OK;
 }
 
 static rt_status write_tensors(const char *path, const rt_scene_spec *s, const rt_params *set, rt_role role, rt_error *err)
@@ -283,8 +285,8 @@ static rt_status write_tensors(const char *path, const rt_scene_spec *s, const r
     tensor_plan plans[2];
     rt_named_tensor tensors[2];
     int n = plan_tensors(s, plans);
-    const char *data = entry_data(s, set, role);
-    if (!data) RT_RAISE(RT_E_INTERNAL, "%s: the set '%s' holds no scene", path, rt_params_name(set));
+    const char *data = NULL;
+    RT_TRY(entry_data(&data, s, set, role, err));
     int64_t total = plans[0].count + (n > 1 ? plans[1].count : 0), nodes = plans[0].count / s->particles;
     float *room = malloc((size_t)total * sizeof *room);
     if (!room) RT_RAISE(RT_E_MEMORY, "%s: out of memory for a scene", path);

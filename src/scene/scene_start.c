@@ -17,14 +17,6 @@ typedef struct field {
     rt_dtype dtype;
 } field;
 
-static field field_of(rt_params *set, const char *name)
-{
-    int i = rt_params_find(set, name);
-    char *data = i < 0 ? NULL : rt_params_data(set, RT_VALUE);
-    rt_dtype dtype = rt_params_dtype(set);
-    return (field){data ? data + (size_t)rt_params_entry(set, i)->offset * rt_dtype_size(dtype) : NULL, dtype};
-}
-
 static void put(field f, int64_t i, double v)
 {
     if (f.dtype == RT_F64)
@@ -41,8 +33,10 @@ static const char *name_of(const rt_scene_spec *s) { return s->kind == RT_SCENE_
 static rt_status open_field(field *f, const rt_scene_spec *s, rt_params *set, rt_error *err)
 {
     RT_TRY(rt_scene_declare(s, set, err)); /* finds it, if it is there in this shape */
-    *f = field_of(set, name_of(s));
-    if (!f->data) RT_RAISE(RT_E_MEMORY, "out of memory for a scene of %lld numbers", (long long)rt_params_count(set));
+    RT_TRY(rt_params_fetch(set, RT_VALUE, err));
+    f->dtype = rt_params_dtype(set);
+    f->data = (char *)rt_params_data(set, RT_VALUE) +
+              (size_t)rt_params_entry(set, rt_params_find(set, name_of(s)))->offset * rt_dtype_size(f->dtype);
     return RT_OK;
 }
 

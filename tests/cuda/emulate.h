@@ -40,6 +40,7 @@ extern uint64_t order; /* what orders follow from */
 } // namespace emulate
 
 static inline void __syncthreads() { emulate::wait_for(emulate::BLOCK); }
+static inline void __syncwarp() { emulate::wait_for(emulate::WARP_OF_BLOCK); }
 static inline float __uint_as_float(unsigned u)
 {
     float f;
@@ -52,11 +53,17 @@ static inline unsigned __float_as_uint(float f)
     memcpy(&u, &f, sizeof u);
     return u;
 }
-static inline float __shfl_xor_sync(unsigned, float v, int mask)
+static inline float __shfl_sync(unsigned, float v, int lane)
+{
+    return __uint_as_float(emulate::exchange(__float_as_uint(v), (unsigned)lane));
+}
+static inline float __shfl_xor_sync(unsigned all, float v, int mask)
 {
     unsigned lane = (threadIdx.x + blockDim.x * (threadIdx.y + blockDim.y * threadIdx.z)) % 32;
-    return __uint_as_float(emulate::exchange(__float_as_uint(v), lane ^ (unsigned)mask));
+    return __shfl_sync(all, v, (int)(lane ^ (unsigned)mask));
 }
+static inline void atomicAdd(unsigned long long *to, unsigned long long v) { *to += v; }
+static inline void atomicMax(unsigned *to, unsigned v) { *to = v > *to ? v : *to; }
 static inline float rt__emulated_exp(float x) { return expf(x); }
 #define __expf rt__emulated_exp /* the C library has one of that name */
 

@@ -70,6 +70,24 @@ static rt_node *between(rt_graph *g)
     return rt_mul(rt_add(rt_upsample_nearest(half, 2), x), rt_scale(h, 0.5));
 }
 
+/* Points and rays are draws, no inputs: they have no gradient. Some lie beyond the box, or miss it. */
+static rt_node *at_points(rt_graph *g)
+{
+    return rt_trilinear(RT_SAMPLE_IN(g, "x", 9, 10, 11, 3), rt_scale(rt_randn(g, "points", 3, (int64_t[]){RT_BATCH, 700, 3}), 0.8));
+}
+static rt_node *along(rt_graph *g, rt_node *grid, int64_t rays, int samples)
+{
+    rt_node *from = rt_scale(rt_offset(rt_rand(g, "from", 3, (int64_t[]){RT_BATCH, rays, 3}), -0.5), 0.8);
+    rt_node *to = rt_scale(rt_randn(g, "to", 3, (int64_t[]){RT_BATCH, rays, 3}), 0.2),
+            *xi = rt_rand(g, "xi", 3, (int64_t[]){RT_BATCH, rays, 1});
+    rt_node *near = rt_rand(g, "near", 3, (int64_t[]){RT_BATCH, rays, 1}),
+            *far = rt_scale(rt_rand(g, "far", 3, (int64_t[]){RT_BATCH, rays, 1}), 4);
+    rt_node *which = rt_dim(grid, 0) > 1 ? rt_randint(g, "which", 1, (int64_t[]){RT_BATCH}, rt_dim(grid, 0)) : NULL;
+    return rt_render(grid, rt_concat((rt_node *[]){from, to, near, far, xi}, 5, 2), which, samples, -1);
+}
+static rt_node *along_rays(rt_graph *g) { return along(g, RT_SAMPLE_IN(g, "x", 1, 9, 8, 7, 4), 45, 70); }
+static rt_node *along_rays_of_particles(rt_graph *g) { return along(g, RT_SAMPLE_IN(g, "x", 3, 5, 6, 6, 4), 21, 32); }
+
 static const specimen specimens[] = {
     {"norm, 32 channels", norm_32, false, 0, false},
     {"norm, 32 channels, channels last", norm_32, true, 0, false},
@@ -98,6 +116,9 @@ static const specimen specimens[] = {
     {"broadcasting, bf16", broadcasting, true, 0, true},
     {"between convolutions", between, true, 0, false},
     {"between convolutions, bf16", between, true, 0, true},
+    {"grid at points", at_points, false, 0, false},
+    {"grid along rays", along_rays, false, 0, false},
+    {"grids of particles along rays", along_rays_of_particles, false, 0, false},
 };
 
 typedef struct outcome {
@@ -217,6 +238,52 @@ static void test_against_double(void **state)
     assert_int_equal(rt__emulate_divergent(), 0);
 }
 
+/* ---- the adjoint of a grid: integers in units of its largest gradient, so that another power of two is another exponent, and nothing else */
+
+enum { SIDE = 5, POINTS = 2000, NODES = SIDE * SIDE * SIDE };
+
+/* Of gradients times 2^exponent, the last of them a given one, if that is not 0. */
+static void adjoint(int exponent, float last, float gradient[NODES])
+{
+    rt_graph *g = rt_graph_new(RT_F32);
+    rt_node *grid = RT_SAMPLE_IN(g, "grid", SIDE, SIDE, SIDE, 1), *gy = RT_SAMPLE_IN(g, "gy", 1, POINTS, 1), *gx;
+    rt_node *y = rt_trilinear(grid, rt_scale(rt_randn(g, "points", 3, (int64_t[]){1, POINTS, 3}), 0.8));
+    rt_grad(rt_sum(rt_mul(y, gy), RT_ALL_AXES, false), &grid, 1, &gx);
+    rt_error err = {0};
+    rt_program *p;
+    rt_program_spec spec = {.outputs = &gx, .n_outputs = 1, .batch = 1, .backend = rt_backend_find("cuda-emulated"), .threads = 1};
+    if (rt_compile(&p, g, &spec, &err) != RT_OK) fail_msg("%s", err.text);
+    float *in = rt_program_data(p, gy);
+    for (int run = 0; run < 2; run++) { /* the first leaves large numbers in scratch */
+        for (int i = 0; i < POINTS; i++) in[i] = run ? (float)ldexp(1.5 + sin(i + 1), exponent) : 1e35f;
+        if (run && last != 0) in[POINTS - 1] = last; /* NaN is */
+        if (rt_run(p, &(rt_clock){.seed = 3}, &err) != RT_OK) fail_msg("%s", err.text);
+    }
+    memcpy(gradient, rt_program_data(p, gx), NODES * sizeof *gradient);
+    rt_program_free(p);
+    rt_graph_free(g);
+}
+
+static void test_adjoint_of_any_size(void **state)
+{
+    (void)state;
+    static const int exponents[] = {-90, -30, 70, 120};
+    float one[NODES], other[NODES], most = 0;
+    adjoint(0, 0, one);
+    for (int i = 0; i < NODES; i++) most = fmaxf(most, fabsf(one[i]));
+    assert_true(most > 16); /* gradients reach 2.5 */
+    for (size_t k = 0; k < sizeof exponents / sizeof *exponents; k++) {
+        adjoint(exponents[k], 0, other);
+        for (int i = 0; i < NODES; i++) assert_true(other[i] == ldexpf(one[i], exponents[k]));
+    }
+    adjoint(-200, 0, other); /* all zeros */
+    for (int i = 0; i < NODES; i++) assert_true(other[i] == 0);
+    for (int k = 0; k < 2; k++) {
+        adjoint(0, k ? -INFINITY : NAN, other);
+        for (int i = 0; i < NODES; i++) assert_true(isnan(other[i]));
+    }
+}
+
 /* ---- draws: the same words; numbers to the bit, as the mathematical library is the same here */
 
 static void test_draws(void **state)
@@ -302,6 +369,7 @@ static void test_updates(void **state)
 int main(void)
 {
     rt__backend_add(&rt__backend_emulated);
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_against_double), cmocka_unit_test(test_draws), cmocka_unit_test(test_updates)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_against_double), cmocka_unit_test(test_adjoint_of_any_size),
+                                       cmocka_unit_test(test_draws), cmocka_unit_test(test_updates)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

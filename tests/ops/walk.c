@@ -33,16 +33,6 @@ static bool listed(const char *name, const char *const *list, size_t n)
     return false;
 }
 
-/* Rows that no device has: a program with one of them is refused there by its name. */
-static const char *const missing[] = {"trilinear", "trilinear_data", "render", "render_grad"};
-
-/* Is the backend there, with a kernel for the row? */
-static bool has_row(const char *backend, int op)
-{
-    bool lacks = !strcmp(backend, "cuda") && listed(rt__ops_f32[op]->name, missing, RT_COUNT(missing));
-    return !lacks && rt_backend_open(rt_backend_find(backend), NULL) == RT_OK;
-}
-
 /* ---- a case */
 
 typedef struct specimen {
@@ -529,7 +519,7 @@ static int other_backends(int op, int k)
     int failures = 0;
     values want = evaluate(&s, &plain);
     for (const char *const *name = rt_backend_names(); *name; name++) {
-        if (!strcmp(*name, "reference") || !has_row(*name, op)) continue;
+        if (!strcmp(*name, "reference") || rt_backend_open(rt_backend_find(*name), NULL) != RT_OK) continue;
         for (int threads = 1; threads <= 2; threads++) {
             settings at = plain;
             at.backend = *name;
@@ -659,7 +649,7 @@ static int half_precision(int op, int k)
     values want = evaluate(&s, &at);
     int failures = 0;
     for (const char *const *name = rt_backend_names(); *name; name++) {
-        if (!has_row(*name, op)) continue;
+        if (rt_backend_open(rt_backend_find(*name), NULL) != RT_OK) continue;
         at.backend = *name;
         at.compute = RT_BF16;
         at.threads = 2;
@@ -896,8 +886,7 @@ static void test_devices_have_rows(void **state)
     (void)state;
     for (int op = 0; op < RT_OPS; op++) {
         const rt_op *row = rt__ops_f32[op];
-        bool needs = !(row->flags & (RT_ROW_SOURCE | RT_ROW_VIEW)) && !listed(row->name, libraries, RT_COUNT(libraries)) &&
-                     !listed(row->name, missing, RT_COUNT(missing));
+        bool needs = !(row->flags & (RT_ROW_SOURCE | RT_ROW_VIEW)) && !listed(row->name, libraries, RT_COUNT(libraries));
         if (met_device[op] != needs) fail_msg("%s: %s kernel of a device", row->name, needs ? "no" : "unexpectedly, a");
         bool images = (row->layout == RT_LAYOUT_MAPS || row->layout == RT_LAYOUT_READS) && needs;
         if (images && !met_last[op]) fail_msg("%s: no sample in channels last", row->name);

@@ -5,4 +5,5 @@
 #include "backend/cuda/norms.cuh"
 #include "backend/cuda/pools.cuh"
 #include "backend/cuda/draws.cuh"
+#include "backend/cuda/grids.cuh"
 #include "backend/cuda/updates.cuh"

@@ -3,7 +3,8 @@
  *     rt_call --rt__cuda_enqueue (rows.c)--> launches, in order --> cuLaunchKernel, or tests/cuda/emulate.h
  *
  * A kernel rt__cuda_NAME takes one rt__cuda_FAMILY_args, by value. Addresses in it are the device's, and so is every rt_view's. Counts and offsets have 32
- * bits: rows with more than 2^31 - 1 elements in a value are refused. Kernels have no atomics; sums run in trees that depend on extents only. */
+ * bits: rows with more than 2^31 - 1 elements in a value are refused. Sums run in trees that depend on extents only; atomics are of integers, whose order no
+ * bit depends on. */
 #ifndef RT_BACKEND_CUDA_KERNELS_H
 #define RT_BACKEND_CUDA_KERNELS_H
 
@@ -115,6 +116,21 @@ typedef struct rt__cuda_draw_args {
     uint32_t name;
 } rt__cuda_draw_args;
 
+/* Grids (particles, nodes, channels) at points, or along rays with so many samples each, which are points, too. A grid's adjoint is several launches. */
+typedef struct rt__cuda_grid_args {
+    float *y;
+    const float *grid, *at, *gy;      /* at: points (..,3) or rays (..,9) */
+    const int64_t *particle;          /* of each sample of the batch; NULL: the first */
+    float *slopes;                    /* gradients at points (.., channels) */
+    unsigned long long *sums;         /* of the adjoint, in units; see grids.cuh */
+    unsigned *largest;                /* the bits of the largest of slopes */
+    unsigned count;                   /* of what a launch's threads or warps are for: numbers at points, or rays */
+    unsigned numbers, size;           /* of an adjoint; of one particle's grid */
+    unsigned channels, samples, rays; /* rays: of each sample of the batch */
+    int nodes[3], particles, room;
+    float bias, per_length; /* render: of the density; 1/cell */
+} rt__cuda_grid_args;
+
 /* clip, .., of graph/ops/steps.h */
 typedef struct rt__cuda_coefficients_args {
     void *to; /* coefficients */
@@ -157,6 +173,7 @@ typedef struct rt__cuda_launch {
         rt__cuda_norm_args norm;
         rt__cuda_pool_args pool;
         rt__cuda_draw_args draw;
+        rt__cuda_grid_args grid;
         rt__cuda_coefficients_args coefficients;
         rt__cuda_tensors_args tensors;
     } args;

@@ -1,5 +1,6 @@
 /* rows.c -- from a call of a row to launches of own kernels: which kernel, over how many blocks, with what. */
 #include "backend/cuda/kernels.h"
+#include "graph/march.h"
 #include "graph/ops/attr.h"
 #include "graph/ops/places.h"
 #include "graph/ops/axes.h"
@@ -585,6 +586,102 @@ static bool update(const rt_call *c, const sink *s)
     return true;
 }
 
+/* ---- grids at points and along rays */
+
+/* Sides D, H, W from dim on. */
+static rt__cuda_grid_args grid_of(const rt_call *c, const int64_t *dim)
+{
+    rt__cuda_grid_args a = {.y = c->out.data, .channels = (unsigned)dim[3], .size = (unsigned)(dim[0] * dim[1] * dim[2] * dim[3])};
+    for (int i = 0; i < 3; i++) a.nodes[i] = (int)dim[i];
+    return a;
+}
+
+static rt__cuda_grid_args volume_of(const rt_call *c, int particle)
+{
+    const rt__render_attr *attr = c->node->attr;
+    rt__cuda_grid_args a = grid_of(c, c->in[0].dim + 1);
+    int most = 0;
+    for (int i = 0; i < 3; i++) most = a.nodes[i] > most ? a.nodes[i] : most;
+    a.grid = c->in[0].data, a.at = c->in[1].data;
+    a.particle = c->n_in > particle ? c->in[particle].data : NULL;
+    a.particles = (int)c->in[0].dim[0];
+    a.samples = (unsigned)attr->samples, a.rays = (unsigned)c->in[1].dim[1];
+    a.bias = (float)attr->density_bias, a.per_length = (float)(most - 1) / 2;
+    return a;
+}
+
+static bool trilinear(const rt_call *c, const sink *s)
+{
+    rt__cuda_launch l = {.args.grid = grid_of(c, c->in[0].dim)};
+    l.args.grid.grid = c->in[0].data, l.args.grid.at = c->in[1].data;
+    l.args.grid.count = (unsigned)c->out.count;
+    return c->out.dtype == RT_F32 && launch_each(s, &l, RT_CUDA_trilinear, c->out.count);
+}
+
+/* A warp for each ray. */
+static void launch_rays(const sink *s, rt__cuda_launch *l, rt__cuda_kernel kernel, const rt_view *rays, int64_t floats)
+{
+    enum { LANES = 32, WARPS = 4 };
+    l->args.grid.count = (unsigned)(rays->dim[0] * rays->dim[1]);
+    l->shared = (unsigned)(WARPS * floats) * (unsigned)sizeof(float);
+    launch(s, l, kernel, parts_of(l->args.grid.count, WARPS), 1, LANES, WARPS);
+}
+
+static bool render(const rt_call *c, const sink *s)
+{
+    rt__cuda_launch l = {.args.grid = volume_of(c, 2)};
+    if (c->out.dtype != RT_F32) return false;
+    launch_rays(s, &l, RT_CUDA_render, &c->in[1], 0);
+    return true;
+}
+
+static void *behind(void *at, size_t bytes) { return (void *)((uintptr_t)at + bytes); }
+
+/* Scratch of an adjoint: the largest gradient, sums, and gradients at the samples of rays. */
+enum { LARGEST = 64 };
+static size_t sums_of_grid(const rt_call *c) { return (size_t)c->out.count * sizeof(uint64_t); }
+static int64_t slopes_of_rays(const rt_call *c)
+{
+    const rt_view *rays = &c->in[1];
+    return rays->dim[0] * rays->dim[1] * ((const rt__render_attr *)c->node->attr)->samples * c->out.dim[4];
+}
+
+/* From so many gradients at points to the nodes around. */
+static bool add_up(const rt_call *c, const sink *s, rt__cuda_launch *l, rt__cuda_kernel kernel, int64_t count)
+{
+    rt__cuda_grid_args *a = &l->args.grid;
+    a->largest = c->scratch, a->sums = behind(c->scratch, LARGEST);
+    a->count = (unsigned)count, a->numbers = (unsigned)c->out.count;
+    a->room = 62;
+    while (count / a->channels >> (62 - a->room) > 0) a->room--;
+    l->shared = 0;
+    launch_each(s, l, RT_CUDA_grid_clear, a->numbers);
+    l->shared = THREADS * sizeof(double);
+    launch(s, l, RT_CUDA_grid_largest, blocks_of(count), 1, THREADS, 1);
+    l->shared = 0;
+    launch_each(s, l, kernel, count);
+    return launch_each(s, l, RT_CUDA_grid_result, a->numbers);
+}
+
+static bool trilinear_data(const rt_call *c, const sink *s)
+{
+    rt__cuda_launch l = {.args.grid = grid_of(c, c->out.dim)};
+    if (c->out.dtype != RT_F32) return false;
+    l.args.grid.at = c->in[1].data;
+    l.args.grid.slopes = c->in[0].data;
+    return add_up(c, s, &l, RT_CUDA_grid_from_points, c->in[0].count);
+}
+
+static bool render_grad(const rt_call *c, const sink *s)
+{
+    rt__cuda_launch l = {.args.grid = volume_of(c, 3)};
+    if (c->out.dtype != RT_F32 || slopes_of_rays(c) > INT32_MAX) return false;
+    l.args.grid.gy = c->in[2].data;
+    l.args.grid.slopes = behind(c->scratch, LARGEST + sums_of_grid(c));
+    launch_rays(s, &l, RT_CUDA_render_slopes, &c->in[1], l.args.grid.samples + 1);
+    return add_up(c, s, &l, RT_CUDA_grid_from_rays, slopes_of_rays(c));
+}
+
 /* ---- which row is what */
 
 static bool enqueue(const rt_call *c, const sink *s, int op)
@@ -638,6 +735,10 @@ static bool enqueue(const rt_call *c, const sink *s, int op)
     case RT_OP_rand: return draw(c, s, RT_CUDA_rand);
     case RT_OP_randint: return draw(c, s, RT_CUDA_randint);
     case RT_OP_batch_size: return draw(c, s, RT_CUDA_batch_size);
+    case RT_OP_trilinear: return trilinear(c, s);
+    case RT_OP_trilinear_data: return trilinear_data(c, s);
+    case RT_OP_render: return render(c, s);
+    case RT_OP_render_grad: return render_grad(c, s);
     case RT_OP_norm2_all: return norm2(c, s);
     case RT_OP_update: return update(c, s);
     default: return false; /* convolutions, products, attention: libraries' */
@@ -693,5 +794,7 @@ size_t rt__cuda_scratch(const rt_call *c)
         for (int k = 0; k < c->n_in; k++) parts += blocks_of(c->in[k].count);
         return parts * sizeof(double);
     }
+    if (c->node->op == rt__ops_f32[RT_OP_trilinear_data]) return LARGEST + sums_of_grid(c);
+    if (c->node->op == rt__ops_f32[RT_OP_render_grad]) return LARGEST + sums_of_grid(c) + (size_t)slopes_of_rays(c) * sizeof(float);
     return c->node->op == rt__ops_f32[RT_OP_update] ? 256 : 0; /* coefficients */
 }

@@ -13,7 +13,7 @@
 #include "graph/march.h"
 #include "graph/ops/trilinear.h"
 
-enum { CHANNELS = 4, PAIR = 2 * CHANNELS, PARTS = 5, RAY = 9 };
+enum { PAIR = 2 * CHANNELS };
 enum { ROOM = RT_MOST_SAMPLES + 80 }; /* arrays of a power of two would share the cache's sets */
 
 static const rt__render_attr *attr_of(const rt_node *y) { return y->attr; }
@@ -83,19 +83,6 @@ static rt_node *render_grad_expand(rt_node *y)
 }
 
 /* ---- kernels */
-
-/* softplus to float's last places: ln(1 + u) = 2 artanh(u/(2 + u)), as a series. */
-RT_INLINE real fast_softplus(real x)
-{
-    if (sizeof(real) == sizeof(double)) return (real)(fmax((double)x, 0) + log1p(exp(-fabs((double)x))));
-    real u = fast_exp(x < 0 ? x : -x), s = u / (2 + u), z = s * s, p = (real)(1.0 / 13);
-    p = p * z + (real)(1.0 / 11);
-    p = p * z + (real)(1.0 / 9);
-    p = p * z + (real)(1.0 / 7);
-    p = p * z + (real)(1.0 / 5);
-    p = p * z + (real)(1.0 / 3);
-    return (x > 0 ? x : 0) + 2 * s * (p * z + 1);
-}
 
 typedef struct volume {
     const real *grid;      /* of all particles */
@@ -170,12 +157,12 @@ static void scatter(const along *s, const volume *v, real *grid, real (*gradient
 static bool trace(along *s, const volume *v, const real *ray, const real *grid)
 {
     int64_t S = v->samples, D = v->nodes[0], H = v->nodes[1], W = v->nodes[2];
-    real near = ray[6], delta = (ray[7] - near) / (real)S, bias = v->bias, sum = 0;
+    real delta = (ray[7] - ray[6]) / (real)S, bias = v->bias, sum = 0;
     if (!(delta > 0)) return false;
     real per_sample = s->per_sample = v->per_length * delta;
 #pragma omp simd
     for (int64_t k = 0; k < S; k++) {
-        real t = near + ((real)(int32_t)k + ray[8]) * delta;
+        real t = t_of(ray, delta, (int32_t)k);
         int32_t i = cell_of(ray[0] + t * ray[3], W, &s->x[k]), j = cell_of(ray[1] + t * ray[4], H, &s->y[k]);
         int32_t l = cell_of(ray[2] + t * ray[5], D, &s->z[k]);
         s->t[k] = t;
@@ -225,11 +212,11 @@ static void derive(const along *s, const volume *v, const real gy[PARTS], real (
 #pragma omp simd
     for (int64_t k = 0; k < S; k++) {
         real w = s->left[k] - s->left[k + 1];
-        q[k] = gy[0] * s->value[1][k] + gy[1] * s->value[2][k] + gy[2] * s->value[3][k] + gy[4] * s->t[k];
-        for (int i = 1; i < CHANNELS; i++) gradient[i][k] = w * gy[i - 1] * s->value[i][k] * (1 - s->value[i][k]);
+        q[k] = worth_of(gy, s->value[1][k], s->value[2][k], s->value[3][k], s->t[k]);
+        for (int i = 1; i < CHANNELS; i++) gradient[i][k] = colour_slope(w, gy[i - 1], s->value[i][k]);
     }
     for (int64_t k = S - 1; k >= 0; k--) {
-        real own = s->left[k + 1] * q[k] - behind + all;
+        real own = tau_slope(s->left[k + 1], q[k], behind, all);
         behind += (s->left[k] - s->left[k + 1]) * q[k];
         q[k] = own;
     }
