@@ -70,7 +70,7 @@ rt_status rt__device_mirror(rt_program *p, rt_error *err)
     p->pinned = p->device->pin(p->pinned_bytes = bytes);
     if (!p->mirrors || !p->pinned)
         RT_RAISE(RT_E_MEMORY, "out of memory for %zu MiB of inputs and outputs; use a smaller batch", (bytes >> 20) + 1);
-    p->mirrors[p->n_mirrors++] = (rt__mirror){p->pinned, p->clock, sizeof *p->clock, true};
+    p->mirrors[p->n_mirrors++] = (rt__mirror){.host = p->pinned, .device = p->clock, .bytes = sizeof *p->clock, .up = true};
     char *at = (char *)p->pinned + lines(sizeof *p->clock);
     for (int i = 0; i < p->n_nodes; i++) {
         const rt_node *v = p->nodes[i];
