@@ -181,6 +181,16 @@ same_scene() { cmp "$t/$1/scene/scene.safetensors" "$t/$2/scene/scene.safetensor
     fails 7 "lower scene.lr" distill sds "${small[@]}" --updates 40 --set train.optimiser=sgd --scene-lr 1000 --smooth 1e9 --out "$t/run" -q
 }
 
+@test "an affine generator's run leaves its mean and factor, which inspect shows" {
+    "$RETORT" distill vsd --teacher "oracle:$t/exact.json" --scene image --net affine --updates 3 --out "$t/run" -q
+    obeys inspect inspect "$t/run"
+    grep -q '"kind": "run"' "$t/json"
+    "$RETORT" inspect "$t/run" >"$t/text"
+    grep -q '^mean  *F32  *2 ' "$t/text"
+    grep -q '^factor  *F32  *2x2 ' "$t/text"
+    never grep -q 'none yet' "$t/text"
+}
+
 @test "--dry-run says what it would take and writes nothing" {
     obeys distill distill vsd "${small[@]}" --out "$t/none" --dry-run
     grep -q memory_bytes "$t/json"

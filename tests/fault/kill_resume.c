@@ -72,7 +72,7 @@ static const killed_run runs[] = {
      .keys = {"scene.kind", "grid", "scene.nodes", "6", "scene.samples", "8", "scene.particles", "2", "train.ema", "0"},
      .kills = 20,
      .updates = 60,
-     .arrays = 6, /* value and two moments of the scene, and of s_zeta, which is told the cameras */
+     .arrays = 7, /* value and two moments of the scene, and of s_zeta, which is told the cameras; the first score gap */
      .results = {"scene/scene.safetensors", "scene/scene.json", "score/unet/diffusion_pytorch_model.safetensors"}},
     {.method = "ect", .keys = {"ect.every", "20"}, .updates = 60, .arrays = 4, .data = true, .results = STUDENT},
     {.method = "scm",
