@@ -245,11 +245,9 @@ static rt_status watch_sets(rt_program *p, rt_error *err)
 static rt_status list_sums(rt_program *p, rt_error *err)
 {
     if (p->mixed) RT_RAISE(RT_E_USAGE, "%s: %s needs all samples of a batch at once; run on one rank", p->mixed->path, p->mixed->op->name);
-    p->sums = rt__arena_alloc(&p->arena, (size_t)p->n_steps * sizeof *p->sums);
-    if (!p->sums) RT_RAISE(RT_E_MEMORY, "out of memory for a program");
-    for (int i = 0; i < p->n_steps; i++) {
-        const rt_view *v = &p->steps[i].call.out;
-        if (p->steps[i].join) p->sums[p->n_sums++] = (rt__sum){v->data, v->count, v->dtype};
+    for (int type = 0; type < RT_DTYPES; type++) {
+        size_t bytes = p->joins[type + 1] - p->joins[type];
+        if (bytes > 0) p->sums[p->n_sums++] = (rt__sum){(char *)p->block + p->joins[type], (int64_t)(bytes / rt_dtype_size(type)), type};
     }
     return RT_OK;
 }
@@ -363,7 +361,7 @@ static rt_status run_step(rt_program *p, rt__step *s, const rt_clock *clock, rt_
 }
 
 /* At the end of shard k of this rank (from 0), two sums of as many shards become one, as carries run in a binary counter: sums of 1, 2, 4 .. shards wait behind
- * the join's own place. */
+ * all joins' own places. */
 int rt__carries(const rt_program *p, const rt_clock *clock)
 {
     int64_t end = clock->first + p->batch;
@@ -380,7 +378,7 @@ static void fold_shards(rt_program *p, const rt_clock *clock)
         const rt__step *s = &p->steps[i];
         const rt_view *v = &s->call.out;
         if (!s->join) continue;
-        size_t bytes = (size_t)v->count * rt_dtype_size(v->dtype), hop = (bytes + 63) / 64 * 64;
+        size_t bytes = (size_t)v->count * rt_dtype_size(v->dtype), hop = p->joins[RT_DTYPES];
         char *level = (char *)v->data + hop;
         for (int k = 0; k < carries; k++, level += hop) add_into(p, v->data, level, v);
         if (!clock->more) continue;
