@@ -67,7 +67,7 @@ rt_status rt__device_mirror(rt_program *p, rt_error *err)
     int n = 1;
     for (int i = 0; i < p->n_nodes; i++)
         if (is_mirrored(p, p->nodes[i])) bytes += lines(bytes_of(p, p->nodes[i])), n++;
-    for (int k = 0; k < p->n_sums; k++) bytes += bytes_of_sum(&p->sums[k]);
+    for (int k = 0; k < p->n_sums && !p->sums_there; k++) bytes += bytes_of_sum(&p->sums[k]);
     p->mirrors = rt__arena_alloc(&p->arena, (size_t)n * sizeof *p->mirrors);
     p->pinned = p->device->pin(p->pinned_bytes = bytes);
     if (!p->mirrors || !p->pinned)
@@ -153,11 +153,14 @@ static rt__recording *recording_of(rt_program *p, int kind)
     return &all[p->n_recordings++];
 }
 
-/* The joins' sums over ranks, by way of the host. */
+/* The joins' sums over ranks: on the device where it has joined them, else by way of the host. */
 static rt_status sum_over_ranks(rt_program *p, rt_error *err)
 {
     const rt_device *d = p->device;
     rt__sum here[RT_DTYPES];
+    rt_status status = p->sums_there ? d->sum(p->sums, p->n_sums) : RT_OK;
+    if (status != RT_OK) RT_RAISE(status, "the sum over %d ranks failed", rt_ranks_size(p->ranks));
+    if (p->sums_there) return RT_OK;
     char *at = p->pinned_sums;
     for (int k = 0; k < p->n_sums; k++) {
         here[k] = (rt__sum){at, p->sums[k].count, p->sums[k].dtype};

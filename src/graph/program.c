@@ -46,6 +46,19 @@ const char *rt_backend_version(const rt_backend *b) { return b->version(); }
 
 rt_status rt_backend_open(const rt_backend *b, rt_error *err) { return b->device ? (b->device->open)(err) : RT_OK; }
 
+rt_status rt_backend_join(const rt_backend *b, rt_ranks *r, char how[RT_ERROR_TEXT], rt_error *err)
+{
+    char text[RT_JOIN_TEXT] = "sums over ranks go by the host";
+    bool joined;
+    *how = 0;
+    if (!b->device || rt_ranks_size(r) == 1) return RT_OK;
+    rt__device_enter();
+    rt_status status = b->device->join ? b->device->join(r, &joined, text, err) : RT_OK;
+    rt__device_leave();
+    snprintf(how, RT_ERROR_TEXT, "%s", text);
+    return status;
+}
+
 bool rt_backend_computes(const rt_backend *b, rt_dtype type)
 {
     if (!b) b = rt_backend_find(NULL);
@@ -275,8 +288,10 @@ static rt_status open_device(rt_program *p, rt_error *err)
     if (!device) return RT_OK;
     if (p->graph->real != RT_F32) RT_RAISE(RT_E_USAGE, "backend %s computes in float, and this program in double", p->backend->name);
     RT_TRY(device->open(err));
-    if (!p->rehearsal) p->device = device;
-    return RT_OK;
+    if (p->rehearsal) return RT_OK;
+    p->device = device;
+    char how[RT_JOIN_TEXT];
+    return p->ranks && device->join ? device->join(p->ranks, &p->sums_there, how, err) : RT_OK;
 }
 
 rt_status rt_compile(rt_program **program, rt_graph *g, const rt_program_spec *spec, rt_error *err)

@@ -68,6 +68,7 @@ struct rt_program {
     rt_ranks *ranks;
     rt__sum sums[RT_DTYPES]; /* over ranks, for rt__ranks_sum: all joins of a type side by side */
     int n_sums;              /* 0: there is one rank */
+    bool sums_there;         /* the device has joined the ranks: sums do not go by the host */
     rt__arena arena;
     rt__step *steps; /* in order of execution; the prologue first */
     int n_steps, n_prologue;

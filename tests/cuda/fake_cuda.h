@@ -17,7 +17,8 @@ long fake_calls(void);         /* since then */
 const char *fake_failed(void); /* the function that failed; NULL: none did */
 long fake_live(void);          /* memory, handles, descriptors, .. that were made and not given back */
 void fake_limit(size_t bytes); /* of the device's memory; 0: none */
-void fake_idle(bool idle);     /* requests are counted and not carried out */
+void fake_idle(bool idle);     /* requests are counted and not carried out, but those of NCCL */
+void fake_devices(int n);      /* that the driver shows, 1 at first */
 
 typedef struct fake_counts {
     long captures, replays, launches, products, operations; /* operations: of cuDNN, carried out, as launches and products are */
