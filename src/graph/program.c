@@ -55,7 +55,7 @@ rt_status rt_backend_join(const rt_backend *b, rt_ranks *r, char how[RT_ERROR_TE
     rt__device_enter();
     rt_status status = b->device->join ? b->device->join(r, &joined, text, err) : RT_OK;
     rt__device_leave();
-    snprintf(how, RT_ERROR_TEXT, "%s", text);
+    if (status == RT_OK) snprintf(how, RT_ERROR_TEXT, "%s", text);
     return status;
 }
 

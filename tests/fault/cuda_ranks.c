@@ -27,6 +27,7 @@ static struct left {
 
 /* What a test asks of all ranks, or of rank `who`. */
 typedef struct task {
+    const char *counted;       /* functions whose calls are; NULL: all */
     int updates, who, version; /* version: of the NCCL of rank `who`; 0: as the others' */
     long fails;
     bool memory, idle, late; /* late: rank `who` makes one update less, and waits until rank 0 is gone */
@@ -151,6 +152,7 @@ static int rank_works(rt_ranks *r, void *user)
     fake_idle(job->idle);
     if (mine && job->version) fake_nccl_version(job->version);
     rt_ranks_patience(r, job->patience, NULL, NULL);
+    fake_count(job->counted ? job->counted : "");
     fake_fail(mine ? job->fails : 0, job->memory);
     to->status = work(job, rt_ranks_size(r) > 1 ? r : NULL, to, &err);
     rt__cuda_close();
@@ -310,7 +312,9 @@ static void a_rank_that_never_comes_is_not_waited_for(void **state)
     bool silent = true;
     (void)state;
     join(2, (int[]){0, 1}, 2, &silent);
-    expect(2, RT_E_COMM, "a rank has not answered for 0.3 s, by NCCL");
+    expect(2, RT_E_COMM, "NCCL"); /* the first to give up is gone for the other */
+    assert_true(strstr(left[0].text, "a rank has not answered for 0.3 s, by NCCL") ||
+                strstr(left[1].text, "a rank has not answered for 0.3 s, by NCCL"));
     run(2, &(task){.updates = 2, .who = 1, .late = true, .patience = 0.3});
     if (left[0].status != RT_E_COMM || strcmp(left[0].text, "a rank has not answered for 0.3 s, by NCCL") != 0)
         fail_msg("status %d: %s", left[0].status, left[0].text);
@@ -324,33 +328,41 @@ static bool gives_back(const char *name)
            strstr(name, "ncclCommAbort") || !strcmp(name, "cuCtxSetCurrent");
 }
 
-/* After opening, in rank 0 or rank 1: it says what failed; the other one ends, too; both leave nothing. */
+/* In rank 0 or rank 1, all calls of NCCL, and some of the driver after opening: the rank says what failed; the other one ends, too; both leave nothing. */
 static void each_call_fails(void **state)
 {
+    static const struct {
+        const char *counted;
+        int hop;
+    } rows[] = {{"nccl", 1}, {"cu", 11}};
+    long seen[RT_E_DEVICE + 1] = {0}, ended = 0;
     (void)state;
-    long seen[RT_E_COMM + 2] = {0}, ended = 0;
-    for (int who = 0; who < 2; who++) {
-        run(2, &(task){.updates = 1, .idle = true, .patience = 60});
-        all_is_well(2, "NCCL");
-        long opened = left[who].opened, calls = left[who].calls;
-        for (long k = opened + 1; k <= calls; k += who ? 3 : 1) {
-            run(2, &(task){.updates = 1, .idle = true, .patience = 60, .who = who, .fails = k, .memory = k % 2});
-            const struct left *a = &left[who], *b = &left[1 - who];
-            if (a->live || b->live) fail_msg("%s, call %ld: %ld and %ld things were not given back", a->failed, k, a->live, b->live);
-            if (a->status == RT_OK && *a->failed && !gives_back(a->failed)) fail_msg("%s, call %ld: nobody said it", a->failed, k);
-            if (a->status != RT_OK && a->status != RT_E_DEVICE && a->status != RT_E_MEMORY && a->status != RT_E_COMM)
-                fail_msg("%s, call %ld: status %d: %s", a->failed, k, a->status, a->text);
-            if (a->status != RT_OK && !strchr(a->text, ';')) fail_msg("%s, call %ld: no remedy: %s", a->failed, k, a->text);
-            if (!strncmp(a->failed, "nccl", 4) && a->status != RT_OK && !strstr(a->text, a->failed)) fail_msg("%s: %s", a->failed, a->text);
-            if (b->status != RT_OK && b->status != RT_E_COMM && b->status != a->status)
-                fail_msg("%s, call %ld: the other one: %d: %s", a->failed, k, b->status, b->text);
-            seen[a->status]++;
-            ended += b->status == RT_E_COMM;
+    for (int who = 0; who < 2; who++)
+        for (size_t i = 0; i < RT_COUNT(rows); i++) {
+            task job = {.updates = 1, .idle = true, .patience = 60, .who = who, .counted = rows[i].counted};
+            run(2, &job);
+            all_is_well(2, "NCCL");
+            long calls = left[who].calls, from = left[who].opened;
+            for (long k = from + 1; k <= calls; k += rows[i].hop) {
+                job.fails = k, job.memory = (k + who) % 2;
+                run(2, &job);
+                const struct left *a = &left[who], *b = &left[1 - who];
+                if (a->live || b->live) fail_msg("%s, call %ld: %ld and %ld things were not given back", a->failed, k, a->live, b->live);
+                if (a->status == RT_OK && !gives_back(a->failed) && !strstr(a->how, a->failed))
+                    fail_msg("%s, call %ld: nobody said that it failed", a->failed, k);
+                if (a->status != RT_OK && a->status != RT_E_DEVICE && a->status != RT_E_MEMORY && a->status != RT_E_COMM)
+                    fail_msg("%s, call %ld: status %d: %s", a->failed, k, a->status, a->text);
+                if (a->status != RT_OK && !strchr(a->text, ';')) fail_msg("%s, call %ld: no remedy: %s", a->failed, k, a->text);
+                if (*rows[i].counted == 'n' && a->status != RT_OK && !strstr(a->text, a->failed)) fail_msg("%s: %s", a->failed, a->text);
+                if (b->status != RT_OK && b->status != RT_E_COMM && b->status != a->status)
+                    fail_msg("%s, call %ld: the other one: %d: %s", a->failed, k, b->status, b->text);
+                seen[a->status]++;
+                ended += b->status == RT_E_COMM;
+            }
         }
-    }
     print_message("errors: %ld of the device, %ld of memory, %ld of the ranks; %ld while giving back; %ld ended another rank\n",
                   seen[RT_E_DEVICE], seen[RT_E_MEMORY], seen[RT_E_COMM], seen[RT_OK], ended);
-    assert_true(seen[RT_E_DEVICE] > 20 && seen[RT_E_COMM] > 5 && seen[RT_E_MEMORY] > 1 && ended > 20);
+    assert_true(seen[RT_E_DEVICE] > 15 && seen[RT_E_COMM] > 10 && ended > 30);
 }
 
 int main(void)
