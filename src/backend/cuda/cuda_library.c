@@ -90,7 +90,6 @@ rt_status rt__cuda_library_check(const rt__cuda_library *lib, unsigned wanted, r
         return too_old("cuDNN", version, 10000, OLDEST_CUDNN, parts[2].remedy, err);
     result = wanted & RT_CUDA_NCCL ? (lib->ncclGetVersion)(&version) : ncclSuccess;
     if (result != ncclSuccess) RT_RAISE(RT_E_DEVICE, "libnccl.so.2: ncclGetVersion fails with %u; %s", result, parts[3].remedy);
-    if (wanted & RT_CUDA_NCCL && version < OLDEST_NCCL)
-        return too_old("NCCL", version, 10000, OLDEST_NCCL, parts[3].remedy, err);
+    if (wanted & RT_CUDA_NCCL && version < OLDEST_NCCL) return too_old("NCCL", version, 10000, OLDEST_NCCL, parts[3].remedy, err);
     return RT_OK;
 }

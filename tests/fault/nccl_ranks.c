@@ -1,4 +1,4 @@
-/* cuda_ranks.c -- several ranks whose values lie on GPUs, as processes of a fake (tests/cuda): sums by NCCL have the bits of those by the host, and any number of ranks
+/* nccl_ranks.c -- several ranks whose values lie on GPUs, as processes of a fake (tests/cuda): sums by NCCL have the bits of those by the host, and any number of ranks
  * those of one; which GPU a rank takes; who has no NCCL; each call failing in turn, and a rank that never comes. */
 #include "backend/cuda/cuda_device.h"
 #include "backend/cuda/cuda_ranks.h"
@@ -328,13 +328,14 @@ static bool gives_back(const char *name)
            strstr(name, "ncclCommAbort") || !strcmp(name, "cuCtxSetCurrent");
 }
 
-/* In rank 0 or rank 1, all calls of NCCL, and some of the driver after opening: the rank says what failed; the other one ends, too; both leave nothing. */
+/* Calls of NCCL in turn, the first of rank 0, the second of rank 1, .., and some of the driver after opening: the rank says what failed; the other one ends, too; both
+ * leave nothing. */
 static void each_call_fails(void **state)
 {
     static const struct {
         const char *counted;
         int hop;
-    } rows[] = {{"nccl", 1}, {"cu", 11}};
+    } rows[] = {{"nccl", 2}, {"cu", 17}};
     long seen[RT_E_DEVICE + 1] = {0}, ended = 0;
     (void)state;
     for (int who = 0; who < 2; who++)
@@ -343,8 +344,8 @@ static void each_call_fails(void **state)
             run(2, &job);
             all_is_well(2, "NCCL");
             long calls = left[who].calls, from = left[who].opened;
-            for (long k = from + 1; k <= calls; k += rows[i].hop) {
-                job.fails = k, job.memory = (k + who) % 2;
+            for (long k = from + 1 + who; k <= calls; k += rows[i].hop) {
+                job.fails = k, job.memory = k / 2 % 2;
                 run(2, &job);
                 const struct left *a = &left[who], *b = &left[1 - who];
                 if (a->live || b->live) fail_msg("%s, call %ld: %ld and %ld things were not given back", a->failed, k, a->live, b->live);
@@ -362,7 +363,7 @@ static void each_call_fails(void **state)
         }
     print_message("errors: %ld of the device, %ld of memory, %ld of the ranks; %ld while giving back; %ld ended another rank\n",
                   seen[RT_E_DEVICE], seen[RT_E_MEMORY], seen[RT_E_COMM], seen[RT_OK], ended);
-    assert_true(seen[RT_E_DEVICE] > 15 && seen[RT_E_COMM] > 10 && ended > 30);
+    assert_true(seen[RT_E_DEVICE] > 10 && seen[RT_E_COMM] > 5 && ended > 20);
 }
 
 int main(void)
