@@ -238,10 +238,10 @@ typedef struct rt__pool_attr {
 #define RT_SAMPLE_IN(g, name, ...) rt_input(g, name, rt_graph_real(g), (int)RT_COUNT(((int64_t[]){__VA_ARGS__})), (int64_t[]){__VA_ARGS__})
 
 /* ---- devices */
+enum { RT_JOIN_TEXT = 400 }; /* what `join` says */
 /* Where a backend's values lie if not in the host's memory: a device, whose memory host code does not touch (docs/devices.md). Requests are carried out in
  * the order in which they are made, as by one stream, the backend's `run` among them; they return at once, and what fails is said by the next finish. Host
  * memory that a request names stays, and is neither written nor read, until the next finish. The engine never calls from two threads at a time. */
-enum { RT_JOIN_TEXT = 400 };
 typedef struct rt_device {
     /* Is there one that works? Asked for every program that is compiled. RT_E_DEVICE: what is missing, and what to do. */
     rt_status (*open)(rt_error *err);
