@@ -1,7 +1,8 @@
-/* fake_nccl.h -- NCCL without GPUs, for fake_cuda.c: ranks are processes of one test (socket_ranks.h), and what they send each other lies in memory that they share.
+/* fake_nccl.h -- NCCL without GPUs, for fake_cuda.c: ranks are processes of one test (socket_ranks.h), and what they send each other lies in memory that
+ * they share.
  *
- * A communicator is not blocking: calls are made, which is when they reach the stream, by the second look at ncclCommGetAsyncError, and no other request may come before. On
- * the stream a group is done when all that it sends has found room and all that it receives has come; ncclCommAbort ends it. A rank that has aborted is a remote
+ * A communicator is not blocking: calls are made, which is when they reach the stream, by the second look at ncclCommGetAsyncError, and no other request
+ * may come before. On the stream a group is done when all that it sends has found room and all that it receives has come; ncclCommAbort ends it. A rank that has aborted is a remote
  * error to those that wait for it; one that is merely silent is none. */
 #ifndef RT_TESTS_CUDA_FAKE_NCCL_H
 #define RT_TESTS_CUDA_FAKE_NCCL_H

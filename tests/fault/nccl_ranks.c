@@ -1,5 +1,5 @@
-/* nccl_ranks.c -- several ranks whose values lie on GPUs, as processes of a fake (tests/cuda): sums by NCCL have the bits of those by the host, and any number of ranks
- * those of one; which GPU a rank takes; who has no NCCL; each call failing in turn, and a rank that never comes. */
+/* nccl_ranks.c -- several ranks whose values lie on GPUs, as processes with a fake (tests/cuda): sums by NCCL have the bits of those by the host, and any
+ * number of ranks those of one; which GPU a rank takes; who has no NCCL; each call failing in turn, and a rank that never comes. */
 #include "backend/cuda/cuda_device.h"
 #include "backend/cuda/cuda_ranks.h"
 #include "cuda/fake_nccl.h"

@@ -1,6 +1,6 @@
-/* cuda_device.h -- the device of the CUDA backend: the first that the driver shows (CUDA_VISIBLE_DEVICES chooses), or of several ranks on a machine each its own, one stream for all requests, the module of own
- * kernels, the handles of cuBLASLt and cuDNN. A call of any library that fails is noted, the first one since the last finish with its words, and said by the
- * next finish. */
+/* cuda_device.h -- the device of the CUDA backend: the first that the driver shows (CUDA_VISIBLE_DEVICES chooses), or of several ranks on a machine
+ * each its own; one stream for all requests, the module of own kernels, the handles of cuBLASLt and cuDNN. A call of any library that fails is noted, the
+ * first one since the last finish with its words, and said by the next finish. */
 #ifndef RT_CUDA_CUDA_DEVICE_H
 #define RT_CUDA_CUDA_DEVICE_H
 
