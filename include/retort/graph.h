@@ -144,6 +144,9 @@ const rt_backend *rt_backend_find(const char *name);
 /* Can it compute here? RT_E_DEVICE says what is missing: a build with kernels, a library, a device. Compiling asks, too. */
 rt_status rt_backend_open(const rt_backend *b, rt_error *err);
 bool rt_backend_apart(const rt_backend *b); /* do its values lie on a device? NULL: the fastest, whose do not */
+/* By all ranks together, as by compiling: which way sums over ranks go where values lie on devices, "sums over ranks stay on the GPUs, by NCCL 2.28.9", or
+ * why by the host, which makes no other bits; else "". RT_E_DEVICE: a rank has no device, or none of its own. RT_E_COMM: ranks cannot reach each other. */
+rt_status rt_backend_join(const rt_backend *b, rt_ranks *r, char how[RT_ERROR_TEXT], rt_error *err);
 const char *rt_backend_name(const rt_backend *b);
 const char *rt_backend_version(const rt_backend *b); /* of the library behind it; of the reference: retort's kernels, "1" */
 const char *const *rt_backend_names(void);           /* NULL-terminated */

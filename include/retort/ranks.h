@@ -38,6 +38,9 @@ typedef const char *(*rt_transport_open)(rt_transport *t);
 
 /* How many ranks a launcher says that it has started: OMPI_COMM_WORLD_SIZE, PMI_SIZE or SLURM_STEP_NUM_TASKS of the environment; 1: there is no launcher. */
 int rt_ranks_launched(void);
+/* This process's number, from 0, among those that the launcher has started on this machine: OMPI_COMM_WORLD_LOCAL_RANK, MPI_LOCALRANKID or SLURM_LOCALID of the
+ * environment; 0: there is no launcher, or it does not say. A rank takes the GPU of that number. */
+int rt_ranks_local(void);
 /* The launcher's ranks, by libretort_mpi.so: that of RETORT_MPI_LIBRARY, the one beside the program, the installed one. One or no launcher's rank: *ranks is NULL.
  * RT_E_COMM: several, but no such library that loads and sees as many. */
 rt_status rt_ranks_open(rt_ranks **ranks, rt_error *err);

@@ -35,8 +35,9 @@ struct rt_ranks {
     bool (*stop)(void *self);
     void *stop_self;
     int64_t sent;
-    bool agreed, told; /* told: to end, while it waited */
-    char *own, *parts; /* of sums; NULL: there was none yet */
+    bool agreed, told;   /* told: to end, while it waited */
+    char *own, *parts;   /* of sums; NULL: there was none yet */
+    void (*leave)(void); /* NULL: nothing hangs on these ranks */
 };
 
 /* ---- opening */
@@ -50,6 +51,16 @@ int rt_ranks_launched(void)
         if (n > 0) return n;
     }
     return 1;
+}
+
+int rt_ranks_local(void)
+{
+    static const char *const names[] = {"OMPI_COMM_WORLD_LOCAL_RANK", "MPI_LOCALRANKID", "SLURM_LOCALID"};
+    for (size_t i = 0; i < RT_COUNT(names) && rt_ranks_launched() > 1; i++) {
+        const char *text = getenv(names[i]);
+        if (text) return atoi(text);
+    }
+    return 0;
 }
 
 rt_ranks *rt_ranks_new(const rt_transport *t)
@@ -124,6 +135,7 @@ static void release(rt_ranks *r)
 void rt_ranks_close(rt_ranks *r)
 {
     if (!r) return;
+    if (r->leave) r->leave();
     r->t.leave(r->t.self);
     release(r);
 }
@@ -139,6 +151,8 @@ int rt_ranks_size(const rt_ranks *r) { return r ? r->t.size : 1; }
 const char *rt_ranks_name(const rt_ranks *r) { return r->t.name; }
 int64_t rt_ranks_sent(const rt_ranks *r) { return r ? r->sent : 0; }
 bool rt_ranks_agreed(const rt_ranks *r) { return r && r->agreed; }
+
+void rt__ranks_at_close(rt_ranks *r, void (*leave)(void)) { r->leave = leave; }
 
 void rt_ranks_patience(rt_ranks *r, double seconds, bool (*stop)(void *self), void *self)
 {
@@ -159,15 +173,12 @@ static rt_status lost(int missing, const char *what, rt_error *err)
     RT_RAISE(RT_E_COMM, "%s %s", who, what);
 }
 
-/* Moves r->send and r->receive. */
-static rt_status exchange(rt_ranks *r, rt_error *err)
+rt_status rt__ranks_wait(rt_ranks *r, int (*test)(void *self, int *missing), void *self, rt_error *err)
 {
     bool before = asked(r);
     double began = rt__seconds(), stopped = 0;
     int missing = -1, done;
-    for (int i = 0; i < r->t.size; i++) r->sent += i == r->t.rank ? 0 : (int64_t)r->send[i].size;
-    if (!r->t.begin(r->t.self, r->send, r->receive)) return lost(-1, "cannot be reached", err);
-    while ((done = r->t.test(r->t.self, &missing)) == 0) {
+    while ((done = test(self, &missing)) == 0) {
         double t = rt__seconds();
         if (!before && stopped == 0 && asked(r)) stopped = t;
         r->told = stopped > 0 && t - stopped > grace;
@@ -183,6 +194,14 @@ static rt_status exchange(rt_ranks *r, rt_error *err)
             nanosleep(&(struct timespec){0, 50000}, NULL);
     }
     return done > 0 ? RT_OK : lost(missing, "is gone", err);
+}
+
+/* Moves r->send and r->receive. */
+static rt_status exchange(rt_ranks *r, rt_error *err)
+{
+    for (int i = 0; i < r->t.size; i++) r->sent += i == r->t.rank ? 0 : (int64_t)r->send[i].size;
+    if (!r->t.begin(r->t.self, r->send, r->receive)) return lost(-1, "cannot be reached", err);
+    return rt__ranks_wait(r, r->t.test, r->t.self, err);
 }
 
 static void clear(rt_ranks *r)

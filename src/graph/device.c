@@ -27,6 +27,9 @@ static size_t bytes_of(const rt_program *p, const rt_node *n)
     return (size_t)v.count * rt_dtype_size(v.dtype);
 }
 
+/* Whole lines. */
+static size_t bytes_of_sum(const rt__sum *s) { return (size_t)s->count * rt_dtype_size(s->dtype); }
+
 /* ---- memory */
 
 static rt_status allocate(rt_program *p, rt_error *err)
@@ -52,7 +55,7 @@ static rt_status allocate(rt_program *p, rt_error *err)
     return d->finish(err); /* constants are the caller's again */
 }
 
-/* The node of a mirror: an input, an output, what ranks add up. */
+/* The node of a mirror: an input, an output. */
 static bool is_mirrored(const rt_program *p, const rt_node *v)
 {
     return p->storage_of[v->id] >= 0 && (is_op(v, RT_OP_input) || p->is_output[v->id]);
@@ -64,8 +67,7 @@ rt_status rt__device_mirror(rt_program *p, rt_error *err)
     int n = 1;
     for (int i = 0; i < p->n_nodes; i++)
         if (is_mirrored(p, p->nodes[i])) bytes += lines(bytes_of(p, p->nodes[i])), n++;
-    for (int i = 0; i < p->n_steps && p->ranks; i++)
-        if (p->steps[i].join) bytes += lines(bytes_of(p, p->steps[i].node));
+    for (int k = 0; k < p->n_sums && !p->sums_there; k++) bytes += bytes_of_sum(&p->sums[k]);
     p->mirrors = rt__arena_alloc(&p->arena, (size_t)n * sizeof *p->mirrors);
     p->pinned = p->device->pin(p->pinned_bytes = bytes);
     if (!p->mirrors || !p->pinned)
@@ -85,11 +87,7 @@ rt_status rt__device_mirror(rt_program *p, rt_error *err)
         }
         m->up |= is_op(v, RT_OP_input);
     }
-    for (int i = 0, k = 0; i < p->n_steps && p->ranks; i++) {
-        if (!p->steps[i].join) continue;
-        p->sums[k++].data = at;
-        at += lines(bytes_of(p, p->steps[i].node));
-    }
+    p->pinned_sums = at;
     return RT_OK;
 }
 
@@ -155,24 +153,23 @@ static rt__recording *recording_of(rt_program *p, int kind)
     return &all[p->n_recordings++];
 }
 
-/* The joins' sums over ranks, by way of the host. */
+/* The joins' sums over ranks: on the device where it has joined them, else by way of the host. */
 static rt_status sum_over_ranks(rt_program *p, rt_error *err)
 {
     const rt_device *d = p->device;
-    for (int back = 0; back < 2; back++) {
-        for (int i = 0, k = 0; i < p->n_steps; i++) {
-            const rt_view *v = &p->steps[i].call.out;
-            size_t bytes = (size_t)v->count * rt_dtype_size(v->dtype);
-            if (!p->steps[i].join) continue;
-            if (back)
-                d->upload(v->data, p->sums[k++].data, bytes);
-            else
-                d->download(p->sums[k++].data, v->data, bytes);
-        }
-        if (back) break;
-        RT_TRY(d->finish(err));
-        RT_TRY(rt__ranks_sum(p->ranks, p->sums, p->n_sums, err));
+    rt__sum here[RT_DTYPES];
+    rt_status status = p->sums_there ? d->sum(p->sums, p->n_sums) : RT_OK;
+    if (status != RT_OK) RT_RAISE(status, "the sum over %d ranks failed", rt_ranks_size(p->ranks));
+    if (p->sums_there) return RT_OK;
+    char *at = p->pinned_sums;
+    for (int k = 0; k < p->n_sums; k++) {
+        here[k] = (rt__sum){at, p->sums[k].count, p->sums[k].dtype};
+        d->download(at, p->sums[k].data, bytes_of_sum(&here[k]));
+        at += bytes_of_sum(&here[k]);
     }
+    RT_TRY(d->finish(err));
+    RT_TRY(rt__ranks_sum(p->ranks, here, p->n_sums, err));
+    for (int k = 0; k < p->n_sums; k++) d->upload(p->sums[k].data, here[k].data, bytes_of_sum(&here[k]));
     return RT_OK;
 }
 

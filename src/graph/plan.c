@@ -1,7 +1,7 @@
 /* plan.c -- from a graph to a program: what runs, in which order, where every value lives.
  *
  *     rt__plan    reachable -> order -> stages -> storages (views, in place) -> lifetimes
- *     rt__place   scratch -> offsets in one block
+ *     rt__place   scratch -> offsets in one block:  joins by type | their levels | all else
  *
  * Storages whose lifetimes overlap get disjoint offsets; check_plan.c proves it without looking here. */
 #include "graph/program.h"
@@ -179,6 +179,25 @@ static int by_size(const void *a, const void *b)
 
 static bool alive_together(const rt__storage *a, const rt__storage *b) { return a->first <= b->last && b->first <= a->last; }
 
+/* Joins live always. A type's lie side by side, and fill as many bytes as all ranks can have equal parts of. Returns where other values may begin. */
+static int64_t place_joins(rt_program *p)
+{
+    int64_t at = 0, part = LINE * (int64_t)rt_ranks_size(p->ranks);
+    for (int type = 0; type < RT_DTYPES; type++) {
+        p->joins[type] = (size_t)at;
+        for (int i = 0; i < p->n_steps; i++) {
+            const rt__step *s = &p->steps[i];
+            if (!s->join || (int)s->node->dtype != type) continue;
+            rt__storage *to = &p->storages[p->storage_of[s->node->id]];
+            to->offset = at;
+            at += to->bytes;
+        }
+        at = (at + part - 1) / part * part;
+    }
+    p->joins[RT_DTYPES] = (size_t)at;
+    return p->mixed ? at : at * (1 + p->levels);
+}
+
 /* Largest first, each at the lowest offset that is free during its whole life. */
 static bool place_storages(rt_program *p)
 {
@@ -186,13 +205,13 @@ static bool place_storages(rt_program *p)
     if (!sorted) return false;
     rt__storage **placed = sorted + p->n_storages; /* by offset */
     int n = 0, k = 0;
+    int64_t begin = place_joins(p), total = begin;
     for (int i = 0; i < p->n_storages; i++)
-        if (p->storages[i].offset >= 0) sorted[n++] = &p->storages[i];
+        if (p->storages[i].offset >= 0 && !p->storages[i].join) sorted[n++] = &p->storages[i];
     qsort(sorted, (size_t)n, sizeof *sorted, by_size);
-    int64_t total = 0;
     for (int i = 0; i < n; i++) {
         rt__storage *s = sorted[i];
-        int64_t at = 0;
+        int64_t at = begin;
         for (int j = 0; j < k; j++) {
             if (!alive_together(s, placed[j])) continue;
             if (placed[j]->offset >= at + s->bytes) break;
@@ -311,9 +330,10 @@ rt_status rt__plan(rt_program *p, const rt_program_spec *spec, rt_error *err)
                     taken = s;
             }
         }
-        if (taken < 0) taken = add_storage(p, bytes_of(p, v) * (st->join && !p->mixed ? 1 + p->levels : 1), step);
+        if (taken < 0) taken = new_storage(p, v, step);
         p->storage_of[v->id] = taken;
         rt__storage *s = &p->storages[taken];
+        s->join = st->join;
         if (last[v->id] > s->last) s->last = last[v->id];
         if (st->stage == RT_STAGE_PROLOGUE || st->join || v->op->flags & RT_ROW_UPDATE) s->first = 0, s->last = INT_MAX;
         if (v->rider) {

@@ -48,6 +48,19 @@ rt_status rt_backend_open(const rt_backend *b, rt_error *err) { return b->device
 
 bool rt_backend_apart(const rt_backend *b) { return b && b->device; }
 
+rt_status rt_backend_join(const rt_backend *b, rt_ranks *r, char how[RT_ERROR_TEXT], rt_error *err)
+{
+    char text[RT_JOIN_TEXT] = "sums over ranks go by the host";
+    bool joined;
+    *how = 0;
+    if (!b->device || rt_ranks_size(r) == 1) return RT_OK;
+    rt__device_enter();
+    rt_status status = b->device->join ? b->device->join(r, &joined, text, err) : RT_OK;
+    rt__device_leave();
+    if (status == RT_OK) snprintf(how, RT_ERROR_TEXT, "%s", text);
+    return status;
+}
+
 bool rt_backend_computes(const rt_backend *b, rt_dtype type)
 {
     if (!b) b = rt_backend_find(NULL);
@@ -252,11 +265,9 @@ static rt_status watch_sets(rt_program *p, rt_error *err)
 static rt_status list_sums(rt_program *p, rt_error *err)
 {
     if (p->mixed) RT_RAISE(RT_E_USAGE, "%s: %s needs all samples of a batch at once; run on one rank", p->mixed->path, p->mixed->op->name);
-    p->sums = rt__arena_alloc(&p->arena, (size_t)p->n_steps * sizeof *p->sums);
-    if (!p->sums) RT_RAISE(RT_E_MEMORY, "out of memory for a program");
-    for (int i = 0; i < p->n_steps; i++) {
-        const rt_view *v = &p->steps[i].call.out;
-        if (p->steps[i].join) p->sums[p->n_sums++] = (rt__sum){v->data, v->count, v->dtype};
+    for (int type = 0; type < RT_DTYPES; type++) {
+        size_t bytes = p->joins[type + 1] - p->joins[type];
+        if (bytes > 0) p->sums[p->n_sums++] = (rt__sum){(char *)p->block + p->joins[type], (int64_t)(bytes / rt_dtype_size(type)), type};
     }
     return RT_OK;
 }
@@ -284,8 +295,10 @@ static rt_status open_device(rt_program *p, rt_error *err)
     if (!device) return RT_OK;
     if (p->graph->real != RT_F32) RT_RAISE(RT_E_USAGE, "backend %s computes in float, and this program in double", p->backend->name);
     RT_TRY(device->open(err));
-    if (!p->rehearsal) p->device = device;
-    return RT_OK;
+    if (p->rehearsal) return RT_OK;
+    p->device = device;
+    char how[RT_JOIN_TEXT];
+    return p->ranks && device->join ? device->join(p->ranks, &p->sums_there, how, err) : RT_OK;
 }
 
 rt_status rt_compile(rt_program **program, rt_graph *g, const rt_program_spec *spec, rt_error *err)
@@ -370,7 +383,7 @@ static rt_status run_step(rt_program *p, rt__step *s, const rt_clock *clock, rt_
 }
 
 /* At the end of shard k of this rank (from 0), two sums of as many shards become one, as carries run in a binary counter: sums of 1, 2, 4 .. shards wait behind
- * the join's own place. */
+ * all joins' own places. */
 int rt__carries(const rt_program *p, const rt_clock *clock)
 {
     int64_t end = clock->first + p->batch;
@@ -387,7 +400,7 @@ static void fold_shards(rt_program *p, const rt_clock *clock)
         const rt__step *s = &p->steps[i];
         const rt_view *v = &s->call.out;
         if (!s->join) continue;
-        size_t bytes = (size_t)v->count * rt_dtype_size(v->dtype), hop = (bytes + 63) / 64 * 64;
+        size_t bytes = (size_t)v->count * rt_dtype_size(v->dtype), hop = p->joins[RT_DTYPES];
         char *level = (char *)v->data + hop;
         for (int k = 0; k < carries; k++, level += hop) add_into(p, v->data, level, v);
         if (!clock->more) continue;

@@ -8,6 +8,7 @@
 /* Where a value lives. Views and in-place results share the storage of the value they are made from. */
 typedef struct rt__storage {
     int64_t bytes, offset; /* within the block; offset -1: outside it (parameters, constants) */
+    bool join;             /* lies at the block's beginning, among all joins */
     int first, last;       /* steps between which the content matters; last INT_MAX: kept */
     void *data;            /* after placement */
     void *mirror;          /* what callers read and write, in pinned memory of the host; NULL: `data` */
@@ -64,10 +65,11 @@ struct rt_program {
     bool bf16;     /* computes in bf16 */
     int64_t batch;
     int64_t shard; /* samples; 0: the batch is one shard */
-    int levels;    /* of the tree over this rank's shards: a join's storage has room for as many sums more, of 1, 2, 4 .. shards */
+    int levels; /* of the tree over this rank's shards: behind all joins there is room for as many of their sums more, of 1, 2, 4 .. shards */
     rt_ranks *ranks;
-    rt__sum *sums; /* of the joins, for rt__ranks_sum; NULL: there is one rank */
-    int n_sums;
+    rt__sum sums[RT_DTYPES]; /* over ranks, for rt__ranks_sum: all joins of a type side by side */
+    int n_sums;              /* 0: there is one rank */
+    bool sums_there;         /* the device has joined the ranks: sums do not go by the host */
     rt__arena arena;
     rt__step *steps; /* in order of execution; the prologue first */
     int n_steps, n_prologue;
@@ -83,11 +85,12 @@ struct rt_program {
     bool *is_output; /* by id of a copy */
 
     void *block;
-    size_t block_bytes;
+    size_t block_bytes, joins[RT_DTYPES + 1]; /* joins: where those of each type begin, from 0; the last one: their end */
 
     /* on a device: behind the block lie the clock and the constants, `device_bytes` in all */
     size_t device_bytes, pinned_bytes;
-    void *pinned; /* the mirrors, their first the clock's */
+    void *pinned;      /* the mirrors, their first the clock's */
+    void *pinned_sums; /* behind them: what ranks add up */
     rt__mirror *mirrors;
     int n_mirrors;
     rt_clock *clock; /* on the device */

@@ -4,6 +4,7 @@
 
 #include "base/internal.h"
 #include "base/isa.h"
+#include "base/rank_sums.h"
 #include "retort/graph.h"
 #include "retort/ops.h"
 
@@ -237,6 +238,7 @@ typedef struct rt__pool_attr {
 #define RT_SAMPLE_IN(g, name, ...) rt_input(g, name, rt_graph_real(g), (int)RT_COUNT(((int64_t[]){__VA_ARGS__})), (int64_t[]){__VA_ARGS__})
 
 /* ---- devices */
+enum { RT_JOIN_TEXT = 600 }; /* what `join` says */
 /* Where a backend's values lie if not in the host's memory: a device, whose memory host code does not touch (docs/devices.md). Requests are carried out in
  * the order in which they are made, as by one stream, the backend's `run` among them; they return at once, and what fails is said by the next finish. Host
  * memory that a request names stays, and is neither written nor read, until the next finish. The engine never calls from two threads at a time. */
@@ -255,7 +257,13 @@ typedef struct rt_device {
     void (*zero)(void *at, size_t bytes);
     void (*add)(void *to, const void *from, int64_t count, rt_dtype dtype); /* to += from, on the device: RT_F32 or RT_I64 */
     void (*trail)(void *to, const void *from, double keep, int64_t count);  /* to = keep to + (1 - keep) from, on the device, of RT_F32 */
-    /* Waits until all requests are done. RT_E_DEVICE, RT_E_MEMORY: one failed since the last finish that said so; the device's own words are in the text. */
+    /* Sums over ranks that stay on the device; join NULL: they go by the host. All ranks together call join, for every program of theirs: *joined says
+     * whether there is such a way for them, `how` by what, or why not; what fails is RT_E_DEVICE or, where a rank cannot be reached, RT_E_COMM. sum is a
+     * request that may wait for others, and says what has failed: numbers, R equal parts of whole lines of 64 bytes, become sums over the R ranks by the
+     * tree of rt__ranks_sum. */
+    rt_status (*join)(rt_ranks *r, bool *joined, char how[RT_JOIN_TEXT], rt_error *err);
+    rt_status (*sum)(const rt__sum *sums, int n);
+    /* Waits until all requests are done. RT_E_DEVICE, RT_E_MEMORY, RT_E_COMM: one failed since the last finish that said so; the device's own words are in the text. */
     rt_status (*finish)(rt_error *err);
     /* Time: mark notes, as a request, the moment when it is carried out as number k (0, 1, ..); after finish, moment gives it in seconds from any start. */
     void (*mark)(int k);

@@ -325,11 +325,22 @@ static rt_status decide_resume(const rt__run *run, bool *resume, rt_error *err)
     return RT_OK;
 }
 
+/* Sums over ranks that stay on devices, or go by the host, which is said. */
+static rt_status join_devices(const rt__run *run, rt_error *err)
+{
+    char how[RT_ERROR_TEXT];
+    const char *name = run->config->backend;
+    RT_TRY(rt_backend_join(rt_backend_find(*name ? name : NULL), run->task.ranks, how, err));
+    if (*how) relay_note(run->task.self, how);
+    return RT_OK;
+}
+
 /* What is given, the run's folder, and where it goes on; ranks fail here together. */
 static rt_status begin(rt__run *run, bool resume, rt_error *err)
 {
     rt_ranks *ranks = run->task.ranks;
     RT_TRY(rt_ranks_agree(ranks, rt__run_open(run, err), err));
+    RT_TRY(join_devices(run, err));
     RT_TRY(decide_resume(run, &resume, err));
     rt_status status = rt__run_claim(run, resume, err);
     if (status == RT_OK) status = rt__run_keep_machine(run, resume, err);

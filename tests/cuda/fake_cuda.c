@@ -3,6 +3,7 @@
 
 #include "backend/cuda/cuda_device.h"
 #include "cuda/emulated.h"
+#include "cuda/fake_nccl.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -15,8 +16,9 @@ enum { OUT_OF_MEMORY = CUDA_ERROR_OUT_OF_MEMORY, LAUNCH_FAILED = 719, CAPTURE_UN
 
 static long fail_at, calls, live;
 static bool fails_as_memory, idle;
-static const char *failed;
+static const char *failed, *counted = "";
 static size_t limit, in_use;
+static int devices = 1;
 static fake_counts counts;
 
 void fake_fail(long k, bool memory)
@@ -24,16 +26,19 @@ void fake_fail(long k, bool memory)
     fail_at = k, calls = 0, failed = NULL;
     fails_as_memory = memory;
 }
+void fake_count(const char *beginning) { counted = beginning; }
 long fake_calls(void) { return calls; }
 const char *fake_failed(void) { return failed; }
 long fake_live(void) { return live; }
 void fake_limit(size_t bytes) { limit = bytes; }
 void fake_idle(bool to) { idle = to; }
+void fake_devices(int n) { devices = n; }
+bool fake_fails_as_memory(void) { return fails_as_memory; }
 fake_counts *fake_counted(void) { return &counts; }
 
 static bool fails(const char *name)
 {
-    if (++calls != fail_at) return false;
+    if (strncmp(name, counted, strlen(counted)) != 0 || ++calls != fail_at) return false;
     failed = name;
     return true;
 }
@@ -60,6 +65,10 @@ static void end(void *at)
     live -= at != NULL;
     free(at);
 }
+
+void *fake_thing(size_t bytes) { return thing(bytes); }
+void fake_end(void *at) { end(at); }
+bool fake_fails(const char *name) { return fails(name); }
 
 /* ---- memory of the device */
 
@@ -89,7 +98,7 @@ typedef struct tensor {
     int64_t dim[4], step[4];
 } tensor;
 
-typedef enum request_kind { COPY, ZERO, LAUNCH, PRODUCT, CONV, ATTENTION, REPLAY } request_kind;
+typedef enum request_kind { COPY, ZERO, LAUNCH, PRODUCT, CONV, ATTENTION, GROUP, REPLAY } request_kind;
 
 typedef struct request {
     request_kind kind;
@@ -110,11 +119,12 @@ typedef struct request {
     int64_t stride[2], dilation[2], before[2];
     float scale;
     struct list *replayed;
+    void *group; /* of NCCL */
 } request;
 
 typedef struct list {
     request *r;
-    int n, room;
+    int n, room, done;
 } list;
 
 static list queue, *captured;
@@ -123,6 +133,7 @@ static bool capturing;
 static request *ask(request_kind kind)
 {
     list *l = capturing ? captured : &queue;
+    if (fake_nccl_in_progress()) counts.broken++;
     if (l->n == l->room) l->r = realloc(l->r, sizeof *l->r * (size_t)(l->room = l->room ? 2 * l->room : 64));
     request *r = &l->r[l->n++];
     memset(r, 0, sizeof *r);
@@ -234,10 +245,13 @@ static void attend(const request *r)
     free(p);
 }
 
-static void carry_out(const list *l)
+/* As far as it goes now; true: to the end. */
+static bool carry_out(list *l)
 {
-    for (int i = 0; i < l->n; i++) {
-        const request *r = &l->r[i];
+    for (; l->done < l->n; l->done++) {
+        const request *r = &l->r[l->done];
+        if (r->kind == GROUP && !fake_nccl_moves(r->group)) return false;
+        if (idle) continue;
         if (r->kind == COPY) memcpy(r->to, r->from, r->bytes);
         if (r->kind == ZERO) memset(r->to, 0, r->bytes);
         if (r->kind == LAUNCH) rt__emulate(NULL, &r->launch), counts.launches++;
@@ -246,18 +260,29 @@ static void carry_out(const list *l)
         if (r->kind == ATTENTION) attend(r), counts.operations++;
         if (r->kind == REPLAY) carry_out(r->replayed), counts.replays++;
     }
+    l->done = 0;
+    return true;
+}
+
+static bool go_on(void)
+{
+    if (queue.n == 0) return true;
+    protect(PROT_READ | PROT_WRITE);
+    bool all = carry_out(&queue);
+    protect(PROT_NONE);
+    if (all) queue.n = 0;
+    return all;
 }
 
 static void wait_for_all(void)
 {
-    if (queue.n == 0) return;
-    if (!idle) {
-        protect(PROT_READ | PROT_WRITE);
-        carry_out(&queue);
-        protect(PROT_NONE);
+    for (long tries = 0; !go_on(); tries++) {
+        if (tries > 60000) fprintf(stderr, "fake CUDA: the stream is waited for and waits for a rank\n"), abort();
+        usleep(500);
     }
-    queue.n = 0;
 }
+
+void fake_nccl_ask(void *group) { ask(GROUP)->group = group; }
 
 /* ---- the driver */
 
@@ -294,13 +319,19 @@ static CUresult cuGetErrorString(CUresult error, const char **text)
 static CUresult cuDeviceGetCount(int *count)
 {
     DRIVER(false);
-    *count = 1;
+    *count = devices;
     return CUDA_SUCCESS;
 }
 static CUresult cuDeviceGet(CUdevice *device, int number)
 {
     DRIVER(false);
     *device = number;
+    return CUDA_SUCCESS;
+}
+static CUresult cuDeviceGetUuid_v2(CUuuid *uuid, CUdevice device)
+{
+    DRIVER(false);
+    memset(uuid, 0x30 + device, sizeof *uuid);
     return CUDA_SUCCESS;
 }
 static CUresult cuDeviceGetName(char *name, int size, CUdevice device)
@@ -449,6 +480,13 @@ static CUresult cuStreamSynchronize(CUstream stream)
     wait_for_all();
     DRIVER(false);
     return CUDA_SUCCESS;
+}
+static CUresult cuStreamQuery(CUstream stream)
+{
+    (void)stream;
+    NOT_IN_CAPTURE();
+    DRIVER(false);
+    return go_on() ? CUDA_SUCCESS : CUDA_ERROR_NOT_READY;
 }
 static CUresult cuStreamBeginCapture_v2(CUstream stream, CUstreamCaptureMode mode)
 {

@@ -13,11 +13,14 @@ void fake_cuda_use(void); /* the backend `cuda` computes by these from here on *
 
 /* Call number k from now on (1, 2, ..; 0: none) that returns a status fails: as out of memory, where it can, or otherwise. */
 void fake_fail(long k, bool memory);
+/* Only functions whose names begin so are counted; "": all. */
+void fake_count(const char *beginning);
 long fake_calls(void);         /* since then */
 const char *fake_failed(void); /* the function that failed; NULL: none did */
 long fake_live(void);          /* memory, handles, descriptors, .. that were made and not given back */
 void fake_limit(size_t bytes); /* of the device's memory; 0: none */
-void fake_idle(bool idle);     /* requests are counted and not carried out */
+void fake_idle(bool idle);     /* requests are counted and not carried out, but those of NCCL */
+void fake_devices(int n);      /* that the driver shows, 1 at first */
 
 typedef struct fake_counts {
     long captures, replays, launches, products, operations; /* operations: of cuDNN, carried out, as launches and products are */

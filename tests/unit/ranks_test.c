@@ -275,6 +275,22 @@ static void a_launcher_is_known_by_its_environment(void **state)
     unsetenv("RETORT_MPI_LIBRARY");
 }
 
+static void a_rank_knows_its_number_on_its_machine(void **state)
+{
+    (void)state;
+    const char *const names[] = {"OMPI_COMM_WORLD_LOCAL_RANK", "MPI_LOCALRANKID", "SLURM_LOCALID"};
+    for (int i = 0; i < 3; i++) unsetenv(names[i]);
+    for (int i = 2; i >= 0; i--) { /* those before count more: mpirun within a job of Slurm */
+        setenv("PMI_SIZE", "4", 1);
+        assert_int_equal(rt_ranks_local(), i == 2 ? 0 : i + 2);
+        setenv(names[i], i == 2 ? "3" : i == 1 ? "2" : "1", 1);
+        assert_int_equal(rt_ranks_local(), i + 1);
+        unsetenv("PMI_SIZE");
+        assert_int_equal(rt_ranks_local(), 0); /* one process, whatever surrounds it */
+    }
+    for (int i = 0; i < 3; i++) unsetenv(names[i]);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -286,6 +302,7 @@ int main(void)
         cmocka_unit_test(nobody_waits_for_ever),
         cmocka_unit_test(a_stop_waits_for_the_update),
         cmocka_unit_test(a_launcher_is_known_by_its_environment),
+        cmocka_unit_test(a_rank_knows_its_number_on_its_machine),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

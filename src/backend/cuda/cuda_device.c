@@ -1,6 +1,8 @@
 /* cuda_device.c -- see cuda_device.h. */
 #include "backend/cuda/cuda_device.h"
 
+#include "backend/cuda/cuda_ranks.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,7 +15,6 @@ static struct device {
     const rt__cuda_library *pretended;
     const void *pretended_module;
     rt__cuda_here here;
-    CUdevice number;
     CUcontext context;
     CUmodule module;
     CUfunction kernels[RT_CUDA_KERNELS];
@@ -84,6 +85,7 @@ void rt__cuda_close(void)
 {
     const rt__cuda_library *lib = d.here.lib;
     if (d.context) enter();
+    rt__cuda_leave_ranks();
     if (d.here.cudnn.handle) (lib->cudnnDestroy)(d.here.cudnn.handle);
     if (d.here.blas) (lib->cublasLtDestroy)(d.here.blas);
     for (int i = 0; i < d.n_marks; i++)
@@ -91,7 +93,7 @@ void rt__cuda_close(void)
     if (d.start) (lib->cuEventDestroy_v2)(d.start);
     if (d.module) (lib->cuModuleUnload)(d.module);
     if (d.here.stream) (lib->cuStreamDestroy_v2)(d.here.stream);
-    if (d.context) (lib->cuDevicePrimaryCtxRelease_v2)(d.number);
+    if (d.context) (lib->cuDevicePrimaryCtxRelease_v2)(d.here.number);
     free(d.marks);
     entered = NULL;
     d = (struct device){.real = d.real, .pretended = d.pretended, .pretended_module = d.pretended_module};
@@ -116,7 +118,7 @@ static bool describe(char *name, size_t size)
     char device[64] = "";
     int driver = 0;
     size_t blas = (d.here.lib->cublasLtGetVersion)(), cudnn = (d.here.lib->cudnnGetVersion)();
-    if (!CALL(cuDeviceGetName, device, (int)sizeof device, d.number) || !CALL(cuDriverGetVersion, &driver)) return false;
+    if (!CALL(cuDeviceGetName, device, (int)sizeof device, d.here.number) || !CALL(cuDriverGetVersion, &driver)) return false;
     snprintf(name, size, "%s, driver %d.%d, cuBLASLt %zu.%zu.%zu, cuDNN %zu.%zu.%zu%s", device, driver / 1000, driver % 1000 / 10,
              blas / 10000, blas / 100 % 100, blas % 100, cudnn / 10000, cudnn / 100 % 100, cudnn % 100,
              d.here.cudnn.true_float ? ", no TF32" : "");
@@ -135,12 +137,20 @@ static bool open_all(const void *module, int *capability)
     int count = 0, major = 0, minor = 0;
     if (!CALL(cuInit, 0) || !CALL(cuDeviceGetCount, &count)) return false;
     if (count == 0) return note(RT_E_DEVICE, "cuDeviceGetCount", "0", "no device");
-    if (!CALL(cuDeviceGet, &d.number, 0) || !CALL(cuDeviceGetAttribute, &major, CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR, d.number) ||
-        !CALL(cuDeviceGetAttribute, &minor, CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR, d.number))
+    int number = count > 1 ? rt_ranks_local() : 0; /* a launcher may show each rank its own alone */
+    if (number >= count) {
+        char words[128];
+        snprintf(words, sizeof words, "rank %d of this machine, from 0, finds %d; start as many ranks on it as it has GPUs", number, count);
+        rt__cuda_note(RT_E_DEVICE, words);
+        return false;
+    }
+    if (!CALL(cuDeviceGet, &d.here.number, number) ||
+        !CALL(cuDeviceGetAttribute, &major, CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR, d.here.number) ||
+        !CALL(cuDeviceGetAttribute, &minor, CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR, d.here.number))
         return false;
     *capability = 10 * major + minor;
     if (*capability < LEAST_CAPABILITY) return note(RT_E_DEVICE, "the device", "too old", "of an earlier generation");
-    if (!CALL(cuDevicePrimaryCtxRetain, &d.context, d.number)) return false;
+    if (!CALL(cuDevicePrimaryCtxRetain, &d.context, d.here.number)) return false;
     enter();
     return d.fault == RT_OK && CALL(cuStreamCreate, &d.here.stream, CU_STREAM_NON_BLOCKING) &&
            CALL(cuEventCreate, &d.start, CU_EVENT_DEFAULT) && CALL(cuModuleLoadData, &d.module, module) && find_kernels() &&
@@ -148,6 +158,11 @@ static bool open_all(const void *module, int *capability)
            rt__cuda_did_cudnn((d.here.lib->cudnnCreate)(&d.here.cudnn.handle), "cudnnCreate") &&
            rt__cuda_did_cudnn((d.here.lib->cudnnSetStream)(d.here.cudnn.handle, d.here.stream), "cudnnSetStream") &&
            describe(d.here.name, sizeof d.here.name);
+}
+
+rt_status rt__cuda_open_nccl(rt_error *err)
+{
+    return d.pretended ? rt__cuda_library_check(d.pretended, RT_CUDA_NCCL, err) : rt__cuda_library_open(&d.real, RT_CUDA_NCCL, err);
 }
 
 static rt_status open_device(rt_error *err)
@@ -267,6 +282,7 @@ static void trail(void *to, const void *from, double keep, int64_t count)
 static rt_status finish(rt_error *err)
 {
     enter();
+    rt__cuda_wait_for_ranks();
     CALL(cuStreamSynchronize, d.here.stream);
     d.marking = false;
     rt_status fault = d.fault;
@@ -274,6 +290,7 @@ static rt_status finish(rt_error *err)
     if (fault == RT_E_MEMORY)
         RT_RAISE(fault, "out of memory on the device: %s; %zu MiB are free; use a smaller batch or --recompute", d.words,
                  free_room() >> 20);
+    if (fault == RT_E_COMM) RT_RAISE(fault, "%s", d.words);
     if (fault != RT_OK) RT_RAISE(fault, "CUDA: %s; look at nvidia-smi and the system's log, and start again", d.words);
     return RT_OK;
 }
@@ -350,6 +367,8 @@ const rt_device rt__cuda_device = {.open = open_device,
                                    .zero = zero,
                                    .add = add,
                                    .trail = trail,
+                                   .join = rt__cuda_join_ranks,
+                                   .sum = rt__cuda_sum_ranks,
                                    .finish = finish,
                                    .mark = mark,
                                    .moment = moment,

@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { OLDEST_CUDA = 12000, OLDEST_CUBLAS = 120000, OLDEST_CUDNN = 90000 };
+enum { OLDEST_CUDA = 12000, OLDEST_CUBLAS = 120000, OLDEST_CUDNN = 90000, OLDEST_NCCL = 21400 };
 
 static const struct part {
     rt__cuda_part part;
@@ -17,6 +17,7 @@ static const struct part {
      {"libcublasLt.so.13", "libcublasLt.so.12"},
      "install cuBLAS 12 or 13 (PyPI: nvidia-cublas) and name its folder in LD_LIBRARY_PATH"},
     {RT_CUDA_CUDNN, {"libcudnn.so.9"}, "install cuDNN 9 (PyPI: nvidia-cudnn-cu13) and name its folder in LD_LIBRARY_PATH"},
+    {RT_CUDA_NCCL, {"libnccl.so.2"}, "install NCCL 2.14 or later (PyPI: nvidia-nccl-cu13) and name its folder in LD_LIBRARY_PATH"},
 };
 
 static const struct function {
@@ -27,12 +28,14 @@ static const struct function {
 #define driver                                        RT_CUDA_DRIVER
 #define cublas                                        RT_CUDA_CUBLAS
 #define cudnn                                         RT_CUDA_CUDNN
+#define nccl                                          RT_CUDA_NCCL
 #define RT_FUNCTION(library, result, name, arguments) {library, #name, offsetof(rt__cuda_library, name)},
 #include "backend/cuda/cuda_functions.def"
 #undef RT_FUNCTION
 #undef driver
 #undef cublas
 #undef cudnn
+#undef nccl
 };
 
 static rt_status open_part(rt__cuda_library *lib, const struct part *p, rt_error *err)
@@ -85,5 +88,8 @@ rt_status rt__cuda_library_check(const rt__cuda_library *lib, unsigned wanted, r
         return too_old("cuBLASLt", version, 10000, OLDEST_CUBLAS, parts[1].remedy, err);
     if (wanted & RT_CUDA_CUDNN && (version = (int)(lib->cudnnGetVersion)()) < OLDEST_CUDNN)
         return too_old("cuDNN", version, 10000, OLDEST_CUDNN, parts[2].remedy, err);
+    result = wanted & RT_CUDA_NCCL ? (lib->ncclGetVersion)(&version) : ncclSuccess;
+    if (result != ncclSuccess) RT_RAISE(RT_E_DEVICE, "libnccl.so.2: ncclGetVersion fails with %u; %s", result, parts[3].remedy);
+    if (wanted & RT_CUDA_NCCL && version < OLDEST_NCCL) return too_old("NCCL", version, 10000, OLDEST_NCCL, parts[3].remedy, err);
     return RT_OK;
 }

@@ -11,13 +11,13 @@ typedef struct rt__cuda_library {
 #undef RT_FUNCTION
 } rt__cuda_library;
 
-/* Which of them. */
-typedef enum rt__cuda_part { RT_CUDA_DRIVER = 1, RT_CUDA_CUBLAS = 2, RT_CUDA_CUDNN = 4, RT_CUDA_ALL = 7 } rt__cuda_part;
+/* Which of them; ALL are those that every device needs. */
+typedef enum rt__cuda_part { RT_CUDA_DRIVER = 1, RT_CUDA_CUBLAS = 2, RT_CUDA_CUDNN = 4, RT_CUDA_ALL = 7, RT_CUDA_NCCL = 8 } rt__cuda_part;
 
 /* Fills the functions of these parts and checks them. RT_E_DEVICE names the file that is missing or lacks a function, where it was looked for, and the
  * remedy. Libraries stay open. */
 rt_status rt__cuda_library_open(rt__cuda_library *lib, unsigned parts, rt_error *err);
-/* Is the driver of CUDA 12.0 or later, cuBLASLt 12.0, cuDNN 9.0? Else RT_E_DEVICE. */
+/* Is the driver of CUDA 12.0 or later, cuBLASLt 12.0, cuDNN 9.0, NCCL 2.14? Else RT_E_DEVICE. */
 rt_status rt__cuda_library_check(const rt__cuda_library *lib, unsigned parts, rt_error *err);
 
 #endif
