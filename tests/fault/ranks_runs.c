@@ -1,9 +1,11 @@
 /* ranks_runs.c -- runs of several ranks, as processes that reach each other by sockets: 1, 2, 4 and 8 ranks leave the same bits, a run goes on with another number of
  * them, where one is asked to stop all do, and where a rank is lost in any exchange all end, the checkpoint is good, and the run goes on to the same bits. */
 #include "socket_ranks.h"
+#include "retort/diffusion.h"
 #include "retort/format.h"
 #include "retort/train.h"
 
+#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 
@@ -17,8 +19,8 @@ typedef struct run {
     const char *method, *keys[KEYS];
     char name[64]; /* of its folder */
     const char *shards;
-    int until; /* 0: to the end */
-    bool resume;
+    int until;             /* 0: to the end */
+    bool resume, pictures; /* pictures: by a U-Net with norms and attention; else points by an MLP */
 } run;
 
 static const run runs[] = {
@@ -34,6 +36,18 @@ static const run runs[] = {
     {.method = "cd", .keys = {"cd.points", "8", "cd.solver", "ddim", "data.path", "toy:moons"}},
     {.method = "dmd2", .keys = {"dmd.pairs", "150", "vsd.steps", "2"}},
     {.method = "renyi", .keys = {"data.path", "toy:moons", "f.bins", "0"}},
+    {.method = "pd", .keys = {"pd.steps", "2,1", "pd.teacher-steps", "4", "pd.pool", "64", "train.updates", "20"}, .pictures = true},
+    {.method = "kd", .keys = {"kd.pairs", "300", "kd.steps", "2"}, .pictures = true},
+    {.method = "vsd", .keys = {"vsd.score-updates", "2"}, .pictures = true},
+    {.method = "dmd", .keys = {"dmd.pairs", "150", "dmd.teacher-steps", "2"}, .pictures = true},
+    {.method = "sid", .keys = {NULL}, .pictures = true},
+    {.method = "vsd-scene",
+     .keys = {"scene.kind", "grid", "scene.nodes", "6", "scene.samples", "8", "scene.particles", "2", "train.ema", "0"},
+     .pictures = true},
+    {.method = "sds",
+     .keys = {"scene.kind", "grid", "scene.nodes", "6", "scene.samples", "8", "scene.smooth", "0.1", "scene.entropy", "0.1", "scene.sparse",
+              "0.1", "train.ema", "0", "train.micro-batch", "1"},
+     .pictures = true},
 };
 
 static void set(rt_config *c, const char *key, const char *value)
@@ -50,7 +64,7 @@ static void configure(rt_config *c, const run *r)
     snprintf(path, sizeof path, "%s/%s", base, r->name);
     set(c, "out", path);
     if (strcmp(r->method, "denoise") != 0) {
-        snprintf(path, sizeof path, "%s/teacher/model", base);
+        snprintf(path, sizeof path, "%s/%s", base, r->pictures ? "unet" : "teacher/model");
         set(c, "teacher", path);
     }
     snprintf(path, sizeof path, "%d", UPDATES);
@@ -128,6 +142,33 @@ static void same(const char *a, const char *b)
     rt_tensors_close(t[1]);
 }
 
+/* The value of a column in the last row of a run's metrics. */
+static double figure(const char *name, const char *column)
+{
+    char path[200], line[8192], quoted[64];
+    double value = NAN;
+    snprintf(path, sizeof path, "%s/%s/metrics.jsonl", base, name);
+    snprintf(quoted, sizeof quoted, "\"%s\":", column);
+    FILE *f = fopen(path, "r");
+    assert_non_null(f);
+    while (fgets(line, sizeof line, f)) {
+        const char *at = strstr(line, quoted);
+        value = at ? strtod(at + strlen(quoted), NULL) : NAN;
+    }
+    fclose(f);
+    return value;
+}
+
+/* Figures of scenes are sums over the views of all ranks, added in another order. */
+static void same_figures(const char *a, const char *b)
+{
+    static const char *const columns[] = {"x0_gap_rms", "x0_gap_rms_q1", "particle_spread_rms", "opacity", "unsure"};
+    for (size_t i = 0; i < sizeof columns / sizeof *columns; i++) {
+        double x = figure(a, columns[i]), y = figure(b, columns[i]);
+        if (!(fabs(x - y) <= 1e-12 * fabs(x))) fail_msg("%s and %s: %s is %.17g and %.17g", a, b, columns[i], x, y);
+    }
+}
+
 static void any_number_of_ranks_gives_the_same_bits(void **state)
 {
     (void)state;
@@ -137,6 +178,7 @@ static void any_number_of_ranks_gives_the_same_bits(void **state)
             snprintf(name[i], sizeof name[i], "%s-%zu-on-%d", runs[k].method, k, 1 << i);
             train_on(1 << i, &runs[k], name[i], 0, false);
             if (i > 0) same(name[0], name[i]);
+            if (i > 0 && (!strcmp(runs[k].method, "vsd-scene") || !strcmp(runs[k].method, "sds"))) same_figures(name[0], name[i]);
         }
     }
 }
@@ -254,6 +296,26 @@ static void ranks_that_cannot_share_are_refused(void **state)
     for (int i = 0; i < 4; i++) assert_int_equal(codes[i], 0);
 }
 
+/* A pipeline folder around a committed network. */
+static void make_pictures_teacher(void)
+{
+    char path[128], command[400];
+    rt_error err = {0};
+    snprintf(command, sizeof command, "mkdir -p %s/unet/unet %s/unet/scheduler && cp tests/data/golden/unet2d/classes/[cd]* %s/unet/unet",
+             base, base, base);
+    assert_int_equal(system(command), 0);
+    snprintf(path, sizeof path, "%s/unet", base);
+    assert_int_equal(rt_model_index_write(path, "UNet2DModel", "DDIMScheduler", &err), RT_OK);
+    rt_process_spec spec = rt_process_defaults("ddpm");
+    spec.timesteps = 64;
+    spec.betas = "squaredcos_cap_v2";
+    rt_scheduler_config c;
+    assert_int_equal(rt_scheduler_config_from(&c, &spec, rt_prediction_find("v", NULL), &err), RT_OK);
+    snprintf(path, sizeof path, "%s/unet/scheduler/scheduler_config.json", base);
+    assert_int_equal(rt_scheduler_config_write(&c, path, &err), RT_OK);
+    rt_scheduler_config_free(&c);
+}
+
 static int make_teacher(void **state)
 {
     char path[128];
@@ -266,6 +328,7 @@ static int make_teacher(void **state)
     fputs("{\"_class_name\": \"RetortMLP\", \"data_dim\": 2, \"hidden\": 16, \"layers\": 2, \"_target_time\": true}", f);
     fclose(f);
     train_on(1, &(run){.method = "denoise", .keys = {"data.path", "toy:moons"}, .shards = "1"}, "teacher", 0, false);
+    make_pictures_teacher();
     return 0;
 }
 
