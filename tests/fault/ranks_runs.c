@@ -11,7 +11,7 @@
 
 #include <cmocka.h>
 
-enum { KEYS = 16, UPDATES = 40, SHARDS = 8 };
+enum { KEYS = 20, UPDATES = 40, PICTURE_UPDATES = 8 };
 
 static char base[64];
 
@@ -20,7 +20,7 @@ typedef struct run {
     char name[64]; /* of its folder */
     const char *shards;
     int until;             /* 0: to the end */
-    bool resume, pictures; /* pictures: by a U-Net with norms and attention; else points by an MLP */
+    bool resume, pictures; /* pictures: by a U-Net with norms and attention, PICTURE_UPDATES; else points by an MLP */
 } run;
 
 static const run runs[] = {
@@ -36,7 +36,7 @@ static const run runs[] = {
     {.method = "cd", .keys = {"cd.points", "8", "cd.solver", "ddim", "data.path", "toy:moons"}},
     {.method = "dmd2", .keys = {"dmd.pairs", "150", "vsd.steps", "2"}},
     {.method = "renyi", .keys = {"data.path", "toy:moons", "f.bins", "0"}},
-    {.method = "pd", .keys = {"pd.steps", "2,1", "pd.teacher-steps", "4", "pd.pool", "64", "train.updates", "20"}, .pictures = true},
+    {.method = "pd", .keys = {"pd.steps", "2,1", "pd.teacher-steps", "4", "pd.pool", "32", "train.updates", "4"}, .pictures = true},
     {.method = "kd", .keys = {"kd.pairs", "300", "kd.steps", "2"}, .pictures = true},
     {.method = "vsd", .keys = {"vsd.score-updates", "2"}, .pictures = true},
     {.method = "dmd", .keys = {"dmd.pairs", "150", "dmd.teacher-steps", "2"}, .pictures = true},
@@ -49,6 +49,8 @@ static const run runs[] = {
               "0.1", "train.ema", "0", "train.micro-batch", "1"},
      .pictures = true},
 };
+
+static int updates_of(const run *r) { return r->pictures ? PICTURE_UPDATES : UPDATES; }
 
 static void set(rt_config *c, const char *key, const char *value)
 {
@@ -67,7 +69,7 @@ static void configure(rt_config *c, const run *r)
         snprintf(path, sizeof path, "%s/%s", base, r->pictures ? "unet" : "teacher/model");
         set(c, "teacher", path);
     }
-    snprintf(path, sizeof path, "%d", UPDATES);
+    snprintf(path, sizeof path, "%d", updates_of(r));
     snprintf(until, sizeof until, "%d", r->until);
     const char *const keys[] = {"threads",          "1",       "train.batch",   "16", "train.updates",        path,
                                 "train.shards",     r->shards, "run.log-every", "10", "run.checkpoint-every", "10",
@@ -112,14 +114,14 @@ static void train_on(int n, const run *r, const char *name, int until, bool resu
 }
 
 /* Checkpoints hold the same numbers, but for the position, which has seconds. */
-static void same(const char *a, const char *b)
+static void same(const run *r, const char *a, const char *b)
 {
     rt_tensors *t[2];
     rt_error err = {0};
     const char *names[] = {a, b};
     for (int i = 0; i < 2; i++) {
         char path[200];
-        snprintf(path, sizeof path, "%s/%s/checkpoints/update-%d/state.safetensors", base, names[i], UPDATES);
+        snprintf(path, sizeof path, "%s/%s/checkpoints/update-%d/state.safetensors", base, names[i], updates_of(r));
         if (rt_tensors_open(&t[i], path, &err) != RT_OK) fail_msg("%s", err.text);
     }
     int compared = 0;
@@ -177,7 +179,7 @@ static void any_number_of_ranks_gives_the_same_bits(void **state)
         for (int i = 0; i < 4; i++) {
             snprintf(name[i], sizeof name[i], "%s-%zu-on-%d", runs[k].method, k, 1 << i);
             train_on(1 << i, &runs[k], name[i], 0, false);
-            if (i > 0) same(name[0], name[i]);
+            if (i > 0) same(&runs[k], name[0], name[i]);
             if (i > 0 && (!strcmp(runs[k].method, "vsd-scene") || !strcmp(runs[k].method, "sds"))) same_figures(name[0], name[i]);
         }
     }
@@ -190,10 +192,11 @@ static void a_run_goes_on_with_another_number_of_ranks(void **state)
         char whole[64], name[64];
         snprintf(whole, sizeof whole, "%s-%zu-on-1", runs[k].method, k);
         snprintf(name, sizeof name, "%s-%zu-parts", runs[k].method, k);
-        train_on(4, &runs[k], name, 13, false);
-        train_on(1, &runs[k], name, 29, true);
+        int n = updates_of(&runs[k]);
+        train_on(4, &runs[k], name, n / 3, false);
+        train_on(1, &runs[k], name, 3 * n / 4, true);
         train_on(8, &runs[k], name, 0, true);
-        same(whole, name);
+        same(&runs[k], whole, name);
     }
 }
 
@@ -214,7 +217,7 @@ static void a_lost_rank_ends_the_run_and_nothing_is_lost(void **state)
         for (int i = 0; i < 4; i++)
             if (codes[i] != (ended ? RT_OK : RT_E_COMM)) fail_msg("exchange %d: rank %d left with %d", lost, i, codes[i]);
         if (!ended) train_on(2, r, "lost", UPDATES, true);
-        same("kd-2-on-1", "lost");
+        same(&runs[2], "kd-2-on-1", "lost");
         snprintf(command, sizeof command, "rm -rf %s/lost", base);
         assert_int_equal(system(command), 0);
         own.resume = false;
@@ -271,7 +274,7 @@ static void where_one_rank_is_asked_to_stop_all_do(void **state)
         for (int k = 0; k < 2; k++)
             if (codes[k]) fail_msg("%s: rank %d left with %d", s.text, k, codes[k]);
         train_on(4, &runs[2], own.name, 0, true);
-        same("kd-2-on-1", own.name);
+        same(&runs[2], "kd-2-on-1", own.name);
     }
 }
 
