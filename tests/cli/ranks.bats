@@ -1,5 +1,6 @@
 # Runs of several ranks under MPI's own launchers, Open MPI's and MPICH's where both are installed, on one machine and on four network namespaces.
-# RANK_KILLS: how often a rank is killed or stopped per launcher (2). RANK_HOSTS=1: the four namespaces, too, as root.
+# RANK_KILLS: how often a rank is killed or stopped per launcher (2). RANK_HOSTS=1: the four namespaces, too, as root. RANK_ALL=1: U-Nets of every method on 2, 4 and 8
+# ranks of every launcher.
 load common
 
 build=$(cd "$(dirname "$RETORT")" && pwd)
@@ -52,6 +53,40 @@ weights() { cat "$1"/student/unet/*.safetensors; }
             done
         done
     done
+}
+
+# unet_teacher: a small U-Net with norms and attention, taught coloured pictures
+unet_teacher() {
+    "$DRAW_PICTURES" "$t/pictures" 8
+    sed 's/"num_class_embeds": 10/"num_class_embeds": 4/' tests/data/golden/unet2d/classes/config.json >"$t/unet.json"
+    "$RETORT" train --data "$t/pictures" --resize 8 --crop 8 --net "$t/unet.json" --out "$t/teacher" --updates 20 --batch 16 --threads 1 -q
+}
+
+@test "U-Nets of pictures, too" {
+    needs_mpi
+    unet_teacher
+    local kinds i=0
+    mapfile -t kinds < <(kinds)
+    for method in "8 pd --steps 2,1 --teacher-steps 4 --updates 20" "4 kd --pairs 300 --teacher-steps 4 --updates 40" "2 vsd --score-updates 2 --updates 40" \
+        "8 dmd --pairs 150 --teacher-steps 4 --score-updates 1 --updates 40" "4 sid --updates 40"; do
+        # launchers take turns
+        ranks=${method%% *} method=${method#* } by=${kinds[i++ % ${#kinds[@]}]}
+        [ -z "${RANK_ALL-}" ] || ranks="2 4 8" by=${kinds[*]}
+        # shellcheck disable=SC2206
+        args=(distill $method --teacher "$t/teacher" --batch 16 --shards 8 --threads 1 -q)
+        "$RETORT" "${args[@]}" --out "$t/${method%% *}"
+        for kind in $by; do
+            for n in $ranks; do
+                launch "$kind" "$n" "$RETORT" "${args[@]}" --out "$t/${method%% *}-$kind-$n" 2>"$t/err" || { cat "$t/err"; return 1; }
+                cmp <(weights "$t/${method%% *}") <(weights "$t/${method%% *}-$kind-$n")
+            done
+        done
+    done
+    args=(distill kd --pairs 300 --teacher-steps 4 --updates 40 --teacher "$t/teacher" --batch 16 --shards 8 --threads 1 --out "$t/parts" -q)
+    launch "${kinds[0]}" 4 "$RETORT" "${args[@]}" --until-update 13
+    "$RETORT" distill kd --out "$t/parts" --resume -q --threads 1 --until-update 29
+    launch "${kinds[-1]}" 8 "$RETORT" distill kd --out "$t/parts" --resume -q --threads 1
+    cmp <(weights "$t/kd") <(weights "$t/parts")
 }
 
 @test "without a library that joins them ranks do not run, each for itself" {
