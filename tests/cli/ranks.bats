@@ -69,10 +69,11 @@ unet_teacher() {
 @test "U-Nets of pictures, too" {
     needs_mpi
     unet_teacher
-    local kinds i=0
+    local kinds i=0 n=40
+    ! sanitized || n=6
     mapfile -t kinds < <(kinds)
-    for method in "8 pd --steps 2,1 --teacher-steps 4 --updates 20" "4 kd --pairs 300 --teacher-steps 4 --updates 40" "2 vsd --score-updates 2 --updates 40" \
-        "8 dmd --pairs 150 --teacher-steps 4 --score-updates 1 --updates 40" "4 sid --updates 40"; do
+    for method in "8 pd --steps 2,1 --teacher-steps 4 --updates $((n / 2))" "4 kd --pairs 300 --teacher-steps 4 --updates $n" "2 vsd --score-updates 2 --updates $n" \
+        "8 dmd --pairs 150 --teacher-steps 4 --score-updates 1 --updates $n" "4 sid --updates $n"; do
         # launchers take turns
         ranks=${method%% *} method=${method#* } by=${kinds[i++ % ${#kinds[@]}]}
         [ -z "${RANK_ALL-}" ] || ranks="2 4 8" by=${kinds[*]}
@@ -80,15 +81,15 @@ unet_teacher() {
         args=(distill $method --teacher "$t/teacher" --batch 16 --shards 8 --threads 1 -q)
         "$RETORT" "${args[@]}" --out "$t/${method%% *}"
         for kind in $by; do
-            for n in $ranks; do
-                launch "$kind" "$n" "$RETORT" "${args[@]}" --out "$t/${method%% *}-$kind-$n" 2>"$t/err" || { cat "$t/err"; return 1; }
-                cmp <(weights "$t/${method%% *}") <(weights "$t/${method%% *}-$kind-$n")
+            for r in $ranks; do
+                launch "$kind" "$r" "$RETORT" "${args[@]}" --out "$t/${method%% *}-$kind-$r" 2>"$t/err" || { cat "$t/err"; return 1; }
+                cmp <(weights "$t/${method%% *}") <(weights "$t/${method%% *}-$kind-$r")
             done
         done
     done
-    args=(distill kd --pairs 300 --teacher-steps 4 --updates 40 --teacher "$t/teacher" --batch 16 --shards 8 --threads 1 --out "$t/parts" -q)
-    launch "${kinds[0]}" 4 "$RETORT" "${args[@]}" --until-update 13
-    "$RETORT" distill kd --out "$t/parts" --resume -q --threads 1 --until-update 29
+    args=(distill kd --pairs 300 --teacher-steps 4 --updates $n --teacher "$t/teacher" --batch 16 --shards 8 --threads 1 --out "$t/parts" -q)
+    launch "${kinds[0]}" 4 "$RETORT" "${args[@]}" --until-update $((n / 3))
+    "$RETORT" distill kd --out "$t/parts" --resume -q --threads 1 --until-update $((3 * n / 4))
     launch "${kinds[-1]}" 8 "$RETORT" distill kd --out "$t/parts" --resume -q --threads 1
     cmp <(weights "$t/kd") <(weights "$t/parts")
 }
@@ -169,7 +170,7 @@ lose() {
     needs_mpi
     for kind in $(kinds); do
         for ((k = 0; k < ${RANK_KILLS:-2}; k++)); do
-            if ((k % 2)); then lose "$kind" STOP $((k % 4)); else lose "$kind" KILL $(((k + 1) % 4)); fi
+            lose "$kind" "$([ $((k % 2)) -eq 1 ] && echo STOP || echo KILL)" $(((k / 2 + 1) % 4))
             rm -rf "$t/$kind"-*
         done
     done
