@@ -51,6 +51,10 @@ bench: packages ## speed of this machine on this work
 	@scripts/build release
 	@scripts/bench
 
+bench-ranks: packages ## 2 ranks of one thread beside 1 of two, 8 shards beside 1, bytes on the wire (MPI=openmpi or mpich)
+	@scripts/build release
+	@scripts/bench-ranks
+
 mutants: packages ## plant errors one at a time: each must turn the tests red
 	@scripts/mutants
 
@@ -96,4 +100,4 @@ clean: ## remove everything that was built
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
 
-.PHONY: all dev demo demo-3d test test-sanitized test-debian test-package test-emulated test-distribution test-scene bench mutants fuzz docs solvers divergences toys flow-maps known-objects install uninstall package packages clean help
+.PHONY: all dev demo demo-3d test test-sanitized test-debian test-package test-emulated test-distribution test-scene bench bench-ranks mutants fuzz docs solvers divergences toys flow-maps known-objects install uninstall package packages clean help

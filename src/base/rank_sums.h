@@ -1,4 +1,4 @@
-/* rank_sums.h -- sums over ranks, for src/graph and devices. */
+/* rank_sums.h -- sums over ranks, for programs (src/graph), devices and figures of a method. */
 #ifndef RT_BASE_RANK_SUMS_H
 #define RT_BASE_RANK_SUMS_H
 

@@ -8,6 +8,7 @@
 #include "distill/sources.h"
 
 #include "base/internal.h"
+#include "base/rank_sums.h"
 #include "model/classes.h"
 
 #include <math.h>
@@ -352,6 +353,17 @@ static void measure(rt__scene_source *s, int64_t u, int64_t n)
     measure_opacity(s, n);
 }
 
+/* The figures of a run that has seen all of this rank's rows: those of all ranks. */
+static rt_status complete(rt__scene_source *s, rt_error *err)
+{
+    rt__scene_figures *f = &s->seen;
+    const rt__sum sums[] = {{f->gap, 4, RT_F64},      {f->gap_rows, 4, RT_F64}, {&f->lag, 1, RT_F64},  {&f->spread, 1, RT_F64},
+                            {&f->opacity, 1, RT_F64}, {&f->unsure, 1, RT_F64},  {&f->rows, 1, RT_F64}, {&f->pixels, 1, RT_F64}};
+    RT_TRY(rt__ranks_sum(s->studio.task->ranks, sums, RT_COUNT(sums), err));
+    if (isnan(f->first_gap)) f->first_gap = sqrt((f->gap[0] + f->gap[1] + f->gap[2] + f->gap[3]) / f->rows);
+    return RT_OK;
+}
+
 static void say(const rt__scene_source *s, const char *line)
 {
     const rt_task *t = s->studio.task;
@@ -407,7 +419,9 @@ static rt_status scene_fill(void *self, int64_t u, int64_t first, int64_t n, rt_
     }
     s->filled = n;
     measure(s, u, n);
-    if (first + n >= s->studio.phase->batch / rt_ranks_size(t->ranks) * (rt_ranks_rank(t->ranks) + 1)) warn(s);
+    if (first + n < s->studio.phase->batch / rt_ranks_size(t->ranks) * (rt_ranks_rank(t->ranks) + 1)) return RT_OK;
+    RT_TRY(complete(s, err));
+    warn(s);
     return RT_OK;
 }
 
