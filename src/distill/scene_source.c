@@ -359,9 +359,7 @@ static rt_status complete(rt__scene_source *s, rt_error *err)
     rt__scene_figures *f = &s->seen;
     const rt__sum sums[] = {{f->gap, 4, RT_F64},      {f->gap_rows, 4, RT_F64}, {&f->lag, 1, RT_F64},  {&f->spread, 1, RT_F64},
                             {&f->opacity, 1, RT_F64}, {&f->unsure, 1, RT_F64},  {&f->rows, 1, RT_F64}, {&f->pixels, 1, RT_F64}};
-    RT_TRY(rt__ranks_sum(s->studio.task->ranks, sums, RT_COUNT(sums), err));
-    if (isnan(f->first_gap)) f->first_gap = sqrt((f->gap[0] + f->gap[1] + f->gap[2] + f->gap[3]) / f->rows);
-    return RT_OK;
+    return rt__ranks_sum(s->studio.task->ranks, sums, RT_COUNT(sums), err);
 }
 
 static void say(const rt__scene_source *s, const char *line)
