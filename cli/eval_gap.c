@@ -204,10 +204,10 @@ static rt_status label_at(const asked *a, const rt_camera *camera, int64_t *y, r
     const rt_camera *known = s->listed ? nearest(&s->all, camera) : camera;
     int64_t K = a->recipe->label > 0 ? a->recipe->label : 0;
     *y = s->listed && by_label(info) ? K * s->all.n + known->label : K;
-    if (!info->words && (*y < 0 || *y >= info->classes))
+    if (!info->words && (*y < 0 || *y >= info->classes || *y == info->null_class))
         return rt_error_set(err, RT_E_USAGE,
                             "%s: class %lld at a camera is its label %lld, and it has %lld; give the teacher of these cameras",
-                            info->chosen, (long long)K, (long long)*y, (long long)info->classes);
+                            info->chosen, (long long)K, (long long)*y, (long long)(info->classes - (info->null_class >= 0)));
     if (!info->words) return RT_OK;
     char prompt[1024];
     const char *text = cli_given(a->c, "prompt") ? cli_text(a->c, "prompt") : a->recipe->prompt;
