@@ -241,6 +241,11 @@ static rt_status photograph(studio *s, int64_t n, double *x0, rt_error *err)
 
 /* ---- the direction */
 
+/* Figures of one camera of the latest update: sums over its rows. */
+typedef struct sight {
+    double gap[4], gap_rows[4], lag, spread, opacity, unsure, rows, pixels;
+} sight;
+
 struct rt__scene_source {
     studio studio;
     rt__zeta zeta;
@@ -254,6 +259,7 @@ struct rt__scene_source {
     double *matrices;                          /* [rows P][RT_CAMERA_NUMBERS] of their cameras */
     int64_t *y, *own;                          /* [rows P]: what teacher and s_zeta are asked for */
     int64_t filled;                            /* cameras of the latest fill */
+    sight *sights;                             /* [batch], of all ranks */
     rt__scene_figures seen;
     int64_t emptied, filled_up, fogged; /* updates in a row */
 };
@@ -313,27 +319,31 @@ static rt_status answer_zeta(rt__scene_source *s, int64_t n, rt_error *err)
                : RT_OK;
 }
 
-static void measure_opacity(rt__scene_source *s, int64_t n)
+static void measure_opacity(const rt__scene_source *s, int64_t i, sight *of)
 {
     const studio *st = &s->studio;
     if (!st->painting.alpha) return;
     const void *alpha = rt_program_data(st->program, st->painting.alpha);
-    int64_t count = n * st->spec.particles * st->spec.height * st->spec.width;
-    for (int64_t i = 0; i < count; i++) {
-        double a = rt__load(st->task->real, alpha, i);
-        s->seen.opacity += a;
-        s->seen.unsure += a > 0.1 && a < 0.9;
+    int64_t count = (int64_t)st->spec.particles * st->spec.height * st->spec.width;
+    for (int64_t k = 0; k < count; k++) {
+        double a = rt__load(st->task->real, alpha, i * count + k);
+        of->opacity += a;
+        of->unsure += a > 0.1 && a < 0.9;
     }
-    s->seen.pixels += (double)count;
+    of->pixels = (double)count;
 }
 
-/* Adds a slice of run u to the figures. */
-static void measure(rt__scene_source *s, int64_t u, int64_t n)
+/* The figures of cameras first .. first + n - 1 of run u. */
+static void measure(rt__scene_source *s, int64_t u, int64_t first, int64_t n)
 {
     int64_t d = s->studio.task->features, P = s->studio.spec.particles;
     rt__scene_figures *f = &s->seen;
-    if (f->update != u) *f = (rt__scene_figures){.update = u, .sides = f->sides};
+    if (f->update != u) {
+        *f = (rt__scene_figures){.update = u, .sides = f->sides};
+        memset(s->sights, 0, (size_t)s->studio.phase->batch * sizeof *s->sights);
+    }
     for (int64_t i = 0; i < n * P; i++) {
+        sight *of = &s->sights[first + i / P];
         double gap = 0, lag = 0, spread = 0;
         int quarter = (int)(4 * s->t[i] / s->end);
         if (quarter > 3) quarter = 3;
@@ -344,22 +354,34 @@ static void measure(rt__scene_source *s, int64_t u, int64_t n)
             lag += b * b;
             spread += (s->x0[i * d + j] - mean) * (s->x0[i * d + j] - mean);
         }
-        f->gap[quarter] += gap / (double)d;
-        f->gap_rows[quarter] += 1;
-        f->lag += lag / (double)d;
-        f->spread += spread / (double)d;
-        f->rows += 1;
+        of->gap[quarter] += gap / (double)d;
+        of->gap_rows[quarter] += 1;
+        of->lag += lag / (double)d;
+        of->spread += spread / (double)d;
+        of->rows += 1;
     }
-    measure_opacity(s, n);
+    for (int64_t i = 0; i < n; i++) measure_opacity(s, i, &s->sights[first + i]);
 }
 
-/* The figures of a run that has seen all of this rank's rows: those of all ranks. */
+/* The figures of a run that has seen all of this rank's cameras: sums over those of all ranks, in the order of the batch, so that their bits do not depend on
+ * the number of ranks. */
 static rt_status complete(rt__scene_source *s, rt_error *err)
 {
     rt__scene_figures *f = &s->seen;
-    const rt__sum sums[] = {{f->gap, 4, RT_F64},      {f->gap_rows, 4, RT_F64}, {&f->lag, 1, RT_F64},  {&f->spread, 1, RT_F64},
-                            {&f->opacity, 1, RT_F64}, {&f->unsure, 1, RT_F64},  {&f->rows, 1, RT_F64}, {&f->pixels, 1, RT_F64}};
-    return rt__ranks_sum(s->studio.task->ranks, sums, RT_COUNT(sums), err);
+    int64_t batch = s->studio.phase->batch;
+    const rt__sum all = {s->sights, batch * (int64_t)(sizeof *s->sights / sizeof(double)),
+                         RT_F64}; /* a camera is 0 on the ranks that do not see it */
+    RT_TRY(rt__ranks_sum(s->studio.task->ranks, &all, 1, err));
+    for (const sight *of = s->sights; of < s->sights + batch; of++) {
+        for (int k = 0; k < 4; k++) f->gap[k] += of->gap[k], f->gap_rows[k] += of->gap_rows[k];
+        f->lag += of->lag;
+        f->spread += of->spread;
+        f->opacity += of->opacity;
+        f->unsure += of->unsure;
+        f->rows += of->rows;
+        f->pixels += of->pixels;
+    }
+    return RT_OK;
 }
 
 static void say(const rt__scene_source *s, const char *line)
@@ -416,7 +438,7 @@ static rt_status scene_fill(void *self, int64_t u, int64_t first, int64_t n, rt_
         for (int64_t j = 0; j < d; j++) rt__store(t->real, to, i * d + j, s->eps[j]);
     }
     s->filled = n;
-    measure(s, u, n);
+    measure(s, u, first, n);
     if (first + n < s->studio.phase->batch / rt_ranks_size(t->ranks) * (rt_ranks_rank(t->ranks) + 1)) return RT_OK;
     RT_TRY(complete(s, err));
     warn(s);
@@ -433,6 +455,7 @@ static void scene_free(void *self)
     free(s->x0);
     free(s->t);
     free(s->y);
+    free(s->sights);
     free(s);
 }
 
@@ -459,7 +482,8 @@ static rt_status open_source(rt_phase *p, rt_error *err)
     s->x0 = calloc(5 * n + (size_t)t->features, sizeof *s->x0);
     s->t = malloc((size_t)(rows * (1 + RT_CAMERA_NUMBERS)) * sizeof *s->t);
     s->y = malloc((size_t)(2 * rows) * sizeof *s->y);
-    if (!s->x0 || !s->t || !s->y) RT_RAISE(RT_E_MEMORY, "out of memory for %lld pictures", (long long)rows);
+    s->sights = calloc((size_t)s->studio.phase->batch, sizeof *s->sights);
+    if (!s->x0 || !s->t || !s->y || !s->sights) RT_RAISE(RT_E_MEMORY, "out of memory for %lld pictures", (long long)rows);
     s->xt = s->x0 + n;
     s->f_p = s->xt + n;
     s->f_z = s->f_p + n;
