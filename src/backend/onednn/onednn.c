@@ -299,6 +299,13 @@ static bool winograd_pays(const rt_call *c, int threads)
     return RT_PICK_ISA(rt__winograd)->can(c) && fewest >= 16 && pixels >= enough && work >= 0.1e6 * (threads - 1);
 }
 
+/* Did the library fall back to its plain loops, which are a hundred times slower? */
+static bool is_plain_loop(const_dnnl_primitive_desc_t pd)
+{
+    const char *name = NULL;
+    return pd && dnnl_primitive_desc_query(pd, dnnl_query_impl_info_str, 0, &name) == dnnl_success && name && !strncmp(name, "ref", 3);
+}
+
 static job *prepare_conv(const rt_call *c, conv_kind kind, dnnl_alg_kind_t alg)
 {
     const rt__conv_attr *at = c->node->attr;
@@ -349,11 +356,24 @@ static job *prepare_conv(const rt_call *c, conv_kind kind, dnnl_alg_kind_t alg)
     dnnl_primitive_attr_t attr = NULL;
     dnnl_primitive_desc_t pd = NULL, hint = NULL;
     md_ptr bias = biased ? md_of(&user[3]) : NULL;
-    bool ok = j && done(c, rt__dnnl_attr(&attr)) &&
-              (kind == CONV_FORWARD || done(c, rt__dnnl_conv_pd(&hint, attr, j->engine, CONV_FORWARD, alg, md_of(&any[0]), md_of(&any[1]),
-                                                                NULL, md_of(&any[2]), &g, NULL)));
-    ok = ok && done(c, rt__dnnl_conv_pd(&pd, attr, j->engine, kind, alg, of[0], of[1], bias, of[2], &g, hint));
-    if (hint) dnnl_primitive_desc_destroy(hint);
+    bool ok = j && done(c, rt__dnnl_attr(&attr));
+    for (int free = 0; free < 2 && ok && (!pd || is_plain_loop(pd)); free++) {
+        /* The gradient of weights of 4 channels is a plain loop with AVX-512, where the other image lies in the blocks of that: reordering both is nothing
+         * beside it. */
+        const int64_t *dims[] = {xd, NULL, yd};
+        for (int i = 0; i < 3 && free; i += 2) {
+            md_free(&any[i]);
+            done(c, rt__dnnl_tag(&any[i], 4, dims[i], type, dnnl_format_tag_any));
+            if (i != made || data_type(c->out.dtype) == type) of[i] = md_of(&any[i]);
+        }
+        if (pd) dnnl_primitive_desc_destroy(pd);
+        pd = NULL;
+        ok = kind == CONV_FORWARD || done(c, rt__dnnl_conv_pd(&hint, attr, j->engine, CONV_FORWARD, alg, md_of(&any[0]), md_of(&any[1]),
+                                                              NULL, md_of(&any[2]), &g, NULL));
+        ok = ok && done(c, rt__dnnl_conv_pd(&pd, attr, j->engine, kind, alg, of[0], of[1], bias, of[2], &g, hint));
+        if (hint) dnnl_primitive_desc_destroy(hint);
+        hint = NULL;
+    }
     if (ok) {
         if (kind == CONV_FORWARD) {
             ok = add_operand(c, j, pd, DNNL_ARG_SRC, 0, md_of(&user[0])) && add_operand(c, j, pd, DNNL_ARG_WEIGHTS, 1, md_of(&user[1])) &&
