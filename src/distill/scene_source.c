@@ -420,14 +420,17 @@ static rt_status scene_fill(void *self, int64_t u, int64_t first, int64_t n, rt_
     show(&s->studio, s->studio.phase, program);
     RT_TRY(photograph(&s->studio, n, s->x0, err));
     for (int64_t i = 0; i < n * P; i++) {
-        double at = s->t[i] = draw_time(s, u, first + i / P), alpha = rt_process_alpha(t->process, at),
-               beta = rt_process_beta(t->process, at);
-        rt__draw_normals(&(rt__draw){.seed = s->studio.seed, .name = rt__draw_name("eps"), .clock = (uint32_t)u}, (uint32_t)(first * P + i),
-                         d, s->eps);
-        for (int64_t j = 0; j < d; j++) s->xt[i * d + j] = alpha * s->x0[i * d + j] + beta * s->eps[j]; /* (1.24) */
+        s->t[i] = draw_time(s, u, first + i / P);
         memcpy(s->matrices + i * RT_CAMERA_NUMBERS, s->studio.cameras[i / P].c2w, RT_CAMERA_NUMBERS * sizeof *s->matrices);
         s->y[i] = rt__scene_label(t, &s->studio.cameras[i / P], s->studio.file.n);
         s->own[i] = s->zeta == RT__ZETA_BLIND ? rt__scene_blind_label(t) : s->y[i];
+    }
+#pragma omp parallel for
+    for (int64_t i = 0; i < n * P; i++) { /* (1.24) */
+        double alpha = rt_process_alpha(t->process, s->t[i]), beta = rt_process_beta(t->process, s->t[i]), *xt = s->xt + i * d;
+        rt__draw_normals(&(rt__draw){.seed = s->studio.seed, .name = rt__draw_name("eps"), .clock = (uint32_t)u}, (uint32_t)(first * P + i),
+                         d, xt);
+        for (int64_t j = 0; j < d; j++) xt[j] = alpha * s->x0[i * d + j] + beta * xt[j];
     }
     s->teacher.cameras = s->score.cameras = s->matrices;
     RT_TRY(rt__guess_x0(&s->teacher, n * P, s->xt, s->t, t->classes ? s->y : NULL, s->f_p, err));
