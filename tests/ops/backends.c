@@ -37,6 +37,8 @@ static const specimen specimens[] = {
     {"3x3, 96 to 160, padded differently", CONV, {{RT_BATCH, 96, 14, 13}, {160, 96, 3, 3}}, {{1, 1}, {2, 0, 1, 2}, {1, 1}, 1}, 0, 0},
     {"3x3, 128 to 32, 4x4", CONV, {{RT_BATCH, 128, 4, 4}, {32, 128, 3, 3}}, DENSE(1, 1), 0, 0},
     {"3x3, first layer", CONV, {{RT_BATCH, 1, 28, 28}, {32, 1, 3, 3}, {32}}, DENSE(1, 1), 0, 0},
+    {"3x3, first layer of pictures with alpha", CONV, {{RT_BATCH, 4, 14, 14}, {16, 4, 3, 3}, {16}}, DENSE(1, 1), 0, 0},
+    {"3x3, 12 to 48", CONV, {{RT_BATCH, 12, 9, 11}, {48, 12, 3, 3}}, DENSE(1, 1), 0, 0},
     {"3x3, last layer", CONV, {{RT_BATCH, 32, 28, 28}, {1, 32, 3, 3}, {1}}, DENSE(1, 1), 0, 0},
     {"3x3, 20 to 17", CONV, {{RT_BATCH, 20, 9, 11}, {17, 20, 3, 3}}, DENSE(1, 1), 0, 0},
     {"3x3, padded on all sides differently", CONV, {{RT_BATCH, 32, 14, 14}, {32, 32, 3, 3}}, {{1, 1}, {2, 0, 1, 3}, {1, 1}, 1}, 0, 0},
