@@ -246,11 +246,16 @@ static rt_status bench_scene(const rt_net *net, const bench_setup *s, bench_spee
     char nodes[16], prompt[200] = "";
     if (!info->height || (info->out_channels != 3 && info->out_channels != 4))
         return rt_error_set(err, RT_E_USAGE, "--scene: %s makes no pictures of 3 or 4 channels, as a scene has; leave it out", s->folder);
+    if (info->classifier || info->draws || info->told != 1 || info->in_channels != info->out_channels)
+        return rt_error_set(err, RT_E_USAGE, "--scene: %s is no denoiser that is told one time and nothing else; leave it out", s->folder);
     for (int i = 0; i < 3; i++) spec.nodes[i] = s->nodes;
     spec.height = info->height, spec.width = info->width;
     spec.background = info->out_channels == 4 ? RT_ALPHA : RT_WHITE;
     snprintf(nodes, sizeof nodes, "%d", s->nodes);
     if (info->words) first_prompt(info->words, prompt, sizeof prompt);
+    if (info->words && !*prompt)
+        return rt_error_set(err, RT_E_USAGE, "--scene: '_words' of %s lists no prompt that a scene could be asked by; leave it out",
+                            s->folder);
     rt_params *set = rt_params_new("scene", RT_F32);
     rt_status status = set ? rt_scene_declare(&spec, set, err) : rt_error_set(err, RT_E_MEMORY, "out of memory");
     if (status == RT_OK) status = rt_scene_init(&spec, set, RT_SCENE_BLOB, s->seed, err);

@@ -261,9 +261,11 @@ static int64_t bytes_of(const char *folder)
     return bytes;
 }
 
-static rt_status inspect_scene(cli_call *c, const char *path, rt_error *err)
+static rt_status inspect_scene(cli_call *c, const char *given, rt_error *err)
 {
-    char folder[4300];
+    char folder[4300], path[4096];
+    snprintf(path, sizeof path, "%s", given);
+    for (size_t n = strlen(path); n > 1 && path[n - 1] == '/'; n--) path[n - 1] = '\0'; /* names of what comes next are made of it */
     rt_scene *scene;
     bool run = exists(path, "config.yaml");
     TRY(rt_scene_open(&scene, path, err));

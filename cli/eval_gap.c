@@ -110,7 +110,7 @@ static bool walk_orbit(const rt_orbit *o, bool outside, rt_cameras *list)
     list->n = MOST;
     for (int i = 0; i < MOST; i++) {
         double a = between(o->azimuth, (i + 0.5) / MOST), e = between(o->elevation, (i % ABOUT + 0.5) / ABOUT);
-        if (turned) a = o->azimuth[1] + gap * (i + 0.5) / MOST;
+        if (turned) a = o->azimuth[1] + beyond + (gap - 2 * beyond) * (i + 0.5) / MOST;
         if (outside && !turned) e = over <= 89 ? over : under;
         list->at[i] = rt_camera_orbit(a, e, between(o->distance, 0.5), between(o->fovy, 0.5));
     }

@@ -224,8 +224,6 @@ static rt_status against_pictures(cli_call *c, rt_scene *scene, int particle, co
 static rt_status colours(cli_call *c, rt_scene *scene, int particle, const rt_cameras *cameras, rt_error *err)
 {
     rt_seen_twice o;
-    int64_t bytes;
-    TRY(cli_views_bytes(&scene->spec, cameras->n, false, &bytes, err));
     TRY(rt_scene_seen_twice(&scene->spec, scene->set, particle, cameras->at, cameras->n, cli_threads(c), &o, err));
     double share = o.pixels > 0 ? (double)o.compared / (double)o.pixels : NAN;
     cli_put(c, "seen_twice",
@@ -281,9 +279,12 @@ rt_status cli_eval_scene(cli_call *c, const char *path, rt_error *err)
     int particle;
     static const char *const of_models[] = {"n",     "steps",     "seeds",    "teacher-steps",     "save-statistics",  "solver",
                                             "grid",  "guide",     "guidance", "guidance-interval", "guidance-rescale", "eta",
-                                            "churn", "tolerance", "batch"};
+                                            "churn", "tolerance", "batch",    "save-student"};
+    static const char *const of_pictures[] = {"features", "metrics", "class", "floor", "data-range"};
     for (size_t i = 0; i < sizeof of_models / sizeof *of_models; i++)
         if (cli_given(c, of_models[i])) cli_wrong(c, of_models[i], "is of models; %s is a scene", path);
+    for (size_t i = 0; i < sizeof of_pictures / sizeof *of_pictures && !cli_text(c, "reference"); i++)
+        if (cli_given(c, of_pictures[i])) cli_wrong(c, of_pictures[i], "is for pictures to compare with; give --reference DATA, too");
     (void)cli_fit(c);
     TRY(cli_open_scene(c, path, &scene, &particle, err));
     rt_status status = evaluate(c, path, scene, particle, &cameras, err);

@@ -353,7 +353,8 @@ static void report(cli_call *c, const rt_config *config, const rt_run_summary *s
     if (*s->result)
         cli_say(c, isfinite(s->loss) ? "%s: %lld updates, %lld examples, %.0f s, loss %.4g" : "%s: %lld updates, %lld examples, %.0f s",
                 s->result, (long long)s->updates, (long long)s->images, s->seconds, s->loss);
-    if (cli_ranks()) cli_say(c, "rank 0 sent %lld bytes to the others", (long long)rt_ranks_sent(cli_ranks()));
+    if (cli_ranks())
+        cli_say(c, "rank 0 sent %lld bytes to the others by %s", (long long)rt_ranks_sent(cli_ranks()), rt_ranks_name(cli_ranks()));
 }
 
 static rt_status say_plan(cli_call *c, const rt_config *config, rt_error *err)

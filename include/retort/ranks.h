@@ -54,7 +54,7 @@ void rt_ranks_abort(rt_ranks *r, int code);
 int rt_ranks_rank(const rt_ranks *r);         /* 0 without ranks */
 int rt_ranks_size(const rt_ranks *r);         /* 1 without ranks */
 const char *rt_ranks_name(const rt_ranks *r); /* the transport's */
-int64_t rt_ranks_sent(const rt_ranks *r);     /* bytes so far, by this rank */
+int64_t rt_ranks_sent(const rt_ranks *r);     /* bytes so far, by this rank, of the transport: not what devices send each other */
 
 /* How long a rank waits for others in one exchange, RT_RANKS_TIMEOUT at first, and what is asked meanwhile: where `stop` becomes true while it waits, it waits for
  * half a second more; then, as at the deadline, RT_E_COMM. */

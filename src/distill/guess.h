@@ -19,8 +19,9 @@ typedef struct rt__guess {
     int64_t rows, features;
     float *x, *out; /* [rows][features] */
     double *times, *values;
-    int64_t *null;         /* [rows]: the null class */
-    const double *cameras; /* [rows][RT_CAMERA_NUMBERS] of what is asked next, for networks that are told one; the caller's */
+    int64_t *null; /* [rows]: the null class */
+    const double *
+        cameras; /* [rows][RT_CAMERA_NUMBERS] of what is asked next, for networks that are told one; the caller's, who keeps it until then */
 } rt__guess;
 
 /* For up to `rows` rows at a time; close it after a failure, too. Borrows what the denoiser names. */

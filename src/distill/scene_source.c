@@ -252,14 +252,15 @@ struct rt__scene_source {
     const rt_weight *weight;
     double end, low, high, anneal; /* of times */
     bool discrete;
-    int64_t updates;                           /* of the round */
-    rt__guess teacher, score;                  /* score: of a network s_zeta */
-    double *x0, *eps, *xt, *f_p, *f_z, *exact; /* [rows P][features] */
-    double *t;                                 /* [rows P] */
-    double *matrices;                          /* [rows P][RT_CAMERA_NUMBERS] of their cameras */
-    int64_t *y, *own;                          /* [rows P]: what teacher and s_zeta are asked for */
-    int64_t filled;                            /* cameras of the latest fill */
-    sight *sights;                             /* [batch], of all ranks */
+    int64_t updates;                     /* of the round */
+    rt__guess teacher, score;            /* score: of a network s_zeta */
+    double *x0, *xt, *f_p, *f_z, *exact; /* [rows P][features] */
+    double *eps;                         /* [features] */
+    double *t;                           /* [rows P] */
+    double *matrices;                    /* [rows P][RT_CAMERA_NUMBERS] of their cameras */
+    int64_t *y, *own;                    /* [rows P]: what teacher and s_zeta are asked for */
+    int64_t filled;                      /* cameras of the latest fill */
+    sight *sights;                       /* [batch], of all ranks */
     rt__scene_figures seen;
     int64_t emptied, filled_up, fogged; /* updates in a row */
 };
@@ -425,7 +426,7 @@ static rt_status scene_fill(void *self, int64_t u, int64_t first, int64_t n, rt_
         s->y[i] = rt__scene_label(t, &s->studio.cameras[i / P], s->studio.file.n);
         s->own[i] = s->zeta == RT__ZETA_BLIND ? rt__scene_blind_label(t) : s->y[i];
     }
-#pragma omp parallel for
+#pragma omp parallel for if (n * P * d > 4096)
     for (int64_t i = 0; i < n * P; i++) { /* (1.24) */
         double alpha = rt_process_alpha(t->process, s->t[i]), beta = rt_process_beta(t->process, s->t[i]), *xt = s->xt + i * d;
         rt__draw_normals(&(rt__draw){.seed = s->studio.seed, .name = rt__draw_name("eps"), .clock = (uint32_t)u}, (uint32_t)(first * P + i),

@@ -27,7 +27,7 @@ static size_t bytes_of(const rt_program *p, const rt_node *n)
     return (size_t)v.count * rt_dtype_size(v.dtype);
 }
 
-/* Whole lines. */
+/* A multiple of a line, as place_joins lays sums out. */
 static size_t bytes_of_sum(const rt__sum *s) { return (size_t)s->count * rt_dtype_size(s->dtype); }
 
 /* ---- memory */

@@ -48,6 +48,7 @@ void rt_program_feed(rt_program *p, const rt_node *input, const rt_node *output)
         memcpy(rt_program_data(p, input), rt_program_data(p, output), (size_t)v.count * rt_dtype_size(v.dtype));
         return;
     }
+    if (!to || !from) return; /* neither an input nor an output: the caller's mistake, as in rt_program_data */
     rt__device_enter();
     p->device->copy(to->device, from->device, from->bytes);
     rt__device_leave();
@@ -59,6 +60,7 @@ rt_status rt_program_store(rt_program *p, const rt_node *output, int64_t count, 
     size_t bytes = (size_t)count * sizeof(float);
     void *to;
     if (p->rehearsal) return RT_OK;
+    if (p->device && !from) RT_RAISE(RT_E_INTERNAL, "a value that is no output of its program cannot be stored");
     rt__device_enter();
     rt_status status = rt__params_on(set, RT_VALUE, p->device, &to, err);
     if (status == RT_OK && from) {

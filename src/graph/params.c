@@ -354,6 +354,7 @@ void rt__trail(void *to, const void *from, double keep, int64_t count, rt_dtype 
 
 rt_status rt_params_trail(rt_params *set, rt_params *leader, double keep, rt_error *err)
 {
+    enum { LAUNCH = 1 << 30 }; /* numbers that a device's kernel counts in 32 bits */
     RT_TRY(check_alike(set, leader, err));
     bool there = set->device && set->device == leader->device && set->there[RT_VALUE] && leader->there[RT_VALUE];
     rt_status status = RT_OK;
@@ -370,10 +371,11 @@ rt_status rt_params_trail(rt_params *set, rt_params *leader, double keep, rt_err
         char *at = out + (size_t)set->entries[i].offset * width;
         const char *ahead = in + (size_t)leader->entries[i].offset * width;
         int64_t count = stretch(set, leader, &i);
-        if (there)
-            set->device->trail(at, ahead, keep, count);
-        else
-            rt__trail(at, ahead, keep, count, set->dtype);
+        for (int64_t done = 0; there && done < count; done += LAUNCH) {
+            int64_t part = count - done < LAUNCH ? count - done : LAUNCH;
+            set->device->trail(at + (size_t)done * width, ahead + (size_t)done * width, keep, part);
+        }
+        if (!there) rt__trail(at, ahead, keep, count, set->dtype);
     }
     if (there) status = set->device->finish(err); /* of uploads, which read the host's array */
     rt__device_leave();

@@ -179,7 +179,7 @@ static int by_size(const void *a, const void *b)
 
 static bool alive_together(const rt__storage *a, const rt__storage *b) { return a->first <= b->last && b->first <= a->last; }
 
-/* Joins live always. A type's lie side by side, and fill as many bytes as all ranks can have equal parts of. Returns where other values may begin. */
+/* Joins live always. A type's lie side by side, padded so that each of R ranks adds an equal part of whole lines. Returns where other values may begin. */
 static int64_t place_joins(rt_program *p)
 {
     int64_t at = 0, part = LINE * (int64_t)rt_ranks_size(p->ranks);

@@ -196,7 +196,7 @@ static void rehearse(rt_program *p, int sign)
 {
     rt_rehearsal *r = p->rehearsal;
     const rt_device *device = p->backend->device;
-    for (int i = 0; i < p->n_steps && sign > 0 && !device; i++) { /* moments become resident when they are first written */
+    for (int i = 0; i < p->n_steps && sign > 0 && !device; i++) { /* zeros are written to moments, so that their pages count in the peak */
         const rt__update_attr *a = p->steps[i].node->attr;
         for (rt_role role = RT_MOMENT1; role <= RT_MOMENT2 && p->steps[i].op->flags & RT_ROW_UPDATE; role++)
             if (rt__update_roles(a) >> role & 1 && rt_params_data(a->set, role)) rt_params_zero(a->set, role);
@@ -265,7 +265,7 @@ static rt_status watch_sets(rt_program *p, rt_error *err)
 static rt_status list_sums(rt_program *p, rt_error *err)
 {
     if (p->mixed) RT_RAISE(RT_E_USAGE, "%s: %s needs all samples of a batch at once; run on one rank", p->mixed->path, p->mixed->op->name);
-    for (int type = 0; type < RT_DTYPES; type++) {
+    for (rt_dtype type = 0; type < RT_DTYPES; type++) {
         size_t bytes = p->joins[type + 1] - p->joins[type];
         if (bytes > 0) p->sums[p->n_sums++] = (rt__sum){(char *)p->block + p->joins[type], (int64_t)(bytes / rt_dtype_size(type)), type};
     }

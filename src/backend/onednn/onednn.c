@@ -306,6 +306,18 @@ static bool is_plain_loop(const_dnnl_primitive_desc_t pd)
     return pd && dnnl_primitive_desc_query(pd, dnnl_query_impl_info_str, 0, &name) == dnnl_success && name && !strncmp(name, "ref", 3);
 }
 
+/* A primitive of the convolution of these layouts; gradients are made by the forward pass that they belong to. */
+static bool make_conv(const rt_call *c, job *j, conv_kind kind, dnnl_alg_kind_t alg, const_dnnl_primitive_attr_t attr, const md_own any[3],
+                      const md_ptr of[3], md_ptr bias, const conv_geometry *g, dnnl_primitive_desc_t *pd)
+{
+    dnnl_primitive_desc_t hint = NULL;
+    bool ok = kind == CONV_FORWARD || done(c, rt__dnnl_conv_pd(&hint, attr, j->engine, CONV_FORWARD, alg, md_of(&any[0]), md_of(&any[1]),
+                                                               NULL, md_of(&any[2]), g, NULL));
+    ok = ok && done(c, rt__dnnl_conv_pd(pd, attr, j->engine, kind, alg, of[0], of[1], bias, of[2], g, hint));
+    if (hint) dnnl_primitive_desc_destroy(hint);
+    return ok;
+}
+
 static job *prepare_conv(const rt_call *c, conv_kind kind, dnnl_alg_kind_t alg)
 {
     const rt__conv_attr *at = c->node->attr;
@@ -354,25 +366,23 @@ static job *prepare_conv(const rt_call *c, conv_kind kind, dnnl_alg_kind_t alg)
 
     job *j = new_job(c);
     dnnl_primitive_attr_t attr = NULL;
-    dnnl_primitive_desc_t pd = NULL, hint = NULL;
+    dnnl_primitive_desc_t pd = NULL;
     md_ptr bias = biased ? md_of(&user[3]) : NULL;
     bool ok = j && done(c, rt__dnnl_attr(&attr));
-    for (int free = 0; free < 2 && ok && (!pd || is_plain_loop(pd)); free++) {
-        /* The gradient of weights of 4 channels is a plain loop with AVX-512, where the other image lies in the blocks of that: reordering both is nothing
-         * beside it. */
+    ok = ok && make_conv(c, j, kind, alg, attr, any, of, bias, &g, &pd);
+    if (ok && stays && (x_blocked || y_blocked) && is_plain_loop(pd)) {
+        /* With AVX-512 the library has no fast gradient of weights for 4 channels where the other image is in blocks of 16; with layouts of its own choice it
+         * has, and reordering costs little. */
         const int64_t *dims[] = {xd, NULL, yd};
-        for (int i = 0; i < 3 && free; i += 2) {
+        dnnl_primitive_desc_t chosen = NULL;
+        for (int i = 0; i < 3; i += 2) {
             md_free(&any[i]);
-            done(c, rt__dnnl_tag(&any[i], 4, dims[i], type, dnnl_format_tag_any));
-            if (i != made || data_type(c->out.dtype) == type) of[i] = md_of(&any[i]);
+            ok = ok && done(c, rt__dnnl_tag(&any[i], 4, dims[i], type, dnnl_format_tag_any));
+            if (of[i] != md_of(&result)) of[i] = md_of(&any[i]);
         }
-        if (pd) dnnl_primitive_desc_destroy(pd);
-        pd = NULL;
-        ok = kind == CONV_FORWARD || done(c, rt__dnnl_conv_pd(&hint, attr, j->engine, CONV_FORWARD, alg, md_of(&any[0]), md_of(&any[1]),
-                                                              NULL, md_of(&any[2]), &g, NULL));
-        ok = ok && done(c, rt__dnnl_conv_pd(&pd, attr, j->engine, kind, alg, of[0], of[1], bias, of[2], &g, hint));
-        if (hint) dnnl_primitive_desc_destroy(hint);
-        hint = NULL;
+        ok = ok && make_conv(c, j, kind, alg, attr, any, of, bias, &g, &chosen);
+        dnnl_primitive_desc_destroy(pd);
+        pd = chosen;
     }
     if (ok) {
         if (kind == CONV_FORWARD) {
