@@ -179,6 +179,8 @@ rt_choices *cli_choices(cli_call *c);
 void cli_keep_choices(cli_call *c); /* what was found goes to that file; a failure is a remark */
 
 /* ---- files that are written: PATH is free, or may be replaced because of --force and because Retort wrote it */
+/* Would writing anew what stands at `out`, a file or a folder, take away `in`, a file, a model or a scene, or a part of it? */
+bool cli_holds(const char *out, const char *in);
 rt_status cli_claim_out(cli_call *c, const char *path, rt_error *err);
 /* Removes a folder that cli_claim_out allowed to replace; files are replaced by whoever writes them. */
 rt_status cli_clear_out(const char *path, rt_error *err);

@@ -110,6 +110,7 @@ static rt_status run(cli_call *c, rt_error *err)
     const char *from = c->arguments[0], *to = c->arguments[1];
     size_t f, n = sizeof endings / sizeof *endings;
     rt_scene *scene = NULL;
+    if (cli_holds(to, from)) return rt_error_set(err, RT_E_USAGE, "%s: is or holds the scene that is converted; choose another name", to);
     rt_volume v = {0};
     float *values = NULL;
     int particle;

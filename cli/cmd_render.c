@@ -208,6 +208,8 @@ static rt_status run(cli_call *c, rt_error *err)
     int particle;
     if (!out) return rt_error_set(err, RT_E_USAGE, "--out is missing: PATH.png, .apng, .gif, .zip, .safetensors, or a folder");
     TRY(cli_ending("--out", out, endings, sizeof endings / sizeof *endings, &f, err));
+    if (cli_holds(out, c->arguments[0]))
+        return rt_error_set(err, RT_E_USAGE, "--out %s: is or holds the scene that is rendered; choose another name", out);
     TRY(cli_claim_out(c, out, err));
     TRY(cli_open_scene(c, c->arguments[0], &scene, &particle, err));
     rt_status status = render(c, scene, particle, (form)f, out, &cameras, &views, err);

@@ -18,10 +18,27 @@ static bool holds(const char *folder, const char *name)
     return stat(path, &s) == 0;
 }
 
-/* A folder that Retort wrote says so: samples leave retort.json, runs their configuration and their metrics. */
+/* A folder that Retort wrote says so: samples leave retort.json, runs their configuration and their metrics, or the lock where they failed before any. */
 static bool written_by_retort(const char *folder)
 {
-    return holds(folder, "retort.json") || (holds(folder, "config.yaml") && holds(folder, "metrics.jsonl"));
+    return holds(folder, "retort.json") || (holds(folder, "config.yaml") && (holds(folder, "metrics.jsonl") || holds(folder, ".lock")));
+}
+
+bool cli_holds(const char *out, const char *in)
+{
+    static const char *const of_scene[] = {"", "/scene.json", "/scene.safetensors", "/scene/scene.json", "/scene/scene.safetensors"};
+    char *to = realpath(out, NULL);
+    bool found = false;
+    for (size_t i = 0; to && i < sizeof of_scene / sizeof *of_scene && !found; i++) {
+        char path[4300];
+        snprintf(path, sizeof path, "%.4096s%s", in, of_scene[i]);
+        char *from = realpath(path, NULL);
+        size_t n = strlen(to);
+        found = from && strncmp(from, to, n) == 0 && (from[n] == 0 || from[n] == '/');
+        free(from);
+    }
+    free(to);
+    return found;
 }
 
 rt_status cli_claim_out(cli_call *c, const char *path, rt_error *err)

@@ -10,6 +10,7 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 const cli_option cli_run_options[] = {
     {"out", 'o', "RUN", "out", NULL, "the run directory", NULL},
@@ -399,11 +400,25 @@ static rt_status resolve_for_all(cli_call *c, const char *method, bool *resume, 
     return rt_ranks_broadcast(ranks, resume, sizeof *resume, err);
 }
 
-static rt_status claim(cli_call *c, const char *out, rt_error *err)
+/* What stands at `out` goes only where the run that takes its place can begin: its settings and files are opened first. */
+static rt_status replace(const rt_config *config, rt_error *err)
+{
+    static const char *const inputs[] = {"teacher", "init", "net", "data.path", "scene.init"};
+    char text[RT_CONFIG_TEXT];
+    for (size_t i = 0; i < sizeof inputs / sizeof *inputs; i++)
+        if (rt_config_get(config, inputs[i], text, sizeof text, NULL) == RT_OK && *text && cli_holds(config->out, text))
+            return rt_error_set(err, RT_E_USAGE, "--out %s: would be replaced, but %s, %s, lies there; choose another name", config->out,
+                                inputs[i], text);
+    rt_run_plan plan = {0};
+    if (access(config->out, F_OK) == 0) TRY(rt_run_plan_only(config, &plan, err));
+    return cli_clear_out(config->out, err);
+}
+
+static rt_status claim(cli_call *c, const rt_config *config, rt_error *err)
 {
     rt_status status = RT_OK;
-    if (rt_ranks_rank(cli_ranks()) == 0) status = cli_claim_out(c, out, err);
-    if (rt_ranks_rank(cli_ranks()) == 0 && status == RT_OK) status = cli_clear_out(out, err);
+    if (rt_ranks_rank(cli_ranks()) == 0) status = cli_claim_out(c, config->out, err);
+    if (rt_ranks_rank(cli_ranks()) == 0 && status == RT_OK) status = replace(config, err);
     return rt_ranks_agree(cli_ranks(), status, err);
 }
 
@@ -433,7 +448,7 @@ rt_status cli_run(cli_call *c, const char *method, rt_error *err)
     if (status == RT_OK && c->dry_run) {
         if (rt_ranks_rank(observer.ranks) == 0) status = say_plan(c, config, err);
     } else if (status == RT_OK) {
-        if (!resume && !cli_flag(c, "resume")) status = claim(c, config->out, err);
+        if (!resume && !cli_flag(c, "resume")) status = claim(c, config, err);
         if (status == RT_OK) say_ranks(c, config);
         c->tune = config->tune;
         observer.choices = cli_choices(c);

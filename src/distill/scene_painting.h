@@ -41,7 +41,8 @@ typedef struct rt__scene_figures {
 typedef struct rt__scene_source rt__scene_source;
 rt__scene_source *rt__scene_source_of(rt_round *r);
 const rt__scene_figures *rt__scene_latest(const rt__scene_source *s);
-double rt__scene_view_change(rt__scene_source *s); /* RMS of how far the latest update moved the pictures of its last slice on this rank; NaN: unknown */
+double rt__scene_view_change(
+    rt__scene_source *s); /* RMS of how far the latest update moved the pictures of its last slice on this rank; NaN: unknown */
 /* Of one picture. */
 rt_status rt__scene_ask_teacher(rt__scene_source *s, const rt_camera *camera, const double *x, double t, int64_t y, double *x0,
                                 rt_error *err);

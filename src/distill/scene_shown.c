@@ -18,14 +18,15 @@ static double middle(const double range[2]) { return (range[0] + range[1]) / 2; 
 
 /* ---- cameras round the object */
 
-/* The ranges of cameras that a file lists, so that the scene is shown from where it was seen. */
+/* The ranges of cameras that a file lists, so that the scene is shown from where it was seen, as far as an orbit goes (rt_scene_check). */
 static void take_in(rt_orbit *o, const rt_cameras *file)
 {
     for (int i = 0; i < file->n; i++) {
         const double *m = file->at[i].c2w;
         double r = sqrt(m[3] * m[3] + m[7] * m[7] + m[11] * m[11]), up = r > 0 ? asin(m[11] / r) * degrees : 0,
                fovy = (file->at[i].fovy > 0 ? file->at[i].fovy : file->at[i].fovx) * degrees;
-        double *const ranges[] = {o->elevation, o->distance, o->fovy}, values[] = {up, r, fovy};
+        double *const ranges[] = {o->elevation, o->distance, o->fovy};
+        const double values[] = {fmin(fmax(up, -89), 89), fmin(fmax(r, 1e-3), 1e3), fmin(fmax(fovy, 0.1), 179)};
         for (int k = 0; k < 3; k++) {
             if (i == 0 || values[k] < ranges[k][0]) ranges[k][0] = values[k];
             if (i == 0 || values[k] > ranges[k][1]) ranges[k][1] = values[k];

@@ -192,10 +192,19 @@ static rt_status check_prompt(const rt_task *t, const rt_cameras *cameras, rt_er
         RT_RAISE(RT_E_USAGE, "scene.class: %lld, but %s is told words; give --prompt", (long long)own->label, t->config->teacher);
     if (!*own->prompt) RT_RAISE(RT_E_USAGE, "%s is told words; give --prompt, such as \"a red chair\"", t->config->teacher);
     rt_status s = prompt_label(t, "", &label, err);
-    for (int i = 0; i < cameras->n && s == RT_OK; i++) s = prompt_label(t, cameras->at[i].view, &label, err);
+    char where[RT_CONFIG_TEXT + 64] = "scene.prompt";
+    for (int i = 0; i < cameras->n && s == RT_OK; i++) {
+        snprintf(where, sizeof where, "scene.prompt with frames[%d].view of %s", i, own->cameras);
+        s = prompt_label(t, cameras->at[i].view, &label, err);
+        if (s == RT_OK && !*cameras->at[i].view != !*cameras->at[0].view)
+            s = rt_error_set(err, RT_E_USAGE, "some frames have a view and others have none; give all of them one, or none");
+    }
     for (int i = 0; i < 360 && cameras->n == 0 && s == RT_OK && !strcmp(own->kind, "grid"); i += 45) /* all views that can be drawn */
-        for (int up = 0; up < 90 && s == RT_OK; up += 45) s = prompt_label(t, rt_camera_orbit(i, up, 1, 36).view, &label, err);
-    if (s != RT_OK) rt_error_prefix(err, "scene.prompt");
+        for (int up = 0; up < 90 && s == RT_OK; up += 45) {
+            snprintf(where, sizeof where, "scene.prompt with the view of a camera that is drawn (--cameras FILE gives others)");
+            s = prompt_label(t, rt_camera_orbit(i, up, 1, 36).view, &label, err);
+        }
+    if (s != RT_OK) rt_error_prefix(err, where);
     return s;
 }
 
@@ -215,8 +224,9 @@ static rt_status check_classes(const rt_task *t, const rt_cameras *cameras, rt_e
 
 static rt_status check_asked(const rt_task *t, rt_error *err)
 {
-    rt_cameras cameras;
-    RT_TRY(rt__scene_open_cameras(t, &cameras, err));
+    rt_cameras cameras = {0}; /* in the order of the file, whose frames messages name */
+    const rt__scene_settings *own = rt__scene_own(t);
+    if (!strcmp(own->kind, "grid") && strcmp(own->cameras, "orbit") != 0) RT_TRY(rt_cameras_open(&cameras, own->cameras, err));
     rt_status s = t->words ? check_prompt(t, &cameras, err) : check_classes(t, &cameras, err);
     rt_cameras_free(&cameras);
     return s;

@@ -93,9 +93,12 @@ static rt_status unknown(const rt_words *w, const char *word, rt_error *err)
     char all[240] = "";
     const char *close = rt_closest(word, (const char *const *)w->word, (size_t)w->count);
     if (close) RT_RAISE(RT_E_USAGE, "prompt: '%s' is no word that the model knows; did you mean '%s'?", word, close);
-    for (int i = 0; i < w->count && strlen(all) < 180; i++)
-        snprintf(all + strlen(all), sizeof all - strlen(all), "%s%.60s%s", i ? ", " : "", w->word[i],
-                 strlen(all) >= 120 && i + 1 < w->count ? ", ..." : "");
+    for (int i = 0; i < w->count; i++) {
+        size_t n = strlen(all);
+        bool fits = n + strlen(w->word[i]) + 8 < sizeof all;
+        snprintf(all + n, sizeof all - n, "%s%s", i ? ", " : "", fits ? w->word[i] : "...");
+        if (!fits) break;
+    }
     RT_RAISE(RT_E_USAGE, "prompt: '%s' is no word that the model knows; its words are %s", word, all);
 }
 

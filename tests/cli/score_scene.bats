@@ -247,3 +247,32 @@ same_scene() { cmp "$t/$1/scene/scene.safetensors" "$t/$2/scene/scene.safetensor
     never grep -q "one face" "$t/true.txt"
     grep -q '"background": "alpha"' "$t/true/scene/scene.json" # the teacher's pictures have four channels
 }
+
+@test "what stands is replaced only by what can begin, and never by its own input" {
+    "$RETORT" distill sds "${small[@]}" --class 2 --out "$t/run" -q
+    cp -r "$t/run" "$t/kept"
+    fails 2 "did you mean grey" distill sds "${small[@]}" --background gray --out "$t/run" --force
+    fails 5 "nowhere.json" distill sds "${small[@]}" --cameras "$t/nowhere.json" --out "$t/run" --force
+    fails 2 "would be replaced, but scene.init" distill sds "${small[@]}" --scene-init "$t/run" --out "$t/run" --force
+    fails 5 "did not write" distill sds "${small[@]}" --out "$t/teacher" --force
+    fails 2 "is or holds the scene" render "$t/run" --out "$t/run/" --force
+    fails 2 "is or holds the scene" render "$t/run" --out "$t/run/scene/scene.safetensors" --force
+    fails 2 "is or holds the scene" convert "$t/run/scene" "$t/run/scene/scene.safetensors" --force
+    diff -r "$t/run" "$t/kept"
+    # a run that fails before its first figures may be replaced
+    fails 7 "lower" distill vsd "${small[@]}" --cameras "$t/cameras.json" --class 1 --score-lr 1000 --set run.log-every=100 --updates 20 --out "$t/broken"
+    "$RETORT" distill vsd "${small[@]}" --cameras "$t/cameras.json" --class 1 --out "$t/broken" --force -q
+    [ -s "$t/broken/scene/scene.safetensors" ]
+}
+
+@test "cameras of a file: from right above, and frames that are named as the file counts them" {
+    sed 's/{"transform_matrix": \[\[-1,0,0,0\],\[0,0,1,3.2\],\[0,1,0,0\]/{"transform_matrix": [[1,0,0,0],[0,1,0,0],[0,0,1,3.2]/' "$t/cameras.json" >"$t/above.json"
+    never cmp -s "$t/above.json" "$t/cameras.json"
+    "$RETORT" distill sds "${small[@]}" --cameras "$t/above.json" --class 1 --out "$t/above" -q
+    [ -s "$t/above/scene/turntable.png" ]
+    grep -q '"elevation":\[0[.0]*,89[.0]*\]' <(tr -d ' \n' <"$t/above/scene/scene.json")
+    # frames are named as the file counts them, whatever their azimuths
+    sed 's/\[\[0,0,1,3.2\],\[1,0,0,0\]/[[1,0,0,0],[0,0,-1,-3.2]/' "$t/cameras.json" >"$t/turned.json"
+    never cmp -s "$t/turned.json" "$t/cameras.json"
+    fails 2 "camera 0 of class 2 is label 8" distill sds "${small[@]}" --cameras "$t/turned.json" --class 2 --out "$t/none"
+}
