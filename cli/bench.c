@@ -175,7 +175,7 @@ typedef struct setting {
     const char *key, *value;
 } setting;
 
-/* An update of a method, with keys of its own, of which the last is NULL, by the product's own loop. NaN where the network cannot be distilled so. */
+/* An update of a method by the product's own loop, with settings of its own, among them whose network it is; a NULL key ends them. NaN where the network cannot be distilled so. */
 static rt_status time_update(const rt_net *net, const bench_setup *s, const char *method, const setting *own, double *ms, double *mean,
                              rt_error *err)
 {
@@ -185,11 +185,9 @@ static rt_status time_update(const rt_net *net, const bench_setup *s, const char
     rt_config *c = calloc(1, sizeof *c);
     if (!c) return rt_error_set(err, RT_E_MEMORY, "out of memory");
     char numbers[2][32];
-    bool scene = !strncmp(own->key, "scene.", 6);
     snprintf(numbers[0], sizeof *numbers, "%lld", (long long)s->batch);
     snprintf(numbers[1], sizeof *numbers, "%d", s->threads);
-    const setting settings[] = {{scene ? "teacher" : "net", s->folder},
-                                {"train.batch", numbers[0]},
+    const setting settings[] = {{"train.batch", numbers[0]},
                                 {"threads", numbers[1]},
                                 {"backend", s->backend ? s->backend : ""},
                                 {"dtype", s->compute == RT_BF16 ? "bf16" : "f32"}};
@@ -262,7 +260,8 @@ static rt_status bench_scene(const rt_net *net, const bench_setup *s, bench_spee
     if (status == RT_OK) status = time_rendering(&spec, set, s, false, &speed->render_ms, err);
     if (status == RT_OK) status = time_rendering(&spec, set, s, true, &speed->render_grad_ms, err);
     rt_params_free(set);
-    const setting own[] = {{"scene.kind", "grid"}, {"scene.nodes", nodes}, {*prompt ? "scene.prompt" : NULL, prompt}, {NULL, NULL}};
+    const setting own[] = {
+        {"teacher", s->folder}, {"scene.kind", "grid"}, {"scene.nodes", nodes}, {*prompt ? "scene.prompt" : NULL, prompt}, {NULL, NULL}};
     double mean;
     if (status == RT_OK) status = time_update(net, s, "sds", own, &speed->sds_scene_ms, &mean, err);
     if (status == RT_OK) status = time_update(net, s, "vsd-scene", own, &speed->vsd_scene_ms, &mean, err);
@@ -286,7 +285,8 @@ rt_status bench_network(const bench_setup *s, bool profile, bench_speed *speed, 
         speed->parameters = rt_params_count(set);
         status = time_training(net, set, s, profile, speed, err);
     }
-    const setting pd[] = {{"pd.steps", "4"}, {NULL, NULL}}, vsd[] = {{"vsd.score-updates", "1"}, {NULL, NULL}};
+    const setting pd[] = {{"net", s->folder}, {"pd.steps", "4"}, {NULL, NULL}},
+                  vsd[] = {{"net", s->folder}, {"vsd.score-updates", "1"}, {NULL, NULL}};
     if (status == RT_OK) status = time_update(net, s, "pd", pd, &speed->pd_ms, &speed->pd_mean_ms, err);
     if (status == RT_OK) status = time_update(net, s, "vsd", vsd, &speed->vsd_ms, &speed->vsd_mean_ms, err);
     double flop = 0;

@@ -380,9 +380,11 @@ static job *prepare_conv(const rt_call *c, conv_kind kind, dnnl_alg_kind_t alg)
             ok = ok && done(c, rt__dnnl_tag(&any[i], 4, dims[i], type, dnnl_format_tag_any));
             if (of[i] != md_of(&result)) of[i] = md_of(&any[i]);
         }
-        ok = ok && make_conv(c, j, kind, alg, attr, any, of, bias, &g, &chosen);
-        dnnl_primitive_desc_destroy(pd);
-        pd = chosen;
+        if (ok && make_conv(c, j, kind, alg, attr, any, of, bias, &g, &chosen)) {
+            dnnl_primitive_desc_destroy(pd);
+            pd = chosen;
+        }
+        ok = ok && *c->fault == RT_OK;
     }
     if (ok) {
         if (kind == CONV_FORWARD) {
